@@ -1,0 +1,27 @@
+# Everything runs in .venv, made from pyproject.toml and constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help setup quickstart test lint bench
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+setup: .venv/installed  ## make .venv and install everything into it
+
+quickstart: setup  ## measure the shipped model on the shipped texts, on this machine
+	$(BIN)/capsweep run sweeps/quickstart.yaml
+
+test: setup  ## run every test
+	$(BIN)/python -m pytest
+
+lint: setup  ## ruff, pyright, import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports

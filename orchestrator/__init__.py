@@ -1,0 +1,17 @@
+"""Plans, schedules and records sweeps. `orchestrator.read(run)` gives a run's tables to a notebook."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from orchestrator.store.reader import RunTables, read
+
+__all__ = ["RunTables", "read"]
+
+
+def __getattr__(name: str) -> Any:
+    # pyarrow and duckdb come with the first use, so that `capsweep --help` does not wait for them.
+    if name in __all__:
+        from orchestrator.store import reader
+
+        return getattr(reader, name)
+    raise AttributeError(f"module 'orchestrator' has no attribute {name!r}")

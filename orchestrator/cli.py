@@ -1,0 +1,185 @@
+"""The command `capsweep`. Each verb imports what it needs when it runs, so that `--help` answers at once."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.errors import BadInput
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="How many tokens of text fit into a few trainable input vectors of a frozen language model?",
+    epilog="Exit codes: 0 done, 1 some searches failed, 2 bad input, 3 budget spent, 130 interrupted (nothing lost).",
+)
+
+SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC")]
+RunArgument = Annotated[str, typer.Argument(help="Run directory, or its fsspec URL.", metavar="RUN")]
+Inline = Annotated[bool, typer.Option("--inline", help="Run in this process, without Ray.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to join; without it one is started here.")]
+TakeOver = Annotated[bool, typer.Option("--take-over", help="Take the run from a session that is gone.")]
+AllowFewer = Annotated[bool, typer.Option("--allow-fewer", help="Go on when a source has fewer texts than asked.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+@contextmanager
+def _bad_input() -> Iterator[None]:
+    """Say every problem on a line of its own and exit with 2."""
+    from tasks.contract import TaskError
+
+    try:
+        yield
+    except (BadInput, TaskError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+
+
+@app.command(epilog="Example: `capsweep check sweeps/quickstart.yaml`")
+def check(spec: SpecArgument, allow_fewer: AllowFewer = False) -> None:
+    """Say every problem of a sweep file, or what the sweep will do and about what it costs."""
+    with _bad_input():
+        from rich.console import Console
+        from rich.table import Table
+
+        from orchestrator.estimate import estimate
+        from orchestrator.plan import make_plan
+        from orchestrator.spec import load_sweep
+
+        plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer)
+        console = Console()
+        table = Table("model", "parameters", "context", "samples", "searches", "probes", "10¹² operations")
+        for row in estimate(plan):
+            table.add_row(
+                row.model,
+                f"{row.parameters:,}",
+                str(row.context or "-"),
+                str(row.samples),
+                str(row.searches),
+                f"about {row.probes:,}",
+                f"about {row.tera_operations:,.1f}",
+            )
+        console.print(table)
+        for note in plan.notes:
+            console.print(f"note: {note}", markup=False)
+        console.print("Probes and operations are rough: they suppose a quarter of the theoretical capacity.")
+
+
+@app.command(epilog="Example: `capsweep run sweeps/quickstart.yaml --inline`")
+def run(
+    spec: SpecArgument,
+    run_dir: Annotated[str | None, typer.Option(help="Where the run lies; by default <storage>/<name>-<time>.")] = None,
+    inline: Inline = False,
+    address: Address = None,
+    allow_fewer: AllowFewer = False,
+    take_over: TakeOver = False,
+) -> None:
+    """Run a sweep; on a directory that holds the same sweep, go on with it."""
+    with _bad_input():
+        from rich.console import Console
+
+        from orchestrator.launch import launch, new_run_url
+        from orchestrator.plan import make_plan
+        from orchestrator.spec import load_sweep
+
+        plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer)
+        url = run_dir or new_run_url(plan.sweep)
+        code = launch(plan, url, inline=inline, address=address, take_over=take_over, console=Console())
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: `capsweep resume runs/quickstart-20260101-120000`")
+def resume(run: RunArgument, inline: Inline = False, address: Address = None, take_over: TakeOver = False) -> None:
+    """Go on with a run: what is on disk is kept, what was in flight is asked again."""
+    with _bad_input():
+        from rich.console import Console
+
+        from orchestrator.launch import launch
+        from orchestrator.plan import make_plan
+        from orchestrator.run_directory import open_run
+
+        # The samples that were there at the start are known: fewer of them than asked for is no news.
+        plan = make_plan(open_run(run).sweep, allow_fewer=True)
+        code = launch(plan, run, inline=inline, address=address, take_over=take_over, console=Console())
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: `capsweep status runs/quickstart-20260101-120000`")
+def status(
+    run: RunArgument,
+    limit: Annotated[int, typer.Option(help="Searches to show.")] = 20,
+) -> None:
+    """Show what is on disk of a run, also while it goes on."""
+    with _bad_input():
+        from orchestrator.run_directory import open_run
+        from orchestrator.run_status import show_status
+
+        show_status(open_run(run), limit=limit)
+
+
+@app.command(epilog="Example: `capsweep report runs/quickstart-20260101-120000`")
+def report(run: RunArgument) -> None:
+    """Write the run's page, report/index.html, anew from its tables."""
+    with _bad_input():
+        from orchestrator.launch import write_report
+        from orchestrator.run_directory import open_run
+
+        typer.echo(write_report(open_run(run)))
+
+
+@app.command(epilog="Example: `capsweep verify runs/quickstart-20260101-120000`")
+def verify(run: RunArgument, device: Device = "auto") -> None:
+    """Decode every stored memory again, one text at a time; exit 1 if one does not give its text back."""
+    with _bad_input():
+        from orchestrator.memories import verify as verify_run
+        from orchestrator.run_directory import open_run
+
+        total = wrong = 0
+        for found in verify_run(open_run(run), device=device):
+            total += 1
+            if found.proof.exact_prefix != found.claimed:
+                wrong += 1
+                typer.echo(
+                    f"{found.source} (probe {found.probe_id}): {found.proof.exact_prefix} of {found.claimed} tokens; "
+                    f"smallest margin when it was certified {found.row_margin:.2g}"
+                )
+        typer.echo(f"{total} memories decoded, {total - wrong} exact, {wrong} not")
+    raise typer.Exit(1 if wrong else 0)
+
+
+@app.command(epilog="Example: `capsweep decode runs/quickstart-20260101-120000 3f2a`")
+def decode(
+    run: RunArgument,
+    search_id: Annotated[str, typer.Argument(help="Search, or the beginning of its id.")],
+    device: Device = "auto",
+) -> None:
+    """Print the text that a search's stored memory gives back."""
+    with _bad_input():
+        from orchestrator.memories import decode as decode_search
+        from orchestrator.run_directory import open_run
+
+        typer.echo(decode_search(open_run(run), search_id, device=device))
+
+
+@app.command(epilog="Example: `capsweep export runs/quickstart-20260101-120000 --to memories/`")
+def export(run: RunArgument, to: Annotated[Path, typer.Option(help="Folder to write to.")]) -> None:
+    """Write the best memory of each search as safetensors, and a table of them."""
+    with _bad_input():
+        from orchestrator.memories import export as export_run
+        from orchestrator.run_directory import open_run
+
+        count = export_run(open_run(run), to)
+        typer.echo(f"{count} memories in {to}/memories.safetensors, their searches in {to}/memories.parquet")
+
+
+def main() -> None:
+    """The entry point of the command."""
+    app()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

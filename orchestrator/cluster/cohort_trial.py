@@ -1,0 +1,42 @@
+"""One Tune trial: follows a cohort of probes through an engine, row by row, until all have finished.
+
+Holds no model. What it reports are verdicts; memories go to the recorder and nowhere else.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+import ray
+from ray import tune
+
+from orchestrator.search.bracket import verdict_of
+
+REPORT_SECONDS = 1.0
+
+
+class CohortTrial(tune.Trainable):
+    """Claims a cohort, hands it to its engine, and reports what has finished once it is on disk."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin the cohort that the searcher suggested."""
+        self._recorder = ray.get_actor(config["recorder"])
+        self._engine = ray.get_actor(config["engine"])
+        self._cohort_id: str = config["cohort"]
+        probes = ray.get(self._recorder.claim.remote(self._cohort_id))
+        self._left = len(probes)
+        ray.get(self._engine.submit.remote(self._cohort_id, probes))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next cohort in the same process."""
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Wait for probes to finish, make their rows durable, then report their verdicts."""
+        finished = ray.get(self._engine.take.remote(self._cohort_id, REPORT_SECONDS))
+        if finished:
+            ray.get(self._recorder.record.remote(finished))
+            self._left -= len(finished)
+        if self._left == 0:
+            self._engine.forget.remote(self._cohort_id)
+        return {"verdicts": [asdict(verdict_of(item)) for item in finished], "left": self._left, "done": not self._left}

@@ -1,0 +1,80 @@
+"""The engines of a run: opened for a model when it has work, closed when it has none left.
+
+Models run one after another, so that each gets the whole machine.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from orchestrator.cluster.engine_actor import EngineActor
+from orchestrator.plan import Plan
+from tasks.contract import EngineSettings
+
+WAITING_CALLS = 1000
+"""Calls an engine actor serves at a time: nearly all of them wait for a cohort."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineResources:
+    """What one engine takes, and how many there are."""
+
+    count: int
+    cpus: float
+    gpus: float
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineHandle:
+    """An engine and what was given to it."""
+
+    name: str
+    actor: Any
+    num_rows: int
+    in_flight: int = 0
+    """Probes given and not yet heard of."""
+
+
+@dataclass(slots=True, kw_only=True)
+class EnginePool:
+    """Engines of the model that runs now."""
+
+    plan: Plan
+    settings: EngineSettings
+    resources: EngineResources
+    model: str | None = None
+    engines: list[EngineHandle] = field(default_factory=list)
+    counters: dict[str, float] = field(default_factory=dict)
+    """Sums over the engines that were closed."""
+
+    def open(self, model: str) -> None:
+        """Make engines for `model` the ones that run; returns when they have loaded it."""
+        if model == self.model:
+            return
+        self.close()
+        self.model = model
+        remote = ray.remote(EngineActor)
+        actors = {
+            f"engine {model} {number}": remote.options(
+                name=f"engine {model} {number}",
+                num_cpus=self.resources.cpus,
+                num_gpus=self.resources.gpus,
+                max_concurrency=WAITING_CALLS,
+            ).remote(self.plan.task.name, self.plan.model(model).model, self.plan.question, self.settings)
+            for number in range(self.resources.count)
+        }
+        for name, actor in actors.items():
+            self.engines.append(EngineHandle(name=name, actor=actor, num_rows=ray.get(actor.num_rows.remote())))
+
+    def least_loaded(self) -> EngineHandle:
+        """The engine with the fewest probes in flight."""
+        return min(self.engines, key=lambda engine: engine.in_flight)
+
+    def close(self) -> None:
+        """End the engines; what they held has no verdict."""
+        for engine in self.engines:
+            for counter, value in ray.get(engine.actor.stats.remote()).items():
+                self.counters[counter] = self.counters.get(counter, 0.0) + value
+            ray.kill(engine.actor)
+        self.engines, self.model = [], None

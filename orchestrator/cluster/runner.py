@@ -1,0 +1,157 @@
+"""Run a session on Ray: start or join a cluster, tune, and leave nothing running.
+
+Knows how Ray is told to do things; what is done is the searcher's affair.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import ray
+from ray import tune
+
+from orchestrator.cluster.cohort_trial import CohortTrial
+from orchestrator.cluster.engine_pool import EnginePool, EngineResources
+from orchestrator.cluster.recorder_actor import RecorderActor
+from orchestrator.cluster.searcher import RECORDER_NAME, LedgerSearcher
+from orchestrator.search.bracket import Verdict
+from orchestrator.session import Session
+from orchestrator.sweep import EnginesEntry
+from orchestrator.stop import Stop
+from tasks.contract import EngineSettings
+
+TRIAL_CPUS = 0.01
+"""A trial only waits; Ray refuses an actor without any resource."""
+SPARE_CPUS = 0.5
+"""What trials and recorder get beside an engine that takes all other processors of a machine."""
+WAITING_CALLS = 1000
+TRIALS_PER_SEARCH = 1000
+"""More than a search can need, so that only the searcher ends the run."""
+
+
+def run_on_ray(
+    session: Session,
+    engines: EnginesEntry,
+    settings: EngineSettings,
+    *,
+    address: str | None,
+    stop: Stop,
+    heard: Callable[[Sequence[Verdict]], None],
+) -> dict[str, float]:
+    """Run until no search is open or `stop` says so.
+
+    Args:
+        session: The run.
+        engines: What the sweep says of their number and resources.
+        settings: How each computes.
+        address: A cluster to join; None starts one on this machine and stops it afterwards.
+        stop: Asked whenever Tune looks for work.
+        heard: Told of verdicts once their rows are on disk.
+
+    Returns:
+        The engines' counters, summed.
+    """
+    with _cluster(session, address):
+        resources = choose_resources(engines, ray.cluster_resources())
+        threads = settings.cpus or (max(1, round(resources.cpus)) if not resources.gpus else None)
+        pool = EnginePool(
+            plan=session.plan,
+            settings=EngineSettings(
+                device=settings.device,
+                cpus=threads,
+                tokens_per_step=settings.tokens_per_step,
+                deterministic=settings.deterministic,
+            ),
+            resources=resources,
+        )
+        recorder = (
+            ray.remote(RecorderActor)
+            .options(
+                name=RECORDER_NAME,
+                num_cpus=0,
+                max_concurrency=WAITING_CALLS,
+                scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+                    ray.get_runtime_context().get_node_id(), soft=False
+                ),
+            )
+            .remote(session.files.url, session.context)
+        )
+        cohort_size = None if engines.cohort_size == "auto" else engines.cohort_size
+        searcher = LedgerSearcher(session, pool, recorder, cohort_size=cohort_size, stop=stop, heard=heard)
+        # Tune's own state is a by-product that nobody reads: it goes to a folder that is removed.
+        scratch = tempfile.mkdtemp(prefix="capsweep-tune-")
+        try:
+            tune.Tuner(
+                tune.with_resources(CohortTrial, {"cpu": TRIAL_CPUS}),
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    num_samples=TRIALS_PER_SEARCH * session.ledger.num_searches,
+                    reuse_actors=True,
+                ),
+                run_config=tune.RunConfig(
+                    name=session.session_id,
+                    storage_path=scratch,
+                    verbose=0,
+                    stop=_StopWhenAsked(stop),
+                    failure_config=tune.FailureConfig(max_failures=0),
+                ),
+            ).fit()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+            pool.close()
+            ray.kill(recorder)
+        return pool.counters
+
+
+def choose_resources(engines: EnginesEntry, available: dict[str, float]) -> EngineResources:
+    """One engine a GPU where there are GPUs; else one engine with nearly all processors.
+
+    Args:
+        engines: What the sweep says; `auto` leaves it to this function.
+        available: Resources of the cluster, as Ray counts them.
+    """
+    gpus_here = 0.0 if engines.device == "cpu" else available.get("GPU", 0.0)
+    gpus = engines.gpus if engines.gpus != "auto" else (1.0 if gpus_here else 0.0)
+    count = engines.count if engines.count != "auto" else (max(1, int(gpus_here // gpus)) if gpus else 1)
+    cpus = engines.cpus if engines.cpus != "auto" else max(0.5, (available.get("CPU", 1.0) - SPARE_CPUS) / count)
+    return EngineResources(count=count, cpus=1.0 if gpus and engines.cpus == "auto" else cpus, gpus=gpus)
+
+
+class _StopWhenAsked(tune.Stopper):
+    """Ends all trials once the session should end; never a single one."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+
+    def __call__(self, trial_id: str, result: dict[str, object]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return bool(self._stop)
+
+
+@contextmanager
+def _cluster(session: Session, address: str | None) -> Iterator[None]:
+    """Join a cluster or start one on this machine; stop it only if it was started here."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Five files instead of a thousand, and Ctrl-C is ours.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    was_running = ray.is_initialized()
+    if not was_running:
+        ray.init(
+            address=address,
+            namespace=session.session_id,
+            log_to_driver=False,
+            logging_level="error",
+            configure_logging=True,
+            **({} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}),
+        )
+    try:
+        yield
+    finally:
+        if not was_running:
+            ray.shutdown()

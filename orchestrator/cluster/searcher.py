@@ -1,0 +1,156 @@
+"""The binary search as a Ray Tune searcher: each suggestion is a cohort of probes.
+
+Tune asks for trials and tells of their results; the ledger decides. What Tune itself remembers is disposable: a new
+session folds the rows on disk into a new ledger and starts a new Tuner.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.tune.search import Searcher
+
+from orchestrator.cluster.engine_pool import EngineHandle, EnginePool
+from orchestrator.search.bracket import Verdict, verdict_of
+from orchestrator.search.ledger import Ledger
+from orchestrator.session import Session, make_probe
+from orchestrator.stop import Stop
+from tasks.contract import Failed, Finished, Probe
+
+RECORDER_NAME = "recorder"
+COHORTS_PER_BATCH = 6
+"""`cohort_size: auto` is an engine's rows over this: big cohorts starve an engine of fresh rows, small ones cost trials."""
+BATCHES_IN_FLIGHT = 2
+"""Probes in flight, in units of an engine's rows: those beyond the rows wait, so that a row that leaves is replaced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cohort:
+    """The probes of one trial."""
+
+    engine: EngineHandle
+    probes: dict[str, Probe]
+    """By probe_id; those that have finished are removed."""
+
+
+class LedgerSearcher(Searcher):
+    """Suggests cohorts from the ledger and folds what their trials report into it."""
+
+    def __init__(
+        self,
+        session: Session,
+        pool: EnginePool,
+        recorder: Any,
+        *,
+        cohort_size: int | None,
+        stop: Stop,
+        heard: Callable[[Sequence[Verdict]], None],
+    ) -> None:
+        """`cohort_size` None chooses by the engine; `heard` is told of verdicts once their rows are on disk."""
+        super().__init__(metric="left", mode="min")
+        self._session = session
+        self._pool = pool
+        self._recorder = recorder
+        self._cohort_size = cohort_size
+        self._stop = stop
+        self._heard = heard
+        self._cohorts: dict[str, Cohort] = {}
+        """By trial id."""
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._session.ledger
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        """How many cohorts are in flight is this searcher's own affair."""
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next cohort; None while there is nothing to ask, FINISHED when there never will be."""
+        if self._stop or self._ledger.num_open == 0:
+            return Searcher.FINISHED
+        model = self._model_to_run()
+        if model is None:
+            return None
+        self._pool.open(model)
+        engine = self._pool.least_loaded()
+        size = self._cohort_size or max(1, engine.num_rows // COHORTS_PER_BATCH)
+        if engine.in_flight and engine.in_flight + size > BATCHES_IN_FLIGHT * engine.num_rows:
+            return None
+        orders = self._ledger.next_orders(model, size)
+        if not orders:
+            return None
+        # Memories of warm starts are the recorder's: they never pass through the driver.
+        probes = {order.probe_id: make_probe(self._session.plan, order) for order in orders}
+        self._cohorts[trial_id] = Cohort(engine=engine, probes=dict(probes))
+        engine.in_flight += len(probes)
+        self._recorder.stage.remote(trial_id, list(probes.values()))
+        return {
+            "cohort": trial_id,
+            "engine": engine.name,
+            "recorder": RECORDER_NAME,
+            "model": model,
+            "probes": list(probes),
+            "lengths": [probe.length for probe in probes.values()],
+        }
+
+    def _model_to_run(self) -> str | None:
+        """The model that runs now while it has open searches in any state, else the next with work."""
+        if self._pool.model is not None and (self._cohorts or self._ledger.num_ready(self._pool.model)):
+            return self._pool.model
+        return next((model for model in self._ledger.models if self._ledger.num_ready(model)), None)
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Some probes of a cohort have finished, and their rows are on disk."""
+        self._fold(trial_id, [Verdict(**said) for said in result.get("verdicts", [])])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A cohort is over. Probes without a verdict go back: the machine failed, the model did not."""
+        if result is not None and not error:
+            self.on_trial_result(trial_id, result)
+        cohort = self._cohorts.pop(trial_id, None)
+        if cohort is None or not cohort.probes:
+            return
+        lost = dict(cohort.probes)
+        cohort.engine.in_flight -= len(lost)
+        if self._stop:
+            self._ledger.give_back(probe.search_id for probe in lost.values())
+            return
+        # The trial may have died between writing a row and reporting it.
+        said: list[Verdict] = ray.get(self._recorder.recorded.remote(list(lost)))
+        now = time.time()
+        failed = [
+            Finished(
+                probe=probe,
+                outcome=Failed(reason="the trial or its engine was lost"),
+                device="",
+                started_at=now,
+                finished_at=now,
+            )
+            for probe_id, probe in lost.items()
+            if probe_id not in {verdict.probe_id for verdict in said}
+        ]
+        ray.get(self._recorder.record.remote(failed))
+        self._hear([*said, *map(verdict_of, failed)])
+
+    def _fold(self, trial_id: str, verdicts: Sequence[Verdict]) -> None:
+        cohort = self._cohorts.get(trial_id)
+        if cohort is None:
+            return
+        fresh = [verdict for verdict in verdicts if cohort.probes.pop(verdict.probe_id, None) is not None]
+        cohort.engine.in_flight -= len(fresh)
+        self._hear(fresh)
+
+    def _hear(self, verdicts: Sequence[Verdict]) -> None:
+        for verdict in verdicts:
+            self._ledger.record(verdict)
+        if verdicts:
+            self._heard(verdicts)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the rows on disk are the only state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see save."""

@@ -1,0 +1,27 @@
+"""What is said to a user whose input cannot be used.
+
+Knows nothing of sweeps, files or runs.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class BadInput(Exception):  # noqa: N818 - what it says is read as `bad input`
+    """A user can mend this; the command ends with exit code 2 and has written nothing."""
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__(*problems)
+        self.problems: tuple[str, ...] = problems
+        """One line each: where, what was found, what is allowed, what to do."""
+
+    def __str__(self) -> str:
+        return "\n".join(self.problems)
+
+
+def suggest(word: object, known: Iterable[str]) -> str:
+    """What is known, and which of it is meant most likely: `known: a, b, c. Did you mean 'a'?`."""
+    names = list(known)
+    near = get_close_matches(str(word).lower(), [name.lower() for name in names], n=1)
+    meant = [name for name in names if name.lower() in near][:1]
+    return f"known: {', '.join(names)}." + "".join(f" Did you mean {name!r}?" for name in meant)

@@ -1,0 +1,62 @@
+"""The executor without Ray: the same ledger and engines, in this process.
+
+Knows nothing of Ray.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from orchestrator.search.bracket import Verdict, verdict_of
+from orchestrator.session import Session, make_probe
+from orchestrator.stop import Stop
+from tasks.contract import EngineSettings, Finished
+
+GATHER_SECONDS = 0.2
+"""Finished probes are written together, at most so long after the first of them."""
+
+
+def run_inline(
+    session: Session, settings: EngineSettings, *, stop: Stop, heard: Callable[[Sequence[Verdict]], None]
+) -> dict[str, float]:
+    """Run until no search is open or `stop` says so.
+
+    Args:
+        session: The run.
+        settings: How to compute.
+        stop: Asked after every step.
+        heard: Told of every finished probe once its row is on disk.
+
+    Returns:
+        The engines' counters, summed over models.
+    """
+    recorder = session.recorder()
+    totals: dict[str, float] = {}
+    for name in session.ledger.models:
+        if stop or not session.ledger.num_ready(name):
+            continue
+        engine = session.plan.task.open_engine(session.plan.model(name).model, session.plan.question, settings)
+        gathered: list[Finished] = []
+        first_gathered = 0.0
+        while not stop and (engine.num_held or gathered or session.ledger.num_ready(name)):
+            # 1. One probe more than there are rows waits, so that a row that leaves is replaced at once.
+            wanted = max(0, engine.num_rows + 1 - engine.num_held)
+            orders = session.ledger.next_orders(name, wanted)
+            engine.submit([recorder.give_memory(make_probe(session.plan, order)) for order in orders])
+            # 2. One optimizer step of every row.
+            finished = engine.step()
+            if finished and not gathered:
+                first_gathered = time.monotonic()
+            gathered += finished
+            # 3. Rows first, verdicts after. The engine does not wait for company if it has nothing else to do.
+            starving = engine.num_held < engine.num_rows
+            if gathered and (starving or time.monotonic() - first_gathered > GATHER_SECONDS):
+                recorder.record(gathered)
+                heard_of = [verdict_of(item) for item in gathered]
+                for verdict in heard_of:
+                    session.ledger.record(verdict)
+                heard(heard_of)
+                gathered = []
+        recorder.record(gathered)
+        for counter, value in engine.stats().items():
+            totals[counter] = totals.get(counter, 0.0) + value
+    return totals

@@ -1,0 +1,109 @@
+"""Run a sweep from its plan to its report, in process or on Ray.
+
+Knows the order of things; each thing is done elsewhere.
+"""
+
+from datetime import datetime
+from enum import IntEnum
+
+from rich.console import Console
+
+from orchestrator.inline import run_inline
+from orchestrator.plan import Plan
+from orchestrator.report.live import LiveView
+from orchestrator.report.page import render_page
+from orchestrator.report.tables import capacity_by_group
+from orchestrator.report.terminal import searches_table, summary_table
+from orchestrator.run_directory import REPORT_FILE, Run, open_run
+from orchestrator.session import Session, open_session
+from orchestrator.sweep import Sweep
+from orchestrator.stop import Stop, stop_on_signals
+from orchestrator.spec import dump
+
+
+class Exit(IntEnum):
+    """Exit codes of `run` and `resume`."""
+
+    DONE = 0
+    SOME_FAILED = 1
+    BAD_INPUT = 2
+    BUDGET_SPENT = 3
+    INTERRUPTED = 130
+
+
+def new_run_url(sweep: Sweep) -> str:
+    """`<storage>/<name>-<date>-<time>`."""
+    return f"{sweep.storage.rstrip('/')}/{sweep.name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def launch(
+    plan: Plan, url: str, *, inline: bool, address: str | None, take_over: bool, console: Console
+) -> Exit:
+    """Run the plan's open searches in the run at `url`, show what came out, write the report.
+
+    Raises:
+        BadInput: when the run directory cannot be used; nothing was written then.
+    """
+    budget = plan.sweep.budget.minutes
+    stop = Stop(budget_seconds=None if budget is None else 60 * budget)
+    with stop_on_signals(stop), open_session(plan, url, take_over=take_over) as session:
+        for note in plan.notes:
+            console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+        console.print(
+            f"{plan.sweep.name}: {session.ledger.num_searches} searches, {session.ledger.num_open} open, in {url}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        sources = {search.search_id: plan.columns(search).source for search in plan.searches}
+        with LiveView(console, session.ledger, sources=sources) as view:
+            _execute(session, inline=inline, address=address, stop=stop, view=view)
+        session.finish()
+    run = open_run(url)
+    write_report(run)
+    return _conclude(run, stop, console)
+
+
+def _execute(session: Session, *, inline: bool, address: str | None, stop: Stop, view: LiveView) -> None:
+    settings = session.plan.sweep.engine_settings()
+    if session.ledger.num_open == 0:
+        return
+    if inline:
+        run_inline(session, settings, stop=stop, heard=view.heard)
+    else:
+        from orchestrator.cluster.runner import run_on_ray
+
+        engines = session.plan.sweep.engines
+        run_on_ray(session, engines, settings, address=address, stop=stop, heard=view.heard)
+
+
+def write_report(run: Run) -> str:
+    """Write the page of a run from its tables; returns where it is."""
+    page = render_page(
+        probes=run.probes(),
+        searches=run.searches(),
+        samples=run.samples(),
+        sweep_yaml=dump(run.sweep),
+        provenance=run.provenance,
+    )
+    run.files.write(REPORT_FILE, page.encode())
+    return f"{run.files.url}/{REPORT_FILE}"
+
+
+def _conclude(run: Run, stop: Stop, console: Console) -> Exit:
+    """Show the results and say how it ended."""
+    searches = run.searches()
+    statuses = searches["status"].to_pylist()
+    console.print(searches_table(searches, run.samples()))
+    console.print(summary_table(capacity_by_group(searches)))
+    console.print(f"report: {run.files.url}/{REPORT_FILE}", markup=False, highlight=False, soft_wrap=True)
+    num_open, num_failed = statuses.count("open"), statuses.count("failed")
+    resume = f"`capsweep resume {run.files.url}` goes on with them."
+    if num_open:
+        why = "interrupted" if stop.interrupted else "the budget is spent" if stop.budget_spent else "ended early"
+        console.print(f"{why}: {num_open} searches are open; {resume}", markup=False, highlight=False, soft_wrap=True)
+        return Exit.INTERRUPTED if stop.interrupted else Exit.BUDGET_SPENT if stop.budget_spent else Exit.SOME_FAILED
+    if num_failed:
+        console.print(f"{num_failed} searches failed; `capsweep status {run.files.url}` says why.", soft_wrap=True)
+        return Exit.SOME_FAILED
+    return Exit.DONE

@@ -1,0 +1,268 @@
+"""From a sweep to the searches it asks for.
+
+Reads texts, tokenizers and model configurations; writes nothing. Knows nothing of Ray or of what was found so far.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from orchestrator.errors import BadInput
+from orchestrator.search.ledger import Search
+from orchestrator.search.policy import Status
+from orchestrator.sweep import Sweep
+from orchestrator.store.rows import SearchColumns, criterion_name
+from orchestrator.store.schema import SAMPLES, SEARCHES
+from orchestrator.store.searches import theoretical_tokens
+from tasks.contract import Model, ModelFacts, Question, Task, TaskError, Text, TextCodec
+from tasks.registry import TASKS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedModel:
+    """A model of the sweep, ready to be measured."""
+
+    name: str
+    """What rows and tables call it: the hub id, or the folder's name."""
+    model: Model
+    facts: ModelFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One text, cut to tokens by one tokenizer."""
+
+    sample_id: str
+    model: str
+    """Name of the model whose tokenizer cut it."""
+    source: str
+    other_sources: tuple[str, ...] = ()
+    """Where the same tokens were met again."""
+    text_sha256: str
+    text: str
+    """The text up to the last token kept."""
+    tokens: tuple[int, ...]
+    token_ends: tuple[int, ...]
+    """Where each token ends, in characters of `text`."""
+    cut: bool
+    """Whether the text goes on after the last token kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything a run sets out to do."""
+
+    sweep: Sweep
+    task: Task
+    question: Question
+    models: tuple[PlannedModel, ...]
+    samples: dict[tuple[str, str], Sample] = field(repr=False)
+    """By model name and sample_id."""
+    searches: tuple[Search, ...] = field(repr=False)
+    notes: tuple[str, ...] = ()
+    """What a user should know before it starts."""
+
+    def model(self, name: str) -> PlannedModel:
+        """The model that rows call `name`."""
+        return next(model for model in self.models if model.name == name)
+
+    def columns(self, search: Search) -> SearchColumns:
+        """What every row of this search says alike."""
+        sample = self.samples[search.model, search.sample_id]
+        return SearchColumns(
+            model=search.model,
+            model_revision=self.model(search.model).facts.revision,
+            sample_id=search.sample_id,
+            text_sha256=sample.text_sha256,
+            source=sample.source,
+            seed=search.seed,
+        )
+
+    def searches_table(self) -> pa.Table:
+        """All searches in the columns of SEARCHES, nothing known of them yet."""
+        rows = [
+            {
+                "search_id": search.search_id,
+                "model": search.model,
+                "model_revision": self.model(search.model).facts.revision,
+                "sample_id": search.sample_id,
+                "source": self.samples[search.model, search.sample_id].source,
+                "num_vectors": search.num_vectors,
+                "seed": search.seed,
+                "criterion": criterion_name(self.question),
+                "decode_from": self.question.decode_from,
+                "limit": search.limit,
+                "limit_status": search.limit_status,
+                "status": "open",
+                "theoretical_tokens": theoretical_tokens(
+                    self.model(search.model).facts, num_vectors=search.num_vectors
+                ),
+            }
+            for search in self.searches
+        ]
+        return pa.Table.from_pylist(rows, schema=SEARCHES)
+
+    def samples_table(self) -> pa.Table:
+        """All samples in the columns of SAMPLES."""
+        return pa.Table.from_pylist([asdict(sample) for sample in self.samples.values()], schema=SAMPLES)
+
+
+def make_plan(sweep: Sweep, *, allow_fewer: bool = False) -> Plan:
+    """Read models and texts and lay out all searches.
+
+    Args:
+        sweep: What the user asks for.
+        allow_fewer: Go on when a text source has fewer texts than asked for.
+
+    Raises:
+        BadInput: with every problem found in models and texts.
+    """
+    task, question = TASKS[sweep.task], sweep.question()
+    problems: list[str] = []
+    notes: list[str] = []
+    texts = _read_texts(sweep, problems, notes, allow_fewer=allow_fewer)
+    models = _read_models(sweep, task, problems)
+    if problems:
+        raise BadInput(*problems)
+    samples: dict[tuple[str, str], Sample] = {}
+    searches: list[Search] = []
+    for model, codec in models:
+        longest = {k: _longest(sweep, task, model, question, k, problems) for k in sweep.num_vectors}
+        limits = [limit for limit in longest.values() if limit is not None]
+        for sample in _cut(texts, model.name, codec, None if len(limits) < len(longest) else max(limits), notes):
+            samples[model.name, sample.sample_id] = sample
+            for num_vectors, limit in longest.items():
+                for seed in sweep.seeds:
+                    searches.append(_search(sweep, question, model, sample, num_vectors, seed, limit))
+    if problems:
+        raise BadInput(*problems)
+    if not searches:
+        raise BadInput("texts: every text is empty once cut to tokens; wanted at least one token in one text.")
+    return Plan(
+        sweep=sweep,
+        task=task,
+        question=question,
+        models=tuple(model for model, _ in models),
+        samples=samples,
+        searches=tuple(searches),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _read_texts(sweep: Sweep, problems: list[str], notes: list[str], *, allow_fewer: bool) -> list[Text]:
+    texts: list[Text] = []
+    for number, source in enumerate(sweep.texts):
+        try:
+            found = source.read()
+        except TaskError as error:
+            problems.append(f"texts.{number}: {error}")
+            continue
+        if source.samples is not None and len(found) < source.samples:
+            said = f"texts.{number}: {source.samples} samples were asked for, the source has {len(found)}."
+            if not found or not allow_fewer:
+                problems.append(f"{said} Ask for fewer, or go on with those by --allow-fewer.")
+            else:
+                notes.append(f"{said} Going on with {len(found)}.")
+        texts += found
+    return texts
+
+
+def _read_models(sweep: Sweep, task: Task, problems: list[str]) -> list[tuple[PlannedModel, TextCodec]]:
+    found: list[tuple[PlannedModel, TextCodec]] = []
+    for number, model in enumerate(sweep.models):
+        try:
+            facts, codec = task.facts(model), task.codec(model)
+        except TaskError as error:
+            problems.append(f"models.{number}: {error}")
+            continue
+        name = Path(model.name).resolve().name if Path(model.name).is_dir() else model.name
+        if any(other.name == name for other, _ in found):
+            # The same name twice: another revision, dtype or folder. The fingerprint tells them apart.
+            name = f"{name}@{facts.fingerprint[:8]}"
+        found.append((PlannedModel(name=name, model=model, facts=facts), codec))
+    return found
+
+
+def _longest(
+    sweep: Sweep, task: Task, model: PlannedModel, question: Question, num_vectors: int, problems: list[str]
+) -> int | None:
+    """Longest length a search of this model may ask for; None if only the text bounds it."""
+    fits = task.longest_text(model.facts, num_vectors=num_vectors, question=question)
+    wanted = sweep.search.max_length
+    if fits is not None and fits < 1:
+        problems.append(f"num_vectors: {num_vectors} vectors leave no room in the context of {model.name}.")
+    elif wanted is not None and fits is not None and wanted > fits:
+        problems.append(
+            f"search.max_length: {wanted} tokens do not fit into the context of {model.name}, "
+            f"which holds {fits} beside {num_vectors} vectors. Ask for at most {fits}, or null for as many as fit."
+        )
+    return min((limit for limit in (fits, wanted) if limit is not None), default=None)
+
+
+def _cut(
+    texts: Sequence[Text], model: str, codec: TextCodec, limit: int | None, notes: list[str]
+) -> list[Sample]:
+    """Each text as tokens, the same tokens once."""
+    cut: dict[str, Sample] = {}
+    for text in texts:
+        encoding = codec.encode(text.text)
+        if not encoding.tokens:
+            notes.append(f"{text.source}: no tokens in this text; left out.")
+            continue
+        tokens, ends = encoding.tokens[:limit], encoding.ends[:limit]
+        sample_id = _hash(codec.fingerprint, json.dumps(tokens))
+        if (same := cut.get(sample_id)) is not None:
+            notes.append(f"{text.source}: the same tokens as {same.source}; searched once.")
+            others = (*same.other_sources, text.source)
+        else:
+            others = ()
+        kept = text.text[: ends[-1]]
+        cut[sample_id] = Sample(
+            sample_id=sample_id,
+            model=model,
+            source=same.source if same else text.source,
+            other_sources=others,
+            text_sha256=hashlib.sha256(text.text.encode()).hexdigest(),
+            text=kept,
+            tokens=tokens,
+            token_ends=ends,
+            cut=len(tokens) < len(encoding.tokens),
+        )
+    return list(cut.values())
+
+
+def _search(
+    sweep: Sweep, question: Question, model: PlannedModel, sample: Sample, num_vectors: int, seed: int, longest: int | None
+) -> Search:
+    """One question, and the hash of everything that decides its answer."""
+    limit = len(sample.tokens) if longest is None else min(longest, len(sample.tokens))
+    limit_status: Status = "at_text_end"
+    if sample.cut or limit < len(sample.tokens):
+        limit_status = "at_max_length" if limit == sweep.search.max_length else "at_model_limit"
+    decides = {
+        "model": model.facts.fingerprint,
+        "task": sweep.task,
+        "sample": sample.sample_id,
+        "num_vectors": num_vectors,
+        "seed": seed,
+        "question": {**asdict(question), "recipe": dict(question.recipe)},
+        "search": asdict(sweep.search_settings()),
+        "limit": limit,
+    }
+    return Search(
+        search_id=_hash(json.dumps(decides, sort_keys=True)),
+        model=model.name,
+        sample_id=sample.sample_id,
+        num_vectors=num_vectors,
+        seed=seed,
+        limit=limit,
+        limit_status=limit_status,
+    )
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

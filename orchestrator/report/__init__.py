@@ -1,0 +1,1 @@
+"""What a run found, for people: tables, figures, one HTML page, and tables for the terminal."""

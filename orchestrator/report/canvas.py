@@ -1,0 +1,126 @@
+"""What the figures of a report share: an empty one, colours, symbols, words beside a point.
+
+Colours are of middling lightness and backgrounds transparent, so that a figure reads on white and on black; the page's
+style sheet sets the colour of text and lines. Titles and captions are text beside the figure, where they can wrap.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+import pyarrow as pa
+
+from orchestrator.report.tables import UNFINISHED, SearchRow, beginning, search_rows, source_kind
+
+COLOURS = ("#3b82c4", "#d9773a", "#3f9d76", "#b05fb0", "#cf4f5b", "#93852f", "#6b74dd", "#2f9fa8")
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
+DASHES = ("solid", "dash", "dot", "dashdot")
+LENGTHS = ((0.0, "#7cb8ea"), (0.33, "#5c7fe0"), (0.66, "#a64fc4"), (1.0, "#e0533d"))
+NEUTRAL = "#8a929e"
+HOVER_CHARACTERS = 60
+FIGURE_PIXELS = 380
+LEGEND_LINE_PIXELS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionedFigure:
+    """A figure and the words that go with it."""
+
+    name: str
+    """Identifier within a page and stem of an image file."""
+    title: str
+    """What it shows."""
+    caption: str
+    """How to read it, and over how many searches or probes."""
+    figure: go.Figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunTables:
+    """The three tables of a run."""
+
+    probes: pa.Table
+    searches: pa.Table
+    samples: pa.Table
+
+
+def blank_figure(x_title: str, y_title: str, height: int = FIGURE_PIXELS) -> go.Figure:
+    """A figure with titled axes and nothing in it; `height` in pixels."""
+    figure = go.Figure()
+    # An empty template: plotly's own is 6 kB in every figure, with white backgrounds.
+    figure.update_layout(
+        template=go.layout.Template(),
+        height=height,
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        font={"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": "#6b7280"},
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
+        hoverlabel={"bgcolor": "#1f2937", "bordercolor": "#1f2937", "font": {"color": "#ffffff"}, "align": "left"},
+        hovermode="closest",
+    )
+    line = {"gridcolor": "rgba(128,128,128,.22)", "zerolinecolor": "rgba(128,128,128,.35)", "automargin": True}
+    figure.update_xaxes(title={"text": x_title, "standoff": 10}, **line)
+    figure.update_yaxes(title={"text": y_title, "standoff": 10}, **line)
+    return figure
+
+
+def finished_rows(tables: RunTables) -> list[SearchRow]:
+    """The searches that means count."""
+    return [row for row in search_rows(tables.searches, tables.samples) if row.status not in UNFINISHED]
+
+
+def group_of(row: SearchRow) -> tuple[str, str, int]:
+    """(model, kind of source, num_vectors)."""
+    return row.model, source_kind(row.source), row.num_vectors
+
+
+def colours_of(tables: RunTables) -> dict[str, str]:
+    """The same colour for a model in every figure."""
+    models = sorted(set(tables.searches["model"].to_pylist()) | set(tables.probes["model"].to_pylist()))
+    return {model: COLOURS[number % len(COLOURS)] for number, model in enumerate(models)}
+
+
+def symbols_of(rows: Sequence[SearchRow]) -> dict[tuple[str, int], str]:
+    """(kind of source, num_vectors) -> symbol."""
+    pairs = sorted({(source_kind(row.source), row.num_vectors) for row in rows})
+    return {pair: SYMBOLS[number % len(SYMBOLS)] for number, pair in enumerate(pairs)}
+
+
+def kind_name(pair: tuple[str, int], pairs: Collection[tuple[str, int]]) -> str:
+    """Of (kind of source, num_vectors), what differs among `pairs`."""
+    kind, num_vectors = pair
+    parts = [kind] if len({other for other, _ in pairs}) > 1 else []
+    parts += [f"k = {num_vectors}"] if len({other for _, other in pairs}) > 1 else []
+    return ", ".join(parts)
+
+
+def add_key(figure: go.Figure, looks: Mapping[str, Mapping[str, Any]], mode: str = "markers") -> None:
+    """Legend entries of their own: one for each colour, symbol or dash, not for each of their combinations."""
+    for name, look in looks.items():
+        look = {part: {"color": NEUTRAL, **value} for part, value in look.items()}
+        figure.add_scatter(x=[None], y=[None], mode=mode, name=plain(name), showlegend=True, **look)
+    entries = sum(trace.showlegend is True for trace in figure.data)
+    # Two entries or three to a line: the plot below keeps its height.
+    figure.update_layout(height=FIGURE_PIXELS + LEGEND_LINE_PIXELS * (entries // 2))
+
+
+def plain(text: str) -> str:
+    """Text as plotly shows it literally: it takes <b>, <a href=..> and entities in any text for markup."""
+    return escape(text, quote=False)
+
+
+def hover_text(row: SearchRow) -> str:
+    """Where a search's text is from, what came of it, and how the text begins; safe as plotly text."""
+    bits = f", {row.capacity_bits:.1f} bits" if row.capacity_bits is not None else ""
+    lines = [f"{plain(row.source)}, k = {row.num_vectors}", f"{row.capacity_tokens} tokens{bits}, {row.status}"]
+    if row.text:
+        lines.append(f"“{plain(beginning(row.text, HOVER_CHARACTERS))}”")
+    return "<br>".join(lines)
+
+
+def count_of(rows: Sequence[SearchRow]) -> str:
+    """The n of a caption."""
+    return f"n = {len(rows):,} finished search{'' if len(rows) == 1 else 'es'}"

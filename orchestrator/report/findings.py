@@ -1,0 +1,214 @@
+"""What a run found, in sentences: the headline, and what a reader would otherwise trip over.
+
+Pure functions from Arrow tables to plain text. Knows nothing of HTML.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from orchestrator.report.tables import CENSORED, UNFINISHED, GroupSummary, Spread, capacity_by_group, short_names
+
+FEW_GROUPS = 3
+"""So many groups the headline names one by one; of more it names the smallest and the largest."""
+THIN_MARGIN = 1e-3
+"""Logit margins below this may flip on other hardware: float32 kernels differ by up to about a tenth of it."""
+EXAMPLES = 3
+"""So many searches a remark names."""
+REASONS = {
+    "at_text_end": "with their text",
+    "at_max_length": "at the sweep's max_length",
+    "at_model_limit": "at the model's longest input",
+}
+
+
+def headline(searches: pa.Table) -> list[str]:
+    """Three sentences at most: what was asked, what came out, how sure that is."""
+    if searches.num_rows == 0:
+        return ["This run has no searches yet."]
+    groups = capacity_by_group(searches)
+    finished = [group for group in groups if group.tokens is not None]
+    asked = _asked(searches)
+    if not finished:
+        return [asked, "No search has finished, so there is no capacity to report."]
+    return [asked, _came_out(finished, groups), _how_sure(searches)]
+
+
+def _asked(searches: pa.Table) -> str:
+    vectors = sorted(set(searches["num_vectors"].to_pylist()))
+    models = list(short_names(searches["model"].to_pylist()).values())
+    # Not sample_id: the same text is another sample to another tokenizer.
+    texts = len(set(searches["source"].to_pylist()))
+    memory = (
+        f"{vectors[0]} trainable vector{'s' if vectors[0] > 1 else ''}"
+        if len(vectors) == 1
+        else (f"{_listed([str(number) for number in vectors])} trainable vectors")
+    )
+    named = _listed(models) if len(models) <= FEW_GROUPS else f"{len(models)} models"
+    return f"How many tokens of {_count(texts, 'text')} fit into {memory} of {named}?"
+
+
+def _came_out(finished: Sequence[GroupSummary], groups: Sequence[GroupSummary]) -> str:
+    if len(finished) <= FEW_GROUPS:
+        parts = [_part(group, groups) for group in finished]
+        return f"On average {_listed(parts)}."
+    ordered = sorted(finished, key=lambda group: _tokens(group).mean)
+    return (
+        f"On average between {_part(ordered[0], groups)} and {_part(ordered[-1], groups)}, "
+        f"over {len(finished)} groups of model, source and number of vectors."
+    )
+
+
+def _part(group: GroupSummary, groups: Sequence[GroupSummary]) -> str:
+    spread = _tokens(group)
+    between = f" (95 % interval {spread.interval[0]:.1f} to {spread.interval[1]:.1f})" if spread.interval else ""
+    least = "at least " if group.num_censored else ""
+    bits = f", {group.bits.mean:.0f} bits," if group.bits else ""
+    return f"{least}{spread.mean:.1f} tokens{between}{bits} with {group_name(group, groups)}"
+
+
+def _tokens(group: GroupSummary) -> Spread:
+    assert group.tokens is not None, "only groups with finished searches have a part in the headline"
+    return group.tokens
+
+
+def group_name(group: GroupSummary, groups: Sequence[GroupSummary], between: str = ", ") -> str:
+    """The group's model, and of its source and vectors what tells it from the others."""
+    parts = [short_names(other.model for other in groups)[group.model]]
+    if len({other.source for other in groups}) > 1:
+        parts.append(group.source)
+    if len({other.num_vectors for other in groups}) > 1:
+        parts.append(f"k = {group.num_vectors}")
+    return between.join(parts)
+
+
+def _how_sure(searches: pa.Table) -> str:
+    statuses = Counter(searches["status"].to_pylist())
+    unfinished = sum(statuses[status] for status in UNFINISHED)
+    done = f"All {searches.num_rows}" if not unfinished else f"{searches.num_rows - unfinished} of {searches.num_rows}"
+    criteria = sorted(set(searches["criterion"].to_pylist()))
+    if criteria == ["exact"]:
+        proof = (
+            "every capacity is the length of a text that came back token by token when its stored memory was decoded"
+        )
+        if set(searches["decode_from"].to_pylist()) != {"memory"}:
+            proof += " together with the first token"
+    else:
+        proof = f"a length counts where the criterion ({_listed(criteria)}) was met; no certificate is claimed"
+    return f"{done} searches finished; {proof}."
+
+
+def worth_knowing(probes: pa.Table, searches: pa.Table) -> list[str]:
+    """Remarks on what would surprise; none if nothing does."""
+    asked = searches.select(["search_id", "source", "status", "capacity_tokens", "margin"]).to_pylist()
+    said = probes.select(["search_id", "outcome", "reason", "failed_length"]).to_pylist()
+    remarks = [
+        _failed(said, asked),
+        _open(asked),
+        _nothing_proven(asked),
+        _not_monotone(said, asked),
+        *_censored(asked),
+        _thin_margins(asked),
+        _machine_failures(said, asked),
+    ]
+    return [remark for remark in remarks if remark]
+
+
+Rows = Sequence[dict[str, Any]]
+
+
+def _failed(probes: Rows, searches: Rows) -> str | None:
+    failed = [row for row in searches if row["status"] == "failed"]
+    if not failed:
+        return None
+    ids = {row["search_id"] for row in failed}
+    reasons = Counter(
+        row["reason"] for row in probes if row["outcome"] == "failed" and row["search_id"] in ids and row["reason"]
+    )
+    because = f" Most often: {reasons.most_common(1)[0][0]}." if reasons else ""
+    return (
+        f"{_count(len(failed), 'search', 'searches')} failed for reasons of the machine, which says nothing about "
+        f"the model ({_examples(failed)}); no mean counts them.{because}"
+    )
+
+
+def _open(searches: Rows) -> str | None:
+    waiting = sum(row["status"] == "open" for row in searches)
+    if not waiting:
+        return None
+    return (
+        f"{_count(waiting, 'search is', 'searches are')} open: what is proven so far is a lower bound "
+        "and counts in no mean. `capsweep resume` goes on."
+    )
+
+
+def _nothing_proven(searches: Rows) -> str | None:
+    empty = [row for row in searches if row["status"] == "measured" and not row["capacity_tokens"]]
+    if not empty:
+        return None
+    return f"{_count(len(empty), 'search', 'searches')} proved no length at all ({_examples(empty)})."
+
+
+def _not_monotone(probes: Rows, searches: Rows) -> str | None:
+    by_id = {row["search_id"]: row for row in searches}
+    widest: dict[str, tuple[int, int]] = {}
+    for row in probes:
+        failed, search = row["failed_length"], by_id.get(row["search_id"])
+        proven = (search["capacity_tokens"] or 0) if search else 0
+        if row["outcome"] != "failed" and failed is not None and failed <= proven:
+            widest[row["search_id"]] = min((failed, proven), widest.get(row["search_id"], (failed, proven)))
+    if not widest:
+        return None
+    search_id, (failed, proven) = max(widest.items(), key=lambda item: item[1][1] - item[1][0])
+    return (
+        f"Success is not monotone in length: in {len(widest)} of {_count(len(searches), 'search', 'searches')} "
+        "one start gave up on a length that another start proved or passed. "
+        f"The widest gap: {failed} tokens given up, {proven} proven ({by_id[search_id]['source']}). "
+        "A capacity is what was reached, not a limit of the model."
+    )
+
+
+def _censored(searches: Rows) -> list[str]:
+    statuses = Counter(row["status"] for row in searches)
+    return [
+        f"{_count(statuses[status], 'search', 'searches')} ended {REASONS[status]}, "
+        "not because the memory was full: the means of their groups are lower bounds (marked ≥)."
+        for status in sorted(CENSORED)
+        if statuses[status]
+    ]
+
+
+def _thin_margins(searches: Rows) -> str | None:
+    thin = sum(row["margin"] is not None and row["margin"] < THIN_MARGIN for row in searches)
+    if not thin:
+        return None
+    return (
+        f"In {_count(thin, 'search', 'searches')} the two largest logits come closer than {THIN_MARGIN:g} somewhere "
+        "in the text: other hardware may decode these memories differently."
+    )
+
+
+def _machine_failures(probes: Rows, searches: Rows) -> str | None:
+    given_up = {row["search_id"] for row in searches if row["status"] == "failed"}
+    repeated = sum(row["outcome"] == "failed" and row["search_id"] not in given_up for row in probes)
+    if not repeated:
+        return None
+    return (
+        f"{_count(repeated, 'probe')} broke off for reasons of the machine and had to be repeated; "
+        "no length counts as failed by it."
+    )
+
+
+def _examples(searches: Rows) -> str:
+    named = sorted({row["source"] for row in searches})
+    return _listed(named[:EXAMPLES] + ([f"{len(named) - EXAMPLES} more"] if len(named) > EXAMPLES else []))
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

@@ -1,0 +1,87 @@
+"""The report of a run: one HTML page that needs nothing but a browser.
+
+Knows nothing of run directories: takes tables and text, returns text.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import plotly.graph_objects as go
+import pyarrow as pa
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from orchestrator.report.figures import RunTables, figures
+from orchestrator.report.findings import group_name, headline, worth_knowing
+from orchestrator.report.tables import beginning, capacity_by_group, search_rows, short_names
+
+STATUS_WORDS = {
+    "measured": "measured",
+    "at_text_end": "text ended",
+    "at_max_length": "max_length",
+    "at_model_limit": "model's limit",
+    "failed": "failed",
+    "open": "open",
+}
+
+
+def render_page(
+    *, probes: pa.Table, searches: pa.Table, samples: pa.Table, sweep_yaml: str, provenance: Mapping[str, Any]
+) -> str:
+    """The page as one string of HTML: styles, script, figures and data inside, nothing fetched.
+
+    Args:
+        probes: Rows of orchestrator.store.schema.PROBES, duplicates dropped.
+        searches: Rows of SEARCHES.
+        samples: Rows of SAMPLES.
+        sweep_yaml: The sweep file as resolved.
+        provenance: What is known of versions, hardware and sessions; nested values are shown as JSON.
+    """
+    tables = RunTables(probes=probes, searches=searches, samples=samples)
+    groups = capacity_by_group(searches)
+    drawn = figures(tables)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": _number, "beginning": beginning}
+    return environment.from_string(_resource("page.html.j2")).render(
+        style=Markup(_resource("page.css")),
+        script=Markup(_resource("page.js")),
+        # 4.8 MB, the only bundle that python's plotly ships; left out where nothing is drawn.
+        plotly_js=Markup(get_plotlyjs()) if drawn else None,
+        name=_name_of(sweep_yaml),
+        headline=headline(searches),
+        remarks=worth_knowing(probes, searches),
+        groups=[(group_name(group, groups, " · "), group) for group in groups],
+        figures=[(figure, _embedded(figure.figure)) for figure in drawn],
+        searches=search_rows(searches, samples),
+        num_probes=probes.num_rows,
+        models=short_names(searches["model"].to_pylist()),
+        status_words=STATUS_WORDS,
+        sweep_yaml=sweep_yaml,
+        provenance=[(key, _shown(value)) for key, value in provenance.items()],
+    )
+
+
+def _resource(name: str) -> str:
+    return resources.files("orchestrator.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _name_of(sweep_yaml: str) -> str:
+    """What the sweep calls itself: the line `name: ..` at the margin."""
+    names = [line.partition(":")[2].strip(" '\"") for line in sweep_yaml.splitlines() if line.startswith("name:")]
+    return names[0] if names and names[0] else "capsweep run"
+
+
+def _embedded(figure: go.Figure) -> Markup:
+    """JSON for a <script type="application/json">: without `<` no text can end that element."""
+    return Markup(str(figure.to_json(engine="json")).replace("<", "\\u003c"))
+
+
+def _number(value: float | None, digits: int = 0) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False, default=str)

@@ -1,0 +1,302 @@
+"""What the rows of a run amount to: groups, searches, success by length.
+
+Pure functions from Arrow tables (orchestrator/store/schema.py) to values. Knows nothing of figures, HTML or files.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import fmean, median, stdev
+from typing import Any
+
+import pyarrow as pa
+
+from orchestrator.report.intervals import bootstrap_mean, wilson
+
+CENSORED = frozenset({"at_text_end", "at_max_length", "at_model_limit"})
+"""Statuses of searches that ran out of text or room: their capacity is a lower bound."""
+UNFINISHED = frozenset({"open", "failed"})
+"""Statuses of searches whose capacity is not known, and which no mean counts."""
+MOST_BINS = 15
+"""Bins of length in one curve: more have too few probes each, fewer hide the slope."""
+RETURN_SIGN = "↵"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How the capacities of one group lie."""
+
+    mean: float
+    median: float
+    sd: float | None
+    """Standard deviation over searches (n - 1); None for a single one."""
+    interval: tuple[float, float] | None
+    """95 % bootstrap interval of the mean over texts; None for a single text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSummary:
+    """The searches of one model, kind of source and number of vectors."""
+
+    model: str
+    source: str
+    """Kind of the source: what stands before ':' in the searches' `source`."""
+    num_vectors: int
+    num_searches: int
+    """Finished searches: those that the figures below count."""
+    num_texts: int
+    """Different samples among them."""
+    tokens: Spread | None
+    """Capacity in tokens; None if no search finished."""
+    bits: Spread | None
+    """Capacity in bits under the model; None if no search finished."""
+    num_censored: int
+    """Finished searches that ended with the text, at max_length or at the model's limit."""
+    num_open: int
+    num_failed: int
+    mean_row_steps: float | None
+    """Optimizer steps a finished search took, on average."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRow:
+    """One search as a reader wants to see it."""
+
+    search_id: str
+    model: str
+    source: str
+    num_vectors: int
+    seed: int
+    capacity_tokens: int
+    capacity_bits: float | None
+    status: str
+    smallest_failed: int | None
+    """Shortest length above the capacity that was given up on, in tokens."""
+    margin: float | None
+    """Smallest difference of the two largest logits over the text."""
+    probes: int
+    row_steps: int
+    text: str
+    """What the memory gives back; empty if nothing is proven or the sample is missing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuccessBin:
+    """How probes fared that tried lengths from `shortest` to `longest`."""
+
+    model: str
+    num_vectors: int
+    shortest: int
+    longest: int
+    share: float
+    """Mean over probes of the share of their tried lengths, in this bin, that were lossless."""
+    interval: tuple[float, float]
+    """95 % Wilson interval, each probe counted once however many lengths it tried."""
+    num_probes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReachPoint:
+    """Share of searches whose capacity is at least `length`."""
+
+    model: str
+    num_vectors: int
+    length: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepsSplit:
+    """Optimizer steps of one search."""
+
+    search_id: str
+    before: int
+    """Up to the step at which its longest length was proven."""
+    after: int
+    """From there to its end: the price of knowing that no more fits."""
+
+
+def source_kind(source: str) -> str:
+    """The registered name of a text source: `files` of `files:texts/01-story.txt`."""
+    return source.partition(":")[0]
+
+
+def short_names(models: Iterable[str]) -> dict[str, str]:
+    """Each model's name without organisation or folder, where that is still unambiguous."""
+    full = sorted(set(models))
+    tails = {name: name.rstrip("/").rsplit("/", 1)[-1] for name in full}
+    seen = list(tails.values())
+    return {name: tail if seen.count(tail) == 1 else name for name, tail in tails.items()}
+
+
+def capacity_by_group(searches: pa.Table) -> list[GroupSummary]:
+    """One summary per (model, kind of source, num_vectors), in that order."""
+    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = defaultdict(list)
+    for row in searches.to_pylist():
+        groups[row["model"], source_kind(row["source"]), row["num_vectors"]].append(row)
+    return [_summary(key, groups[key]) for key in sorted(groups)]
+
+
+def _summary(key: tuple[str, str, int], rows: Sequence[dict[str, Any]]) -> GroupSummary:
+    finished = [row for row in rows if row["status"] not in UNFINISHED]
+    model, source, num_vectors = key
+    return GroupSummary(
+        model=model,
+        source=source,
+        num_vectors=num_vectors,
+        num_searches=len(finished),
+        num_texts=len({row["sample_id"] for row in finished}),
+        tokens=_spread(finished, "capacity_tokens"),
+        bits=_spread(finished, "capacity_bits"),
+        num_censored=sum(row["status"] in CENSORED for row in finished),
+        num_open=sum(row["status"] == "open" for row in rows),
+        num_failed=sum(row["status"] == "failed" for row in rows),
+        mean_row_steps=fmean(row["steps"] or 0 for row in finished) if finished else None,
+    )
+
+
+def _spread(rows: Sequence[dict[str, Any]], column: str) -> Spread | None:
+    known = [row for row in rows if row[column] is not None]
+    if not known:
+        return None
+    values = [float(row[column]) for row in known]
+    return Spread(
+        mean=fmean(values),
+        median=median(values),
+        sd=stdev(values) if len(values) > 1 else None,
+        interval=bootstrap_mean(values, [row["sample_id"] for row in known]),
+    )
+
+
+def search_rows(searches: pa.Table, samples: pa.Table) -> list[SearchRow]:
+    """The searches, by model, vectors, source and seed, each with the text that its memory gives back."""
+    texts = {
+        (row["sample_id"], row["model"]): (row["text"], row["token_ends"])
+        for row in samples.select(["sample_id", "model", "text", "token_ends"]).to_pylist()
+    }
+    rows = [
+        SearchRow(
+            search_id=row["search_id"],
+            model=row["model"],
+            source=row["source"],
+            num_vectors=row["num_vectors"],
+            seed=row["seed"],
+            capacity_tokens=row["capacity_tokens"] or 0,
+            capacity_bits=row["capacity_bits"],
+            status=row["status"],
+            smallest_failed=row["smallest_failed"],
+            margin=row["margin"],
+            probes=row["probes"] or 0,
+            row_steps=row["steps"] or 0,
+            text=_given_back(*texts.get((row["sample_id"], row["model"]), ("", [])), row["capacity_tokens"] or 0),
+        )
+        for row in searches.to_pylist()
+    ]
+    return sorted(rows, key=lambda row: (row.model, row.num_vectors, row.source, row.seed))
+
+
+def _given_back(text: str, token_ends: Sequence[int], capacity: int) -> str:
+    capacity = min(capacity, len(token_ends))
+    return text[: token_ends[capacity - 1]] if capacity else ""
+
+
+def beginning(text: str, width: int = 80) -> str:
+    """The first `width` characters of a text on one line, with signs for line breaks."""
+    line = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", RETURN_SIGN).replace("\t", " ")
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def success_by_length(probes: pa.Table) -> list[SuccessBin]:
+    """How often a probe that tried a length was lossless there, by model and num_vectors.
+
+    A probe says yes for every length up to its proven one and no for the length it gave up on; of longer lengths it
+    says nothing. Those it never tried do not count, so this is not the share of texts that reach a length
+    (`reach_by_length` is).
+    """
+    columns = ["model", "num_vectors", "outcome", "proven_length", "failed_length"]
+    spoken = [row for row in probes.select(columns).to_pylist() if row["outcome"] != "failed"]
+    longest = max((max(row["proven_length"] or 0, row["failed_length"] or 0) for row in spoken), default=0)
+    width = _bin_width(longest)
+    shares: dict[tuple[str, int, int], list[float]] = defaultdict(list)
+    for row in spoken:
+        for number, share in _shares_by_bin(row["proven_length"] or 0, row["failed_length"], width):
+            shares[row["model"], row["num_vectors"], number].append(share)
+    return [
+        SuccessBin(
+            model=model,
+            num_vectors=num_vectors,
+            shortest=number * width + 1,
+            longest=(number + 1) * width,
+            share=fmean(votes),
+            interval=wilson(fmean(votes), len(votes)),
+            num_probes=len(votes),
+        )
+        for (model, num_vectors, number), votes in sorted(shares.items())
+    ]
+
+
+def _bin_width(longest: int) -> int:
+    """The smallest of 1, 2, 5, 10, 20, 50 .. that needs no more than MOST_BINS bins."""
+    scale = 1
+    while True:
+        for digit in (1, 2, 5):
+            if longest <= digit * scale * MOST_BINS:
+                return digit * scale
+        scale *= 10
+
+
+def _shares_by_bin(proven: int, failed: int | None, width: int) -> Iterable[tuple[int, float]]:
+    """(number of a bin, share of the lengths tried in it that were lossless) of one probe."""
+    yes = {number: min(width, proven - number * width) for number in range(-(-proven // width))}
+    # A length that a start gave up on and yet proved counts as proven.
+    no = (failed - 1) // width if failed is not None and failed > proven else None
+    for number in yes.keys() | ({no} if no is not None else set()):
+        lossless = yes.get(number, 0)
+        yield number, lossless / (lossless + (number == no))
+
+
+def reach_by_length(searches: pa.Table) -> list[ReachPoint]:
+    """Share of searches that reach a length, where it changes, by model and num_vectors.
+
+    A search that was censored or is open counts up to the length it proved.
+
+    Source: Kaplan and Meier, Journal of the American Statistical Association 53 (1958), 457-481.
+    """
+    points: list[ReachPoint] = []
+    rows = searches.select(["model", "num_vectors", "status", "capacity_tokens"]).to_pylist()
+    rows = sorted((row["model"], row["num_vectors"], row["capacity_tokens"] or 0, row["status"]) for row in rows)
+    for (model, num_vectors), group in groupby(rows, key=lambda row: row[:2]):
+        ended = [(capacity, status == "measured") for _, _, capacity, status in group]
+        if all(capacity == 0 and not measured for capacity, measured in ended):
+            continue
+        share = 1.0
+        points.append(ReachPoint(model=model, num_vectors=num_vectors, length=0, share=share))
+        for capacity in sorted({capacity for capacity, measured in ended if measured}):
+            # One whose text ended here may have reached further: it is not at risk of ending here.
+            at_risk = sum(other > capacity or (other == capacity and measured) for other, measured in ended)
+            share *= 1 - sum(other == capacity and measured for other, measured in ended) / at_risk
+            points.append(ReachPoint(model=model, num_vectors=num_vectors, length=capacity + 1, share=share))
+        longest = max(capacity for capacity, _ in ended)
+        if points[-1].length < longest:
+            points.append(ReachPoint(model=model, num_vectors=num_vectors, length=longest, share=share))
+    return points
+
+
+def steps_around_last_gain(probes: pa.Table) -> list[StepsSplit]:
+    """Optimizer steps of each search until its proven length last rose, and since then."""
+    columns = ["search_id", "number", "outcome", "proven_length", "steps", "steps_to_proof"]
+    by_search: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in probes.select(columns).to_pylist():
+        if row["outcome"] != "failed":
+            by_search[row["search_id"]].append(row)
+    splits: list[StepsSplit] = []
+    for search_id, rows in by_search.items():
+        proven = before = total = 0
+        for row in sorted(rows, key=lambda row: row["number"]):
+            if (row["proven_length"] or 0) > proven:
+                proven = row["proven_length"]
+                before = total + (row["steps_to_proof"] or 0)
+            total += row["steps"] or 0
+        splits.append(StepsSplit(search_id=search_id, before=before, after=max(0, total - before)))
+    return splits

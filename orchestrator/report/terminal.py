@@ -1,0 +1,84 @@
+"""The tables that end a run in the terminal, at most 100 columns wide.
+
+Text from data goes in as rich.text.Text: rich would take `[bold]` in a string for markup.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.report.tables import CENSORED, GroupSummary, Spread, beginning, search_rows, short_names
+
+STATUS_STYLES = {"failed": "red", "open": "yellow", **dict.fromkeys(CENSORED, "yellow")}
+MODEL_WIDTH, SOURCE_WIDTH, TEXT_WIDTH = 16, 20, 80
+
+
+def summary_table(groups: Sequence[GroupSummary]) -> Table:
+    """Capacity by group, with 95 % intervals of the means."""
+    table = _table("Capacity by group", "model", "source", "k", "finished", "tokens", "bits", "row-steps")
+    if any(group.num_censored for group in groups):
+        table.caption = "≥: some texts ended before their memory was full"
+    names = short_names(group.model for group in groups)
+    for group in groups:
+        at_least = group.num_censored > 0
+        asked = group.num_searches + group.num_open + group.num_failed
+        table.add_row(
+            Text(_end(names[group.model], MODEL_WIDTH)),
+            Text(_end(group.source, MODEL_WIDTH)),
+            str(group.num_vectors),
+            str(asked) if asked == group.num_searches else f"{group.num_searches} of {asked}",
+            _spread(group.tokens, 1, at_least=at_least),
+            _spread(group.bits, 0, at_least=at_least),
+            "-" if group.mean_row_steps is None else f"{group.mean_row_steps:,.0f}",
+        )
+    return table
+
+
+def searches_table(searches: pa.Table, samples: pa.Table, limit: int = 20) -> Table:
+    """The first `limit` searches, each with the beginning of what its memory gives back."""
+    rows = search_rows(searches, samples)
+    names = short_names(row.model for row in rows)
+    several = len(names) > 1
+    table = _table("Searches", "source", *(["model"] if several else []), "k", "tokens", "bits")
+    table.add_column("status", no_wrap=True)
+    # Takes what the others leave: of two terminals the wider shows more of the text.
+    table.add_column("what the memory gives back", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.expand = True
+    if len(rows) > limit:
+        table.caption = f"the first {limit} of {len(rows)}"
+    for row in rows[:limit]:
+        table.add_row(
+            Text(_end(row.source, SOURCE_WIDTH)),
+            *([Text(_end(names[row.model], MODEL_WIDTH))] if several else []),
+            str(row.num_vectors),
+            str(row.capacity_tokens),
+            "-" if row.capacity_bits is None else f"{row.capacity_bits:.0f}",
+            Text(row.status, style=STATUS_STYLES.get(row.status, "")),
+            Text(beginning(row.text, TEXT_WIDTH)),
+        )
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column, justify="left" if column in ("model", "source") else "right", no_wrap=True)
+    return table
+
+
+def _end(name: str, width: int) -> str:
+    """The last `width` characters: names of texts and models differ at their end."""
+    return name if len(name) <= width else "…" + name[1 - width :]
+
+
+def _spread(spread: Spread | None, digits: int, *, at_least: bool) -> Text:
+    if spread is None:
+        return Text("-")
+    mean = Text(f"{'≥ ' if at_least else ''}{spread.mean:.{digits}f}", style="bold")
+    if spread.interval:
+        low, high = spread.interval
+        mean.append(f" [{low:.{digits}f}, {high:.{digits}f}]", style="not bold dim")
+    return mean

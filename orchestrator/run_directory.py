@@ -1,0 +1,79 @@
+"""A run on disk, to be read: its sweep, models, samples, probes and searches.
+
+Writes nothing. Knows nothing of Ray or torch.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from orchestrator.errors import BadInput
+from orchestrator.sweep import Sweep
+from orchestrator.store.files import Files, open_files
+from orchestrator.store.reader import SAMPLES_FILE, read_probes, read_samples, read_searches
+from orchestrator.store.schema import PROBES
+from orchestrator.store.searches import derive_searches
+from tasks.contract import Model
+
+SWEEP_FILE = "sweep.yaml"
+PROVENANCE_FILE = "provenance.json"
+REPORT_FILE = "report/index.html"
+LIGHT_COLUMNS = [name for name in PROBES.names if name != "memory"]
+"""All columns of probes but the memories."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run, as it lies on disk."""
+
+    files: Files
+    sweep: Sweep
+    provenance: dict[str, Any]
+    _samples: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+
+    def probes(self, columns: Sequence[str] = LIGHT_COLUMNS) -> pa.Table:
+        """The rows, without their memories unless asked for."""
+        return read_probes(self.files, columns)
+
+    def searches(self) -> pa.Table:
+        """One row per search, derived anew from the rows: right also while a session writes."""
+        return derive_searches(read_searches(self.files), self.probes(), self.sweep.search_settings())
+
+    def samples(self) -> pa.Table:
+        """The texts."""
+        return read_samples(self.files)
+
+    def sample(self, model: str, sample_id: str) -> dict[str, Any]:
+        """One row of the samples table."""
+        if not self._samples:
+            self._samples.update({(row["model"], row["sample_id"]): row for row in self.samples().to_pylist()})
+        return self._samples[model, sample_id]
+
+    def model(self, name: str) -> Model:
+        """The model that rows call `name`."""
+        return Model(**self.provenance["models"][name]["model"])
+
+
+def is_run(files: Files) -> bool:
+    """Whether a session ever began here."""
+    return files.exists(SWEEP_FILE) and files.exists(SAMPLES_FILE)
+
+
+def open_run(url: str) -> Run:
+    """The run at a folder or URL.
+
+    Raises:
+        BadInput: when there is none.
+    """
+    files = open_files(url)
+    if not is_run(files):
+        raise BadInput(
+            f"{url}: not a run directory (no {SWEEP_FILE} and {SAMPLES_FILE} in it). "
+            "Give the folder that `capsweep run` printed, such as runs/NAME-DATE-TIME."
+        )
+    sweep = Sweep.model_validate(yaml.safe_load(files.read(SWEEP_FILE)))
+    return Run(files=files, sweep=sweep, provenance=json.loads(files.read(PROVENANCE_FILE)))

@@ -1,0 +1,108 @@
+"""What one search knows about its lengths: a fold over the verdicts of its probes.
+
+Knows nothing of which length comes next, of other searches, Ray, torch or files.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from tasks.contract import Failed, Finished, Lossless
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the ledger keeps of a finished probe."""
+
+    probe_id: str
+    search_id: str
+    number: int
+    """Position of the probe within its search, from 0."""
+    attempt: int = 0
+    """How often the machine had failed under this probe before."""
+    outcome: Literal["lossless", "lossy", "failed"]
+    length: int
+    """Tokens asked for."""
+    proven_length: int = 0
+    """Longest length proven; 0 if none."""
+    failed_length: int | None = None
+    """Length given up on; None if there is none."""
+    reason: str | None = None
+    """Why the machine failed; None if it did not."""
+
+
+def verdict_of(finished: Finished) -> Verdict:
+    """The part of a finished probe that the search needs: no memory, no measures."""
+    probe, outcome = finished.probe, finished.outcome
+    identity = {
+        "probe_id": probe.probe_id,
+        "search_id": probe.search_id,
+        "number": probe.number,
+        "attempt": probe.attempt,
+        "length": probe.length,
+    }
+    if isinstance(outcome, Failed):
+        return Verdict(**identity, outcome="failed", reason=outcome.reason)
+    return Verdict(
+        **identity,
+        outcome="lossless" if isinstance(outcome, Lossless) else "lossy",
+        proven_length=outcome.measurement.proven_length,
+        failed_length=outcome.measurement.failed_length,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bracket:
+    """What one search knows about its lengths, in tokens."""
+
+    proven: int = 0
+    """Longest length with a proof; 0 before the first."""
+    proven_by: str | None = None
+    """probe_id that proved it first; None before the first."""
+    failures: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Length -> number of starts that gave up there; lengths proven since then are kept."""
+    verdicts: int = 0
+    """Probes that said lossless or lossy."""
+    starts_since_gain: int = 0
+    """Starts that gave up since `proven` last rose, the one that raised it included."""
+    attempts: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Number of a probe without a verdict -> how often the machine failed under it."""
+    last_reason: str | None = None
+    """Why the machine failed last."""
+
+    @property
+    def smallest_failed(self) -> int | None:
+        """Shortest length above `proven` that was given up on; None if there is none."""
+        return min((length for length in self.failures if length > self.proven), default=None)
+
+
+def fold(verdicts: Iterable[Verdict]) -> Bracket:
+    """The bracket after these verdicts, in whatever order they arrive and however often each is said."""
+    said: dict[int, Verdict] = {}
+    attempts: dict[int, set[int]] = {}
+    reasons: dict[tuple[int, int], str | None] = {}
+    for verdict in verdicts:
+        if verdict.outcome == "failed":
+            attempts.setdefault(verdict.number, set()).add(verdict.attempt)
+            reasons[verdict.number, verdict.attempt] = verdict.reason
+        else:
+            said.setdefault(verdict.number, verdict)
+    proven, proven_by, starts = 0, None, 0
+    failures: Counter[int] = Counter()
+    for verdict in (said[number] for number in sorted(said)):
+        if verdict.proven_length > proven:
+            proven, proven_by, starts = verdict.proven_length, verdict.probe_id, 0
+        if verdict.failed_length is not None:
+            failures[verdict.failed_length] += 1
+            starts += 1
+    return Bracket(
+        proven=proven,
+        proven_by=proven_by,
+        failures=MappingProxyType(dict(failures)),
+        verdicts=len(said),
+        starts_since_gain=starts,
+        attempts=MappingProxyType({number: len(seen) for number, seen in attempts.items() if number not in said}),
+        last_reason=reasons[max(reasons)] if reasons else None,
+    )

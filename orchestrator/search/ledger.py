@@ -1,0 +1,162 @@
+"""All brackets of a run: hears of verdicts, hands out the next probes.
+
+The ledger is a fold over verdicts: the same verdicts in any order, each said any number of times, give the same
+ledger. What is in flight is the only other thing it knows.
+
+Knows nothing of Ray, torch, disk or clock.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from orchestrator.search.bracket import Bracket, Verdict, fold
+from orchestrator.search.policy import SearchSettings, Status, Step, is_done, next_step, status_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """One question to be answered: the capacity of one sample under one model, k and seed."""
+
+    search_id: str
+    model: str
+    """Name of the model as the run uses it: searches of one model share engines."""
+    sample_id: str
+    num_vectors: int
+    seed: int
+    limit: int
+    """Longest length it may ask for, in tokens."""
+    limit_status: Status
+    """What it means to reach the limit: at_text_end, at_max_length or at_model_limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A probe to be made: the search it belongs to and the step it takes."""
+
+    probe_id: str
+    search: Search
+    step: Step
+
+
+def probe_id_of(search_id: str, number: int) -> str:
+    """Hash of the search and the probe's number within it: no time, host or parent."""
+    return hashlib.sha256(f"{search_id}/{number}".encode()).hexdigest()[:16]
+
+
+class Ledger:
+    """Brackets of all searches, and which probes are in flight."""
+
+    def __init__(self, searches: Sequence[Search], settings: SearchSettings, verdicts: Iterable[Verdict] = ()) -> None:
+        self._settings = settings
+        self._searches = {search.search_id: search for search in searches}
+        self._verdicts: dict[str, list[Verdict]] = {search.search_id: [] for search in searches}
+        for verdict in verdicts:
+            # Rows of searches that are no longer asked for stay on disk and are not looked at.
+            if verdict.search_id in self._verdicts:
+                self._verdicts[verdict.search_id].append(verdict)
+        self._brackets = {search_id: fold(said) for search_id, said in self._verdicts.items()}
+        self._in_flight: set[str] = set()
+        self._capacities: dict[tuple[str, int], list[int]] = {}
+        self._ready: dict[str, deque[str]] = {search.model: deque() for search in searches}
+        self._num_open = 0
+        for search in searches:
+            if self._done(search.search_id):
+                self._note_capacity(search)
+            else:
+                self._num_open += 1
+                self._ready[search.model].append(search.search_id)
+
+    @property
+    def num_open(self) -> int:
+        """Searches that are not done."""
+        return self._num_open
+
+    @property
+    def num_searches(self) -> int:
+        """All searches."""
+        return len(self._searches)
+
+    @property
+    def num_in_flight(self) -> int:
+        """Searches whose probe is under way."""
+        return len(self._in_flight)
+
+    def num_ready(self, model: str) -> int:
+        """Searches of this model that wait for a probe."""
+        return len(self._ready[model])
+
+    @property
+    def models(self) -> list[str]:
+        """Models in the order in which searches name them."""
+        return list(self._ready)
+
+    def bracket(self, search_id: str) -> Bracket:
+        """What this search knows."""
+        return self._brackets[search_id]
+
+    def status(self, search_id: str) -> Status:
+        """Whether and how this search ended."""
+        search = self._searches[search_id]
+        return status_of(
+            self._brackets[search_id], limit=search.limit, limit_status=search.limit_status, settings=self._settings
+        )
+
+    def statuses(self) -> dict[str, Status]:
+        """Status of each search by its id."""
+        return {search_id: self.status(search_id) for search_id in self._searches}
+
+    def next_orders(self, model: str, count: int) -> list[Order]:
+        """At most `count` probes of searches of `model`, now in flight."""
+        orders: list[Order] = []
+        ready = self._ready[model]
+        while ready and len(orders) < count:
+            search = self._searches[ready.popleft()]
+            step = next_step(
+                self._brackets[search.search_id],
+                limit=search.limit,
+                expected=self._expected(search),
+                settings=self._settings,
+            )
+            assert step is not None, "a search that is done does not wait for a probe"
+            self._in_flight.add(search.search_id)
+            probe_id = probe_id_of(search.search_id, step.number)
+            orders.append(Order(probe_id=probe_id, search=search, step=step))
+        return orders
+
+    def record(self, verdict: Verdict) -> bool:
+        """Hear of a verdict; returns whether its search is done with it."""
+        search = self._searches[verdict.search_id]
+        was_done = self._done(verdict.search_id)
+        self._verdicts[verdict.search_id].append(verdict)
+        self._brackets[verdict.search_id] = fold(self._verdicts[verdict.search_id])
+        done = self._done(verdict.search_id)
+        if done and not was_done:
+            self._num_open -= 1
+            self._note_capacity(search)
+        self._land(search, wait=not done)
+        return done and not was_done
+
+    def give_back(self, search_ids: Iterable[str]) -> None:
+        """These searches' probes will not come back: their next ones may be handed out."""
+        for search_id in search_ids:
+            self._land(self._searches[search_id], wait=not self._done(search_id))
+
+    def _land(self, search: Search, *, wait: bool) -> None:
+        if search.search_id in self._in_flight:
+            self._in_flight.remove(search.search_id)
+            if wait:
+                self._ready[search.model].append(search.search_id)
+
+    def _done(self, search_id: str) -> bool:
+        return is_done(self._brackets[search_id], limit=self._searches[search_id].limit, settings=self._settings)
+
+    def _note_capacity(self, search: Search) -> None:
+        bracket = self._brackets[search.search_id]
+        if bracket.verdicts:
+            self._capacities.setdefault((search.model, search.num_vectors), []).append(bracket.proven)
+
+    def _expected(self, search: Search) -> float | None:
+        known = self._capacities.get((search.model, search.num_vectors))
+        return sum(known) / len(known) if known else None

@@ -1,0 +1,193 @@
+"""One session of a run: the lock is held, the rows on disk are folded into a ledger, new rows are recorded.
+
+The parts that every executor shares, in process or on Ray. Knows nothing of Ray or torch.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import BadInput
+from orchestrator.plan import Plan
+from orchestrator.run_directory import LIGHT_COLUMNS, PROVENANCE_FILE, SWEEP_FILE, is_run
+from orchestrator.search.ledger import Ledger, Order
+from orchestrator.search.policy import SearchSettings
+from orchestrator.spec import dump
+from orchestrator.store.files import Files, open_files
+from orchestrator.store.lock import LostLock, RunLock, holds
+from orchestrator.store.reader import (
+    PROBE_FOLDER,
+    SAMPLES_FILE,
+    SEARCHES_FILE,
+    read_probes,
+    read_samples,
+    read_searches,
+    write_table,
+)
+from orchestrator.store.recorder import Recorder
+from orchestrator.store.rows import RowContext
+from orchestrator.store.searches import VERDICT_COLUMNS, derive_searches, verdicts_of
+from tasks.contract import Probe
+
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A run that this process may write to."""
+
+    plan: Plan
+    files: Files
+    session_id: str
+    ledger: Ledger
+    context: RowContext
+    """What every row of this session says alike."""
+
+    def recorder(self) -> Recorder:
+        """The one writer of rows; at most one of them may be in use."""
+        return new_recorder(self.files.url, self.context)
+
+    def finish(self) -> None:
+        """Derive the searches table from all rows on disk."""
+        write_searches(self.files, self.plan.sweep.search_settings())
+
+
+def new_recorder(url: str, context: RowContext) -> Recorder:
+    """A recorder that stops writing as soon as another session holds the run."""
+    files = open_files(url)
+
+    def may_write() -> None:
+        if not holds(files, context.session_id):
+            raise LostLock(f"{url}: session {context.session_id} no longer holds this run; its rows are not written.")
+
+    return Recorder(files, context, may_write=may_write)
+
+
+def write_searches(files: Files, settings: SearchSettings) -> None:
+    """Derive the searches table from all rows on disk; it is rewritten whole."""
+    probes = read_probes(files, LIGHT_COLUMNS)
+    write_table(files, SEARCHES_FILE, derive_searches(read_searches(files), probes, settings))
+
+
+@contextmanager
+def open_session(plan: Plan, url: str, *, take_over: bool = False) -> Iterator[Session]:
+    """Begin the run at `url`, or go on with it if it holds the same sweep.
+
+    Raises:
+        BadInput: when the folder holds something else, another session, or the inputs have changed since.
+    """
+    files = open_files(url)
+    check_same_run(plan, files)
+    now = datetime.now(UTC)
+    session_id = f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
+    lock = RunLock(files, session_id)
+    lock.take(take_over=take_over)
+    try:
+        if not files.exists(SWEEP_FILE):
+            write_table(files, SAMPLES_FILE, plan.samples_table())
+            write_table(files, SEARCHES_FILE, plan.searches_table())
+            files.write(SWEEP_FILE, dump(plan.sweep).encode())
+        files.write(PROVENANCE_FILE, json.dumps(_provenance(plan, files, session_id, now), indent=2).encode())
+        settings = plan.sweep.search_settings()
+        yield Session(
+            plan=plan,
+            files=files,
+            session_id=session_id,
+            ledger=Ledger(plan.searches, settings, verdicts_of(read_probes(files, VERDICT_COLUMNS))),
+            context=RowContext(
+                run_id=Path(url).name,
+                session_id=session_id,
+                task=plan.task.name,
+                question=plan.question,
+                length_predicted=settings.predict,
+                searches={search.search_id: plan.columns(search) for search in plan.searches},
+            ),
+        )
+    finally:
+        lock.release()
+
+
+def check_same_run(plan: Plan, files: Files) -> None:
+    """Raise BadInput unless `files` is empty or holds this very sweep with unchanged inputs."""
+    if not is_run(files):
+        if files.names(PROBE_FOLDER, suffix=".parquet"):
+            raise BadInput(f"{files.url}: holds rows but no {SWEEP_FILE}; not a run that can be resumed. Use another.")
+        return
+    if files.read(SWEEP_FILE).decode() != dump(plan.sweep):
+        raise BadInput(
+            f"{files.url}: already holds another sweep ({SWEEP_FILE} in it differs from yours). "
+            "Choose another --run-dir, or resume that one with `capsweep resume`."
+        )
+    known = json.loads(files.read(PROVENANCE_FILE))["models"]
+    problems = [
+        f"{files.url}: model {model.name} has changed since the run began: fingerprint "
+        f"{known[model.name]['facts']['fingerprint'][:16]} then, {model.facts.fingerprint[:16]} now. "
+        "Restore it, or begin a new run."
+        for model in plan.models
+        if model.name in known and known[model.name]["facts"]["fingerprint"] != model.facts.fingerprint
+    ]
+    stored = {(row["model"], row["sample_id"]): row["source"] for row in read_samples(files).to_pylist()}
+    if not problems and stored.keys() != plan.samples.keys():
+        changed = sorted({source for key, source in stored.items() if key not in plan.samples})
+        problems.append(
+            f"{files.url}: texts have changed since the run began ({', '.join(changed[:3]) or 'some were added'}). "
+            "Restore them, or begin a new run."
+        )
+    if problems:
+        raise BadInput(*problems)
+
+
+def make_probe(plan: Plan, order: Order) -> Probe:
+    """The probe that an order of the ledger stands for, with its text; a warm one still lacks its memory."""
+    search, step = order.search, order.step
+    sample = plan.samples[search.model, search.sample_id]
+    return Probe(
+        probe_id=order.probe_id,
+        search_id=search.search_id,
+        number=step.number,
+        attempt=step.attempt,
+        sample_id=search.sample_id,
+        tokens=sample.tokens[: search.limit],
+        length=step.length,
+        num_vectors=search.num_vectors,
+        start=step.start,
+    )
+
+
+def _provenance(plan: Plan, files: Files, session_id: str, now: datetime) -> dict[str, Any]:
+    """What a reader of the run needs to know about how it was made."""
+    known = json.loads(files.read(PROVENANCE_FILE)) if files.exists(PROVENANCE_FILE) else {}
+    session = {
+        "session_id": session_id,
+        "started_at": now.isoformat(timespec="seconds"),
+        "command": ["capsweep", *sys.argv[1:]],
+        "host": platform.node(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "git_commit": _git_commit(),
+        "versions": {name: version(name) for name in ("capsweep", "torch", "transformers", "ray", "pyarrow")},
+    }
+    return {
+        "models": {model.name: {"model": asdict(model.model), "facts": asdict(model.facts)} for model in plan.models},
+        "notes": list(plan.notes),
+        "sessions": [*known.get("sessions", []), session],
+    }
+
+
+def _git_commit() -> str | None:
+    """Commit of the code that runs, if it runs from a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,1 @@
+"""Rows on disk: Parquet in, Arrow out. Knows nothing of Ray or torch."""

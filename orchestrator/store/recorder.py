@@ -1,0 +1,75 @@
+"""The one writer of rows: what it has recorded is on disk.
+
+Knows nothing of Ray or torch, and nothing of what the rows mean for a search.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from orchestrator.search.bracket import Verdict, verdict_of
+from orchestrator.store.files import Files
+from orchestrator.store.reader import PROBE_FOLDER, read_probes, write_table
+from orchestrator.store.rows import RowContext, rows_table
+from tasks.contract import COLD, Failed, Finished, Probe
+
+
+class Recorder:
+    """Appends rows of one session, and remembers the memories that later probes begin from."""
+
+    def __init__(self, files: Files, context: RowContext, *, may_write: Callable[[], None]) -> None:
+        """`may_write` raises when another session has taken over the run."""
+        self._files = files
+        self._context = context
+        self._may_write = may_write
+        self._recorded: dict[str, Verdict] = {}
+        """probe_id -> what is on disk of it since this session began: a second verdict is never written."""
+        self._memories: dict[str, tuple[str, bytes, int]] = {}
+        """search_id -> probe_id, memory and proven length of its best probe."""
+
+    def record(self, finished: Sequence[Finished]) -> None:
+        """Write one file with these rows; they count once this returns.
+
+        Raises:
+            OSError: when they could not be written; nothing of them is on disk then.
+        """
+        finished = [item for item in finished if item.probe.probe_id not in self._recorded]
+        if not finished:
+            return
+        self._may_write()
+        name = f"{PROBE_FOLDER}/{self._context.session_id}-{uuid.uuid4().hex[:12]}.parquet"
+        write_table(self._files, name, rows_table(self._context, finished))
+        for item in finished:
+            if isinstance(item.outcome, Failed):
+                continue
+            self._recorded[item.probe.probe_id] = verdict_of(item)
+            found = item.outcome.measurement
+            self._remember(item.probe.search_id, item.probe.probe_id, found.memory, found.proven_length)
+
+    def recorded(self, probe_ids: Iterable[str]) -> list[Verdict]:
+        """The verdicts on disk of those of these probes that this session recorded."""
+        return [self._recorded[probe_id] for probe_id in probe_ids if probe_id in self._recorded]
+
+    def _remember(self, search_id: str, probe_id: str, memory: bytes | None, proven: int) -> None:
+        best = self._memories.get(search_id)
+        if memory is not None and (best is None or proven > best[2]):
+            self._memories[search_id] = (probe_id, memory, proven)
+
+    def give_memory(self, probe: Probe) -> Probe:
+        """The probe with the memory it begins from, if it begins from one."""
+        if probe.start == COLD:
+            return probe
+        return replace(probe, start_memory=self._memory_of(probe.search_id, probe.start))
+
+    def _memory_of(self, search_id: str, probe_id: str) -> bytes:
+        """The memory a probe ended with: from this session, or from the rows of an earlier one."""
+        known = self._memories.get(search_id)
+        if known is not None and known[0] == probe_id:
+            return known[1]
+        rows = read_probes(self._files, ("probe_id", "search_id", "attempt", "memory", "proven_length")).to_pylist()
+        for row in rows:
+            self._remember(row["search_id"], row["probe_id"], row["memory"], row["proven_length"] or 0)
+        for row in rows:
+            if row["probe_id"] == probe_id and row["memory"] is not None:
+                return row["memory"]
+        raise KeyError(f"no row of probe {probe_id} holds a memory")

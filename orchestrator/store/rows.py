@@ -1,0 +1,105 @@
+"""From finished probes to rows of the probes table.
+
+Knows nothing of files, Ray or torch.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from orchestrator.store.schema import PROBES, SCHEMA_VERSION
+from tasks.contract import Failed, Finished, Lossless, Question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchColumns:
+    """What every row of one search says alike."""
+
+    model: str
+    model_revision: str
+    sample_id: str
+    text_sha256: str
+    source: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowContext:
+    """What every row of a session says alike, and what each search adds."""
+
+    run_id: str
+    session_id: str
+    task: str
+    question: Question
+    length_predicted: bool
+    """Whether first lengths of this run depend on other searches."""
+    searches: Mapping[str, SearchColumns]
+
+
+def criterion_name(question: Question) -> str:
+    """`exact`, or `teacher_forced>=0.99`."""
+    return "exact" if question.criterion is None else f"teacher_forced>={question.criterion:g}"
+
+
+def rows_table(context: RowContext, finished: Sequence[Finished]) -> pa.Table:
+    """One row per finished probe, in the columns of PROBES."""
+    return pa.Table.from_pylist([_row(context, item) for item in finished], schema=PROBES)
+
+
+def _row(context: RowContext, finished: Finished) -> dict[str, Any]:
+    probe, outcome, search = finished.probe, finished.outcome, context.searches[finished.probe.search_id]
+    row: dict[str, Any] = {
+        "run_id": context.run_id,
+        "session_id": context.session_id,
+        "search_id": probe.search_id,
+        "probe_id": probe.probe_id,
+        "number": probe.number,
+        "attempt": probe.attempt,
+        "task": context.task,
+        "criterion": criterion_name(context.question),
+        "decode_from": context.question.decode_from,
+        "prefix": context.question.prefix,
+        "model": search.model,
+        "model_revision": search.model_revision,
+        "sample_id": search.sample_id,
+        "text_sha256": search.text_sha256,
+        "source": search.source,
+        "num_vectors": probe.num_vectors,
+        "seed": search.seed,
+        "start": probe.start,
+        "length": probe.length,
+        "length_predicted": context.length_predicted and probe.number == 0,
+        "recipe": json.dumps(dict(context.question.recipe), sort_keys=True),
+        "device": finished.device,
+        "started_at": datetime.fromtimestamp(finished.started_at, UTC),
+        "finished_at": datetime.fromtimestamp(finished.finished_at, UTC),
+        "schema_version": SCHEMA_VERSION,
+    }
+    if isinstance(outcome, Failed):
+        return {**row, "outcome": "failed", "reason": outcome.reason}
+    found = outcome.measurement
+    return {
+        **row,
+        "outcome": "lossless" if isinstance(outcome, Lossless) else "lossy",
+        "proven_length": found.proven_length,
+        "exact_prefix": found.exact_prefix,
+        "failed_length": found.failed_length,
+        "measured_length": found.measured_length,
+        "steps": found.steps,
+        "steps_to_proof": found.steps_to_proof,
+        "row_steps_tokens": found.row_steps_tokens,
+        "seconds": found.seconds,
+        "token_accuracy": found.token_accuracy,
+        "token_accuracy_without": found.token_accuracy_without,
+        "first_error": found.first_error,
+        "margin": found.margin,
+        "nats_without": found.nats_without,
+        "nats_with": found.nats_with,
+        "memory": found.memory,
+        "memory_dtype": "float32",
+        "memory_shape": list(found.memory_shape),
+    }

@@ -1,0 +1,107 @@
+"""The columns of every table of a run.
+
+More columns may follow, none may vanish: papers and notebooks read these names. Each field carries a sentence that
+`capsweep` and the report show.
+"""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+PROBES = pa.schema(
+    [
+        ("run_id", pa.string()),
+        ("session_id", pa.string()),
+        ("search_id", pa.string()),
+        ("probe_id", pa.string()),
+        ("number", pa.int32()),
+        ("attempt", pa.int32()),
+        ("task", pa.string()),
+        ("criterion", pa.string()),
+        ("decode_from", pa.string()),
+        ("prefix", pa.string()),
+        ("model", pa.string()),
+        ("model_revision", pa.string()),
+        ("sample_id", pa.string()),
+        ("text_sha256", pa.string()),
+        ("source", pa.string()),
+        ("num_vectors", pa.int32()),
+        ("seed", pa.int64()),
+        ("start", pa.string()),
+        ("length", pa.int32()),
+        ("length_predicted", pa.bool_()),
+        ("outcome", pa.string()),
+        ("reason", pa.string()),
+        ("proven_length", pa.int32()),
+        ("exact_prefix", pa.int32()),
+        ("failed_length", pa.int32()),
+        ("measured_length", pa.int32()),
+        ("steps", pa.int32()),
+        ("steps_to_proof", pa.int32()),
+        ("row_steps_tokens", pa.int64()),
+        ("seconds", pa.float64()),
+        ("token_accuracy", pa.float64()),
+        ("token_accuracy_without", pa.float64()),
+        ("first_error", pa.int32()),
+        ("margin", pa.float64()),
+        ("nats_without", pa.float64()),
+        ("nats_with", pa.float64()),
+        ("memory", pa.binary()),
+        ("memory_dtype", pa.string()),
+        ("memory_shape", pa.list_(pa.int32())),
+        ("recipe", pa.string()),
+        ("device", pa.string()),
+        ("started_at", pa.timestamp("us", tz="UTC")),
+        ("finished_at", pa.timestamp("us", tz="UTC")),
+        ("schema_version", pa.int32()),
+    ]
+)
+"""One row per probe outcome. `length` was asked; accuracies and nats are taken over `measured_length` tokens."""
+
+SEARCHES = pa.schema(
+    [
+        ("search_id", pa.string()),
+        ("model", pa.string()),
+        ("model_revision", pa.string()),
+        ("sample_id", pa.string()),
+        ("source", pa.string()),
+        ("num_vectors", pa.int32()),
+        ("seed", pa.int64()),
+        ("criterion", pa.string()),
+        ("decode_from", pa.string()),
+        ("limit", pa.int32()),
+        ("limit_status", pa.string()),
+        ("capacity_tokens", pa.int32()),
+        ("status", pa.string()),
+        ("smallest_failed", pa.int32()),
+        ("capacity_nats", pa.float64()),
+        ("capacity_bits", pa.float64()),
+        ("token_gain", pa.float64()),
+        ("information_gain_nats", pa.float64()),
+        ("information_gain_bits", pa.float64()),
+        ("theoretical_tokens", pa.float64()),
+        ("utilization", pa.float64()),
+        ("margin", pa.float64()),
+        ("probes", pa.int32()),
+        ("steps", pa.int64()),
+        ("row_steps_tokens", pa.int64()),
+        ("seconds", pa.float64()),
+        ("probe_id", pa.string()),
+    ]
+)
+"""One row per search, derived from PROBES. `limit` is the longest length it may ask for and `limit_status` what it means
+to reach it; `probe_id` holds the memory that gives `capacity_tokens` back."""
+
+SAMPLES = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("model", pa.string()),
+        ("source", pa.string()),
+        ("other_sources", pa.list_(pa.string())),
+        ("text_sha256", pa.string()),
+        ("text", pa.string()),
+        ("tokens", pa.list_(pa.int32())),
+        ("token_ends", pa.list_(pa.int32())),
+    ]
+)
+"""One row per sample: the text up to the longest length searched, its token ids, and where each token ends in it."""

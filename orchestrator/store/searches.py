@@ -1,0 +1,98 @@
+"""The searches table: one row per search, planned at first, then derived from the rows of its probes.
+
+Knows nothing of files, Ray or torch.
+"""
+
+import math
+from collections import defaultdict
+from typing import Any
+
+import pyarrow as pa
+
+from orchestrator.search.bracket import Verdict
+from orchestrator.search.ledger import Ledger, Search
+from orchestrator.search.policy import SearchSettings
+from orchestrator.store.schema import SEARCHES
+from tasks.contract import ModelFacts
+
+BITS_PER_PARAMETER = 16
+"""Bits that one value of a memory is taken to hold, for the theoretical capacity."""
+VERDICT_COLUMNS = (
+    "probe_id",
+    "search_id",
+    "number",
+    "attempt",
+    "outcome",
+    "length",
+    "proven_length",
+    "failed_length",
+    "reason",
+)
+
+
+def theoretical_tokens(facts: ModelFacts, *, num_vectors: int) -> float:
+    """Tokens that k vectors could hold if every bit of them counted: k d b / log2 V.
+
+    Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), section 3.
+    """
+    return num_vectors * facts.embedding_width * BITS_PER_PARAMETER / math.log2(facts.vocabulary)
+
+
+def searches_of(table: pa.Table) -> list[Search]:
+    """The searches that a table of SEARCHES names, in its order."""
+    columns = ("search_id", "model", "sample_id", "num_vectors", "seed", "limit", "limit_status")
+    return [Search(**row) for row in table.select(columns).to_pylist()]
+
+
+def verdicts_of(probes: pa.Table) -> list[Verdict]:
+    """What the ledger needs of rows of PROBES."""
+    rows = probes.select(VERDICT_COLUMNS).to_pylist()
+    return [Verdict(**{**row, "proven_length": row["proven_length"] or 0}) for row in rows]
+
+
+def derive_searches(planned: pa.Table, probes: pa.Table, settings: SearchSettings) -> pa.Table:
+    """What the rows of `probes` say of each search of `planned`, in its order.
+
+    Args:
+        planned: Rows of SEARCHES, as planned or as derived before.
+        probes: Rows of PROBES; `memory` is not needed.
+        settings: How the searches went about it.
+    """
+    ledger = Ledger(searches_of(planned), settings, verdicts_of(probes))
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in probes.to_pylist():
+        rows[row["search_id"]].append(row)
+    derived = [_derive(search, rows[search["search_id"]], ledger) for search in planned.to_pylist()]
+    return pa.Table.from_pylist(derived, schema=SEARCHES)
+
+
+def _derive(search: dict[str, Any], rows: list[dict[str, Any]], ledger: Ledger) -> dict[str, Any]:
+    bracket = ledger.bracket(search["search_id"])
+    best = next((row for row in rows if row["probe_id"] == bracket.proven_by and row["outcome"] != "failed"), None)
+    derived = {
+        **search,
+        # A search without a verdict says nothing about the model: no capacity, not a capacity of 0.
+        "capacity_tokens": bracket.proven if bracket.verdicts else None,
+        "status": ledger.status(search["search_id"]),
+        "smallest_failed": bracket.smallest_failed,
+        "probes": len(rows),
+        "steps": sum(row["steps"] or 0 for row in rows),
+        "row_steps_tokens": sum(row["row_steps_tokens"] or 0 for row in rows),
+        "seconds": sum(row["seconds"] or 0.0 for row in rows),
+        "probe_id": bracket.proven_by,
+    }
+    if best is None:
+        gains = ("capacity_nats", "capacity_bits", "token_gain", "information_gain_nats", "information_gain_bits")
+        return {**derived, **dict.fromkeys((*gains, "utilization"), 0.0 if bracket.verdicts else None)}
+    token_gain = best["measured_length"] * (best["token_accuracy"] - best["token_accuracy_without"])
+    gain_nats = best["nats_without"] - best["nats_with"]
+    return {
+        **derived,
+        "capacity_nats": best["nats_without"],
+        "capacity_bits": best["nats_without"] / math.log(2),
+        "token_gain": token_gain,
+        "information_gain_nats": gain_nats,
+        "information_gain_bits": gain_nats / math.log(2),
+        "utilization": token_gain / search["theoretical_tokens"],
+        "margin": best["margin"],
+    }

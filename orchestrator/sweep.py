@@ -1,0 +1,258 @@
+"""The sweep: what a user asks for, checked and with its defaults filled in.
+
+Says which values are allowed; orchestrator/spec.py reads the file and words the messages. Knows nothing of files, runs
+or how a model is loaded.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from orchestrator.errors import suggest
+from orchestrator.search.policy import SearchSettings
+from tasks.contract import DecodeFrom, EngineSettings, Model, Question, TaskError
+from tasks.registry import TASKS, TEXT_SOURCES
+from tasks.texts import TextEntry
+
+T = TypeVar("T")
+
+
+def problem(message: str) -> PydanticCustomError:
+    """A problem whose message is a whole sentence already."""
+    return PydanticCustomError("problem", "{message}", {"message": message})
+
+
+def wanted(description: str) -> WrapValidator:
+    """Say `description` in place of whatever pydantic says, such as one line for each branch of a union."""
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise PydanticCustomError("wanted", "{wanted}", {"wanted": description}) from None
+
+    return WrapValidator(check)
+
+
+def _list_to_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    if not values:
+        raise problem("the list is empty; it should have at least one entry.")
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            raise problem(f"entries {values.index(value)} and {i} are the same; remove one.")
+    return values
+
+
+def _name_known(names: Callable[[], Mapping[str, Any]], kind: str) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in names():
+            raise problem(f"{name!r} is not a {kind}. {suggest(name, names())}")
+        return name
+
+    return AfterValidator(check)
+
+
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+AutoCount = Annotated[Count | Literal["auto"], wanted("a whole number of at least 1, or auto")]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Name = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100),
+    wanted("a text that can name a folder: letters, digits, '.', '_' and '-', with a letter or digit first"),
+]
+
+
+class Entry(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True):
+    """A mapping of the sweep file."""
+
+
+class ModelEntry(Entry, frozen=True):
+    """One entry of `models`, where more than its name is said."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Hub id, or a local folder."""
+    revision: str | None = None
+    """Revision of a hub model; null takes the default branch."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of weights and activations."""
+    trust_remote_code: bool = False
+    """Whether code that comes with the model may run."""
+
+
+class TeacherForced(Entry, frozen=True):
+    """A criterion: enough tokens right when each is predicted from the right ones before it."""
+
+    teacher_forced: Annotated[float, Field(gt=0, le=1)]
+    """Share of the tokens that must be right."""
+
+
+class SearchEntry(Entry, frozen=True):
+    """How a search goes about its question."""
+
+    max_length: Count | None = None
+    """Longest length in tokens; null: to the text's end or the model's context."""
+    growth: Annotated[float, Field(gt=1)] = 1.1
+    """A row that is lossless at L goes on at L times this, at least at L + 1."""
+    retries: Annotated[int, Field(ge=0, lt=2**31)] = 2
+    """Starts after the first that stalled, without a gain, before the search ends."""
+    predict: bool = True
+    """Whether the first length may come from other searches of the same model."""
+
+
+class BudgetEntry(Entry, frozen=True):
+    """What a run may spend."""
+
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    """Time after which searches stay open; null: no limit."""
+
+
+class EnginesEntry(Entry, frozen=True):
+    """What computes, and with what; changes no result but for the last bits of batched arithmetic."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where the models compute."""
+    count: AutoCount = "auto"
+    """Engines at a time."""
+    gpus: Annotated[Annotated[float, Field(ge=0)] | Literal["auto"], wanted("a number of at least 0, or auto")] = "auto"
+    """GPUs of one engine; a part of one is allowed."""
+    cpus: AutoCount = "auto"
+    """CPU cores of one engine."""
+    tokens_per_step: AutoCount = "auto"
+    """Tokens of all rows together in one optimizer step."""
+    cohort_size: AutoCount = "auto"
+    """Probes in one Tune trial."""
+    deterministic: bool = False
+    """Fixed shapes, so that no result depends on its neighbours in the batch; also turns `search.predict` off."""
+
+
+def _read_model(value: Any, info: ValidationInfo) -> Model:
+    if isinstance(value, Model):
+        return value
+    if not isinstance(value, str | dict):
+        raise PydanticCustomError("wanted", "{wanted}", {"wanted": "the name of a model, or a mapping with its name"})
+    entry = ModelEntry.model_validate({"name": value} if isinstance(value, str) else value)
+    try:
+        name = info.context["find_model"](entry.name) if info.context else entry.name
+    except PydanticCustomError as error:
+        raise _at("name", error, entry.name) from None
+    return Model(**{**entry.model_dump(), "name": name})
+
+
+def _read_text_entry(value: Any, info: ValidationInfo) -> TextEntry:
+    if isinstance(value, TextEntry):
+        return value
+    if not isinstance(value, dict):
+        raise PydanticCustomError("wanted", "{wanted}", {"wanted": "a mapping such as {source: files, path: texts/}"})
+    name = value.get("source")
+    if not isinstance(name, str) or name not in TEXT_SOURCES:
+        said = "no source is named" if name is None else f"{name!r} is not a text source"
+        raise _at("source", problem(f"{said}. {suggest(name, TEXT_SOURCES)}"), name)
+    return TEXT_SOURCES[name].model_validate(value, context=info.context)
+
+
+def _at(key: str, error: PydanticCustomError, found: Any) -> ValidationError:
+    """The error of one key of a mapping that is checked by hand."""
+    return ValidationError.from_exception_data("entry", [InitErrorDetails(type=error, loc=(key,), input=found)])
+
+
+class Sweep(Entry, frozen=True):
+    """What the user asks for: models x texts x k x seeds, and how."""
+
+    name: Name
+    """Begins the name of the run directory."""
+    task: Annotated[str, _name_known(lambda: TASKS, "task")] = "cramming"
+    """What is measured."""
+    models: Annotated[
+        tuple[Annotated[Model, PlainValidator(_read_model), PlainSerializer(asdict)], ...],
+        BeforeValidator(_list_to_tuple),
+        AfterValidator(_distinct),
+    ]
+    """Hub ids or local folders, or mappings with name, revision, dtype and trust_remote_code."""
+    texts: Annotated[
+        tuple[Annotated[SerializeAsAny[TextEntry], PlainValidator(_read_text_entry)], ...],
+        BeforeValidator(_list_to_tuple),
+        AfterValidator(_distinct),
+    ]
+    """Where the texts come from; each entry names its source."""
+    num_vectors: Annotated[tuple[Count, ...], BeforeValidator(_list_to_tuple), AfterValidator(_distinct)] = (1,)
+    """Numbers of vectors in a memory."""
+    prefix: Annotated[Literal["bos"] | None, wanted("bos or null")] = None
+    """What stands before the memory."""
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_list_to_tuple), AfterValidator(_distinct)] = (0,)
+    """Each seed makes every search once more, from other random vectors."""
+    criterion: Annotated[
+        Literal["exact"] | TeacherForced, wanted("exact, or {teacher_forced: S} with S above 0 and at most 1")
+    ] = "exact"
+    """What a probe must reach."""
+    decode_from: DecodeFrom = "memory"
+    """Whether the first token must come out of the memory, or is given."""
+    search: SearchEntry = SearchEntry()
+    """How a search goes about its question."""
+    recipe: Mapping[str, Any] = Field(default_factory=dict, validate_default=True)
+    """Name of a recipe, or the fields to change in the default one; every field filled in once it is read."""
+    budget: BudgetEntry = BudgetEntry()
+    """What a run may spend."""
+    engines: EnginesEntry = EnginesEntry()
+    """What computes, and with what."""
+    storage: Annotated[str, Field(min_length=1)] = "runs/"
+    """Folder or fsspec URL in which run directories are made."""
+
+    @field_validator("recipe", mode="plain")
+    @classmethod
+    def _fill_in(cls, value: Any, info: ValidationInfo) -> Mapping[str, Any]:
+        if not isinstance(value, str | Mapping):
+            raise PydanticCustomError("wanted", "{wanted}", {"wanted": "the name of a recipe, or a mapping of fields"})
+        if "task" not in info.data:  # refused already; whose recipe this is, nobody knows
+            return {}
+        try:
+            return dict(TASKS[info.data["task"]].recipe(value))
+        except TaskError as error:
+            # Where the task checks with pydantic, its errors know the field each is about.
+            if isinstance(error.__cause__, ValidationError):
+                raise error.__cause__ from None
+            raise problem(str(error)) from None
+
+    def question(self) -> Question:
+        """What every search asks; part of its identity."""
+        return Question(
+            criterion=None if self.criterion == "exact" else self.criterion.teacher_forced,
+            decode_from=self.decode_from,
+            prefix=self.prefix,
+            growth=self.search.growth,
+            recipe=self.recipe,
+        )
+
+    def search_settings(self) -> SearchSettings:
+        """How searches go about it; a deterministic run predicts nothing from what happened to finish first."""
+        predict = self.search.predict and not self.engines.deterministic
+        return SearchSettings(retries=self.search.retries, predict=predict)
+
+    def engine_settings(self) -> EngineSettings:
+        """How engines compute."""
+        cpus, tokens = self.engines.cpus, self.engines.tokens_per_step
+        return EngineSettings(
+            device=self.engines.device,
+            cpus=None if cpus == "auto" else cpus,
+            tokens_per_step=None if tokens == "auto" else tokens,
+            deterministic=self.engines.deterministic,
+        )

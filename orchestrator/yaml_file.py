@@ -1,0 +1,77 @@
+"""Reads a YAML file that must be one mapping, and says what is wrong with it.
+
+Knows nothing of what the mapping means.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.errors import BadInput
+
+# What PyYAML's constructors let escape for scalars such as `2024-13-45`, `!!int ''` or `!!timestamp x`.
+CONSTRUCTOR_ERRORS = (
+    yaml.YAMLError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RecursionError,
+)
+
+
+def read_mapping(path: Path) -> tuple[dict[Any, Any], list[str]]:
+    """The mapping, and a line for each key that it gives twice.
+
+    Raises:
+        BadInput: when there is no such file, or it is not YAML, or not a mapping.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise BadInput(f"{path}: there is no such file. Check the path.") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}). Wanted a YAML file.") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not UTF-8 at byte {error.start}. Wanted a YAML file in UTF-8.") from error
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        document = None if node is None else loader.construct_document(node)
+        repeated = [] if node is None else list(_repeated_keys(node, "", set()))
+    except CONSTRUCTOR_ERRORS as error:
+        raise BadInput(f"{path}: not YAML: {_place(error)}") from error
+    if document is None:
+        raise BadInput(f"{path}: the file is empty. Wanted a mapping with name, models and texts.")
+    if not isinstance(document, dict):
+        raise BadInput(f"{path}: found a {type(document).__name__}. Wanted a mapping with name, models and texts.")
+    return document, repeated
+
+
+def _place(error: Exception) -> str:
+    """Line, column and what stands there; PyYAML's own text spreads it over several lines."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}."
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _repeated_keys(node: yaml.Node, path: str, seen: set[int]) -> Iterator[str]:
+    """PyYAML keeps the last of equal keys and is silent about the others."""
+    if id(node) in seen:  # an alias: said already, or a mapping within itself
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            yield from _repeated_keys(item, f"{path}{i}.", seen)
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
+                yield f"{path}{name}: given twice, in line {lines[name]} and in line {line}. Keep one."
+            lines.setdefault(name, line)
+            yield from _repeated_keys(value, f"{path}{name}.", seen)

@@ -1,0 +1,178 @@
+"""Certificates: a row that leaves is decoded greedily from its stored memory, and only what comes out counts.
+
+Knows nothing of optimizers or of which rows leave.
+"""
+
+# Axes: B rows, K vectors of a memory, L tokens, D embedding width.
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks.contract import Lossless, Lossy, Measurement, Probe, Proof, Question
+from tasks.language_model import LanguageModel
+from tasks.layout import Layout
+from tasks.rows import Rows
+
+NEAR_TIE = 1e-3
+"""Logit margin below which a text is decoded again by itself: other batch shapes move logits by up to about 1e-5."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """A row that left the batch and waits for its certificate."""
+
+    probe: Probe
+    row: Rows
+    """Rows of length one."""
+    started_at: float
+    """Unix time in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoding:
+    """What one memory gave back."""
+
+    exact_prefix: int
+    margin: float | None
+    """Smallest logit margin over the exact prefix."""
+    nats: float
+    """Summed cross-entropy over the exact prefix."""
+
+
+def certify(
+    model: LanguageModel, layout: Layout, leaving: Sequence[Leaving], *, question: Question, num_rows: int | None
+) -> list[Lossless | Lossy]:
+    """Decode each row's memory and state what it proves.
+
+    Args:
+        model: The frozen model.
+        layout: The task.
+        leaving: Rows with any number of vectors.
+        question: What was asked.
+        num_rows: Decode in batches of exactly this many rows (fixed shapes); None takes the rows as they are.
+    """
+    decodings: dict[int, Decoding] = {}
+    for num_vectors in {row.probe.num_vectors for row in leaving}:
+        same = [i for i, row in enumerate(leaving) if row.probe.num_vectors == num_vectors]
+        found = _decode(model, layout, [leaving[i] for i in same], num_rows=num_rows)
+        decodings.update(zip(same, found, strict=True))
+    return [_outcome(model, row, decodings[i], question=question) for i, row in enumerate(leaving)]
+
+
+def _decode(
+    model: LanguageModel, layout: Layout, leaving: Sequence[Leaving], *, num_rows: int | None
+) -> list[Decoding]:
+    """Decode memories of the same number of vectors together; near ties again, each by itself."""
+    num_tokens = max(int(row.row.proven_B) for row in leaving)
+    if num_tokens == 0:
+        return [Decoding(exact_prefix=0, margin=None, nats=0.0) for _ in leaving]
+    padded = [*leaving, *[leaving[-1]] * max(0, (num_rows or 0) - len(leaving))]
+    memory_BKD = torch.cat([_stored_memory(row) for row in padded])
+    tokens_BL = torch.cat([_text(row, num_tokens) for row in padded])
+    decoded = layout.prove(model, memory_BKD, tokens_BL)
+    found: list[Decoding] = []
+    for i, row in enumerate(leaving):
+        decoding = _decoding(decoded.exact_prefix_B[i], decoded.margins_BL[i], decoded.nats_BL[i], row)
+        if decoding.margin is not None and decoding.margin < NEAR_TIE:
+            alone = layout.prove(model, memory_BKD[i : i + 1], tokens_BL[i : i + 1])
+            again = _decoding(alone.exact_prefix_B[0], alone.margins_BL[0], alone.nats_BL[0], row)
+            decoding = min(decoding, again, key=lambda d: d.exact_prefix)
+        found.append(decoding)
+    return found
+
+
+def _stored_memory(leaving: Leaving) -> Tensor:
+    return leaving.row.proof_memory_BKD[:, : leaving.probe.num_vectors]
+
+
+def _text(leaving: Leaving, num_tokens: int) -> Tensor:
+    tokens_BL = leaving.row.tokens_BL[:, :num_tokens]
+    return torch.nn.functional.pad(tokens_BL, (0, num_tokens - tokens_BL.shape[1]))
+
+
+def _decoding(exact_prefix: Tensor, margins_L: Tensor, nats_L: Tensor, leaving: Leaving) -> Decoding:
+    # Tokens beyond what the row claims may come right by chance; they were not asked for.
+    prefix = min(int(exact_prefix), int(leaving.row.proven_B))
+    return Decoding(
+        exact_prefix=prefix,
+        margin=float(margins_L[:prefix].min()) if prefix else None,
+        nats=float(nats_L[:prefix].sum()),
+    )
+
+
+def _outcome(model: LanguageModel, leaving: Leaving, decoding: Decoding, *, question: Question) -> Lossless | Lossy:
+    probe, row = leaving.probe, leaving.row
+    proven = decoding.exact_prefix if question.criterion is None else int(row.proven_B)
+    lossless = proven >= probe.length
+    measured_length = proven if lossless else probe.length
+    certified = lossless and proven == decoding.exact_prefix
+    nats_without, right_without = without_memory(model, probe.tokens[:measured_length], question=question)
+    reached, limit = int(row.length_B), int(row.limit_B)
+    memory = _stored_memory(leaving)[0].cpu().numpy().astype("<f4")
+    measurement = Measurement(
+        proven_length=proven,
+        exact_prefix=decoding.exact_prefix,
+        failed_length=None if proven >= limit else max(reached, proven + 1) if lossless else probe.length,
+        measured_length=measured_length,
+        steps=int(row.step_B),
+        steps_to_proof=int(row.proof_step_B),
+        row_steps_tokens=int(row.row_steps_tokens_B),
+        seconds=float(row.seconds_B),
+        token_accuracy=1.0 if certified else int(row.asked_right_B) / probe.length,
+        token_accuracy_without=right_without / measured_length,
+        first_error=None if certified else int(row.asked_prefix_B),
+        margin=decoding.margin,
+        nats_without=nats_without,
+        nats_with=decoding.nats if certified else float(row.asked_nats_B),
+        memory=memory.tobytes() if max(proven, decoding.exact_prefix) > 0 else None,
+        memory_shape=memory.shape,
+    )
+    return Lossless(measurement=measurement) if lossless else Lossy(measurement=measurement)
+
+
+@torch.no_grad()
+def without_memory(model: LanguageModel, tokens: Sequence[int], *, question: Question) -> tuple[float, int]:
+    """Summed cross-entropy in nats and number of tokens right, of the text by itself.
+
+    Without a BOS before it nothing predicts t_1: it is charged ln V and counts as wrong.
+    """
+    tokens_BL = torch.tensor([tokens], device=model.device)
+    inputs_BTD = model.embed(tokens_BL)
+    if question.prefix == "bos":
+        inputs_BTD, targets_L, nats = torch.cat([model.prefix(1), inputs_BTD], dim=1), tokens_BL[0], 0.0
+    else:
+        targets_L, nats = tokens_BL[0, 1:], math.log(model.vocabulary)
+    if len(targets_L) == 0:
+        return nats, 0
+    logits_LV = model.head(model.hidden(inputs_BTD)[0, :-1]).float()
+    nats += float(torch.nn.functional.cross_entropy(logits_LV, targets_L, reduction="sum"))
+    return nats, int((logits_LV.argmax(-1) == targets_L).sum())
+
+
+class LayoutProver:
+    """Decodes stored memories one text at a time."""
+
+    def __init__(self, model: LanguageModel, layout: Layout) -> None:
+        self._model = model
+        self._layout = layout
+
+    def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
+        """Decode `len(tokens)` tokens from the memory and compare them with the text's."""
+        shape = self._layout.memory_shape(num_vectors, self._model.embedding_width)
+        values = np.frombuffer(memory, dtype="<f4").reshape(1, *shape).copy()
+        decoded = self._layout.prove(
+            self._model,
+            torch.from_numpy(values).to(self._model.device),
+            torch.tensor([list(tokens)], device=self._model.device),
+        )
+        prefix = int(decoded.exact_prefix_B[0])
+        return Proof(
+            tokens=tuple(decoded.tokens_BL[0].tolist()),
+            exact_prefix=prefix,
+            margin=float(decoded.margins_BL[0, :prefix].min()) if prefix else None,
+        )

@@ -1,0 +1,308 @@
+"""The values that tasks and orchestrator exchange, and the protocols between them.
+
+Knows nothing of torch, Ray or files: a third-party task needs this module only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+COLD = "cold"
+"""The `start` of a probe that begins from seeded random vectors."""
+
+DecodeFrom = Literal["memory", "memory+first_token"]
+
+
+class TaskError(Exception):
+    """A user can mend this: the message says where, what was found, what was wanted and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """Which model to measure, as the sweep names it."""
+
+    name: str
+    """Hub id or local folder."""
+    revision: str | None = None
+    """Hub revision; None takes the default branch."""
+    dtype: str = "float32"
+    """Precision of weights and activations; memories are float32 always."""
+    trust_remote_code: bool = False
+    """Whether code that comes with the model may run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What is known of a model before its weights are loaded."""
+
+    fingerprint: str
+    """Hash of weights, dtype and tokenizer: equal fingerprints give equal results."""
+    revision: str
+    """Commit of a hub model; the hash of the weights of a local one."""
+    vocabulary: int
+    """Rows of the output head."""
+    context: int | None
+    """Longest input in tokens; None if the model has no limit."""
+    embedding_width: int
+    """Width of one memory vector."""
+    num_parameters: int
+    """Weights, those of the embeddings included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a sweep asks of every search: decides the result, and so belongs to its identity."""
+
+    criterion: float | None = None
+    """None: every token, certified by decoding. Else the share of tokens right under teacher forcing."""
+    decode_from: DecodeFrom = "memory"
+    """Whether t_1 must come out of the memory, or is given."""
+    prefix: Literal["bos"] | None = None
+    """What stands before the memory."""
+    growth: float = 1.1
+    """A row that is lossless at L goes on at L times this, at least at L + 1."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the recipe; the task knows their meaning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """How to compute: changes no result but for the last bits of batched arithmetic."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    cpus: int | None = None
+    """Threads of the engine; None leaves the choice to torch."""
+    tokens_per_step: int | None = None
+    """Tokens of all rows together in one optimizer step; None chooses by device."""
+    deterministic: bool = False
+    """Fixed shapes, so that no result depends on its neighbours in the batch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """One question of a search: is `length` lossless? One optimization from one start."""
+
+    probe_id: str
+    """Hash of search_id and number; the row's random numbers come from it."""
+    search_id: str
+    number: int
+    """Position within its search, from 0."""
+    attempt: int = 0
+    """How often the machine failed under this probe before."""
+    sample_id: str
+    tokens: tuple[int, ...]
+    """Token ids of the text, up to the longest length this search may reach."""
+    length: int
+    """Tokens asked for; a row that says yes with budget left grows beyond it."""
+    num_vectors: int
+    """Vectors in the memory."""
+    start: str = COLD
+    """`cold`, or the probe_id whose memory this one begins from."""
+    start_memory: bytes | None = None
+    """Little-endian float32 values of that memory, (num_vectors, embedding_width); None when cold."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What an optimization that ran to its end found out."""
+
+    proven_length: int
+    """Longest length at which the criterion was met; under `exact` equal to exact_prefix."""
+    exact_prefix: int
+    """Longest prefix in tokens that the stored memory gives back when decoded greedily from nothing else."""
+    failed_length: int | None
+    """Length that was given up on; None if the text's end was reached."""
+    measured_length: int
+    """Tokens over which the accuracies and nats below are taken: proven_length, or the length asked if lossy."""
+    steps: int
+    """Optimizer steps of this probe."""
+    steps_to_proof: int
+    """Step at which proven_length was reached."""
+    row_steps_tokens: int
+    """Sum over the steps of the tokens trained on."""
+    seconds: float
+    """Share of the engine's time that this row took."""
+    token_accuracy: float
+    """Share of tokens right with the memory, teacher forced."""
+    token_accuracy_without: float
+    """The same without memory."""
+    first_error: int | None
+    """Index from 0 of the first wrong token; None if there is none."""
+    margin: float | None
+    """Smallest difference between the two largest logits over exact_prefix; None if it is 0."""
+    nats_without: float
+    """Summed cross-entropy without memory; ln V stands for t_1 unless a BOS stands before it."""
+    nats_with: float
+    """Summed cross-entropy with memory."""
+    memory: bytes | None
+    """Little-endian float32 values of the memory that was certified; None if it proves nothing."""
+    memory_shape: tuple[int, ...]
+    """(num_vectors, embedding_width)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lossless:
+    """The length asked for, or more, was proven."""
+
+    measurement: Measurement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lossy:
+    """The optimization ended without proof of the length asked for."""
+
+    measurement: Measurement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The machine or the arithmetic failed: says nothing about the model."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Lossless | Lossy | Failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A probe that left the engine."""
+
+    probe: Probe
+    outcome: Outcome
+    device: str
+    started_at: float
+    """Unix time in seconds."""
+    finished_at: float
+    """Unix time in seconds."""
+
+
+class Engine(Protocol):
+    """One frozen model on one device, optimizing many probes as rows of one batch."""
+
+    @property
+    def num_rows(self) -> int:
+        """About how many rows are optimized at a time."""
+        ...
+
+    @property
+    def num_held(self) -> int:
+        """Probes submitted and not yet finished."""
+        ...
+
+    def submit(self, probes: Sequence[Probe]) -> None:
+        """Queue probes; they start as rows become free."""
+        ...
+
+    def step(self) -> list[Finished]:
+        """Advance every row by one optimizer step and return the probes that finished."""
+        ...
+
+    def stats(self) -> dict[str, float]:
+        """Counters since the start: row_steps, row_steps_tokens, rows_busy (share), step_seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """A text as token ids."""
+
+    tokens: tuple[int, ...]
+    """Token ids of the text alone, without special tokens."""
+    ends: tuple[int, ...]
+    """Where each token ends, in characters of the text; never descending."""
+
+
+class TextCodec(Protocol):
+    """Turns text into the token ids that one model reads, and back."""
+
+    fingerprint: str
+    """Hash of the tokenizer: equal fingerprints cut equal texts alike."""
+
+    def encode(self, text: str) -> Encoding:
+        """Cut the text into tokens, without special tokens."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text that these token ids stand for."""
+        ...
+
+
+class Task(Protocol):
+    """A kind of measurement: what goes into a model, what must come out, and how to prove it."""
+
+    name: str
+
+    def facts(self, model: Model) -> ModelFacts:
+        """Read what is needed to plan, without loading weights.
+
+        Raises:
+            TaskError: when this is not a model that the task can measure.
+        """
+        ...
+
+    def codec(self, model: Model) -> TextCodec:
+        """Raises TaskError when the model has no usable tokenizer."""
+        ...
+
+    def longest_text(self, facts: ModelFacts, *, num_vectors: int, question: Question) -> int | None:
+        """Most tokens of text that fit into the model's context beside the memory; None if unlimited."""
+        ...
+
+    def recipe(self, overrides: str | Mapping[str, Any]) -> Mapping[str, Any]:
+        """The whole recipe, every field filled in.
+
+        Raises:
+            TaskError: when the recipe's name or a field is unknown, or a value is out of range.
+        """
+        ...
+
+    def open_engine(self, model: Model, question: Question, settings: EngineSettings) -> Engine:
+        """Load the weights and be ready for probes."""
+        ...
+
+    def prove(self, model: Model, question: Question, device: str) -> "Prover":
+        """Load the weights for decoding stored memories, one text at a time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What greedy decoding of one memory gave."""
+
+    tokens: tuple[int, ...]
+    """Token ids that came out."""
+    exact_prefix: int
+    """How many of them, from the first, are those of the text."""
+    margin: float | None
+    """Smallest difference of the two largest logits over the exact prefix; None if that is empty."""
+
+
+class Prover(Protocol):
+    """Decodes memories, one at a time, from nothing else."""
+
+    def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
+        """Decode `len(tokens)` tokens and compare them with the text's."""
+        ...
+
+
+class TextSource(Protocol):
+    """Where texts come from; its fields are those of the sweep file's entry."""
+
+    def read(self) -> list["Text"]:
+        """The first `samples` texts in a fixed order.
+
+        Raises:
+            TaskError: when nothing can be read.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """One text as read, before it is cut to tokens."""
+
+    text: str
+    source: str
+    """Name of the source and of the text within it, for tables: `files:texts/01-story.txt`."""

@@ -1,0 +1,295 @@
+"""A frozen causal language model of transformers, seen as: vectors in, logits out.
+
+The only module that knows transformers' models. Knows nothing of probes, searches or recipes.
+"""
+
+# Axes: B rows, K vectors of a memory, L tokens, T input positions, D embedding width, H hidden size, V vocabulary.
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from tasks.contract import Encoding, Model, ModelFacts, TaskError, TextCodec
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
+
+
+def read_config(model: Model) -> Any:
+    """The model's configuration.
+
+    Raises:
+        TaskError: when there is no such model, or it is not a causal language model.
+    """
+    folder = Path(model.name)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise TaskError(
+            f"{model.name}: no config.json in this folder. Wanted a model as transformers saves it "
+            "(config.json, *.safetensors, tokenizer.json)."
+        )
+    if not folder.is_dir() and (model.name.count("/") != 1 or model.name.startswith(("/", ".", "~"))):
+        raise TaskError(f"{model.name}: no such folder, and not a hub id (those read 'owner/name').")
+    try:
+        config = AutoConfig.from_pretrained(
+            model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise TaskError(f"{model.name}: {_why_not_loaded(model, error)}") from error
+    architectures = config.architectures or []
+    wrong_kind = bool(architectures) and not any(name.endswith(CAUSAL_SUFFIXES) for name in architectures)
+    if config.is_encoder_decoder or wrong_kind:
+        raise TaskError(
+            f"{model.name}: {', '.join(architectures) or config.model_type} is not a causal language model. "
+            "Wanted a decoder that predicts the next token, such as GPT-2, Pythia or Llama."
+        )
+    return config
+
+
+def _why_not_loaded(model: Model, error: Exception) -> str:
+    """Turn what transformers says into what a user can do."""
+    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    chain = f"{error!r} {error.__cause__!r}"
+    if Path(model.name).is_dir():
+        return f"config.json could not be read as a model ({said})."
+    if "gated" in chain.lower() or "401" in chain or "403" in chain:
+        return (
+            "the hub refuses it: gated or private. Accept its licence on its hub page, then run `hf auth login` "
+            "or set HF_TOKEN."
+        )
+    if "RepositoryNotFound" in chain or "404" in chain:
+        return "the hub has no model of this name (or it is private and HF_TOKEN is not set)."
+    if os.environ.get("HF_HUB_OFFLINE"):
+        return "HF_HUB_OFFLINE is set and the model is not in the local cache. Fetch it once with the network on."
+    return (
+        f"could not be fetched ({said}). Check the name and the network, or give a local folder; "
+        "with HF_HUB_OFFLINE=1 only the local cache is used."
+    )
+
+
+def _weight_files(model: Model) -> list[Path]:
+    files = sorted(Path(model.name).glob("*.safetensors"))
+    if not files:
+        raise TaskError(
+            f"{model.name}: no *.safetensors in this folder. Wanted weights as safetensors; pickled weights are "
+            "not loaded (convert them with save_pretrained)."
+        )
+    return files
+
+
+def facts(model: Model) -> ModelFacts:
+    """What planning needs, without loading the weights.
+
+    Raises:
+        TaskError: when this is not a causal language model that can be loaded.
+    """
+    config = read_config(model)
+    if model.dtype not in DTYPES:
+        raise TaskError(f"{model.name}: dtype {model.dtype!r} is not known; wanted one of {', '.join(DTYPES)}.")
+    digest = hashlib.sha256(model.dtype.encode())
+    folder = Path(model.name)
+    if folder.is_dir():
+        for file in [*_weight_files(model), folder / "config.json", folder / "tokenizer.json"]:
+            if file.is_file():
+                with file.open("rb") as handle:
+                    digest.update(hashlib.file_digest(handle, "sha256").digest())
+        revision = digest.hexdigest()[:16]
+    else:
+        revision = str(getattr(config, "_commit_hash", None) or model.revision)
+        digest.update(f"{model.name}@{revision}".encode())
+    with torch.device("meta"):
+        shell = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+    embedding, head = shell.get_input_embeddings(), shell.get_output_embeddings()
+    text_config = config.get_text_config()
+    return ModelFacts(
+        fingerprint=digest.hexdigest(),
+        revision=revision,
+        vocabulary=int(head.weight.shape[0] if head is not None else text_config.vocab_size),
+        context=getattr(text_config, "max_position_embeddings", None),
+        embedding_width=int(embedding.weight.shape[1]),
+        num_parameters=sum(p.numel() for p in shell.parameters()),
+    )
+
+
+class HubCodec:
+    """The model's own tokenizer, without the special tokens it adds."""
+
+    def __init__(self, model: Model) -> None:
+        """Raises TaskError when the model has no tokenizer."""
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            said = str(error).strip().splitlines()[0]
+            raise TaskError(f"{model.name}: its tokenizer could not be read ({said}).") from error
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise TaskError(f"{model.name}: its tokenizer is not a fast one; wanted a tokenizer.json beside the weights.")
+        self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
+
+    def encode(self, text: str) -> Encoding:
+        """Cut the text into tokens, without special tokens."""
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        ends = accumulate((end for _, end in encoded["offset_mapping"]), max)
+        return Encoding(tokens=tuple(encoded["input_ids"]), ends=tuple(ends))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text that these token ids stand for."""
+        return self._tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def codec(model: Model) -> TextCodec:
+    """The model's tokenizer; raises TaskError when it has none."""
+    return HubCodec(model)
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one, then MPS, then the CPU.
+
+    Raises:
+        TaskError: when the named device is not on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise TaskError("engines.device: cuda was asked for, but torch finds no CUDA device; use auto or cpu.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise TaskError("engines.device: mps was asked for, but torch finds none here; use auto or cpu.")
+    return device
+
+
+class LanguageModel:
+    """Frozen weights on one device."""
+
+    def __init__(self, model: Model, *, device: str = "auto") -> None:
+        """Load the weights.
+
+        Raises:
+            TaskError: when they cannot be loaded, or later tokens change what stands before them.
+        """
+        config = read_config(model)
+        self.device = pick_device(device)
+        try:
+            self._model = AutoModelForCausalLM.from_pretrained(
+                model.name,
+                revision=model.revision,
+                trust_remote_code=model.trust_remote_code,
+                dtype=DTYPES[model.dtype],
+                use_safetensors=True,
+            )
+        except (OSError, ValueError, RuntimeError) as error:
+            said = str(error).strip().splitlines()[0]
+            raise TaskError(f"{model.name}: its weights could not be loaded ({said}).") from error
+        self._model.to(self.device).eval().requires_grad_(False)
+        self._embedding = self._model.get_input_embeddings()
+        self.dtype: torch.dtype = self._embedding.weight.dtype
+        self.embedding_width = int(self._embedding.weight.shape[1])
+        self.embedding_std = float(self._embedding.weight.float().std())
+        """Spread of the values of the embedding table: the scale at which memories begin."""
+        self.bos: int | None = config.bos_token_id
+        self.vocabulary = int(self._model(inputs_embeds=self._embedding.weight[None, :1]).logits.shape[-1])
+        self.head: Callable[[Tensor], Tensor] = self._model.get_output_embeddings()
+        self._head_is_separate = True
+        self._check_head()
+        self._check_causal(model.name)
+
+    @torch.no_grad()
+    def _check_head(self) -> None:
+        """Some models do more than multiply by the head (they cap or scale logits): then take their own path."""
+        tokens = torch.arange(8, device=self.device)[None] % self._embedding.weight.shape[0]
+        inputs = self.embed(tokens)
+        own = self._model(inputs_embeds=inputs, use_cache=False).logits
+        if self.head is not None:
+            split = self.head(self.hidden(inputs))
+            if torch.allclose(split, own, rtol=1e-3, atol=1e-3 * float(own.abs().max())):
+                return
+        self._head_is_separate = False
+        self.head = torch.nn.Identity()
+
+    @torch.no_grad()
+    def _check_causal(self, name: str) -> None:
+        tokens = torch.arange(8, device=self.device)[None] % self._embedding.weight.shape[0]
+        changed = tokens.clone()
+        changed[0, -1] = 0
+        before, after = (self.hidden(self.embed(t))[0, :-1].float() for t in (tokens, changed))
+        if not torch.allclose(before, after, rtol=1e-2, atol=1e-2 * float(before.abs().max())):
+            raise TaskError(f"{name}: a later token changes what the model says before it; wanted a causal model.")
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """Token ids (B, L) -> input vectors (B, L, D)."""
+        return self._embedding(tokens)
+
+    def hidden(self, inputs_BTD: Tensor) -> Tensor:
+        """Input vectors (B, T, D) -> what `head` reads: hidden states (B, T, H), or logits where it is Identity."""
+        if self._head_is_separate:
+            return self._model.base_model(inputs_embeds=inputs_BTD, use_cache=False).last_hidden_state
+        return self._model(inputs_embeds=inputs_BTD, use_cache=False).logits
+
+    def prefix(self, num_rows: int) -> Tensor:
+        """The BOS that may stand before a memory, (B, 1, D).
+
+        Raises:
+            TaskError: when the model names no BOS.
+        """
+        if self.bos is None:
+            raise TaskError("prefix: bos was asked for, but this model names no BOS token; use prefix: null.")
+        return self.embed(torch.full((num_rows, 1), self.bos, device=self.device))
+
+    @torch.no_grad()
+    def decode(self, inputs_BTD: Tensor, targets_BL: Tensor) -> "Decoded":
+        """Greedy decoding from input vectors alone, one token at a time with the key-value cache.
+
+        The targets are never fed: they are what each step's logits are held against.
+        """
+        tokens: list[Tensor] = []
+        margins: list[Tensor] = []
+        nats: list[Tensor] = []
+        cache = None
+        inputs = inputs_BTD
+        for target_B in targets_BL.unbind(1):
+            output = self._model(inputs_embeds=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            logits_BV = output.logits[:, -1].float()
+            best_two = logits_BV.topk(2, dim=-1)
+            tokens.append(best_two.indices[:, 0])
+            margins.append(best_two.values[:, 0] - best_two.values[:, 1])
+            nats.append(torch.nn.functional.cross_entropy(logits_BV, target_B, reduction="none"))
+            newest = self.embed(tokens[-1][:, None])
+            cache = getattr(output, "past_key_values", None)
+            # A model without such a cache reads everything again: slower, the same answer.
+            inputs = newest if cache is not None else torch.cat([inputs, newest], dim=1)
+        tokens_BL = torch.stack(tokens, dim=1)
+        # A text is reproduced up to the first token that differs; what follows was decoded from another text.
+        same_BL = (tokens_BL == targets_BL).long().cumprod(1)
+        return Decoded(
+            tokens_BL=tokens_BL,
+            exact_prefix_B=same_BL.sum(1),
+            margins_BL=torch.stack(margins, dim=1),
+            nats_BL=torch.stack(nats, dim=1),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """Greedy decodings of B memories, held against B texts."""
+
+    tokens_BL: Tensor
+    """Token ids that came out."""
+    exact_prefix_B: Tensor
+    """Tokens from the first that are those of the text."""
+    margins_BL: Tensor
+    """Difference of the two largest logits at each step."""
+    nats_BL: Tensor
+    """Cross-entropy of the text's token at each step; means something up to the exact prefix."""

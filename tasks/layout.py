@@ -1,0 +1,80 @@
+"""The tensor side of a task: what stands at each input position, where the targets stand, how a text is proven.
+
+A layout names *slots*: `token_slot(i)` is the embedding of the text's token i, `memory_slot(j)` is vector j of the
+memory, and `PREFIX_SLOT` is the fixed vector before it. The engine builds every batch by picking slots, so a
+layout never sees other rows, padding or devices.
+
+Knows nothing of optimizers, probes or searches.
+"""
+
+# Axes: B rows, K vectors of a memory, L tokens, T input positions, D embedding width.
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tasks.contract import Question
+from tasks.language_model import Decoded, LanguageModel
+
+PREFIX_SLOT = -1
+
+
+def token_slot(index: int) -> int:
+    """Slot of the embedding of the text's token `index`, counted from 0."""
+    return index
+
+
+def memory_slot(index: int) -> int:
+    """Slot of vector `index` of the memory, counted from 0."""
+    return -2 - index
+
+
+class Layout(Protocol):
+    """What a task puts into the model and expects out of it."""
+
+    def memory_shape(self, num_vectors: int, embedding_width: int) -> tuple[int, int]:
+        """(K, D) of the trainable vectors."""
+        ...
+
+    def build_inputs(self, num_vectors: int, length: int) -> list[int]:
+        """The slot at each of the T input positions for a text of `length` tokens.
+
+        The slots for a shorter text are the beginning of those for a longer one.
+        """
+        ...
+
+    def target_positions(self, num_vectors: int, length: int) -> list[int]:
+        """Input positions whose outputs must be t_1, t_2, .. t_length, in ascending order."""
+        ...
+
+    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Decoded:
+        """What comes out of the memories alone, held against the texts."""
+        ...
+
+
+class Cramming:
+    """Input `[memory, t_1 .. t_{L-1}]`, targets `t_1 .. t_L`, proof by greedy decoding from the memory alone."""
+
+    def __init__(self, question: Question) -> None:
+        self._prefix = [PREFIX_SLOT] if question.prefix == "bos" else []
+
+    def memory_shape(self, num_vectors: int, embedding_width: int) -> tuple[int, int]:
+        """(K, D) of the trainable vectors."""
+        return num_vectors, embedding_width
+
+    def build_inputs(self, num_vectors: int, length: int) -> list[int]:
+        """Prefix, memory, then all tokens but the last."""
+        return [*self._prefix, *map(memory_slot, range(num_vectors)), *map(token_slot, range(length - 1))]
+
+    def target_positions(self, num_vectors: int, length: int) -> list[int]:
+        """The last vector of the memory predicts t_1; each token predicts the next."""
+        first = len(self._prefix) + num_vectors - 1
+        return list(range(first, first + length))
+
+    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Decoded:
+        """Greedy decoding with the key-value cache."""
+        inputs = memory_BKD.to(model.dtype)
+        if self._prefix:
+            inputs = torch.cat([model.prefix(len(inputs)), inputs], dim=1)
+        return model.decode(inputs, tokens_BL)

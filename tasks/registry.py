@@ -1,0 +1,23 @@
+"""The names that a sweep file may use for tasks and text sources.
+
+A new one is a class of its own and a line here. Imports nothing heavy: torch and the like come with the first call
+that needs them.
+"""
+
+from tasks.contract import Task
+from tasks.cramming import CrammingTask
+from tasks.texts import TextEntry
+from tasks.texts.files import FilesSource
+from tasks.texts.hub import HubSource
+from tasks.texts.random_words import RandomWordsSource
+from tasks.toy import ToyTask
+
+TASKS: dict[str, Task] = {"cramming": CrammingTask(), "toy": ToyTask()}
+"""Name in the sweep file -> the task."""
+
+TEXT_SOURCES: dict[str, type[TextEntry]] = {
+    "files": FilesSource,
+    "hub": HubSource,
+    "random_words": RandomWordsSource,
+}
+"""Name in the sweep file -> the class whose fields are those of the entry."""

@@ -1,0 +1,168 @@
+"""The text source `files`: texts from .txt, .jsonl, .parquet and .csv files of this machine."""
+
+import codecs
+import csv
+import glob
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from tasks.contract import TaskError, Text
+from tasks.texts import LocalPath, Samples, TextEntry
+
+FIELD = "text"
+"""Field or column that holds the text."""
+LONGEST_CSV_FIELD = 2**31 - 1
+"""The csv module stops at 128 kB, which is less than a book."""
+
+Rows = Iterator[tuple[int | None, Any]]
+"""Number of the line or row from 1 (None: the file is one text), and what stands there as text."""
+
+
+class FilesSource(TextEntry, frozen=True):
+    """A file, the files of a folder, or those that a pattern matches, sorted by name."""
+
+    source: Literal["files"] = "files"
+    path: LocalPath
+    """A file, a folder (its files, not those of its subfolders), or a pattern such as `texts/*.txt`."""
+    samples: Samples | None = None
+    """The first so many texts; null takes all."""
+
+    def read(self) -> list[Text]:
+        """The first `samples` texts; raises TaskError when a file that is needed cannot be read."""
+        try:
+            texts = list(islice(self._texts(), self.samples))
+        except OSError as error:
+            raise TaskError(f"{error.filename or self.path}: cannot be read ({error.strerror or error}).") from error
+        if not texts:
+            raise TaskError(f"{self.path}: no text in it; wanted at least one row with a field {FIELD!r}.")
+        return texts
+
+    def _texts(self) -> Iterator[Text]:
+        root, files = self._files()
+        for file in files:
+            for number, found in READERS[file.suffix.lower()](file):
+                where = "" if number is None else f"#{number}"
+                source = f"files:{file.relative_to(root).as_posix()}{where}"
+                yield Text(text=_checked(found, f"{file}{where}"), source=source)
+
+    def _files(self) -> tuple[Path, list[Path]]:
+        """The folder that names are told from, and the usable files in their order."""
+        path = Path(self.path).expanduser()
+        if path.is_file():
+            root, files = path.parent, [path]
+        elif path.is_dir():
+            root, files = path, [file for file in path.iterdir() if file.is_file() and not file.name.startswith(".")]
+        elif glob.has_magic(self.path):
+            fixed = path.parts[: _first_magic(path)]
+            root, files = Path(*fixed), [Path(file) for file in glob.glob(str(path), recursive=True)]
+        else:
+            raise TaskError(f"{self.path}: there is no such file or folder. Check the path.")
+        usable = sorted(
+            (file for file in files if file.suffix.lower() in READERS and file.is_file()), key=Path.as_posix
+        )
+        if not usable:
+            names = ", ".join(sorted(file.name for file in files)[:5]) or "nothing"
+            raise TaskError(f"{self.path}: no usable file; found {names}; wanted {', '.join(READERS)}.")
+        return root, usable
+
+
+def _first_magic(path: Path) -> int:
+    return next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
+
+
+def _checked(found: Any, where: str) -> str:
+    if not isinstance(found, str):
+        raise TaskError(f"{where}: {FIELD!r} is {type(found).__name__}; wanted text. Mend or remove this row.")
+    if not found.strip():
+        raise TaskError(f"{where}: the text is empty. Mend or remove it.")
+    if any("\ud800" <= character <= "\udfff" for character in found):
+        raise TaskError(f"{where}: the text holds half of a surrogate pair, which is no character. Mend or remove it.")
+    return found
+
+
+def _no_field(where: str, what: str, known: list[str]) -> TaskError:
+    there = ", ".join(map(str, known)) or "none"
+    return TaskError(f"{where}: no {what} {FIELD!r}; there: {there}. Name the {what} that holds the text {FIELD!r}.")
+
+
+def _decoded(data: bytes, path: Path, offset: int) -> str:
+    """UTF-8 text of bytes that begin at `offset` of the file; a byte order mark at its start is no text."""
+    if offset == 0 and data.startswith(codecs.BOM_UTF8):
+        data, offset = data[len(codecs.BOM_UTF8) :], len(codecs.BOM_UTF8)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        place = offset + error.start
+        found = f"byte {place} is 0x{data[error.start]:02x}"
+        raise TaskError(f"{path}: not UTF-8: {found}. Save the file as UTF-8, for instance with iconv.") from error
+
+
+def _lines(path: Path) -> Iterator[str]:
+    offset = 0
+    with path.open("rb") as file:
+        for line in file:
+            yield _decoded(line, path, offset)
+            offset += len(line)
+
+
+def _read_txt(path: Path) -> Rows:
+    yield None, _decoded(path.read_bytes(), path, 0)
+
+
+def _read_jsonl(path: Path) -> Rows:
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise TaskError(f"{path}: line {number} is not JSON ({error}). Wanted one object a line.") from error
+        if not isinstance(row, dict):
+            raise TaskError(f"{path}: line {number} is not an object. Wanted lines like {{{FIELD!r}: ..}}.")
+        if FIELD not in row:
+            raise _no_field(f"{path}: line {number}", "field", list(row))
+        yield number, row[FIELD]
+
+
+def _read_csv(path: Path) -> Rows:
+    csv.field_size_limit(LONGEST_CSV_FIELD)
+    reader = csv.reader(_lines(path), strict=True)
+    try:
+        header = next(reader, [])
+        if FIELD not in header:
+            raise _no_field(str(path), "column", header)
+        column = header.index(FIELD)
+        for number, row in enumerate((row for row in reader if row), 1):
+            yield number, row[column] if column < len(row) else None
+    except csv.Error as error:
+        raise TaskError(f"{path}: line {reader.line_num} is not CSV ({error}).") from error
+
+
+def _read_parquet(path: Path) -> Rows:
+    # pyarrow takes a moment to import: only who reads such a file waits for it.
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            if FIELD not in file.schema_arrow.names:
+                raise _no_field(str(path), "column", file.schema_arrow.names)
+            number = 0
+            for batch in file.iter_batches(batch_size=1024, columns=[FIELD]):
+                for found in batch.column(0).to_pylist():
+                    number += 1
+                    yield number, found
+    except pyarrow.ArrowException as error:
+        raise TaskError(f"{path}: not a readable Parquet file ({error}).") from error
+
+
+READERS: dict[str, Callable[[Path], Rows]] = {
+    ".txt": _read_txt,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+    ".csv": _read_csv,
+}
+"""How each kind of file is read, by the end of its name."""

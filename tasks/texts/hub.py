@@ -1,0 +1,83 @@
+"""The text source `hub`: the first texts of a data set on the Hugging Face hub, streamed."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from tasks.contract import TaskError, Text
+from tasks.texts import Samples, TextEntry
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class HubSource(TextEntry, frozen=True):
+    """One column of one split of a data set; only as much is fetched as `samples` needs."""
+
+    source: Literal["hub"] = "hub"
+    dataset: Name
+    """Hub id, such as `yurakuratov/pg19_valid_1k_chunks`."""
+    split: Name = "train"
+    """Split of the data set."""
+    column: Name = "text"
+    """Column that holds the text."""
+    revision: str | None = None
+    """Commit, tag or branch; null takes the default branch, which may change from day to day."""
+    samples: Samples | None = None
+    """The first so many texts; null takes all."""
+
+    def read(self) -> list[Text]:
+        """The first `samples` texts in the data set's order; raises TaskError when they cannot be had."""
+        texts = list(islice(self._texts(), self.samples))
+        if not texts:
+            raise TaskError(f"{self._where}: the split is empty. Choose another split.")
+        return texts
+
+    @property
+    def _where(self) -> str:
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"hub:{self.dataset}{revision}/{self.split}"
+
+    def _texts(self) -> Iterator[Text]:
+        for number, row in enumerate(self._rows(), 1):
+            if self.column not in row:
+                raise TaskError(f"{self._where}: no column {self.column!r}; its columns: {', '.join(row)}.")
+            text = row[self.column]
+            if not isinstance(text, str) or not text.strip():
+                raise TaskError(
+                    f"{self._where}#{number}: found {str(text)[:40]!r} in column {self.column!r}; wanted text. "
+                    "Choose another column or fewer samples."
+                )
+            yield Text(text=text, source=f"{self._where}#{number}")
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        # `datasets` takes a second to import: only who reads from the hub waits for it.
+        import datasets
+        from datasets.exceptions import DatasetsError
+
+        try:
+            rows = datasets.load_dataset(self.dataset, split=self.split, revision=self.revision, streaming=True)
+            yield from rows
+        # What stands in the way is told by a dozen classes of three libraries; their text is what helps the user.
+        except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+            raise TaskError(f"{self._where}: {_advice(error)} ({' '.join(str(error).split())})") from error
+
+
+def _advice(error: Exception) -> str:
+    """What to do about it."""
+    said = f"{type(error).__name__} {error}".lower()
+    if "gated" in said or "401" in said or "403" in said:
+        return (
+            "the data set is gated or private. Accept its terms on its page, then set HF_TOKEN or run `hf auth login`."
+        )
+    if isinstance(error, ConnectionError) or "offline" in said or "reach" in said:
+        return (
+            "the hub cannot be reached. Check the network and that HF_HUB_OFFLINE is not set, "
+            "or save the texts as files and use `source: files`."
+        )
+    if isinstance(error, FileNotFoundError):
+        return (
+            "there is no such data set or revision, or it is private. Check both names; set HF_TOKEN if it is private."
+        )
+    return "the data set cannot be read as asked. Check split and revision."

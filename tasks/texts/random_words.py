@@ -1,0 +1,59 @@
+"""The text source `random_words`: words of a list in random order, text that no model can foresee."""
+
+import random
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tasks.contract import TaskError, Text
+from tasks.texts import LocalPath, Samples, TextEntry
+
+
+class RandomWordsSource(TextEntry, frozen=True):
+    """Texts of words drawn with replacement, each word as likely as any other."""
+
+    source: Literal["random_words"] = "random_words"
+    words: LocalPath
+    """File with one word a line, in UTF-8."""
+    samples: Samples
+    """How many texts to make."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Another seed gives other texts."""
+    words_per_text: Annotated[int, Field(ge=1, lt=2**31)] = 400
+    """Words in each text."""
+
+    def read(self) -> list[Text]:
+        """`samples` texts; raises TaskError when there is no usable list of words."""
+        words = self._words()
+        name = Path(self.words).name
+        return [
+            Text(text=self._text(words, number), source=f"random_words:{name}/seed-{self.seed}#{number}")
+            for number in range(1, self.samples + 1)
+        ]
+
+    def _text(self, words: list[str], number: int) -> str:
+        # Each text has its own generator: it stays the same when more are asked for. Python promises the sequence of
+        # random() for a seed on every platform and version; of choice() and sample() it does not.
+        generator = random.Random(f"{self.seed}/{number}")
+        return " ".join(words[int(generator.random() * len(words))] for _ in range(self.words_per_text))
+
+    def _words(self) -> list[str]:
+        try:
+            lines = Path(self.words).expanduser().read_bytes().decode("utf-8-sig").split("\n")
+        except OSError as error:
+            raise TaskError(f"{self.words}: cannot be read ({error.strerror}); wanted one word a line.") from error
+        except UnicodeDecodeError as error:
+            raise TaskError(f"{self.words}: not UTF-8 at byte {error.start}. Save the file as UTF-8.") from error
+        words: list[str] = []
+        for number, line in enumerate(lines, 1):
+            match line.split():
+                case []:
+                    continue
+                case [word]:
+                    words.append(word)
+                case several:
+                    raise TaskError(f"{self.words}: line {number} has {len(several)} words; wanted one word a line.")
+        if not words:
+            raise TaskError(f"{self.words}: no words in it; wanted one word a line.")
+        return words

@@ -1,0 +1,206 @@
+"""The task `toy`: a real task with a known answer, for trying searches, stores and clusters without a model.
+
+Its "model" reads characters, and each text has a known capacity; a probe reaches it or stays a little short, as
+its identity says. Recipe fields set how long it takes, so that a run can be interrupted.
+
+Knows nothing of torch.
+"""
+
+import hashlib
+import struct
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.contract import (
+    Encoding,
+    EngineSettings,
+    Failed,
+    Finished,
+    Lossless,
+    Lossy,
+    Measurement,
+    Model,
+    ModelFacts,
+    Outcome,
+    Probe,
+    Proof,
+    Question,
+    TaskError,
+)
+
+NATS_PER_TOKEN = 2.0
+
+
+class ToyRecipe(BaseModel):
+    """How the toy's rows behave."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(default=20, ge=1)
+    """Steps every probe takes."""
+    step_seconds: float = Field(default=0.0, ge=0)
+    """How long a step of the whole batch sleeps."""
+    rows: int = Field(default=8, ge=1)
+    """Probes optimized at a time."""
+    shortfall: int = Field(default=2, ge=0)
+    """A probe stays up to this many tokens short of the text's capacity."""
+    machine_failures: int = Field(default=0, ge=0)
+    """Attempts of each probe that end as if the machine had failed."""
+
+
+def toy_capacity(tokens: Sequence[int]) -> int:
+    """The known answer: 5 to 44 tokens, decided by the first token ids of the text."""
+    return 5 + _number(f"capacity {list(tokens[:20])}") % 40
+
+
+def _number(text: str) -> int:
+    return struct.unpack("<Q", hashlib.sha256(text.encode()).digest()[:8])[0]
+
+
+class ToyEngine:
+    """Answers probes from `toy_capacity`, some steps after they were asked."""
+
+    def __init__(self, question: Question) -> None:
+        self._recipe = ToyRecipe.model_validate(dict(question.recipe))
+        self._waiting: deque[Probe] = deque()
+        self._rows: list[tuple[Probe, int, float]] = []
+        self._row_steps = 0
+        self._row_steps_tokens = 0
+        self._capacity_steps = 0
+
+    @property
+    def num_rows(self) -> int:
+        """Probes optimized at a time."""
+        return self._recipe.rows
+
+    @property
+    def num_held(self) -> int:
+        """Probes submitted and not yet finished."""
+        return len(self._waiting) + len(self._rows)
+
+    def submit(self, probes: Sequence[Probe]) -> None:
+        """Queue probes; they start as rows become free."""
+        self._waiting.extend(probes)
+
+    def step(self) -> list[Finished]:
+        """Advance every row by one step and return the probes that finished."""
+        while self._waiting and len(self._rows) < self._recipe.rows:
+            self._rows.append((self._waiting.popleft(), 0, time.time()))
+        time.sleep(self._recipe.step_seconds)
+        self._rows = [(probe, steps + 1, started) for probe, steps, started in self._rows]
+        self._row_steps += len(self._rows)
+        self._row_steps_tokens += sum(probe.length for probe, _, _ in self._rows)
+        self._capacity_steps += self._recipe.rows
+        done = [row for row in self._rows if row[1] >= self._recipe.steps]
+        self._rows = [row for row in self._rows if row[1] < self._recipe.steps]
+        return [
+            Finished(
+                probe=probe, outcome=self._outcome(probe), device="toy", started_at=started, finished_at=time.time()
+            )
+            for probe, _, started in done
+        ]
+
+    def stats(self) -> dict[str, float]:
+        """Counters since the start."""
+        return {
+            "row_steps": self._row_steps,
+            "row_steps_tokens": self._row_steps_tokens,
+            "rows_busy": self._row_steps / max(1, self._capacity_steps),
+            "step_seconds": 0.0,
+        }
+
+    def _outcome(self, probe: Probe) -> Outcome:
+        if probe.attempt < self._recipe.machine_failures:
+            return Failed(reason="the toy was told to fail")
+        capacity = toy_capacity(probe.tokens)
+        reached = min(len(probe.tokens), capacity - _number(probe.probe_id) % (self._recipe.shortfall + 1))
+        lossless = reached >= probe.length
+        proven = reached if lossless else 0
+        length = proven if lossless else probe.length
+        measurement = Measurement(
+            proven_length=proven,
+            exact_prefix=proven,
+            failed_length=None if reached >= len(probe.tokens) else max(reached + 1, probe.length),
+            measured_length=length,
+            steps=self._recipe.steps,
+            steps_to_proof=self._recipe.steps if proven else 0,
+            row_steps_tokens=self._recipe.steps * length,
+            seconds=self._recipe.steps * self._recipe.step_seconds,
+            token_accuracy=1.0 if lossless else max(0, reached) / length,
+            token_accuracy_without=0.0,
+            first_error=None if lossless else max(0, reached),
+            margin=1.0 if proven else None,
+            nats_without=NATS_PER_TOKEN * length,
+            nats_with=0.0 if lossless else NATS_PER_TOKEN * (length - max(0, reached)),
+            memory=struct.pack("<f", float(reached)) if proven else None,
+            memory_shape=(1, 1),
+        )
+        return Lossless(measurement=measurement) if lossless else Lossy(measurement=measurement)
+
+
+class ToyCodec:
+    """One token a character."""
+
+    fingerprint = "toy"
+
+    def encode(self, text: str) -> Encoding:
+        """Code points of the text."""
+        return Encoding(tokens=tuple(map(ord, text)), ends=tuple(range(1, len(text) + 1)))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of these code points."""
+        return "".join(map(chr, tokens))
+
+
+class ToyProver:
+    """A toy memory holds the number of tokens it gives back."""
+
+    def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
+        """Compare the number in the memory with the tokens wanted."""
+        prefix = min(len(tokens), round(struct.unpack("<f", memory)[0]))
+        return Proof(tokens=tuple(tokens[:prefix]), exact_prefix=prefix, margin=1.0 if prefix else None)
+
+
+class ToyTask:
+    """A task whose capacities are known."""
+
+    name = "toy"
+
+    def facts(self, model: Model) -> ModelFacts:
+        """The same for every name."""
+        return ModelFacts(
+            fingerprint=f"toy {model.name}",
+            revision="toy",
+            vocabulary=0x110000,
+            context=None,
+            embedding_width=1,
+            num_parameters=1,
+        )
+
+    def codec(self, model: Model) -> ToyCodec:
+        """One token a character."""
+        return ToyCodec()
+
+    def longest_text(self, facts: ModelFacts, *, num_vectors: int, question: Question) -> int | None:
+        """The toy has no limit."""
+        return None
+
+    def recipe(self, overrides: str | Mapping[str, Any]) -> Mapping[str, Any]:
+        """The whole recipe; raises TaskError for what it does not know."""
+        try:
+            return ToyRecipe.model_validate({} if overrides == "default" else overrides).model_dump()
+        except ValidationError as error:
+            known = ", ".join(ToyRecipe.model_fields)
+            raise TaskError(f"{overrides!r} does not fit the toy's recipe; its fields: {known}.") from error
+
+    def open_engine(self, model: Model, question: Question, settings: EngineSettings) -> ToyEngine:
+        """Ready at once."""
+        return ToyEngine(question)
+
+    def prove(self, model: Model, question: Question, device: str) -> ToyProver:
+        """Ready at once."""
+        return ToyProver()

@@ -1,0 +1,209 @@
+"""One page: complete, self-contained, and literal about what the data say."""
+
+import json
+import re
+from html import unescape
+from html.parser import HTMLParser
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from orchestrator.report.page import render_page
+from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
+
+HOSTILE = "<script>alert(1)</script></script><!-- & <b>bold</b> {{ 7 * 7 }}"
+
+
+def run(
+    *, text: str = "Once upon a time", source: str = "files:a.txt", model: str = "models/tiny"
+) -> dict[str, pa.Table]:
+    """Two searches of one model, three probes."""
+    samples = [
+        {"sample_id": sample, "model": model, "source": source, "text": text, "token_ends": [len(text) // 2, len(text)]}
+        for sample in ("a", "b")
+    ]
+    shared = {"model": model, "source": source, "num_vectors": 1, "seed": 0}
+    question = {"criterion": "exact", "decode_from": "memory"}
+    searches = [
+        {"search_id": "s1", "sample_id": "a", "capacity_tokens": 2, "capacity_bits": 11.25, "status": "at_text_end"},
+        {"search_id": "s2", "sample_id": "b", "capacity_tokens": 1, "capacity_bits": 5.0, "status": "measured"},
+    ]
+    measured = {"steps": 100, "steps_to_proof": 60, "nats_without": 8.0, "nats_with": 0.5, "measured_length": 2}
+    probes = [
+        {"search_id": "s1", "number": 0, "outcome": "lossless", "proven_length": 2, **measured},
+        {"search_id": "s2", "number": 0, "outcome": "lossless", "proven_length": 1, "failed_length": 2, **measured},
+        {"search_id": "s2", "number": 1, "outcome": "lossy", "proven_length": 0, "failed_length": 2, **measured},
+    ]
+    return {
+        "probes": pa.Table.from_pylist([{**shared, **question, **row} for row in probes], schema=PROBES),
+        "searches": pa.Table.from_pylist(
+            [{**shared, **question, "steps": 1234, "probes": 2, "margin": 0.25, **row} for row in searches],
+            schema=SEARCHES,
+        ),
+        "samples": pa.Table.from_pylist(samples, schema=SAMPLES),
+    }
+
+
+def page(tables: dict[str, pa.Table], *, sweep_yaml: str = "name: my-sweep\n", **provenance: Any) -> str:
+    return render_page(**tables, sweep_yaml=sweep_yaml, provenance=provenance)
+
+
+class Elements(HTMLParser):
+    """What a browser would find: start tags with attributes, text outside of scripts, and the scripts."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.scripts: list[str] = []
+        self._inside: str | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag if tag in ("script", "style") else None
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == self._inside:
+            self._inside = None
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+        elif self._inside is None:
+            self.text += data
+
+    def figures(self) -> list[dict[str, Any]]:
+        """The embedded figures, read as the page's script reads them."""
+        embedded = (attributes.get("type") == "application/json" for tag, attributes in self.tags if tag == "script")
+        return [json.loads(script) for script, is_json in zip(self.scripts, embedded, strict=True) if is_json]
+
+
+@pytest.fixture(scope="module")
+def plain() -> Elements:
+    return Elements(page(run()))
+
+
+class TestContent:
+    def test_the_numbers_of_the_summary_appear(self, plain: Elements):
+        # Mean of 2 and 1 tokens, of 11.25 and 5 bits; one text ended first, so both are lower bounds.
+        for words in ("≥ 1.5", "≥ 8.1", "1,234", "at least 1.5 tokens", "text ended"):
+            assert words in plain.text, words
+
+    def test_the_headings_and_the_texts_appear(self, plain: Elements):
+        for words in ("my-sweep", "Capacity by group", "Worth knowing", "Provenance", "Once upon a time", "Once upo"):
+            assert words in plain.text, words
+
+    def test_every_figure_has_a_title_axes_and_a_count(self, plain: Elements):
+        captions = re.findall(r"n = \d+ [a-z ]+\.", plain.text)
+        figures = plain.figures()
+        assert len(figures) == len(captions) == 5
+        for figure in figures:
+            assert figure["layout"]["xaxis"]["title"]["text"]
+        assert figures[0]["data"][1]["x"] == [1.5]
+
+    def test_provenance_is_shown_nested_values_too(self):
+        text = Elements(page(run(), git="abc123", hardware={"cores": 2})).text
+        assert "abc123" in text
+        assert '"cores": 2' in text
+
+    def test_worth_knowing_is_left_out_where_nothing_is(self):
+        tables = run()
+        tables["searches"] = tables["searches"].slice(1)
+        tables["probes"] = tables["probes"].slice(1)
+        assert "Worth knowing" not in Elements(page(tables)).text
+
+
+class TestEscaping:
+    @pytest.fixture(scope="class")
+    def hostile(self) -> Elements:
+        tables = run(text=HOSTILE, source=f"files:{HOSTILE}", model=f"models {HOSTILE}")
+        return Elements(page(tables, sweep_yaml=f"name: {HOSTILE}\n", **{HOSTILE: HOSTILE}))
+
+    def test_it_makes_no_element(self, hostile: Elements, plain: Elements):
+        def kinds(elements: Elements) -> set[str]:
+            return {tag for tag, _ in elements.tags}
+
+        assert len(hostile.scripts) == len(plain.scripts)
+        assert kinds(hostile) == kinds(plain)
+        assert "b" not in kinds(hostile)
+
+    def test_it_shows_as_text(self, hostile: Elements):
+        # Title, heading, headline, group, searches, sweep file, provenance.
+        assert hostile.text.count(HOSTILE) >= 7
+        assert "{{ 7 * 7 }}" in hostile.text
+
+    def test_no_script_but_ours_runs(self, hostile: Elements):
+        assert all("alert(1)" not in script for script in hostile.scripts if not script.startswith('{"data"'))
+
+    def test_plotly_shows_it_as_text(self, hostile: Elements):
+        # Plotly takes tags in its texts for markup: none may be left but the line breaks that are ours.
+        strings = [text for figure in hostile.figures() for text in strings_in(figure)]
+        assert any("alert(1)" in unescape(text) for text in strings)
+        for text in strings:
+            assert set(re.findall(r"<[^>]*>", text)) <= {"<br>", "<extra></extra>", "<extra>", "</extra>"}, text
+
+
+def strings_in(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [text for child in children for text in strings_in(child)]
+
+
+class TestSelfContained:
+    def test_no_element_loads_anything(self, plain: Elements):
+        for tag, attributes in plain.tags:
+            assert tag not in ("link", "iframe", "object", "embed", "base"), tag
+            assert not {"src", "href", "srcset", "data", "poster", "action"} & attributes.keys(), (tag, attributes)
+
+    def test_the_style_loads_nothing(self):
+        style = re.search(r"<style>(.*?)</style>", page(run()), re.DOTALL)
+        assert style is not None
+        assert "url(" not in style[1]
+        assert "@import" not in style[1]
+
+    def test_a_policy_forbids_the_browser_to_fetch(self, plain: Elements):
+        policies = [
+            one["content"] or "" for tag, one in plain.tags if one.get("http-equiv") == "Content-Security-Policy"
+        ]
+        assert len(policies) == 1
+        assert policies[0].startswith("default-src 'none'")
+        assert "http" not in policies[0]
+
+    def test_it_is_small_enough_to_send(self):
+        assert len(page(run()).encode()) < 8_000_000
+
+
+class TestEmptiness:
+    def test_no_rows_at_all(self):
+        elements = Elements(page({name: table.schema.empty_table() for name, table in run().items()}))
+        assert "This run has no searches yet." in elements.text
+        assert elements.figures() == []
+
+    def test_searches_that_wait_for_their_first_probe(self):
+        tables = run()
+        tables["probes"] = PROBES.empty_table()
+        waiting = [
+            {**row, "status": "open", "capacity_tokens": 0, "capacity_bits": None, "margin": None}
+            for row in tables["searches"].to_pylist()
+        ]
+        tables["searches"] = pa.Table.from_pylist(waiting, schema=SEARCHES)
+        elements = Elements(page(tables))
+        assert "No search has finished" in elements.text
+        assert "2 searches are open" in elements.text
+
+    def test_probes_of_searches_that_are_not_finished(self):
+        tables = run()
+        tables["searches"] = pa.Table.from_pylist(
+            [{**row, "status": "open"} for row in tables["searches"].to_pylist()], schema=SEARCHES
+        )
+        assert len(Elements(page(tables)).figures()) == 3
+
+    def test_no_samples(self):
+        tables = run()
+        tables["samples"] = SAMPLES.empty_table()
+        assert "≥ 1.5" in Elements(page(tables)).text

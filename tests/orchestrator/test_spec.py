@@ -1,0 +1,343 @@
+"""The sweep file: what it gives, and what is said when it cannot be used."""
+
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.errors import BadInput, suggest
+from orchestrator.spec import dump, load_sweep
+from orchestrator.sweep import Sweep
+from tasks.contract import EngineSettings, Model
+from tasks.recipe import RECIPES
+
+FULL = """
+name: pythia-pg19
+task: cramming
+models:
+  - EleutherAI/pythia-160m
+  - {name: meta-llama/Llama-3.2-1B, revision: main, dtype: bfloat16}
+texts:
+  - {source: files, path: texts/, samples: 50}
+  - {source: hub, dataset: yurakuratov/pg19_valid_1k_chunks, split: train, column: text, samples: 50, revision: null}
+  - {source: random_words, words: words.txt, samples: 50, seed: 0}
+num_vectors: [1, 2, 4]
+prefix: null
+seeds: [0]
+criterion: exact
+decode_from: memory
+search: {max_length: null, growth: 1.1, retries: 2}
+recipe: default
+budget: {minutes: null}
+engines:
+  {device: auto, count: auto, gpus: auto, cpus: auto, tokens_per_step: auto, cohort_size: auto, deterministic: false}
+storage: runs/
+"""
+MINIMAL = "name: small\nmodels: [some/model]\ntexts: [{source: files, path: texts/}]\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder for sweep files, with the texts and words that they name."""
+    folder = tmp_path_factory.mktemp("sweeps")
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a.txt").write_text("a text")
+    (folder / "words.txt").write_text("word")
+    return folder
+
+
+@pytest.fixture
+def load(folder):
+    """Load a sweep from its YAML."""
+
+    def load(text: str) -> Sweep:
+        path = folder / "mine.yaml"
+        path.write_text(text, encoding="utf-8")
+        return load_sweep(path)
+
+    return load
+
+
+@pytest.fixture
+def problems(load, folder):
+    """The lines that a sweep file is refused with, without the file's name."""
+
+    def problems(text: str) -> list[str]:
+        with pytest.raises(BadInput) as error:
+            load(text)
+        assert str(error.value) == "\n".join(error.value.problems)
+        start = f"{folder / 'mine.yaml'}: "
+        assert all(line.startswith(start) and "\n" not in line for line in error.value.problems)
+        return [line.removeprefix(start) for line in error.value.problems]
+
+    return problems
+
+
+class TestGoodSweeps:
+    def test_everything_that_the_manual_shows(self, load):
+        sweep = load(FULL)
+        assert sweep.models == (
+            Model(name="EleutherAI/pythia-160m"),
+            Model(name="meta-llama/Llama-3.2-1B", revision="main", dtype="bfloat16"),
+        )
+        assert [text.source for text in sweep.texts] == ["files", "hub", "random_words"]
+        assert sweep.num_vectors == (1, 2, 4)
+
+    def test_defaults(self, load):
+        sweep = load(MINIMAL)
+        assert (sweep.task, sweep.num_vectors, sweep.seeds, sweep.prefix) == ("cramming", (1,), (0,), None)
+        assert (sweep.criterion, sweep.decode_from, sweep.storage) == ("exact", "memory", "runs/")
+        assert sweep.recipe == RECIPES["default"].model_dump()
+        assert sweep.engine_settings() == EngineSettings()
+
+    @pytest.mark.parametrize("text", [FULL, MINIMAL, MINIMAL + "criterion: {teacher_forced: 0.99}\nrecipe: published"])
+    def test_what_is_dumped_loads_as_the_same_sweep(self, load, text):
+        sweep = load(text)
+        assert load(dump(sweep)) == sweep
+
+    def test_texts_can_be_read(self, load):
+        assert [text.text for text in load(MINIMAL).texts[0].read()] == ["a text"]
+
+    def test_is_frozen(self, load):
+        with pytest.raises(ValueError, match="frozen"):
+            load(MINIMAL).name = "other"
+
+
+class TestWhatTheRestOfTheProgramIsGiven:
+    def test_question(self, load):
+        question = load(
+            MINIMAL + "criterion: {teacher_forced: 0.99}\ndecode_from: memory+first_token\nsearch: {growth: 2}\n"
+            "prefix: bos\nrecipe: {steps: 10}"
+        ).question()
+        assert (question.criterion, question.decode_from) == (0.99, "memory+first_token")
+        assert (question.prefix, question.growth) == ("bos", 2.0)
+        assert question.recipe == {**RECIPES["default"].model_dump(), "steps": 10}
+        assert load(MINIMAL).question().criterion is None
+
+    @pytest.mark.parametrize(
+        ("entry", "predicts"),
+        [("", True), ("search: {predict: false}", False), ("engines: {deterministic: true}", False)],
+    )
+    def test_nothing_is_predicted_where_results_must_not_depend_on_order(self, load, entry, predicts):
+        assert load(MINIMAL + entry).search_settings().predict is predicts
+
+    def test_engine_settings(self, load):
+        entry = "engines: {device: cpu, cpus: 2, tokens_per_step: 512, gpus: 0.5, deterministic: true}"
+        assert load(MINIMAL + entry).engine_settings() == EngineSettings(
+            device="cpu", cpus=2, tokens_per_step=512, deterministic=True
+        )
+
+    def test_another_task_has_its_own_recipe(self, load, problems):
+        assert load(MINIMAL + "task: toy\nrecipe: {rows: 3}").question().recipe["rows"] == 3
+        assert problems(MINIMAL + "task: toy\nrecipe: {row: 3}")[0].endswith("Did you mean 'rows'?")
+
+
+class TestPlaces:
+    def test_beside_the_sweep_file_first(self, load, folder, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "texts").mkdir()
+        assert Path(load(MINIMAL).texts[0].path).resolve() == folder / "texts"
+
+    def test_then_in_the_current_directory(self, load, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "here").mkdir()
+        sweep = load("name: a\nmodels: [here]\ntexts: [{source: files, path: ./here}]")
+        assert (sweep.models[0].name, sweep.texts[0].path) == ("here", "./here")
+
+    def test_patterns(self, load):
+        assert len(load(MINIMAL.replace("texts/", "'texts/*.txt'")).texts[0].read()) == 1
+
+    def test_local_models(self, load, folder, problems):
+        (folder / "tiny").mkdir(exist_ok=True)
+        local = load(MINIMAL.replace("some/model", "tiny")).models[0].name
+        assert Path(local).resolve() == folder / "tiny"
+        assert not Path(local).is_absolute()
+        for missing in ("./nowhere", "models/of/mine", "nowhere/"):
+            assert problems(MINIMAL.replace("some/model", missing))[0].startswith(f"models.0.name: found '{missing}'")
+
+    def test_both_places_are_named(self, problems, folder):
+        (line,) = problems(MINIMAL.replace("texts/", "txts"))
+        assert line == (
+            f"texts.0.path: found 'txts', but there is no such file or folder; tried {folder / 'txts'} and txts."
+        )
+
+
+REFUSED = {
+    "name: a b": ["name: found 'a b'; it should be a text that can name a folder"],
+    "name: ../a": ["name: found '../a'"],
+    "name: 2024": ["name: found 2024"],
+    "task: craming": ["task: 'craming' is not a task. known: cramming, toy. Did you mean 'cramming'?"],
+    "models: []": ["models: the list is empty"],
+    "models: [a/b, a/b]": ["models: entries 0 and 1 are the same"],
+    "models: [3]": ["models.0: found 3; it should be the name of a model, or a mapping with its name."],
+    "models: [{name: a/b, dtyp: float32}]": ["models.0.dtyp: unknown key.", "Did you mean 'dtype'?"],
+    "models: [{name: a/b, dtype: bfloat17}]": ["models.0.dtype: found 'bfloat17'.", "Did you mean 'bfloat16'?"],
+    "models: [{revision: main}]": ["models.0.name: missing. Hub id, or a local folder."],
+    "texts: [{source: file, path: texts}]": [
+        "texts.0.source: 'file' is not a text source. known: files, hub, random_words. Did you mean 'files'?"
+    ],
+    "texts: [{path: texts}]": ["texts.0.source: no source is named. known: files, hub, random_words."],
+    "texts: [texts]": ["texts.0: found 'texts'; it should be a mapping such as {source: files, path: texts/}."],
+    "texts: {source: files}": ["texts: found {'source': 'files'}; it should be a list."],
+    "texts: [{source: files, path: texts, sample: 3}]": ["texts.0.sample: unknown key.", "Did you mean 'samples'?"],
+    "texts: [{source: files, path: texts, samples: '3'}]": ["texts.0.samples: found '3'", "did you mean 3?"],
+    "texts: [{source: random_words, words: words.txt}]": ["texts.0.samples: missing. How many texts to make."],
+    "num_vectors: [0]": ["num_vectors.0: found 0; it should be greater than or equal to 1."],
+    "num_vectors: [true]": ["num_vectors.0: found true; it should be a whole number."],
+    "num_vectors: 4": ["num_vectors: found 4; it should be a list. Did you mean [4]?"],
+    "num_vectors: [1, 2, 1]": ["num_vectors: entries 0 and 2 are the same; remove one."],
+    "prefix: eos": ["prefix: found 'eos'; it should be bos or null."],
+    "seeds: [-1]": ["seeds.0: found -1"],
+    "seeds: [1.0]": ["seeds.0: found 1.0; it should be a whole number."],
+    "criterion: exct": ["criterion: found 'exct'; it should be exact, or {teacher_forced: S} with S above 0"],
+    "criterion: {teacher_forced: 1.1}": ["criterion: found {'teacher_forced': 1.1}"],
+    "decode_from: memry": ["decode_from: found 'memry'. known: memory, memory+first_token. Did you mean 'memory'?"],
+    "search: {growth: 1}": ["search.growth: found 1; it should be greater than 1."],
+    "search: {growth: .inf}": ["search.growth: found inf; it should be a finite number."],
+    "search: {max_lenght: 3}": ["search.max_lenght: unknown key.", "Did you mean 'max_length'?"],
+    "search: null": ["search: found null; it should be a mapping."],
+    "recipe: publishd": ["recipe: 'publishd' is not a recipe; known: default, published"],
+    "recipe: null": ["recipe: found null; it should be the name of a recipe, or a mapping of fields."],
+    "recipe: {patiense: 3}": ["recipe.patiense: unknown key.", "Did you mean 'patience'?"],
+    "recipe: {learning_rate: 1e-3}": ["recipe.learning_rate: found '1e-3'", "did you mean 0.001?"],
+    "recipe: {steps: 0}": ["recipe.steps: found 0; it should be greater than or equal to 1."],
+    "budget: {minutes: 0}": ["budget.minutes: found 0; it should be greater than 0."],
+    "engines: {device: gpu}": ["engines.device: found 'gpu'. known: auto, cpu, cuda, mps."],
+    "engines: {count: none}": ["engines.count: found 'none'; it should be a whole number of at least 1, or auto."],
+    "engines: {deterministic: 1}": ["engines.deterministic: found 1; it should be true or false."],
+    "storage: ''": ["storage: found ''; it should be text that is not empty."],
+    "serch: {}": ["serch: unknown key. known: name, task,", "Did you mean 'search'?"],
+    '"a\\nb": 4': ["'a\\nb': unknown key."],
+    "models: a/b": ["models: found 'a/b'; it should be a list. Did you mean [a/b]?"],
+    "3: 4": ["3: found 3; it should be a key that is text."],
+}
+
+
+class TestRefusedSweeps:
+    @pytest.mark.parametrize("entry", REFUSED)
+    def test_one_line_says_where_what_was_found_and_what_is_allowed(self, problems, entry):
+        key = entry.split(":")[0]
+        kept = [line for line in MINIMAL.splitlines() if not line.startswith(f"{key}:")]
+        (line,) = problems("\n".join([*kept, entry]))
+        assert line.startswith(REFUSED[entry][0])
+        assert all(words in line for words in REFUSED[entry])
+
+    def test_all_problems_at_once(self, problems):
+        lines = problems("name: a\nnam: b\nmodels: [{nme: x}, 4]\ntexts: []\nseeds: ['1', 2]\nsearch: {growth: 0}")
+        places = [line.split(": ")[0] for line in lines]
+        assert places == ["models.0.name", "models.0.nme", "models.1", "texts", "seeds.0", "search.growth", "nam"]
+
+    def test_what_is_missing(self, problems):
+        assert [line.split(".")[0] for line in problems("task: cramming")] == [
+            "name: missing",
+            "models: missing",
+            "texts: missing",
+        ]
+
+    def test_keys_given_twice(self, problems):
+        assert problems(MINIMAL + "seeds: [1]\nseeds: [2]\nsearch: {retries: 1, retries: 2}") == [
+            "seeds: given twice, in line 4 and in line 5. Keep one.",
+            "search.retries: given twice, in line 6 and in line 6. Keep one.",
+        ]
+
+
+class TestFilesThatAreNoSweep:
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [
+            ("", "the file is empty"),
+            ("# only a comment\n", "the file is empty"),
+            ("- a\n- b\n", "found a list. Wanted a mapping"),
+            ("just words", "found a str. Wanted a mapping"),
+            ("name: a\nmodels: [b\n", "not YAML: line 3, column 1: "),
+            ("name: *nobody", "not YAML: line 1, column 7: found undefined alias 'nobody'."),
+            ("name: !!python/object:os.system {}", "not YAML: line 1, column 7: could not determine a constructor"),
+            ("name: 2024-13-45", "not YAML: ValueError: month must be in 1..12"),
+            ("a: 1\n---\nb: 2", "not YAML: line 2, column 1: "),
+            ("? [a]\n: 1", "not YAML: line 1, column 3: found unhashable key."),
+            ("[" * 5000, "not YAML: "),
+        ],
+    )
+    def test_says_what_it_is(self, problems, content, said):
+        (line,) = problems(content)
+        assert line.startswith(said)
+
+    def test_a_mapping_within_itself(self, problems):
+        assert len(problems("&a\nname: x\nmodels: [m]\ntexts: [*a]\nbudget: *a")) > 1
+
+    def test_missing_file_folder_and_binary(self, tmp_path):
+        (tmp_path / "binary.yaml").write_bytes(b"name: \xff")
+        for name, said in [("no.yaml", "there is no such file"), ("", "cannot be read"), ("binary.yaml", "not UTF-8")]:
+            with pytest.raises(BadInput, match=said):
+                load_sweep(tmp_path / name)
+
+
+def test_suggest_names_what_is_known_and_what_is_near():
+    assert suggest("fils", ["files", "hub"]) == "known: files, hub. Did you mean 'files'?"
+    assert suggest("pg91", ["files", "hub"]) == "known: files, hub."
+
+
+def test_import_brings_nothing_heavy():
+    heavy = "{'torch', 'transformers', 'datasets', 'ray', 'pyarrow'}"
+    code = f"import sys, orchestrator.spec; print({heavy} & set(sys.modules))"
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root).stdout == "set()\n"
+
+
+JUNK = st.one_of(
+    st.sampled_from([None, True, -1, 0, 1, 2.5, float("nan"), float("inf"), 10**30, "", "auto", "3", "1e5", [], {}]),
+    st.sampled_from(
+        [[1, 1], [[]], ["a", None], {"a": 1}, {1: 2}, {"source": "files"}, {"name": []}, "\x00", "é" * 300]
+    ),
+    st.text(max_size=5),
+)
+
+
+def places_in(value: Any, at: tuple = ()) -> list[tuple]:
+    """Every place of a document, as keys and indices from its top."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(place for key, inner in items for place in places_in(inner, (*at, key)))]
+
+
+@st.composite
+def mutated_sweeps(draw) -> str:
+    """A good sweep file with a few values replaced, removed or added, or with characters lost."""
+    document = yaml.safe_load(FULL)
+    for _ in range(draw(st.integers(1, 3))):
+        *parents, last = draw(st.sampled_from([place for place in places_in(document) if place]))
+        target = document
+        for key in parents:
+            target = target[key]
+        junk = deepcopy(draw(JUNK))  # the next mutation may change it
+        match draw(st.sampled_from(["replace", "remove", "add"])):
+            case "replace":
+                target[last] = junk
+            case "remove":
+                del target[last]
+            case "add" if isinstance(target, dict):
+                target[draw(st.text(max_size=8))] = junk
+            case _:
+                target.append(junk)
+        if not places_in(document)[1:]:
+            break
+    text = yaml.safe_dump(document, allow_unicode=True)
+    if draw(st.booleans()):
+        cut = draw(st.integers(0, len(text)))
+        text = text[:cut] + text[cut + draw(st.integers(1, 10)) :]
+    return text
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=mutated_sweeps())
+def test_any_file_gives_a_sweep_or_bad_input(load, text):
+    try:
+        sweep = load(text)
+    except BadInput:
+        return
+    assert load(dump(sweep)) == sweep

@@ -1,0 +1,259 @@
+"""Every text source keeps the same promises; then what each says when it cannot."""
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import pytest
+from datasets.exceptions import DatasetNotFoundError
+from pydantic import ValidationError
+
+from tasks.contract import TaskError
+from tasks.registry import TASKS, TEXT_SOURCES
+from tasks.texts.files import FilesSource
+from tasks.texts.hub import HubSource
+from tasks.texts.random_words import RandomWordsSource
+
+NUM_TEXTS = 5
+TEXTS = [f"Text {i}.\n\nÄ line, «quoted», with a comma" for i in range(NUM_TEXTS)]
+
+
+def write_txt(folder: Path) -> Path:
+    for i, text in enumerate(TEXTS):
+        (folder / f"{i:02}.txt").write_bytes(text.encode())
+    (folder / "notes.md").write_text("not a text")
+    return folder
+
+
+def write_jsonl(folder: Path) -> Path:
+    (folder / "a.jsonl").write_text("\n".join(json.dumps({"id": 1, "text": text}) for text in TEXTS) + "\n\n")
+    return folder / "a.jsonl"
+
+
+def write_csv(folder: Path) -> Path:
+    with (folder / "a.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["id", "text"], *([i, text] for i, text in enumerate(TEXTS))])
+    return folder / "a.csv"
+
+
+def write_parquet(folder: Path) -> Path:
+    table = pyarrow.table({"id": range(NUM_TEXTS), "text": TEXTS})
+    pyarrow.parquet.write_table(table, folder / "a.parquet", row_group_size=2)
+    return folder / "a.parquet"
+
+
+def write_words(folder: Path) -> Path:
+    (folder / "words.txt").write_text("alpha\nbeta\ngamma\n\ndelta\n")
+    return folder / "words.txt"
+
+
+def fake_hub(monkeypatch, rows, *, error: Exception | None = None):
+    """Stands in for the network; what it returns is a real streamed data set."""
+
+    def load_dataset(path, *, split, revision, streaming):
+        assert streaming
+        if error is not None:
+            raise error
+        return datasets.IterableDataset.from_generator(lambda: iter(rows))
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+
+
+@pytest.fixture(params=["txt", "jsonl", "csv", "parquet", "pattern", "hub", "random_words"])
+def source(request, tmp_path, monkeypatch):
+    """`make(samples)` gives a source that holds NUM_TEXTS texts."""
+
+    def files(path):
+        return lambda samples: FilesSource(path=str(path), samples=samples)
+
+    match request.param:
+        case "pattern":
+            return files(write_txt(tmp_path) / "0*.txt")
+        case "hub":
+            fake_hub(monkeypatch, [{"text": text} for text in TEXTS])
+            return lambda samples: HubSource(dataset="someone/texts", samples=samples)
+        case "random_words":
+            words = str(write_words(tmp_path))
+            return lambda samples: RandomWordsSource(words=words, samples=samples or NUM_TEXTS)
+        case kind:
+            return files(
+                {"txt": write_txt, "jsonl": write_jsonl, "csv": write_csv, "parquet": write_parquet}[kind](tmp_path)
+            )
+
+
+class TestEverySource:
+    def test_reads_all_its_texts_in_the_same_order_each_time(self, source):
+        texts = source(None).read()
+        assert len(texts) == NUM_TEXTS
+        assert source(None).read() == texts
+        assert all(text.text.strip() for text in texts)
+
+    def test_samples_are_the_first_texts(self, source):
+        assert source(2).read() == source(None).read()[:2]
+
+    def test_texts_have_names_of_their_own_without_machine_paths(self, source, tmp_path):
+        names = [text.source for text in source(None).read()]
+        assert len(set(names)) == NUM_TEXTS
+        assert all(name.startswith(f"{source(1).source}:") for name in names)
+        assert not any(str(tmp_path) in name or tmp_path.name in name for name in names)
+
+    def test_is_registered_and_survives_being_written_down(self, source):
+        entry = source(2)
+        assert TEXT_SOURCES[entry.source].model_validate(entry.model_dump()) == entry
+
+    @pytest.mark.parametrize("change", [{"samples": 0}, {"samples": "2"}, {"samples": True}, {"smaples": 2}])
+    def test_refuses_what_it_does_not_know(self, source, change):
+        entry = source(2)
+        with pytest.raises(ValidationError):
+            TEXT_SOURCES[entry.source].model_validate({**entry.model_dump(), **change})
+
+
+class TestFiles:
+    @pytest.mark.parametrize("write", [write_txt, write_jsonl, write_csv, write_parquet])
+    def test_gives_back_what_was_written(self, write, tmp_path):
+        assert [text.text for text in FilesSource(path=str(write(tmp_path))).read()] == TEXTS
+
+    def test_names_files_and_rows(self, tmp_path):
+        write_txt(tmp_path)
+        write_jsonl(tmp_path)
+        names = [text.source for text in FilesSource(path=str(tmp_path)).read()]
+        assert names[:2] == ["files:00.txt", "files:01.txt"]
+        assert names[-1] == "files:a.jsonl#5"
+
+    def test_names_under_a_pattern_keep_the_folders_that_differ(self, tmp_path):
+        for folder in ("one", "two"):
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "x.txt").write_text(folder)
+        names = [text.source for text in FilesSource(path=str(tmp_path / "*" / "x.txt")).read()]
+        assert names == ["files:one/x.txt", "files:two/x.txt"]
+
+    def test_a_byte_order_mark_is_no_text(self, tmp_path):
+        (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfhello")
+        assert FilesSource(path=str(tmp_path)).read()[0].text == "hello"
+
+    def test_does_not_look_beyond_the_samples(self, tmp_path):
+        (tmp_path / "a.jsonl").write_text('{"text": "good"}\nbroken')
+        assert len(FilesSource(path=str(tmp_path), samples=1).read()) == 1
+
+    def test_a_book_fits_into_a_csv_field(self, tmp_path):
+        (tmp_path / "a.csv").write_text("text\n" + "word " * 100_000)
+        assert len(FilesSource(path=str(tmp_path)).read()[0].text) == 500_000
+
+    @pytest.mark.parametrize(
+        ("name", "content", "said"),
+        [
+            ("a.jsonl", b'{"text": "good"}\n{"text": ', ["a.jsonl: line 2 is not JSON", "one object a line"]),
+            ("a.jsonl", b'{"text": "good"}\n[1]', ["a.jsonl: line 2 is not an object"]),
+            ("a.jsonl", b'{"body": "x", "id": 1}', ["line 1: no field 'text'", "body, id"]),
+            ("a.jsonl", b'{"text": 3}', ["a.jsonl#1: 'text' is int; wanted text"]),
+            ("a.jsonl", b'{"text": "good"}\n\n{"text": "\xff"}', ["a.jsonl: not UTF-8: byte 28 is 0xff", "iconv"]),
+            ("a.jsonl", b'{"text": "\\ud800"}', ["surrogate"]),
+            ("a.jsonl", b"", ["no text in it"]),
+            ("a.csv", b"id,body\n1,x\n", ["a.csv: no column 'text'", "id, body"]),
+            ("a.csv", b"id,text\n1\n", ["a.csv#1: 'text' is NoneType"]),
+            ("a.csv", b'text\n"open', ["a.csv: line 2 is not CSV"]),
+            ("a.csv", b"", ["a.csv: no column 'text'; there: none"]),
+            ("a.parquet", b"no parquet", ["a.parquet: not a readable Parquet file"]),
+            ("a.txt", b"\xef\xbb\xbfab\xe9", ["a.txt: not UTF-8: byte 5 is 0xe9"]),
+            ("a.txt", b" \n", ["a.txt: the text is empty"]),
+            ("a.pdf", b"%PDF", ["no usable file; found a.pdf; wanted .txt, .jsonl, .parquet, .csv"]),
+        ],
+    )
+    def test_says_what_is_wrong_with_a_file(self, tmp_path, name, content, said):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(TaskError) as error:
+            FilesSource(path=str(tmp_path)).read()
+        for words in said:
+            assert words in str(error.value)
+
+    def test_names_the_columns_that_a_parquet_file_has(self, tmp_path):
+        pyarrow.parquet.write_table(pyarrow.table({"id": [1], "body": ["x"]}), tmp_path / "a.parquet")
+        with pytest.raises(TaskError, match=r"no column 'text'; there: id, body\."):
+            FilesSource(path=str(tmp_path)).read()
+
+    def test_missing_path(self, tmp_path):
+        with pytest.raises(TaskError, match="there is no such file or folder"):
+            FilesSource(path=str(tmp_path / "nowhere")).read()
+
+    def test_empty_folder_and_pattern_without_match(self, tmp_path):
+        for path in (tmp_path, tmp_path / "*.txt"):
+            with pytest.raises(TaskError, match=r"no usable file; found nothing; wanted \.txt"):
+                FilesSource(path=str(path)).read()
+
+    def test_path_that_the_system_refuses(self):
+        with pytest.raises(TaskError, match="cannot be read"):
+            FilesSource(path="x" * 5000).read()
+
+
+class TestHub:
+    def test_asks_for_the_revision_and_names_it(self, monkeypatch):
+        asked = SimpleNamespace()
+        monkeypatch.setattr(datasets, "load_dataset", lambda path, **how: vars(asked).update(how) or [{"body": "x"}])
+        texts = HubSource(dataset="some/one", revision="abc", split="test", column="body").read()
+        assert (asked.revision, asked.split, asked.streaming) == ("abc", "test", True)
+        assert [text.source for text in texts] == ["hub:some/one@abc/test#1"]
+
+    @pytest.mark.parametrize(
+        ("error", "said"),
+        [
+            (DatasetNotFoundError("Dataset 'a/b' doesn't exist"), "no such data set or revision"),
+            (DatasetNotFoundError("Dataset 'a/b' is a gated dataset"), "HF_TOKEN"),
+            (ConnectionError("Couldn't reach 'a/b' on the Hub (OfflineModeIsEnabled)"), "HF_HUB_OFFLINE"),
+            (ValueError('Bad split: trian. Available splits: ["train"]'), "Available splits"),
+        ],
+    )
+    def test_says_what_to_do(self, monkeypatch, error, said):
+        fake_hub(monkeypatch, [], error=error)
+        with pytest.raises(TaskError, match=said) as raised:
+            HubSource(dataset="a/b").read()
+        assert str(raised.value).startswith("hub:a/b/train: ")
+
+    def test_names_the_columns_that_are_there(self, monkeypatch):
+        fake_hub(monkeypatch, [{"id": 1, "body": "x"}])
+        with pytest.raises(TaskError, match="no column 'text'; its columns: id, body"):
+            HubSource(dataset="a/b").read()
+
+    @pytest.mark.parametrize(("rows", "said"), [([], "the split is empty"), ([{"text": None}], "found 'None'")])
+    def test_refuses_rows_without_text(self, monkeypatch, rows, said):
+        fake_hub(monkeypatch, rows)
+        with pytest.raises(TaskError, match=said):
+            HubSource(dataset="a/b").read()
+
+
+class TestRandomWords:
+    def test_same_words_on_every_machine(self, tmp_path):
+        """Written down once: another machine or Python that gives other words would change every result."""
+        source = RandomWordsSource(words=str(write_words(tmp_path)), samples=2, words_per_text=6)
+        assert [text.text for text in source.read()] == [
+            "delta beta gamma beta delta delta",
+            "delta beta delta gamma delta gamma",
+        ]
+
+    def test_length_seed_and_number_matter(self, tmp_path):
+        words = str(write_words(tmp_path))
+        first, second = RandomWordsSource(words=words, samples=2).read()
+        assert len(first.text.split()) == 400
+        assert first.text != second.text
+        assert RandomWordsSource(words=words, samples=1, seed=1).read()[0].text != first.text
+        assert set(first.text.split()) == {"alpha", "beta", "gamma", "delta"}
+
+    @pytest.mark.parametrize(
+        ("content", "said"),
+        [(b"\n\n", "no words in it"), (b"one\ntwo three\n", "line 2 has 2 words"), (b"caf\xe9", "not UTF-8 at byte 3")],
+    )
+    def test_says_what_is_wrong_with_the_list(self, tmp_path, content, said):
+        (tmp_path / "words.txt").write_bytes(content)
+        with pytest.raises(TaskError, match=said):
+            RandomWordsSource(words=str(tmp_path / "words.txt"), samples=1).read()
+
+    def test_missing_list(self, tmp_path):
+        with pytest.raises(TaskError, match=r"words\.txt: cannot be read \(No such file or directory\)"):
+            RandomWordsSource(words=str(tmp_path / "words.txt"), samples=1).read()
+
+
+def test_tasks_are_named_as_they_name_themselves():
+    assert {name: task.name for name, task in TASKS.items()} == {name: name for name in TASKS}
