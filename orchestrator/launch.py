@@ -16,9 +16,9 @@ from orchestrator.report.tables import capacity_by_group
 from orchestrator.report.terminal import searches_table, summary_table
 from orchestrator.run_directory import REPORT_FILE, Run, open_run
 from orchestrator.session import Session, open_session
-from orchestrator.sweep import Sweep
-from orchestrator.stop import Stop, stop_on_signals
 from orchestrator.spec import dump
+from orchestrator.stop import Stop, stop_on_signals
+from orchestrator.sweep import Sweep
 
 
 class Exit(IntEnum):
@@ -36,9 +36,7 @@ def new_run_url(sweep: Sweep) -> str:
     return f"{sweep.storage.rstrip('/')}/{sweep.name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def launch(
-    plan: Plan, url: str, *, inline: bool, address: str | None, take_over: bool, console: Console
-) -> Exit:
+def launch(plan: Plan, url: str, *, inline: bool, address: str | None, take_over: bool, console: Console) -> Exit:
     """Run the plan's open searches in the run at `url`, show what came out, write the report.
 
     Raises:

@@ -32,7 +32,17 @@ class Verified:
 
 def verify(run: Run, *, device: str = "auto") -> Iterator[Verified]:
     """Decode every stored memory again, one text at a time."""
-    wanted = ("probe_id", "search_id", "model", "sample_id", "source", "num_vectors", "exact_prefix", "margin", "memory")
+    wanted = (
+        "probe_id",
+        "search_id",
+        "model",
+        "sample_id",
+        "source",
+        "num_vectors",
+        "exact_prefix",
+        "margin",
+        "memory",
+    )
     rows = sorted(run.probes(wanted).to_pylist(), key=lambda row: (row["model"], row["source"], row["probe_id"]))
     provers = _Provers(run, device)
     for row in rows:

@@ -14,10 +14,10 @@ import pyarrow as pa
 from orchestrator.errors import BadInput
 from orchestrator.search.ledger import Search
 from orchestrator.search.policy import Status
-from orchestrator.sweep import Sweep
 from orchestrator.store.rows import SearchColumns, criterion_name
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from orchestrator.store.searches import theoretical_tokens
+from orchestrator.sweep import Sweep
 from tasks.contract import Model, ModelFacts, Question, Task, TaskError, Text, TextCodec
 from tasks.registry import TASKS
 
@@ -203,9 +203,7 @@ def _longest(
     return min((limit for limit in (fits, wanted) if limit is not None), default=None)
 
 
-def _cut(
-    texts: Sequence[Text], model: str, codec: TextCodec, limit: int | None, notes: list[str]
-) -> list[Sample]:
+def _cut(texts: Sequence[Text], model: str, codec: TextCodec, limit: int | None, notes: list[str]) -> list[Sample]:
     """Each text as tokens, the same tokens once."""
     cut: dict[str, Sample] = {}
     for text in texts:
@@ -236,7 +234,13 @@ def _cut(
 
 
 def _search(
-    sweep: Sweep, question: Question, model: PlannedModel, sample: Sample, num_vectors: int, seed: int, longest: int | None
+    sweep: Sweep,
+    question: Question,
+    model: PlannedModel,
+    sample: Sample,
+    num_vectors: int,
+    seed: int,
+    longest: int | None,
 ) -> Search:
     """One question, and the hash of everything that decides its answer."""
     limit = len(sample.tokens) if longest is None else min(longest, len(sample.tokens))

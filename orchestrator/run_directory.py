@@ -12,11 +12,11 @@ import pyarrow as pa
 import yaml
 
 from orchestrator.errors import BadInput
-from orchestrator.sweep import Sweep
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.reader import SAMPLES_FILE, read_probes, read_samples, read_searches
 from orchestrator.store.schema import PROBES
 from orchestrator.store.searches import derive_searches
+from orchestrator.sweep import Sweep
 from tasks.contract import Model
 
 SWEEP_FILE = "sweep.yaml"

@@ -23,7 +23,7 @@ from orchestrator.search.ledger import Ledger, Order
 from orchestrator.search.policy import SearchSettings
 from orchestrator.spec import dump
 from orchestrator.store.files import Files, open_files
-from orchestrator.store.lock import LostLock, RunLock, holds
+from orchestrator.store.lock import LostLockError, RunLock, holds
 from orchestrator.store.reader import (
     PROBE_FOLDER,
     SAMPLES_FILE,
@@ -37,7 +37,6 @@ from orchestrator.store.recorder import Recorder
 from orchestrator.store.rows import RowContext
 from orchestrator.store.searches import VERDICT_COLUMNS, derive_searches, verdicts_of
 from tasks.contract import Probe
-
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +65,7 @@ def new_recorder(url: str, context: RowContext) -> Recorder:
 
     def may_write() -> None:
         if not holds(files, context.session_id):
-            raise LostLock(f"{url}: session {context.session_id} no longer holds this run; its rows are not written.")
+            raise LostLockError(f"{url}: session {context.session_id} has lost this run; its rows are not written.")
 
     return Recorder(files, context, may_write=may_write)
 

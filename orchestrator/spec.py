@@ -38,7 +38,7 @@ def load_sweep(path: Path) -> Sweep:
     """The sweep of this file, defaults filled in.
 
     Relative files and folders (`path` and `words` of texts, local model folders) are looked up beside the sweep file
-    first, then in the current directory; the sweep holds them relative to the current directory.
+    first, then in the current directory; the sweep holds them as absolute paths.
 
     Raises:
         BadInput: with every problem of the file.
@@ -73,11 +73,10 @@ class Places:
             PydanticCustomError: when there is none, with the places tried.
         """
         beside, here = self._folder / Path(name).expanduser(), Path(name).expanduser()
-        if _exists(beside):
-            # As told from the current directory: no name of a home folder gets into tables and rows.
-            return str(beside) if here.is_absolute() else Path(os.path.relpath(beside)).as_posix()
-        if _exists(here):
-            return name
+        for path in (beside, here):
+            if _exists(path):
+                # Absolute, so that a run can be resumed from any directory; rows and tables never hold it.
+                return Path(os.path.abspath(path)).as_posix()
         tried = " and ".join(dict.fromkeys([f"{beside}", f"{here}"]))
         raise problem(f"found {name!r}, but there is no such file or folder; tried {tried}.")
 

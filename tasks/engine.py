@@ -24,7 +24,7 @@ from tasks.language_model import LanguageModel
 from tasks.layout import PREFIX_SLOT, Layout
 from tasks.optimizer import adamw_step, cold_memory, token_weights
 from tasks.recipe import make_recipe
-from tasks.rows import Rows, new_row
+from tasks.rows import Rows, new_row, round_up
 
 CPU_TOKENS_PER_STEP = 1024
 """More tokens a step are no faster on two cores: the cost per token is flat from about here."""
@@ -34,8 +34,7 @@ EXPECTED_ROW_TOKENS = 24
 LOGITS_PER_CHUNK = 1 << 22
 """Logits held at a time: 16 MB in float32."""
 DETERMINISTIC_ROWS = 16
-DETERMINISTIC_WIDTH = 16
-"""Fixed shapes: batches of exactly so many rows, with widths rounded up to a multiple of this many tokens."""
+"""Fixed shapes: batches of exactly so many rows, with widths rounded up to a multiple of WIDTH_STEP tokens."""
 CERTIFY_ROWS = 8
 CERTIFY_WAIT_STEPS = 12
 """Leaving rows are decoded together: when so many have gathered, or the first has waited so many steps."""
@@ -137,7 +136,15 @@ class BatchedEngine:
             self._waiting.popleft()
             self._probes.append(probe)
             self._started_at.append(time.time())
-            joining.append(new_row(probe, self._start(probe), layout=self._layout, device=self._model.device))
+            joining.append(
+                new_row(
+                    probe,
+                    self._start(probe),
+                    layout=self._layout,
+                    device=self._model.device,
+                    most_inputs=self._model.context,
+                )
+            )
         for row in joining:
             self._rows = row if self._rows is None else self._rows.join(row)
 
@@ -157,7 +164,7 @@ class BatchedEngine:
             nats_B=torch.zeros_like(rows.seconds_B),
             gradient_BKD=torch.zeros_like(rows.memory_BKD),
         )
-        for index, num_real, width in fixed_batches(rows.length_B):
+        for index, num_real, width in fixed_batches(rows.length_B, rows.num_vectors_B):
             part = self._measure(rows.select(index), width)
             real = index[:num_real]
             whole.right_B[real] = part.right_B[:num_real]
@@ -173,7 +180,9 @@ class BatchedEngine:
         memory_BKD = rows.memory_BKD.detach().requires_grad_()
         tokens_BL = rows.tokens_BL[:, :width]
         sources = [self._model.embed(tokens_BL), memory_BKD.to(self._model.dtype)]
-        sources.insert(1, self._model.prefix(len(rows)) if self._question.prefix else torch.zeros_like(sources[0][:, :1]))
+        sources.insert(
+            1, self._model.prefix(len(rows)) if self._question.prefix else torch.zeros_like(sources[0][:, :1])
+        )
         positions_BL = rows.positions_BL[:, :width]
         num_inputs = int(positions_BL.max()) + 1
         slots_BT = rows.slots_BT[:, :num_inputs]
@@ -276,9 +285,15 @@ class BatchedEngine:
         """Decode the memories of the rows that left, and turn what came out into outcomes."""
         leaving, self._leaving = self._leaving[:CERTIFY_ROWS], self._leaving[CERTIFY_ROWS:]
         outcomes = certify(
-            self._model, self._layout, leaving, question=self._question, num_rows=CERTIFY_ROWS if self._deterministic else None
+            self._model,
+            self._layout,
+            leaving,
+            question=self._question,
+            num_rows=CERTIFY_ROWS if self._deterministic else None,
         )
-        return [self._finish(row.probe, outcome, row.started_at) for row, outcome in zip(leaving, outcomes, strict=True)]
+        return [
+            self._finish(row.probe, outcome, row.started_at) for row, outcome in zip(leaving, outcomes, strict=True)
+        ]
 
     def _finish(self, probe: Probe, outcome: Outcome, started_at: float) -> Finished:
         return Finished(
@@ -286,19 +301,20 @@ class BatchedEngine:
         )
 
 
-def fixed_batches(length_B: Tensor) -> Iterator[tuple[Tensor, int, int]]:
+def fixed_batches(length_B: Tensor, num_vectors_B: Tensor) -> Iterator[tuple[Tensor, int, int]]:
     """Cut rows into batches of one shape, whatever rows there are.
 
-    Rows of like length come together; the last of them is repeated until the batch is full. So each row is computed
-    in the same shapes with any neighbours.
+    Rows of like length and with as many vectors come together; the last of them is repeated until the batch is full.
+    So each row is computed in the same shapes with any neighbours.
 
     Yields:
         Indices of DETERMINISTIC_ROWS rows, how many of them are no repetition, and the width in tokens.
     """
-    widths = (length_B + DETERMINISTIC_WIDTH - 1) // DETERMINISTIC_WIDTH * DETERMINISTIC_WIDTH
-    for width in widths.unique().tolist():
-        for index in (widths == width).nonzero()[:, 0].split(DETERMINISTIC_ROWS):
-            yield torch.cat([index, index[-1:].expand(DETERMINISTIC_ROWS - len(index))]), len(index), width
+    shapes = [(round_up(length), k) for length, k in zip(length_B.tolist(), num_vectors_B.tolist(), strict=True)]
+    for shape in sorted(set(shapes)):
+        same = torch.tensor([i for i, other in enumerate(shapes) if other == shape], device=length_B.device)
+        for index in same.split(DETERMINISTIC_ROWS):
+            yield torch.cat([index, index[-1:].expand(DETERMINISTIC_ROWS - len(index))]), len(index), shape[0]
 
 
 def cross_entropy_and_gradient(

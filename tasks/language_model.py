@@ -136,7 +136,9 @@ class HubCodec:
             raise TaskError(f"{model.name}: its tokenizer could not be read ({said}).") from error
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:
-            raise TaskError(f"{model.name}: its tokenizer is not a fast one; wanted a tokenizer.json beside the weights.")
+            raise TaskError(
+                f"{model.name}: its tokenizer is not a fast one; wanted a tokenizer.json beside the weights."
+            )
         self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
 
     def encode(self, text: str) -> Encoding:
@@ -183,7 +185,8 @@ class LanguageModel:
         config = read_config(model)
         self.device = pick_device(device)
         try:
-            self._model = AutoModelForCausalLM.from_pretrained(
+            # Any: what a model of transformers has is decided at run time.
+            self._model: Any = AutoModelForCausalLM.from_pretrained(
                 model.name,
                 revision=model.revision,
                 trust_remote_code=model.trust_remote_code,
@@ -199,6 +202,7 @@ class LanguageModel:
         self.embedding_width = int(self._embedding.weight.shape[1])
         self.embedding_std = float(self._embedding.weight.float().std())
         """Spread of the values of the embedding table: the scale at which memories begin."""
+        self.context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
         self.bos: int | None = config.bos_token_id
         self.vocabulary = int(self._model(inputs_embeds=self._embedding.weight[None, :1]).logits.shape[-1])
         self.head: Callable[[Tensor], Tensor] = self._model.get_output_embeddings()

@@ -14,6 +14,14 @@ from torch import Tensor
 from tasks.contract import Probe
 from tasks.layout import Layout
 
+WIDTH_STEP = 16
+"""Widths of batches are multiples of this many tokens where shapes are fixed."""
+
+
+def round_up(length: int) -> int:
+    """The next multiple of WIDTH_STEP."""
+    return -(-length // WIDTH_STEP) * WIDTH_STEP
+
 
 @dataclass(slots=True, kw_only=True)
 class Rows:
@@ -25,6 +33,8 @@ class Rows:
     """AdamW's mean of gradients."""
     second_BKD: Tensor
     """AdamW's mean of squared gradients."""
+    num_vectors_B: Tensor
+    """Vectors in the row's memory."""
     tokens_BL: Tensor
     """Token ids of the whole text that may be reached; 0 pads."""
     slots_BT: Tensor
@@ -79,15 +89,25 @@ def _stack(a: Tensor, b: Tensor) -> Tensor:
     if a.ndim > 1 and a.shape[1] != b.shape[1]:
         width = max(a.shape[1], b.shape[1])
         a, b = (
-            torch.cat([t, t.new_zeros(t.shape[0], width - t.shape[1], *t.shape[2:])], dim=1) if t.shape[1] < width else t
+            torch.cat([t, t.new_zeros(t.shape[0], width - t.shape[1], *t.shape[2:])], dim=1)
+            if t.shape[1] < width
+            else t
             for t in (a, b)
         )
     return torch.cat([a, b])
 
 
-def new_row(probe: Probe, memory_KD: Tensor, *, layout: Layout, device: torch.device) -> Rows:
-    """One row that begins `probe` from `memory_KD`."""
+def new_row(
+    probe: Probe, memory_KD: Tensor, *, layout: Layout, device: torch.device, most_inputs: int | None = None
+) -> Rows:
+    """One row that begins `probe` from `memory_KD`.
+
+    Its text is padded to a multiple of WIDTH_STEP tokens, unless that takes more than `most_inputs` positions.
+    """
     limit = len(probe.tokens)
+    width = round_up(limit)
+    if most_inputs is not None and layout.target_positions(probe.num_vectors, width)[-1] >= most_inputs:
+        width = limit
 
     def integers(values: list[int]) -> Tensor:
         return torch.tensor([values], device=device)
@@ -101,9 +121,10 @@ def new_row(probe: Probe, memory_KD: Tensor, *, layout: Layout, device: torch.de
         memory_BKD=memory_BKD,
         first_BKD=torch.zeros_like(memory_BKD),
         second_BKD=torch.zeros_like(memory_BKD),
-        tokens_BL=integers(list(probe.tokens)),
-        slots_BT=integers(layout.build_inputs(probe.num_vectors, limit)),
-        positions_BL=integers(layout.target_positions(probe.num_vectors, limit)),
+        num_vectors_B=integer(probe.num_vectors),
+        tokens_BL=integers([*probe.tokens, *[0] * (width - limit)]),
+        slots_BT=integers(layout.build_inputs(probe.num_vectors, width)),
+        positions_BL=integers(layout.target_positions(probe.num_vectors, width)),
         length_B=integer(probe.length),
         limit_B=integer(limit),
         asked_B=integer(probe.length),

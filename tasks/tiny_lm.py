@@ -272,7 +272,7 @@ def main(
     seconds = train(model, stream, training, state_file=work / "state.pt")
 
     # Half precision on disk: the shipped weights are exactly these, whatever precision they are run in.
-    model = model.to(torch.bfloat16)
+    model.bfloat16()
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     loss = held_out_loss(model.float().eval(), held_out, context=training.context)

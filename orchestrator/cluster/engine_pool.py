@@ -54,7 +54,7 @@ class EnginePool:
             return
         self.close()
         self.model = model
-        remote = ray.remote(EngineActor)
+        remote: Any = ray.remote(EngineActor)
         actors = {
             f"engine {model} {number}": remote.options(
                 name=f"engine {model} {number}",
@@ -74,7 +74,8 @@ class EnginePool:
     def close(self) -> None:
         """End the engines; what they held has no verdict."""
         for engine in self.engines:
-            for counter, value in ray.get(engine.actor.stats.remote()).items():
+            stats: dict[str, Any] = ray.get(engine.actor.stats.remote())
+            for counter, value in stats.items():
                 self.counters[counter] = self.counters.get(counter, 0.0) + value
             ray.kill(engine.actor)
         self.engines, self.model = [], None

@@ -3,14 +3,17 @@
 Knows how Ray is told to do things; what is done is the searcher's affair.
 """
 
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 from ray import tune
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster.cohort_trial import CohortTrial
 from orchestrator.cluster.engine_pool import EnginePool, EngineResources
@@ -18,8 +21,8 @@ from orchestrator.cluster.recorder_actor import RecorderActor
 from orchestrator.cluster.searcher import RECORDER_NAME, LedgerSearcher
 from orchestrator.search.bracket import Verdict
 from orchestrator.session import Session
-from orchestrator.sweep import EnginesEntry
 from orchestrator.stop import Stop
+from orchestrator.sweep import EnginesEntry
 from tasks.contract import EngineSettings
 
 TRIAL_CPUS = 0.01
@@ -27,6 +30,8 @@ TRIAL_CPUS = 0.01
 SPARE_CPUS = 0.5
 """What trials and recorder get beside an engine that takes all other processors of a machine."""
 WAITING_CALLS = 1000
+MOST_TRIALS = 64
+"""Cohorts in flight at most; each has a worker process of about 95 MB. The searcher keeps to fewer."""
 TRIALS_PER_SEARCH = 1000
 """More than a search can need, so that only the searcher ends the run."""
 
@@ -66,13 +71,13 @@ def run_on_ray(
             ),
             resources=resources,
         )
-        recorder = (
+        recorder: Any = (
             ray.remote(RecorderActor)
             .options(
                 name=RECORDER_NAME,
                 num_cpus=0,
                 max_concurrency=WAITING_CALLS,
-                scheduling_strategy=ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(
                     ray.get_runtime_context().get_node_id(), soft=False
                 ),
             )
@@ -89,11 +94,13 @@ def run_on_ray(
                     search_alg=searcher,
                     num_samples=TRIALS_PER_SEARCH * session.ledger.num_searches,
                     reuse_actors=True,
+                    max_concurrent_trials=MOST_TRIALS,
                 ),
                 run_config=tune.RunConfig(
                     name=session.session_id,
                     storage_path=scratch,
                     verbose=0,
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
                     stop=_StopWhenAsked(stop),
                     failure_config=tune.FailureConfig(max_failures=0),
                 ),
@@ -105,7 +112,7 @@ def run_on_ray(
         return pool.counters
 
 
-def choose_resources(engines: EnginesEntry, available: dict[str, float]) -> EngineResources:
+def choose_resources(engines: EnginesEntry, available: Mapping[str, float]) -> EngineResources:
     """One engine a GPU where there are GPUs; else one engine with nearly all processors.
 
     Args:
@@ -146,7 +153,7 @@ def _cluster(session: Session, address: str | None) -> Iterator[None]:
             address=address,
             namespace=session.session_id,
             log_to_driver=False,
-            logging_level="error",
+            logging_level=logging.ERROR,
             configure_logging=True,
             **({} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}),
         )

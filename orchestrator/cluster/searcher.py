@@ -21,7 +21,7 @@ from tasks.contract import Failed, Finished, Probe
 
 RECORDER_NAME = "recorder"
 COHORTS_PER_BATCH = 6
-"""`cohort_size: auto` is an engine's rows over this: big cohorts starve an engine of fresh rows, small ones cost trials."""
+"""`cohort_size: auto` is an engine's rows over this: big cohorts starve an engine, small ones cost trials."""
 BATCHES_IN_FLIGHT = 2
 """Probes in flight, in units of an engine's rows: those beyond the rows wait, so that a row that leaves is replaced."""
 
@@ -67,7 +67,7 @@ class LedgerSearcher(Searcher):
         """How many cohorts are in flight is this searcher's own affair."""
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> Any:
         """The next cohort; None while there is nothing to ask, FINISHED when there never will be."""
         if self._stop or self._ledger.num_open == 0:
             return Searcher.FINISHED
@@ -149,8 +149,12 @@ class LedgerSearcher(Searcher):
         if verdicts:
             self._heard(verdicts)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles searchers to restore them, and the rows on disk are the only state here."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the rows on disk are the only state."""
+        """Nothing, as above."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: see save."""
+        """Nothing, as above."""

@@ -102,7 +102,7 @@ def add_key(figure: go.Figure, looks: Mapping[str, Mapping[str, Any]], mode: str
     for name, look in looks.items():
         look = {part: {"color": NEUTRAL, **value} for part, value in look.items()}
         figure.add_scatter(x=[None], y=[None], mode=mode, name=plain(name), showlegend=True, **look)
-    entries = sum(trace.showlegend is True for trace in figure.data)
+    entries = len(list(figure.select_traces({"showlegend": True})))
     # Two entries or three to a line: the plot below keeps its height.
     figure.update_layout(height=FIGURE_PIXELS + LEGEND_LINE_PIXELS * (entries // 2))
 
@@ -114,8 +114,9 @@ def plain(text: str) -> str:
 
 def hover_text(row: SearchRow) -> str:
     """Where a search's text is from, what came of it, and how the text begins; safe as plotly text."""
-    bits = f", {row.capacity_bits:.1f} bits" if row.capacity_bits is not None else ""
-    lines = [f"{plain(row.source)}, k = {row.num_vectors}", f"{row.capacity_tokens} tokens{bits}, {row.status}"]
+    tokens = "" if row.capacity_tokens is None else f"{row.capacity_tokens} tokens, "
+    bits = "" if row.capacity_bits is None else f"{row.capacity_bits:.1f} bits, "
+    lines = [f"{plain(row.source)}, k = {row.num_vectors}", f"{tokens}{bits}{row.status}"]
     if row.text:
         lines.append(f"“{plain(beginning(row.text, HOVER_CHARACTERS))}”")
     return "<br>".join(lines)

@@ -28,7 +28,6 @@ from orchestrator.report.findings import group_name
 from orchestrator.report.tables import (
     capacity_by_group,
     reach_by_length,
-    search_rows,
     short_names,
     source_kind,
     steps_around_last_gain,
@@ -114,10 +113,12 @@ def bits_against_tokens(tables: RunTables) -> CaptionedFigure | None:
         )
     add_key(figure, {names[model]: {"marker": {"color": colours[model], "size": 9}} for model in sorted(names)})
     if len(symbols) > 1:
-        kinds = {kind_name(pair, symbols): {"marker": {"symbol": symbol}} for pair, symbol in symbols.items()}
+        kinds = {
+            kind_name(pair, symbols): {"marker": {"symbol": symbol, "size": 8}} for pair, symbol in symbols.items()
+        }
         add_key(figure, kinds)
     for model in sorted(names):
-        tokens = sum(row.capacity_tokens for row in rows if row.model == model)
+        tokens = sum(row.capacity_tokens or 0 for row in rows if row.model == model)
         if tokens:
             rate = sum(row.capacity_bits or 0 for row in rows if row.model == model) / tokens
             rates.append(f"{names[model]} {rate:.2f}")
@@ -215,8 +216,9 @@ def entropy_with_and_without(tables: RunTables) -> CaptionedFigure | None:
         members = [row for row in rows if (row["model"], row["outcome"]) == (model, outcome)]
         symbol = SYMBOLS[number // 2 % len(SYMBOLS)] + ("" if outcome == "lossless" else "-open")
         figure.add_scatter(
-            x=[row["nats_without"] / log(2) for row in members],
-            y=[row["nats_with"] / log(2) for row in members],
+            # Two decimals: all digits of 20,000 probes are half a megabyte.
+            x=[round(row["nats_without"] / log(2), 2) for row in members],
+            y=[round(row["nats_with"] / log(2), 2) for row in members],
             mode="markers",
             marker={
                 "color": [row["measured_length"] for row in members],
@@ -225,13 +227,16 @@ def entropy_with_and_without(tables: RunTables) -> CaptionedFigure | None:
                 "size": 8,
                 "line": {"width": 0 if outcome == "lossless" else 1.5},
             },
-            text=[f"{plain(row['source'])}<br>{row['measured_length']} tokens, {outcome}" for row in members],
-            hovertemplate="%{text}<br>%{x:.1f} bits without memory<br>%{y:.1f} bits with it<extra></extra>",
+            text=[plain(row["source"]) for row in members],
+            hovertemplate=(
+                f"%{{text}}<br>%{{marker.color}} tokens, {outcome}<br>"
+                "%{x:.1f} bits without memory<br>%{y:.1f} bits with it<extra></extra>"
+            ),
             showlegend=False,
         )
         # A legend cannot take its colour from a scale: its entries have the symbol only.
         name = (f"{names[model]}: " if len(models) > 1 else "") + outcome
-        add_key(figure, {name: {"marker": {"symbol": symbol}}})
+        add_key(figure, {name: {"marker": {"symbol": symbol, "size": 8}}})
     figure.update_layout(
         coloraxis={
             "colorscale": [list(stop) for stop in LENGTHS],
@@ -244,7 +249,8 @@ def entropy_with_and_without(tables: RunTables) -> CaptionedFigure | None:
         title="How much of a text's cross-entropy the memory removes",
         caption=(
             "A dot is a probe, over the tokens it was measured on (colour); open where it stayed lossy. Over all of "
-            f"them the memory removes {100 * removed:.0f} % of the bits. n = {len(rows):,} probes."
+            f"them the memory removes {100 * removed:.0f} % of the bits. Lossless texts keep some: decoded greedily, "
+            f"a token need only be the likeliest. n = {len(rows):,} probes."
         ),
         figure=figure,
     )
@@ -255,8 +261,8 @@ def steps_before_and_after(tables: RunTables) -> CaptionedFigure | None:
     splits = sorted(steps_around_last_gain(tables.probes), key=lambda split: split.before + split.after)
     if not splits:
         return None
-    rows = {row.search_id: row for row in search_rows(tables.searches, tables.samples)}
-    labels = [hover_text(rows[split.search_id]) if split.search_id in rows else split.search_id for split in splits]
+    sources = dict(zip(*(tables.searches[name].to_pylist() for name in ("search_id", "source")), strict=True))
+    labels = [plain(sources.get(split.search_id, split.search_id)) for split in splits]
     figure = blank_figure("searches, by their row-steps", "row-steps (optimizer steps)")
     parts = (
         ("until the last gain", [split.before for split in splits], COLOURS[0]),

@@ -140,7 +140,8 @@ def _open(searches: Rows) -> str | None:
         return None
     return (
         f"{_count(waiting, 'search is', 'searches are')} open: what is proven so far is a lower bound "
-        "and counts in no mean. `capsweep resume` goes on."
+        "and counts in no mean. Searches that get far take longer, so means lean low until all are done; "
+        "“capsweep resume” goes on."
     )
 
 

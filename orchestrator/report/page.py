@@ -4,6 +4,7 @@ Knows nothing of run directories: takes tables and text, returns text.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -44,7 +45,7 @@ def render_page(
     groups = capacity_by_group(searches)
     drawn = figures(tables)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "beginning": beginning}
+    environment.filters |= {"number": _number, "beginning": beginning, "breakable": _breakable}
     return environment.from_string(_resource("page.html.j2")).render(
         style=Markup(_resource("page.css")),
         script=Markup(_resource("page.js")),
@@ -81,6 +82,11 @@ def _embedded(figure: go.Figure) -> Markup:
 
 def _number(value: float | None, digits: int = 0) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
+
+
+def _breakable(name: str) -> Markup:
+    """A long name that may break after its separators."""
+    return Markup("<wbr>").join(re.split(r"(?<=[/:#_])", name))
 
 
 def _shown(value: Any) -> str:

@@ -3,6 +3,7 @@
 Pure functions from Arrow tables (orchestrator/store/schema.py) to values. Knows nothing of figures, HTML or files.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,8 @@ class SearchRow:
     source: str
     num_vectors: int
     seed: int
-    capacity_tokens: int
+    capacity_tokens: int | None
+    """None before the first verdict."""
     capacity_bits: float | None
     status: str
     smallest_failed: int | None
@@ -182,7 +184,7 @@ def search_rows(searches: pa.Table, samples: pa.Table) -> list[SearchRow]:
             source=row["source"],
             num_vectors=row["num_vectors"],
             seed=row["seed"],
-            capacity_tokens=row["capacity_tokens"] or 0,
+            capacity_tokens=row["capacity_tokens"],
             capacity_bits=row["capacity_bits"],
             status=row["status"],
             smallest_failed=row["smallest_failed"],
@@ -193,7 +195,12 @@ def search_rows(searches: pa.Table, samples: pa.Table) -> list[SearchRow]:
         )
         for row in searches.to_pylist()
     ]
-    return sorted(rows, key=lambda row: (row.model, row.num_vectors, row.source, row.seed))
+    return sorted(rows, key=lambda row: (row.model, row.num_vectors, _natural(row.source), row.seed))
+
+
+def _natural(name: str) -> list[str | int]:
+    """So sorted, `#2` stands before `#10`."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _given_back(text: str, token_ends: Sequence[int], capacity: int) -> str:

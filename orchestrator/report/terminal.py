@@ -18,7 +18,7 @@ MODEL_WIDTH, SOURCE_WIDTH, TEXT_WIDTH = 16, 20, 80
 
 def summary_table(groups: Sequence[GroupSummary]) -> Table:
     """Capacity by group, with 95 % intervals of the means."""
-    table = _table("Capacity by group", "model", "source", "k", "finished", "tokens", "bits", "row-steps")
+    table = _table("Capacity by group", "model", "source", "k", "n", "tokens", "bits", "row-steps")
     if any(group.num_censored for group in groups):
         table.caption = "≥: some texts ended before their memory was full"
     names = short_names(group.model for group in groups)
@@ -29,7 +29,7 @@ def summary_table(groups: Sequence[GroupSummary]) -> Table:
             Text(_end(names[group.model], MODEL_WIDTH)),
             Text(_end(group.source, MODEL_WIDTH)),
             str(group.num_vectors),
-            str(asked) if asked == group.num_searches else f"{group.num_searches} of {asked}",
+            str(asked) if asked == group.num_searches else f"{group.num_searches}/{asked}",
             _spread(group.tokens, 1, at_least=at_least),
             _spread(group.bits, 0, at_least=at_least),
             "-" if group.mean_row_steps is None else f"{group.mean_row_steps:,.0f}",
@@ -54,7 +54,7 @@ def searches_table(searches: pa.Table, samples: pa.Table, limit: int = 20) -> Ta
             Text(_end(row.source, SOURCE_WIDTH)),
             *([Text(_end(names[row.model], MODEL_WIDTH))] if several else []),
             str(row.num_vectors),
-            str(row.capacity_tokens),
+            "-" if row.capacity_tokens is None else str(row.capacity_tokens),
             "-" if row.capacity_bits is None else f"{row.capacity_bits:.0f}",
             Text(row.status, style=STATUS_STYLES.get(row.status, "")),
             Text(beginning(row.text, TEXT_WIDTH)),
@@ -63,7 +63,14 @@ def searches_table(searches: pa.Table, samples: pa.Table, limit: int = 20) -> Ta
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title=title,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for column in columns:
         table.add_column(column, justify="left" if column in ("model", "source") else "right", no_wrap=True)
     return table

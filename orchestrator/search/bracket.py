@@ -65,8 +65,8 @@ class Bracket:
     """Length -> number of starts that gave up there; lengths proven since then are kept."""
     verdicts: int = 0
     """Probes that said lossless or lossy."""
-    starts_since_gain: int = 0
-    """Starts that gave up since `proven` last rose, the one that raised it included."""
+    stalls: int = 0
+    """Starts that gave up, at whatever length."""
     attempts: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     """Number of a probe without a verdict -> how often the machine failed under it."""
     last_reason: str | None = None
@@ -89,20 +89,19 @@ def fold(verdicts: Iterable[Verdict]) -> Bracket:
             reasons[verdict.number, verdict.attempt] = verdict.reason
         else:
             said.setdefault(verdict.number, verdict)
-    proven, proven_by, starts = 0, None, 0
+    proven, proven_by = 0, None
     failures: Counter[int] = Counter()
     for verdict in (said[number] for number in sorted(said)):
         if verdict.proven_length > proven:
-            proven, proven_by, starts = verdict.proven_length, verdict.probe_id, 0
+            proven, proven_by = verdict.proven_length, verdict.probe_id
         if verdict.failed_length is not None:
             failures[verdict.failed_length] += 1
-            starts += 1
     return Bracket(
         proven=proven,
         proven_by=proven_by,
         failures=MappingProxyType(dict(failures)),
         verdicts=len(said),
-        starts_since_gain=starts,
+        stalls=failures.total(),
         attempts=MappingProxyType({number: len(seen) for number, seen in attempts.items() if number not in said}),
         last_reason=reasons[max(reasons)] if reasons else None,
     )

@@ -28,7 +28,7 @@ class SearchSettings:
     """How a search goes about its question."""
 
     retries: int = 2
-    """Starts after the first that stalled, without a gain, before the search ends."""
+    """Starts after the first that stalled, before the search ends."""
     predict: bool = True
     """Whether the first length may come from other searches of the same model."""
 
@@ -61,7 +61,7 @@ def next_step(bracket: Bracket, *, limit: int, expected: float | None, settings:
         length, start = first_length(expected if settings.predict else None, limit=limit), COLD
     else:
         length = bracket.proven + 1
-        warm = bracket.proven_by if bracket.starts_since_gain % 2 else None
+        warm = bracket.proven_by if bracket.stalls % 2 else None
         start = warm or COLD
     return Step(number=number, attempt=bracket.attempts.get(number, 0), length=length, start=start)
 
@@ -76,7 +76,7 @@ def is_done(bracket: Bracket, *, limit: int, settings: SearchSettings) -> bool:
     """Whether no further probe is wanted."""
     return (
         bracket.proven >= limit
-        or bracket.starts_since_gain > settings.retries
+        or bracket.stalls > settings.retries
         or any(count >= MACHINE_FAILURES for count in bracket.attempts.values())
     )
 
@@ -87,4 +87,4 @@ def status_of(bracket: Bracket, *, limit: int, limit_status: Status, settings: S
         return limit_status
     if not is_done(bracket, limit=limit, settings=settings):
         return "open"
-    return "measured" if bracket.starts_since_gain > settings.retries else "failed"
+    return "measured" if bracket.stalls > settings.retries else "failed"

@@ -30,7 +30,7 @@ class Holder:
     """Unix time in seconds at which it last said that it lives."""
 
 
-class LostLock(RuntimeError):
+class LostLockError(RuntimeError):
     """Another session has taken over the run: this one must not write any more."""
 
 
@@ -72,9 +72,7 @@ class RunLock:
             self._write()
 
     def _write(self) -> None:
-        holder = Holder(
-            session_id=self._session_id, host=socket.gethostname(), pid=os.getpid(), heartbeat=time.time()
-        )
+        holder = Holder(session_id=self._session_id, host=socket.gethostname(), pid=os.getpid(), heartbeat=time.time())
         self._files.write(LOCK_FILE, json.dumps(asdict(holder)).encode())
 
 

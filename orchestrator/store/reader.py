@@ -52,8 +52,11 @@ def read_probes(files: Files, columns: Sequence[str] | None = None) -> pa.Table:
     tables = [_read_table(files, name, keyed) for name in files.names(PROBE_FOLDER, suffix=".parquet")]
     rows = pa.concat_tables([keyed.empty_table(), *tables])
     # The first of equal rows: rows of one (probe_id, attempt) differ in nothing but the file they came in.
-    unique = duckdb.sql("select * from rows qualify row_number() over (partition by probe_id, attempt) = 1")
-    return unique.to_arrow_table().select(wanted.names).cast(wanted)
+    with duckdb.connect() as database:
+        database.register("rows", rows)
+        once = "select * from rows qualify row_number() over (partition by probe_id, attempt) = 1"
+        unique: pa.Table = database.execute(once).to_arrow_table()
+        return unique.select(wanted.names).cast(wanted)
 
 
 def read_searches(files: Files) -> pa.Table:

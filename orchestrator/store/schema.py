@@ -89,8 +89,8 @@ SEARCHES = pa.schema(
         ("probe_id", pa.string()),
     ]
 )
-"""One row per search, derived from PROBES. `limit` is the longest length it may ask for and `limit_status` what it means
-to reach it; `probe_id` holds the memory that gives `capacity_tokens` back."""
+"""One row per search, derived from PROBES. `limit` is the longest length it may ask for and `limit_status` what it
+means to reach it; `probe_id` holds the memory that gives `capacity_tokens` back."""
 
 SAMPLES = pa.schema(
     [

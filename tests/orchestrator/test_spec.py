@@ -148,7 +148,7 @@ class TestPlaces:
         monkeypatch.chdir(tmp_path)
         (tmp_path / "here").mkdir()
         sweep = load("name: a\nmodels: [here]\ntexts: [{source: files, path: ./here}]")
-        assert (sweep.models[0].name, sweep.texts[0].path) == ("here", "./here")
+        assert (sweep.models[0].name, sweep.texts[0].path) == (str(tmp_path / "here"), str(tmp_path / "here"))
 
     def test_patterns(self, load):
         assert len(load(MINIMAL.replace("texts/", "'texts/*.txt'")).texts[0].read()) == 1
@@ -156,8 +156,7 @@ class TestPlaces:
     def test_local_models(self, load, folder, problems):
         (folder / "tiny").mkdir(exist_ok=True)
         local = load(MINIMAL.replace("some/model", "tiny")).models[0].name
-        assert Path(local).resolve() == folder / "tiny"
-        assert not Path(local).is_absolute()
+        assert local == str(folder / "tiny")
         for missing in ("./nowhere", "models/of/mine", "nowhere/"):
             assert problems(MINIMAL.replace("some/model", missing))[0].startswith(f"models.0.name: found '{missing}'")
 

@@ -1,5 +1,6 @@
 """Known rows, known answers."""
 
+from io import StringIO
 from typing import Any
 
 import pyarrow as pa
@@ -42,7 +43,7 @@ def samples_of(*rows: dict[str, Any]) -> pa.Table:
 
 
 def printed(table: object, width: int = 100) -> str:
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))
+    console = Console(width=width, record=True, file=StringIO())
     console.print(table)
     return console.export_text()
 
@@ -175,6 +176,12 @@ class TestReachByLength:
         shares = [(point.length, pytest.approx(point.share)) for point in points]
         assert shares == [(0, 1.0), (3, 2 / 3), (7, 0.0)]
 
+    def test_a_text_that_ended_at_a_length_is_not_at_risk_there(self):
+        points = reach_by_length(
+            searches_of({"capacity_tokens": 4}, {"capacity_tokens": 4, "status": "at_text_end"}, {"capacity_tokens": 6})
+        )
+        assert [(point.length, point.share) for point in points] == [(0, 1.0), (5, 0.5), (7, 0.0)]
+
     def test_without_a_search_that_measured_it_stays_at_one(self):
         points = reach_by_length(searches_of({"capacity_tokens": 5, "status": "at_text_end"}))
         assert [(point.length, point.share) for point in points] == [(0, 1.0), (5, 1.0)]
@@ -201,6 +208,11 @@ class TestTexts:
         rows = search_rows(searches_of({"capacity_tokens": 0}, {"capacity_tokens": 1}), samples)
         assert [row.text for row in rows] == ["", ""]
 
+    def test_numbered_texts_stand_in_the_order_of_their_numbers(self):
+        searches = searches_of(*({"source": f"files:a.jsonl#{number}"} for number in (10, 9, 1)))
+        rows = search_rows(searches, samples_of())
+        assert [row.source for row in rows] == ["files:a.jsonl#1", "files:a.jsonl#9", "files:a.jsonl#10"]
+
     def test_the_beginning_is_one_line(self):
         assert beginning("a\nb\r\nc") == "a↵b↵c"
         assert beginning("x" * 80) == "x" * 80
@@ -220,7 +232,7 @@ class TestFindings:
         asked, answer, sure = headline(searches)
         assert asked == "How many tokens of 2 texts fit into 1 trainable vector of m?"
         assert answer == "On average 6.0 tokens (95 % interval 5.0 to 7.0) with m."
-        assert sure.startswith("All 2 searches finished; each capacity")
+        assert sure.startswith("All 2 searches finished; every capacity")
 
     def test_a_share_of_tokens_claims_no_certificate(self):
         sure = headline(searches_of({"capacity_tokens": 5, "criterion": "teacher_forced>=0.99"}))[-1]
@@ -257,7 +269,7 @@ class TestTerminal:
         )
         text = printed(summary_table(capacity_by_group(searches)))
         assert "≥ 120.0 [110.0, 130.0]" in text
-        assert "3 of 4" in text
+        assert "3/4" in text
         assert max(map(len, text.splitlines())) <= 100
 
     def test_markup_in_a_text_is_text(self):

@@ -1,0 +1,56 @@
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tasks.contract import Engine, EngineSettings, Finished, Model, Probe, Question
+from tasks.cramming import CrammingTask
+from tasks.language_model import HubCodec
+
+
+@pytest.fixture(scope="session")
+def model(stories_model: Path) -> Model:
+    return Model(name=str(stories_model))
+
+
+@pytest.fixture(scope="session")
+def open_engine(model: Model) -> Callable[..., Engine]:
+    def make(question: Question | None = None, *, deterministic: bool = False) -> Engine:
+        settings = EngineSettings(device="cpu", deterministic=deterministic)
+        return CrammingTask().open_engine(model, question or Question(), settings)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def story_probes(model: Model, stories: list[str]) -> Callable[..., list[Probe]]:
+    codec = HubCodec(model)
+
+    def make(count: int, *, longest: int = 10, length: int = 4, num_vectors: int = 1) -> list[Probe]:
+        """Probes of the first stories, cut short so that a test stays quick."""
+        return [
+            Probe(
+                probe_id=f"probe {number} {num_vectors}",
+                search_id=f"search {number} {num_vectors}",
+                number=0,
+                sample_id=f"sample {number}",
+                tokens=codec.encode(text).tokens[:longest],
+                length=length,
+                num_vectors=num_vectors,
+            )
+            for number, text in enumerate(stories[:count])
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_engine() -> Callable[..., dict[str, Finished]]:
+    def run(engine: Engine, probes: Sequence[Probe]) -> dict[str, Finished]:
+        engine.submit(probes)
+        finished: dict[str, Finished] = {}
+        while engine.num_held:
+            finished.update({item.probe.probe_id: item for item in engine.step()})
+        return finished
+
+    return run

@@ -1,0 +1,159 @@
+"""The batched engine on a real model: what it calls lossless has been decoded, whoever its neighbours are."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tasks.certificate import LayoutProver
+from tasks.contract import Failed, Finished, Lossless, Lossy, Measurement, Model, Question
+from tasks.engine import DETERMINISTIC_ROWS, cross_entropy_and_gradient, fixed_batches
+from tasks.language_model import LanguageModel
+from tasks.layout import Cramming
+
+
+def measurement(finished: Finished) -> Measurement:
+    assert not isinstance(finished.outcome, Failed)
+    return finished.outcome.measurement
+
+
+@pytest.fixture(scope="module")
+def language_model(model: Model) -> LanguageModel:
+    return LanguageModel(model, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def finished(open_engine, run_engine, story_probes) -> dict[str, Finished]:
+    return run_engine(open_engine(), [*story_probes(5), *story_probes(2, num_vectors=2)])
+
+
+def test_short_texts_are_lossless_and_grow_to_their_end(finished):
+    for item in finished.values():
+        assert isinstance(item.outcome, Lossless)
+        found = measurement(item)
+        assert found.exact_prefix == found.proven_length == len(item.probe.tokens)
+        assert found.failed_length is None
+        assert (found.token_accuracy, found.first_error) == (1.0, None)
+        assert found.steps_to_proof <= found.steps
+
+
+def test_the_stored_memory_gives_the_text_back_by_itself(finished, language_model):
+    prover = LayoutProver(language_model, Cramming(Question()))
+    for item in finished.values():
+        memory = measurement(item).memory
+        assert memory is not None
+        proof = prover(memory, num_vectors=item.probe.num_vectors, tokens=item.probe.tokens)
+        assert proof.tokens == item.probe.tokens
+        assert proof.margin == pytest.approx(measurement(item).margin, abs=1e-3)
+
+
+def test_a_memory_lowers_the_cross_entropy(finished):
+    for item in finished.values():
+        assert 0 < measurement(item).nats_with < measurement(item).nats_without
+
+
+def test_a_damaged_memory_is_not_a_proof(finished, language_model):
+    prover = LayoutProver(language_model, Cramming(Question()))
+    item = next(iter(finished.values()))
+    proof = prover(bytes(256), num_vectors=1, tokens=item.probe.tokens)
+    assert proof.exact_prefix < len(item.probe.tokens)
+
+
+def test_a_length_out_of_reach_is_lossy_and_its_exact_prefix_still_counts(open_engine, run_engine, story_probes):
+    (probe,) = story_probes(1, longest=300, length=300)
+    question = Question(recipe={"steps": 30, "patience": 30})
+    (item,) = run_engine(open_engine(question), [probe]).values()
+    assert isinstance(item.outcome, Lossy)
+    found = measurement(item)
+    assert found.failed_length == 300
+    assert found.measured_length == 300
+    assert 0 < found.exact_prefix < 300
+    assert found.token_accuracy < 1
+    assert found.first_error is not None
+    assert found.steps == 30
+    assert found.row_steps_tokens == 30 * 300
+
+
+def test_one_token_can_be_asked_for(open_engine, run_engine, story_probes):
+    (item,) = run_engine(open_engine(), story_probes(1, longest=1, length=1)).values()
+    assert measurement(item).proven_length == 1
+
+
+def test_a_warm_start_begins_from_the_memory_it_is_given(open_engine, run_engine, story_probes, finished):
+    (cold,) = story_probes(1)
+    warm = replace(
+        cold, probe_id="warm", start=cold.probe_id, start_memory=measurement(finished[cold.probe_id]).memory, length=10
+    )
+    (item,) = run_engine(open_engine(), [warm]).values()
+    # The memory is lossless as it is given: no step is needed to prove it.
+    assert measurement(item).steps_to_proof == 0
+    assert measurement(item).memory == warm.start_memory
+
+
+def test_the_published_criterion_gives_the_first_token_and_claims_no_certificate(
+    open_engine, run_engine, story_probes
+):
+    question = Question(criterion=0.9, decode_from="memory+first_token", recipe={"steps": 300})
+    for item in run_engine(open_engine(question), story_probes(3)).values():
+        found = measurement(item)
+        assert isinstance(item.outcome, Lossless)
+        assert found.proven_length == 10
+        assert found.token_accuracy >= 0.9
+        assert found.exact_prefix <= found.proven_length
+
+
+def test_a_loss_that_is_not_finite_is_a_failure_of_the_machine(open_engine, run_engine, story_probes):
+    probe = story_probes(1)[0]
+    broken = replace(probe, start="broken", start_memory=torch.full((64,), torch.nan).numpy().tobytes())
+    (item,) = run_engine(open_engine(), [broken]).values()
+    assert isinstance(item.outcome, Failed)
+    assert "not finite" in item.outcome.reason
+
+
+@pytest.mark.parametrize("num_vectors", [1, 2])
+def test_deterministic_rows_do_not_depend_on_their_neighbours(open_engine, run_engine, story_probes, num_vectors):
+    probes = story_probes(4, longest=20, num_vectors=num_vectors)
+    others = story_probes(3, longest=40, num_vectors=3)
+    question = Question(recipe={"steps": 60, "patience": 60})
+
+    def outcomes(batch):
+        found = run_engine(open_engine(question, deterministic=True), batch)
+        return {
+            probe.probe_id: (m.proven_length, m.steps, m.memory)
+            for probe in probes
+            if probe.probe_id in found
+            for m in [measurement(found[probe.probe_id])]
+        }
+
+    together = outcomes(probes)
+    assert outcomes([*others, *reversed(probes)]) == together
+    alone = outcomes(probes[:1])
+    assert alone == {probe_id: together[probe_id] for probe_id in alone}
+
+
+def test_fixed_batches_have_one_shape_and_leave_no_row_out():
+    lengths, vectors = torch.tensor([3, 17, 16, 40, 5]), torch.tensor([1, 1, 1, 1, 2])
+    batches = list(fixed_batches(lengths, vectors))
+    assert all(len(index) == DETERMINISTIC_ROWS for index, _, _ in batches)
+    real = sorted(i for index, count, _ in batches for i in index[:count].tolist())
+    assert real == [0, 1, 2, 3, 4]
+    assert [width for _, _, width in batches] == [16, 16, 32, 48]
+
+
+def test_the_gradient_made_in_chunks_is_that_of_the_whole(language_model, monkeypatch):
+    hidden = torch.randn(7, 64, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(7)
+    leaf = hidden.clone().requires_grad_()
+    torch.nn.functional.cross_entropy(language_model.head(leaf), targets, reduction="sum").backward()
+    monkeypatch.setattr("tasks.engine.LOGITS_PER_CHUNK", 512 * 3)
+    nats, right, gradient = cross_entropy_and_gradient(language_model, hidden, targets)
+    assert torch.allclose(gradient, leaf.grad, atol=1e-6)
+    assert nats.shape == right.shape == (7,)
+
+
+def test_rows_busy_is_a_share(open_engine, run_engine, story_probes):
+    engine = open_engine()
+    run_engine(engine, story_probes(2))
+    stats = engine.stats()
+    assert 0 < stats["rows_busy"] <= 1
+    assert stats["row_steps"] > 0
