@@ -77,9 +77,7 @@ def run_on_ray(
                 name=RECORDER_NAME,
                 num_cpus=0,
                 max_concurrency=WAITING_CALLS,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(
-                    ray.get_runtime_context().get_node_id(), soft=False
-                ),
+                scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
             )
             .remote(session.files.url, session.context)
         )

@@ -55,8 +55,9 @@ def read_probes(files: Files, columns: Sequence[str] | None = None) -> pa.Table:
     with duckdb.connect() as database:
         database.register("rows", rows)
         once = "select * from rows qualify row_number() over (partition by probe_id, attempt) = 1"
-        unique: pa.Table = database.execute(once).to_arrow_table()
-        return unique.select(wanted.names).cast(wanted)
+        unique = database.sql(once)
+        assert unique is not None, "a select gives a relation"
+        return unique.to_arrow_table().select(wanted.names).cast(wanted)
 
 
 def read_searches(files: Files) -> pa.Table:

@@ -90,9 +90,7 @@ def test_a_warm_start_begins_from_the_memory_it_is_given(open_engine, run_engine
     assert measurement(item).memory == warm.start_memory
 
 
-def test_the_published_criterion_gives_the_first_token_and_claims_no_certificate(
-    open_engine, run_engine, story_probes
-):
+def test_the_published_criterion_gives_the_first_token_and_claims_no_certificate(open_engine, run_engine, story_probes):
     question = Question(criterion=0.9, decode_from="memory+first_token", recipe={"steps": 300})
     for item in run_engine(open_engine(question), story_probes(3)).values():
         found = measurement(item)
