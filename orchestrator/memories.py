@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.errors import BadInput
 from orchestrator.run_directory import Run
+from orchestrator.store.reader import SEARCHES_FILE
 from tasks.contract import Proof, Prover, Question
 from tasks.registry import TASKS
 
@@ -66,8 +67,9 @@ def decode(run: Run, search_id: str, *, device: str = "auto") -> str:
     """
     searches = [row for row in run.searches().to_pylist() if row["search_id"].startswith(search_id)]
     if len(searches) != 1:
-        found = "no search" if not searches else f"{len(searches)} searches"
-        raise BadInput(f"{search_id!r}: {found} of this run begin so. `capsweep status {run.files.url}` lists them.")
+        found = f"{len(searches)} searches of this run begin so" if searches else "no search of this run begins so"
+        known = ", ".join(row["search_id"] for row in (searches or run.searches().to_pylist())[:3])
+        raise BadInput(f"{search_id!r}: {found}; wanted one search_id of {SEARCHES_FILE}, such as {known}.")
     search = searches[0]
     if search["probe_id"] is None:
         raise BadInput(f"{search_id!r}: this search has no memory yet (status {search['status']}).")
@@ -83,6 +85,9 @@ def export(run: Run, folder: Path) -> int:
 
     Returns:
         How many memories were written; the tensors are named by search_id.
+
+    Raises:
+        BadInput: when `folder` cannot be made.
     """
     from safetensors.numpy import save_file
 
@@ -93,7 +98,10 @@ def export(run: Run, folder: Path) -> int:
         if row["probe_id"] in wanted and row["memory"] is not None:
             values = np.frombuffer(row["memory"], dtype="<f4").reshape(row["memory_shape"])
             tensors[wanted[row["probe_id"]]] = values.copy()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be made a folder ({error.strerror}). Choose another --to.") from error
     save_file(tensors, folder / "memories.safetensors", metadata={"run": run.files.url, "dtype": "float32"})
     pq.write_table(searches, folder / "memories.parquet")
     return len(tensors)

@@ -6,7 +6,7 @@ Reads texts, tokenizers and model configurations; writes nothing. Knows nothing 
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -138,8 +138,8 @@ def make_plan(sweep: Sweep, *, allow_fewer: bool = False) -> Plan:
             for num_vectors, limit in longest.items():
                 for seed in sweep.seeds:
                     searches.append(_search(sweep, question, model, sample, num_vectors, seed, limit))
-    if problems:
-        raise BadInput(*problems)
+    if problems:  # one may be said for each number of vectors
+        raise BadInput(*dict.fromkeys(problems))
     if not searches:
         raise BadInput("texts: every text is empty once cut to tokens; wanted at least one token in one text.")
     return Plan(
@@ -179,6 +179,9 @@ def _read_models(sweep: Sweep, task: Task, problems: list[str]) -> list[tuple[Pl
         except TaskError as error:
             problems.append(f"models.{number}: {error}")
             continue
+        if same := [other.name for other, _ in found if other.facts.fingerprint == facts.fingerprint]:
+            problems.append(f"models.{number}: {model.name} has the same weights and dtype as {same[0]}; remove one.")
+            continue
         name = Path(model.name).resolve().name if Path(model.name).is_dir() else model.name
         if any(other.name == name for other, _ in found):
             # The same name twice: another revision, dtype or folder. The fingerprint tells them apart.
@@ -191,14 +194,19 @@ def _longest(
     sweep: Sweep, task: Task, model: PlannedModel, question: Question, num_vectors: int, problems: list[str]
 ) -> int | None:
     """Longest length a search of this model may ask for; None if only the text bounds it."""
-    fits = task.longest_text(model.facts, num_vectors=num_vectors, question=question)
+    try:
+        fits = task.longest_text(model.facts, num_vectors=num_vectors, question=question)
+    except TaskError as error:
+        problems.append(f"{model.name}: {error}")
+        return None
     wanted = sweep.search.max_length
     if fits is not None and fits < 1:
         problems.append(f"num_vectors: {num_vectors} vectors leave no room in the context of {model.name}.")
-    elif wanted is not None and fits is not None and wanted > fits:
+        return None
+    if wanted is not None and fits is not None and wanted > fits:
         problems.append(
             f"search.max_length: {wanted} tokens do not fit into the context of {model.name}, "
-            f"which holds {fits} beside {num_vectors} vectors. Ask for at most {fits}, or null for as many as fit."
+            f"which holds {fits} beside num_vectors: {num_vectors}. Ask for at most {fits}, or null for as many as fit."
         )
     return min((limit for limit in (fits, wanted) if limit is not None), default=None)
 
@@ -215,17 +223,14 @@ def _cut(texts: Sequence[Text], model: str, codec: TextCodec, limit: int | None,
         sample_id = _hash(codec.fingerprint, json.dumps(tokens))
         if (same := cut.get(sample_id)) is not None:
             notes.append(f"{text.source}: the same tokens as {same.source}; searched once.")
-            others = (*same.other_sources, text.source)
-        else:
-            others = ()
-        kept = text.text[: ends[-1]]
+            cut[sample_id] = replace(same, other_sources=(*same.other_sources, text.source))
+            continue
         cut[sample_id] = Sample(
             sample_id=sample_id,
             model=model,
-            source=same.source if same else text.source,
-            other_sources=others,
+            source=text.source,
             text_sha256=hashlib.sha256(text.text.encode()).hexdigest(),
-            text=kept,
+            text=text.text[: ends[-1]],
             tokens=tokens,
             token_ends=ends,
             cut=len(tokens) < len(encoding.tokens),

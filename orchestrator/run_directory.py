@@ -13,7 +13,15 @@ import yaml
 
 from orchestrator.errors import BadInput
 from orchestrator.store.files import Files, open_files
-from orchestrator.store.reader import SAMPLES_FILE, read_probes, read_samples, read_searches
+from orchestrator.store.lock import LOCK_FILE
+from orchestrator.store.reader import (
+    PROBE_FOLDER,
+    SAMPLES_FILE,
+    SEARCHES_FILE,
+    read_probes,
+    read_samples,
+    read_searches,
+)
 from orchestrator.store.schema import PROBES
 from orchestrator.store.searches import derive_searches
 from orchestrator.sweep import Sweep
@@ -22,6 +30,9 @@ from tasks.contract import Model
 SWEEP_FILE = "sweep.yaml"
 PROVENANCE_FILE = "provenance.json"
 REPORT_FILE = "report/index.html"
+RUN_FOLDERS = (PROBE_FOLDER, "snapshots", "damaged", "report", "logs")
+RUN_NAMES = frozenset([SWEEP_FILE, PROVENANCE_FILE, SAMPLES_FILE, SEARCHES_FILE, LOCK_FILE, *RUN_FOLDERS])
+"""Everything that may lie in a run directory."""
 LIGHT_COLUMNS = [name for name in PROBES.names if name != "memory"]
 """All columns of probes but the memories."""
 
@@ -67,7 +78,7 @@ def open_run(url: str) -> Run:
     """The run at a folder or URL.
 
     Raises:
-        BadInput: when there is none.
+        BadInput: when there is none, or its sweep cannot be read.
     """
     files = open_files(url)
     if not is_run(files):
@@ -75,5 +86,11 @@ def open_run(url: str) -> Run:
             f"{url}: not a run directory (no {SWEEP_FILE} and {SAMPLES_FILE} in it). "
             "Give the folder that `capsweep run` printed, such as runs/NAME-DATE-TIME."
         )
-    sweep = Sweep.model_validate(yaml.safe_load(files.read(SWEEP_FILE)))
-    return Run(files=files, sweep=sweep, provenance=json.loads(files.read(PROVENANCE_FILE)))
+    try:
+        sweep = Sweep.model_validate(yaml.safe_load(files.read(SWEEP_FILE)))
+        return Run(files=files, sweep=sweep, provenance=json.loads(files.read(PROVENANCE_FILE)))
+    except (yaml.YAMLError, ValueError, FileNotFoundError) as error:
+        raise BadInput(
+            f"{url}: {SWEEP_FILE} or {PROVENANCE_FILE} in it cannot be read as this version writes them "
+            f"({' '.join(str(error).split())[:200]}). They are not to be edited: restore them, or begin a new run."
+        ) from error

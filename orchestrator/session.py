@@ -18,7 +18,7 @@ from typing import Any
 
 from orchestrator.errors import BadInput
 from orchestrator.plan import Plan
-from orchestrator.run_directory import LIGHT_COLUMNS, PROVENANCE_FILE, SWEEP_FILE, is_run
+from orchestrator.run_directory import LIGHT_COLUMNS, PROVENANCE_FILE, RUN_NAMES, SWEEP_FILE, is_run
 from orchestrator.search.ledger import Ledger, Order
 from orchestrator.search.policy import SearchSettings
 from orchestrator.spec import dump
@@ -88,13 +88,20 @@ def open_session(plan: Plan, url: str, *, take_over: bool = False) -> Iterator[S
     now = datetime.now(UTC)
     session_id = f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     lock = RunLock(files, session_id)
-    lock.take(take_over=take_over)
     try:
+        lock.take(take_over=take_over)
+    except OSError as error:
+        raise BadInput(
+            f"{url}: cannot be written to ({error.strerror or error}). Wanted a folder of its own for the run; "
+            "choose another --run-dir or storage."
+        ) from error
+    try:
+        files.write(PROVENANCE_FILE, json.dumps(_provenance(plan, files, session_id, now), indent=2).encode())
         if not files.exists(SWEEP_FILE):
             write_table(files, SAMPLES_FILE, plan.samples_table())
             write_table(files, SEARCHES_FILE, plan.searches_table())
+            # Last: what has a sweep file is a run, whatever killed the session that began it.
             files.write(SWEEP_FILE, dump(plan.sweep).encode())
-        files.write(PROVENANCE_FILE, json.dumps(_provenance(plan, files, session_id, now), indent=2).encode())
         settings = plan.sweep.search_settings()
         yield Session(
             plan=plan,
@@ -119,6 +126,11 @@ def check_same_run(plan: Plan, files: Files) -> None:
     if not is_run(files):
         if files.names(PROBE_FOLDER, suffix=".parquet"):
             raise BadInput(f"{files.url}: holds rows but no {SWEEP_FILE}; not a run that can be resumed. Use another.")
+        if foreign := [name for name in files.names("", suffix="") if name not in RUN_NAMES]:
+            raise BadInput(
+                f"{files.url}: holds {', '.join(foreign[:3])}, which is no part of a run. Wanted a folder that is new, "
+                "empty or a run; choose another --run-dir."
+            )
         return
     if files.read(SWEEP_FILE).decode() != dump(plan.sweep):
         raise BadInput(

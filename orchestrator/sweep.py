@@ -54,6 +54,13 @@ def _list_to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _list_of_counts(value: Any) -> Any:
+    """A bare number is refused as no list; of one that is no count either, both are said at once."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value < 1:
+        raise problem(f"found {value}; it should be a list of whole numbers of at least 1, such as [1].")
+    return _list_to_tuple(value)
+
+
 def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     if not values:
         raise problem("the list is empty; it should have at least one entry.")
@@ -194,7 +201,7 @@ class Sweep(Entry, frozen=True):
         AfterValidator(_distinct),
     ]
     """Where the texts come from; each entry names its source."""
-    num_vectors: Annotated[tuple[Count, ...], BeforeValidator(_list_to_tuple), AfterValidator(_distinct)] = (1,)
+    num_vectors: Annotated[tuple[Count, ...], BeforeValidator(_list_of_counts), AfterValidator(_distinct)] = (1,)
     """Numbers of vectors in a memory."""
     prefix: Annotated[Literal["bos"] | None, wanted("bos or null")] = None
     """What stands before the memory."""

@@ -47,6 +47,8 @@ class ModelFacts:
     """Width of one memory vector."""
     num_parameters: int
     """Weights, those of the embeddings included."""
+    has_bos: bool = False
+    """Whether the model names a token that may stand before everything: what `prefix: bos` needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +249,11 @@ class Task(Protocol):
         ...
 
     def longest_text(self, facts: ModelFacts, *, num_vectors: int, question: Question) -> int | None:
-        """Most tokens of text that fit into the model's context beside the memory; None if unlimited."""
+        """Most tokens of text that fit into the model's context beside the memory; None if unlimited.
+
+        Raises:
+            TaskError: when the question cannot be put to this model, such as a prefix that it does not have.
+        """
         ...
 
     def recipe(self, overrides: str | Mapping[str, Any]) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tasks.contract import Engine, EngineSettings, Model, ModelFacts, Prover, Question, TextCodec
+from tasks.contract import Engine, EngineSettings, Model, ModelFacts, Prover, Question, TaskError, TextCodec
 
 
 class CrammingTask:
@@ -26,7 +26,13 @@ class CrammingTask:
         return language_model.codec(model)
 
     def longest_text(self, facts: ModelFacts, *, num_vectors: int, question: Question) -> int | None:
-        """Memory and prefix take input positions; the last token of the text is predicted, never read."""
+        """Memory and prefix take input positions; the last token of the text is predicted, never read.
+
+        Raises:
+            TaskError: when a BOS is to stand before the memory and the model names none.
+        """
+        if question.prefix == "bos" and not facts.has_bos:
+            raise TaskError("prefix: bos was asked for, but this model names no BOS token; use prefix: null.")
         if facts.context is None:
             return None
         return facts.context - num_vectors - (question.prefix is not None) + 1

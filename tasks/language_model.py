@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -50,11 +51,15 @@ def read_config(model: Model) -> Any:
     architectures = config.architectures or []
     wrong_kind = bool(architectures) and not any(name.endswith(CAUSAL_SUFFIXES) for name in architectures)
     if config.is_encoder_decoder or wrong_kind:
-        raise TaskError(
-            f"{model.name}: {', '.join(architectures) or config.model_type} is not a causal language model. "
-            "Wanted a decoder that predicts the next token, such as GPT-2, Pythia or Llama."
-        )
+        raise _not_causal(model, ", ".join(architectures) or config.model_type)
     return config
+
+
+def _not_causal(model: Model, found: str) -> TaskError:
+    return TaskError(
+        f"{model.name}: {found} is not a causal language model. "
+        "Wanted a decoder that predicts the next token, such as GPT-2, Pythia or Llama."
+    )
 
 
 def _why_not_loaded(model: Model, error: Exception) -> str:
@@ -62,7 +67,7 @@ def _why_not_loaded(model: Model, error: Exception) -> str:
     said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     chain = f"{error!r} {error.__cause__!r}"
     if Path(model.name).is_dir():
-        return f"config.json could not be read as a model ({said})."
+        return f"config.json could not be read as a model ({said}). Wanted a model as transformers saves it."
     if "gated" in chain.lower() or "401" in chain or "403" in chain:
         return (
             "the hub refuses it: gated or private. Accept its licence on its hub page, then run `hf auth login` "
@@ -85,6 +90,12 @@ def _weight_files(model: Model) -> list[Path]:
             f"{model.name}: no *.safetensors in this folder. Wanted weights as safetensors; pickled weights are "
             "not loaded (convert them with save_pretrained)."
         )
+    for file in files:
+        try:
+            with safe_open(file, framework="pt"):  # reads the header, and that the file is as long as it says
+                pass
+        except SafetensorError as error:
+            raise TaskError(f"{file}: not a whole safetensors file ({error}). Copy or download it again.") from error
     return files
 
 
@@ -108,8 +119,11 @@ def facts(model: Model) -> ModelFacts:
     else:
         revision = str(getattr(config, "_commit_hash", None) or model.revision)
         digest.update(f"{model.name}@{revision}".encode())
-    with torch.device("meta"):
-        shell = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+    try:
+        with torch.device("meta"):
+            shell = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+    except ValueError as error:  # what it says lists every model type there is
+        raise _not_causal(model, config.model_type) from error
     embedding, head = shell.get_input_embeddings(), shell.get_output_embeddings()
     text_config = config.get_text_config()
     return ModelFacts(
@@ -119,6 +133,7 @@ def facts(model: Model) -> ModelFacts:
         context=getattr(text_config, "max_position_embeddings", None),
         embedding_width=int(embedding.weight.shape[1]),
         num_parameters=sum(p.numel() for p in shell.parameters()),
+        has_bos=getattr(config, "bos_token_id", None) is not None,
     )
 
 
@@ -133,12 +148,18 @@ class HubCodec:
             )
         except (OSError, ValueError, KeyError, ImportError) as error:
             said = str(error).strip().splitlines()[0]
-            raise TaskError(f"{model.name}: its tokenizer could not be read ({said}).") from error
+            raise TaskError(
+                f"{model.name}: its tokenizer could not be read ({said}). "
+                "Wanted a tokenizer.json and tokenizer_config.json beside the weights."
+            ) from error
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise TaskError(
                 f"{model.name}: its tokenizer is not a fast one; wanted a tokenizer.json beside the weights."
             )
+        # Without its files, transformers gives some kinds of model a tokenizer with nothing but special tokens.
+        if self._tokenizer.get_vocab().keys() <= self._tokenizer.get_added_vocab().keys():
+            raise TaskError(f"{model.name}: its tokenizer has no tokens; wanted a tokenizer.json beside the weights.")
         self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
 
     def encode(self, text: str) -> Encoding:
@@ -165,7 +186,10 @@ def pick_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise TaskError(f"device: {name!r} is not known; wanted auto, cpu, cuda or mps.") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise TaskError("engines.device: cuda was asked for, but torch finds no CUDA device; use auto or cpu.")
     if device.type == "mps" and not torch.backends.mps.is_available():
@@ -193,7 +217,7 @@ class LanguageModel:
                 dtype=DTYPES[model.dtype],
                 use_safetensors=True,
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             said = str(error).strip().splitlines()[0]
             raise TaskError(f"{model.name}: its weights could not be loaded ({said}).") from error
         self._model.to(self.device).eval().requires_grad_(False)
@@ -203,7 +227,7 @@ class LanguageModel:
         self.embedding_std = float(self._embedding.weight.float().std())
         """Spread of the values of the embedding table: the scale at which memories begin."""
         self.context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-        self.bos: int | None = config.bos_token_id
+        self.bos: int | None = getattr(config, "bos_token_id", None)
         self.vocabulary = int(self._model(inputs_embeds=self._embedding.weight[None, :1]).logits.shape[-1])
         self.head: Callable[[Tensor], Tensor] = self._model.get_output_embeddings()
         self._head_is_separate = True

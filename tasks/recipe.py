@@ -29,8 +29,8 @@ class Recipe(BaseModel):
     """Weight in the loss of a token that is already right; wrong ones weigh 1. The largest single gain measured."""
     steps: int = Field(default=700, ge=1)
     """Most optimizer steps since the last growth. Of the successes 99 % came within 560."""
-    patience: int = Field(default=200, ge=1)
-    """Most steps without a new highest number of right tokens since the last growth."""
+    patience: int = Field(default=150, ge=1)
+    """Most steps without a new highest number of right tokens since the last growth. See docs/recipe.md."""
     init_scale: float = Field(default=1.0, ge=0)
     """Standard deviation of a cold memory, in units of that of the embedding table."""
 

@@ -18,21 +18,27 @@ class CohortTrial(tune.Trainable):
     """Claims a cohort, hands it to its engine, and reports what has finished once it is on disk."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Begin the cohort that the searcher suggested."""
-        self._recorder = ray.get_actor(config["recorder"])
-        self._engine = ray.get_actor(config["engine"])
+        """Note which cohort this is. Tune may set up a process for a trial that another process then runs."""
         self._cohort_id: str = config["cohort"]
-        probes = ray.get(self._recorder.claim.remote(self._cohort_id))
-        self._left = len(probes)
-        ray.get(self._engine.submit.remote(self._cohort_id, probes))
+        self._begun = False
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next cohort in the same process."""
         self.setup(new_config)
         return True
 
+    def _begin(self) -> None:
+        self._recorder = ray.get_actor(self.config["recorder"])
+        self._engine = ray.get_actor(self.config["engine"])
+        probes = ray.get(self._recorder.claim.remote(self._cohort_id))
+        self._left = len(probes)
+        ray.get(self._engine.submit.remote(self._cohort_id, probes))
+        self._begun = True
+
     def step(self) -> dict[str, Any]:
         """Wait for probes to finish, make their rows durable, then report their verdicts."""
+        if not self._begun:
+            self._begin()
         finished = ray.get(self._engine.take.remote(self._cohort_id, REPORT_SECONDS))
         if finished:
             ray.get(self._recorder.record.remote(finished))

@@ -18,20 +18,19 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from orchestrator.cluster.cohort_trial import CohortTrial
 from orchestrator.cluster.engine_pool import EnginePool, EngineResources
 from orchestrator.cluster.recorder_actor import RecorderActor
-from orchestrator.cluster.searcher import RECORDER_NAME, LedgerSearcher
+from orchestrator.cluster.searcher import COHORTS_WAITING, RECORDER_NAME, LedgerSearcher
 from orchestrator.search.bracket import Verdict
 from orchestrator.session import Session
 from orchestrator.stop import Stop
 from orchestrator.sweep import EnginesEntry
 from tasks.contract import EngineSettings
 
-TRIAL_CPUS = 0.01
-"""A trial only waits; Ray refuses an actor without any resource."""
+COHORTS_PER_ENGINE = 6
+"""Trials that run at a time for each engine; each has a worker process of about 95 MB."""
 SPARE_CPUS = 0.5
-"""What trials and recorder get beside an engine that takes all other processors of a machine."""
+"""What trials get beside engines that take all other processors. A trial only waits, but its share of this bounds how
+many run, so that others wait for a process to become free instead of starting one."""
 WAITING_CALLS = 1000
-MOST_TRIALS = 64
-"""Cohorts in flight at most; each has a worker process of about 95 MB. The searcher keeps to fewer."""
 TRIALS_PER_SEARCH = 1000
 """More than a search can need, so that only the searcher ends the run."""
 
@@ -82,17 +81,26 @@ def run_on_ray(
             .remote(session.files.url, session.context)
         )
         cohort_size = None if engines.cohort_size == "auto" else engines.cohort_size
-        searcher = LedgerSearcher(session, pool, recorder, cohort_size=cohort_size, stop=stop, heard=heard)
+        cohorts_running = COHORTS_PER_ENGINE * resources.count
+        searcher = LedgerSearcher(
+            session,
+            pool,
+            recorder,
+            cohort_size=cohort_size,
+            cohorts_running=cohorts_running,
+            stop=stop,
+            heard=heard,
+        )
         # Tune's own state is a by-product that nobody reads: it goes to a folder that is removed.
         scratch = tempfile.mkdtemp(prefix="capsweep-tune-")
         try:
             tune.Tuner(
-                tune.with_resources(CohortTrial, {"cpu": TRIAL_CPUS}),
+                tune.with_resources(CohortTrial, {"cpu": SPARE_CPUS / cohorts_running}),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     num_samples=TRIALS_PER_SEARCH * session.ledger.num_searches,
                     reuse_actors=True,
-                    max_concurrent_trials=MOST_TRIALS,
+                    max_concurrent_trials=cohorts_running + COHORTS_WAITING,
                 ),
                 run_config=tune.RunConfig(
                     name=session.session_id,

@@ -20,10 +20,12 @@ from orchestrator.stop import Stop
 from tasks.contract import Failed, Finished, Probe
 
 RECORDER_NAME = "recorder"
-COHORTS_PER_BATCH = 6
+COHORTS_PER_BATCH = 4
 """`cohort_size: auto` is an engine's rows over this: big cohorts starve an engine, small ones cost trials."""
-BATCHES_IN_FLIGHT = 2
+BATCHES_IN_FLIGHT = 2.5
 """Probes in flight, in units of an engine's rows: those beyond the rows wait, so that a row that leaves is replaced."""
+COHORTS_WAITING = 2
+"""Cohorts beyond those that run: Tune gives the process of a trial that ends to one that waits, and ends it if none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +47,20 @@ class LedgerSearcher(Searcher):
         recorder: Any,
         *,
         cohort_size: int | None,
+        cohorts_running: int,
         stop: Stop,
         heard: Callable[[Sequence[Verdict]], None],
     ) -> None:
-        """`cohort_size` None chooses by the engine; `heard` is told of verdicts once their rows are on disk."""
+        """`cohort_size` None chooses by the engine; `heard` is told of verdicts once their rows are on disk.
+
+        `cohorts_running` is how many trials the cluster has room for.
+        """
         super().__init__(metric="left", mode="min")
         self._session = session
         self._pool = pool
         self._recorder = recorder
         self._cohort_size = cohort_size
+        self._most_cohorts = cohorts_running + COHORTS_WAITING
         self._stop = stop
         self._heard = heard
         self._cohorts: dict[str, Cohort] = {}
@@ -78,6 +85,11 @@ class LedgerSearcher(Searcher):
         engine = self._pool.least_loaded()
         size = self._cohort_size or max(1, engine.num_rows // COHORTS_PER_BATCH)
         if engine.in_flight and engine.in_flight + size > BATCHES_IN_FLIGHT * engine.num_rows:
+            return None
+        if len(self._cohorts) >= self._most_cohorts:
+            return None
+        if self._ledger.num_ready(model) < size and engine.in_flight > engine.num_rows:
+            # The engine has enough to do: wait until a whole cohort has gathered.
             return None
         orders = self._ledger.next_orders(model, size)
         if not orders:

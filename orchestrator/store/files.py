@@ -10,6 +10,8 @@ from typing import Protocol
 
 import fsspec
 
+from orchestrator.errors import BadInput
+
 
 class Files(Protocol):
     """Blobs by relative name, with `/` between folders."""
@@ -39,9 +41,19 @@ class Files(Protocol):
 
 
 def open_files(url: str) -> Files:
-    """A local folder, or whatever fsspec reaches under the URL's protocol."""
+    """A local folder, or whatever fsspec reaches under the URL's protocol.
+
+    Raises:
+        BadInput: when no such protocol is known here.
+    """
     if "://" in url and not url.startswith("file://"):
-        return RemoteFiles(url)
+        try:
+            return RemoteFiles(url)
+        except (ValueError, ImportError) as error:
+            raise BadInput(
+                f"{url}: this storage cannot be reached ({error}). Wanted a folder, or a URL that fsspec knows; "
+                "the extras s3 and gcs of capsweep bring those two."
+            ) from error
     return LocalFiles(Path(url.removeprefix("file://")))
 
 
@@ -78,7 +90,8 @@ class LocalFiles:
 
     def names(self, folder: str, *, suffix: str) -> list[str]:
         """Names below `folder`, sorted."""
-        return sorted(f"{folder}/{path.name}" for path in (self._root / folder).glob(f"[!.]*{suffix}"))
+        found = (path.name for path in (self._root / folder).glob(f"*{suffix}"))
+        return sorted(str(PurePosixPath(folder, name)) for name in found if not name.startswith("."))
 
     def exists(self, name: str) -> bool:
         """Whether a blob of this name can be read."""
@@ -109,7 +122,7 @@ class RemoteFiles:
         """Names below `folder`, sorted; the listing is asked anew each time."""
         self._system.invalidate_cache()
         found = self._system.glob(str(self._root / folder / f"*{suffix}"))
-        return sorted(f"{folder}/{PurePosixPath(path).name}" for path in found)
+        return sorted(str(PurePosixPath(folder, PurePosixPath(path).name)) for path in found)
 
     def exists(self, name: str) -> bool:
         """Whether an object of this name is there."""

@@ -48,13 +48,17 @@ def read_probes(files: Files, columns: Sequence[str] | None = None) -> pa.Table:
         BadInput: when a file cannot be read.
     """
     wanted = PROBES if columns is None else pa.schema([PROBES.field(name) for name in columns])
-    keyed = pa.unify_schemas([wanted, pa.schema([PROBES.field("probe_id"), PROBES.field("attempt")])])
+    keyed = pa.unify_schemas([wanted, pa.schema([PROBES.field(name) for name in ("probe_id", "attempt", "outcome")])])
     tables = [_read_table(files, name, keyed) for name in files.names(PROBE_FOLDER, suffix=".parquet")]
     rows = pa.concat_tables([keyed.empty_table(), *tables])
-    # The first of equal rows: rows of one (probe_id, attempt) differ in nothing but the file they came in.
+    # Rows of one (probe_id, attempt) differ in nothing but the file they came in, unless the machine was taken to have
+    # failed before the verdict came: then the verdict counts.
     with duckdb.connect() as database:
         database.register("rows", rows)
-        once = "select * from rows qualify row_number() over (partition by probe_id, attempt) = 1"
+        once = (
+            "select * from rows qualify "
+            "row_number() over (partition by probe_id, attempt order by outcome = 'failed') = 1"
+        )
         unique = database.sql(once)
         assert unique is not None, "a select gives a relation"
         return unique.to_arrow_table().select(wanted.names).cast(wanted)

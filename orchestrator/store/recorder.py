@@ -33,7 +33,12 @@ class Recorder:
         Raises:
             OSError: when they could not be written; nothing of them is on disk then.
         """
-        finished = [item for item in finished if item.probe.probe_id not in self._recorded]
+        fresh: dict[tuple[str, int | None], Finished] = {}
+        for item in finished:
+            if item.probe.probe_id not in self._recorded:
+                attempt = item.probe.attempt if isinstance(item.outcome, Failed) else None
+                fresh.setdefault((item.probe.probe_id, attempt), item)
+        finished = list(fresh.values())
         if not finished:
             return
         self._may_write()

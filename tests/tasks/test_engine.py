@@ -145,6 +145,7 @@ def test_the_gradient_made_in_chunks_is_that_of_the_whole(language_model, monkey
     torch.nn.functional.cross_entropy(language_model.head(leaf), targets, reduction="sum").backward()
     monkeypatch.setattr("tasks.engine.LOGITS_PER_CHUNK", 512 * 3)
     nats, right, gradient = cross_entropy_and_gradient(language_model, hidden, targets)
+    assert leaf.grad is not None
     assert torch.allclose(gradient, leaf.grad, atol=1e-6)
     assert nats.shape == right.shape == (7,)
 

@@ -1,0 +1,163 @@
+"""Sweeps through Ray Tune: the same answers as in one process, whatever is lost on the way."""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.util.state import list_actors
+
+import orchestrator
+from orchestrator.cluster.runner import choose_resources, run_on_ray
+from orchestrator.inline import run_inline
+from orchestrator.plan import Plan, make_plan
+from orchestrator.session import Session, open_session
+from orchestrator.spec import load_sweep
+from orchestrator.stop import Stop
+from orchestrator.sweep import EnginesEntry
+
+# A start that is predicted depends on what finished first: without it the same probes are asked everywhere.
+ALIKE = "search: {predict: false}\n"
+
+
+def run_plan(plan: Plan, run: Path, executor: Callable[[Session], Any]) -> list[dict[str, Any]]:
+    with open_session(plan, str(run)) as session:
+        executor(session)
+        session.finish()
+    table = orchestrator.read(str(run)).searches.drop_columns(["seconds"])
+    return sorted(table.to_pylist(), key=lambda row: row["search_id"])
+
+
+def on_ray(session: Session, stop: Stop | None = None) -> None:
+    sweep = session.plan.sweep
+    run_on_ray(
+        session,
+        sweep.engines,
+        sweep.engine_settings(),
+        address=None,
+        stop=stop or Stop(),
+        heard=lambda verdicts: None,
+    )
+
+
+def inline(session: Session) -> None:
+    run_inline(session, session.plan.sweep.engine_settings(), stop=Stop(), heard=lambda verdicts: None)
+
+
+def verdicts_per_probe(run: Path) -> Counter[str]:
+    rows = orchestrator.read(str(run)).probes.select(["probe_id", "outcome"]).to_pylist()
+    return Counter(row["probe_id"] for row in rows if row["outcome"] != "failed")
+
+
+@pytest.fixture
+def later() -> Iterator[Callable[[Callable[[], None]], None]]:
+    """Runs something beside the test."""
+    threads: list[threading.Thread] = []
+
+    def begin(what: Callable[[], None]) -> None:
+        threads.append(threading.Thread(target=what, daemon=True))
+        threads[-1].start()
+
+    yield begin
+    for thread in threads:
+        thread.join(timeout=60)
+
+
+def test_ray_and_one_process_give_the_same_table(local_ray, toy_sweep, tmp_path):
+    toy_sweep.write_text(toy_sweep.read_text() + ALIKE)
+    plan = make_plan(load_sweep(toy_sweep))
+    assert run_plan(plan, tmp_path / "ray", on_ray) == run_plan(plan, tmp_path / "inline", inline)
+
+
+def test_a_cohort_of_one_is_one_optimization_task(local_ray, toy_sweep, tmp_path):
+    toy_sweep.write_text(toy_sweep.read_text() + ALIKE + "engines: {cohort_size: 1}\n")
+    plan = make_plan(load_sweep(toy_sweep))
+    rows = run_plan(plan, tmp_path / "ray", on_ray)
+    assert {row["status"] for row in rows} == {"measured"}
+
+
+def test_several_models_run_one_after_another(local_ray, toy_sweep, tmp_path):
+    text = toy_sweep.read_text().replace("[toy/model]", "[toy/model, toy/other]")
+    toy_sweep.write_text(text + "num_vectors: [1, 2]\n" + ALIKE)
+    rows = run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", on_ray)
+    assert Counter(row["model"] for row in rows) == {"toy/model": 24, "toy/other": 24}
+    assert {row["status"] for row in rows} == {"measured"}
+
+
+def test_a_stopped_run_leaves_no_actor_and_resumes(local_ray, toy_sweep, tmp_path, later):
+    toy_sweep.write_text(toy_sweep.read_text() + ALIKE + "recipe: {step_seconds: 0.05, rows: 4}\n")
+    plan = make_plan(load_sweep(toy_sweep))
+    run, stop = tmp_path / "ray", Stop()
+
+    def interrupt() -> None:
+        while not list((run / "probes").glob("*.parquet")):
+            time.sleep(0.02)
+        stop.interrupted = True
+
+    later(interrupt)
+    cut = run_plan(plan, run, lambda session: on_ray(session, stop))
+    assert any(row["status"] == "open" for row in cut)
+    before = verdicts_per_probe(run)
+    assert before
+    assert not [actor for actor in list_actors() if actor["state"] == "ALIVE" and "engine" in (actor["name"] or "")]
+    assert run_plan(plan, run, on_ray) == run_plan(plan, tmp_path / "inline", inline)
+    assert set(verdicts_per_probe(run).values()) == {1}
+    assert before.keys() <= verdicts_per_probe(run).keys()
+
+
+def test_a_killed_trial_worker_is_no_statement_about_the_model(local_ray, toy_sweep, tmp_path, later):
+    toy_sweep.write_text(toy_sweep.read_text() + ALIKE + "recipe: {step_seconds: 0.05, rows: 4}\n")
+    plan = make_plan(load_sweep(toy_sweep))
+    run = tmp_path / "ray"
+    killed: list[int] = []
+
+    def kill_one() -> None:
+        deadline = time.monotonic() + 60
+        while not killed and time.monotonic() < deadline:
+            trials = [a for a in list_actors() if a["state"] == "ALIVE" and "CohortTrial" in a["class_name"]]
+            if trials and trials[0]["pid"]:
+                os.kill(trials[0]["pid"], signal.SIGKILL)
+                killed.append(trials[0]["pid"])
+            time.sleep(0.05)
+
+    later(kill_one)
+    rows = run_plan(plan, run, on_ray)
+    assert killed
+    assert {row["status"] for row in rows} == {"measured"}
+    assert set(verdicts_per_probe(run).values()) == {1}
+    expected = run_plan(plan, tmp_path / "inline", inline)
+    found = {row["search_id"]: row["capacity_tokens"] for row in rows}
+    assert found == {row["search_id"]: row["capacity_tokens"] for row in expected}
+
+
+def test_a_machine_that_always_fails_ends_the_searches(local_ray, toy_sweep, tmp_path):
+    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {machine_failures: 3}\n")
+    rows = run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", on_ray)
+    assert {(row["status"], row["capacity_tokens"]) for row in rows} == {("failed", None)}
+
+
+def test_nothing_that_was_started_is_left(local_ray):
+    assert ray.is_initialized()
+    alive = [actor["name"] for actor in list_actors() if actor["state"] == "ALIVE"]
+    assert not [name for name in alive if name]
+
+
+@pytest.mark.parametrize(
+    ("engines", "available", "expected"),
+    [
+        (EnginesEntry(), {"CPU": 2.0}, (1, 1.5, 0.0)),
+        (EnginesEntry(), {"CPU": 16.0, "GPU": 4.0}, (4, 1.0, 1.0)),
+        (EnginesEntry(device="cpu"), {"CPU": 16.0, "GPU": 4.0}, (1, 15.5, 0.0)),
+        (EnginesEntry(gpus=0.5), {"CPU": 16.0, "GPU": 1.0}, (2, 1.0, 0.5)),
+        (EnginesEntry(count=3, cpus=2), {"CPU": 8.0}, (3, 2, 0.0)),
+    ],
+)
+def test_engines_take_what_there_is(engines, available, expected):
+    found = choose_resources(engines, available)
+    assert (found.count, found.cpus, found.gpus) == expected
