@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from orchestrator.search.bracket import Verdict, verdict_of
 from orchestrator.session import Session, make_probe
 from orchestrator.stop import Stop
-from tasks.contract import EngineSettings, Finished
+from tasks.contract import EngineSettings, EngineStats, Finished
 
 GATHER_SECONDS = 0.2
 """Finished probes are written together, at most so long after the first of them."""
@@ -17,7 +17,7 @@ GATHER_SECONDS = 0.2
 
 def run_inline(
     session: Session, settings: EngineSettings, *, stop: Stop, heard: Callable[[Sequence[Verdict]], None]
-) -> dict[str, float]:
+) -> EngineStats:
     """Run until no search is open or `stop` says so.
 
     Args:
@@ -27,10 +27,10 @@ def run_inline(
         heard: Told of every finished probe once its row is on disk.
 
     Returns:
-        The engines' counters, summed over models.
+        What the engines have done.
     """
     recorder = session.recorder()
-    totals: dict[str, float] = {}
+    total = EngineStats()
     for name in session.ledger.models:
         if stop or not session.ledger.num_ready(name):
             continue
@@ -57,6 +57,5 @@ def run_inline(
                 heard(heard_of)
                 gathered = []
         recorder.record(gathered)
-        for counter, value in engine.stats().items():
-            totals[counter] = totals.get(counter, 0.0) + value
-    return totals
+        total += engine.stats()
+    return total

@@ -19,6 +19,7 @@ from orchestrator.session import Session, open_session
 from orchestrator.spec import dump
 from orchestrator.stop import Stop, stop_on_signals
 from orchestrator.sweep import Sweep
+from tasks.contract import EngineStats
 
 
 class Exit(IntEnum):
@@ -55,24 +56,23 @@ def launch(plan: Plan, url: str, *, inline: bool, address: str | None, take_over
         )
         sources = {search.search_id: plan.columns(search).source for search in plan.searches}
         with LiveView(console, session.ledger, sources=sources) as view:
-            _execute(session, inline=inline, address=address, stop=stop, view=view)
+            stats = _execute(session, inline=inline, address=address, stop=stop, view=view)
         session.finish()
     run = open_run(url)
     write_report(run)
-    return _conclude(run, stop, console)
+    return _conclude(run, stats, stop, console)
 
 
-def _execute(session: Session, *, inline: bool, address: str | None, stop: Stop, view: LiveView) -> None:
+def _execute(session: Session, *, inline: bool, address: str | None, stop: Stop, view: LiveView) -> EngineStats:
     settings = session.plan.sweep.engine_settings()
     if session.ledger.num_open == 0:
-        return
+        return EngineStats()
     if inline:
-        run_inline(session, settings, stop=stop, heard=view.heard)
-    else:
-        from orchestrator.cluster.runner import run_on_ray
+        return run_inline(session, settings, stop=stop, heard=view.heard)
+    from orchestrator.cluster.runner import run_on_ray
 
-        engines = session.plan.sweep.engines
-        run_on_ray(session, engines, settings, address=address, stop=stop, heard=view.heard)
+    engines = session.plan.sweep.engines
+    return run_on_ray(session, engines, settings, address=address, stop=stop, heard=view.heard)
 
 
 def write_report(run: Run) -> str:
@@ -88,12 +88,18 @@ def write_report(run: Run) -> str:
     return f"{run.files.url}/{REPORT_FILE}"
 
 
-def _conclude(run: Run, stop: Stop, console: Console) -> Exit:
+def _conclude(run: Run, stats: EngineStats, stop: Stop, console: Console) -> Exit:
     """Show the results and say how it ended."""
     searches = run.searches()
     statuses = searches["status"].to_pylist()
     console.print(searches_table(searches, run.samples()))
     console.print(summary_table(capacity_by_group(searches)))
+    if stats.row_steps:
+        console.print(
+            f"engines: {stats.row_steps:,} row-steps in {stats.step_seconds:.0f} s of steps, "
+            f"{stats.rows_busy:.0%} of the rows busy",
+            highlight=False,
+        )
     console.print(f"report: {run.files.url}/{REPORT_FILE}", markup=False, highlight=False, soft_wrap=True)
     num_open, num_failed = statuses.count("open"), statuses.count("failed")
     resume = f"`capsweep resume {run.files.url}` goes on with them."

@@ -201,9 +201,36 @@ class Engine(Protocol):
         """Advance every row by one optimizer step and return the probes that finished."""
         ...
 
-    def stats(self) -> dict[str, float]:
-        """Counters since the start: row_steps, row_steps_tokens, rows_busy (share), step_seconds."""
+    def stats(self) -> "EngineStats":
+        """What it has done since it was opened."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """What an engine has done; sums of several engines are sums of these."""
+
+    row_steps: int = 0
+    """Optimizer steps of single rows."""
+    possible_row_steps: int = 0
+    """The same if every row had been busy at every step."""
+    row_steps_tokens: int = 0
+    """Sum over the row-steps of the tokens trained on."""
+    step_seconds: float = 0.0
+    """Time spent in steps."""
+
+    @property
+    def rows_busy(self) -> float:
+        """Share of the rows that were busy, 0 to 1."""
+        return self.row_steps / self.possible_row_steps if self.possible_row_steps else 0.0
+
+    def __add__(self, other: "EngineStats") -> "EngineStats":
+        return EngineStats(
+            row_steps=self.row_steps + other.row_steps,
+            possible_row_steps=self.possible_row_steps + other.possible_row_steps,
+            row_steps_tokens=self.row_steps_tokens + other.row_steps_tokens,
+            step_seconds=self.step_seconds + other.step_seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tasks.certificate import Leaving, certify
-from tasks.contract import EngineSettings, Failed, Finished, Outcome, Probe, Question
+from tasks.contract import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question
 from tasks.language_model import LanguageModel
 from tasks.layout import PREFIX_SLOT, Layout
 from tasks.optimizer import adamw_step, cold_memory, token_weights
@@ -74,10 +74,7 @@ class BatchedEngine:
         self._leaving: list[Leaving] = []
         self._first_left_at_step = 0
         self._steps = 0
-        self._row_steps = 0
-        self._row_steps_tokens = 0
-        self._capacity_steps = 0
-        self._step_seconds = 0.0
+        self._stats = EngineStats()
         self._longest_row = EXPECTED_ROW_TOKENS
 
     @property
@@ -94,14 +91,9 @@ class BatchedEngine:
         """Queue probes; they start as rows become free."""
         self._waiting.extend(probes)
 
-    def stats(self) -> dict[str, float]:
-        """Counters since the start: row_steps, row_steps_tokens, rows_busy (share), step_seconds."""
-        return {
-            "row_steps": self._row_steps,
-            "row_steps_tokens": self._row_steps_tokens,
-            "rows_busy": self._row_steps / max(1, self._capacity_steps),
-            "step_seconds": self._step_seconds,
-        }
+    def stats(self) -> EngineStats:
+        """What it has done since it was opened."""
+        return self._stats
 
     def step(self) -> list[Finished]:
         """Advance every row by one optimizer step and return the probes that finished."""
@@ -256,10 +248,12 @@ class BatchedEngine:
         rows.seconds_B = rows.seconds_B + seconds * rows.length_B / tokens
         self._longest_row = int(rows.length_B.max())
         self._steps += 1
-        self._row_steps += len(rows)
-        self._row_steps_tokens += int(tokens)
-        self._capacity_steps += max(len(rows), self.num_rows)
-        self._step_seconds += seconds
+        self._stats += EngineStats(
+            row_steps=len(rows),
+            possible_row_steps=max(len(rows), self.num_rows),
+            row_steps_tokens=int(tokens),
+            step_seconds=seconds,
+        )
 
     def _take_out(self, leaves_B: Tensor, finite_B: Tensor) -> list[Finished]:
         """Remove rows from the batch; those that ended well wait for their certificate."""

@@ -210,16 +210,24 @@ class LanguageModel:
         self.device = pick_device(device)
         try:
             # Any: what a model of transformers has is decided at run time.
-            self._model: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 model.name,
                 revision=model.revision,
                 trust_remote_code=model.trust_remote_code,
                 dtype=DTYPES[model.dtype],
                 use_safetensors=True,
+                output_loading_info=True,
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             said = str(error).strip().splitlines()[0]
             raise TaskError(f"{model.name}: its weights could not be loaded ({said}).") from error
+        self._model, info = loaded
+        if missing := sorted(info["missing_keys"]):
+            # transformers would go on with random values in their place.
+            raise TaskError(
+                f"{model.name}: {len(missing)} weights that config.json asks for are not in the weight files, such as "
+                f"{missing[0]}. Wanted the files of one model; copy or download them again."
+            )
         self._model.to(self.device).eval().requires_grad_(False)
         self._embedding = self._model.get_input_embeddings()
         self.dtype: torch.dtype = self._embedding.weight.dtype

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tasks.contract import (
     Encoding,
     EngineSettings,
+    EngineStats,
     Failed,
     Finished,
     Lossless,
@@ -68,9 +69,7 @@ class ToyEngine:
         self._recipe = ToyRecipe.model_validate(dict(question.recipe))
         self._waiting: deque[Probe] = deque()
         self._rows: list[tuple[Probe, int, float]] = []
-        self._row_steps = 0
-        self._row_steps_tokens = 0
-        self._capacity_steps = 0
+        self._stats = EngineStats()
 
     @property
     def num_rows(self) -> int:
@@ -92,9 +91,12 @@ class ToyEngine:
             self._rows.append((self._waiting.popleft(), 0, time.time()))
         time.sleep(self._recipe.step_seconds)
         self._rows = [(probe, steps + 1, started) for probe, steps, started in self._rows]
-        self._row_steps += len(self._rows)
-        self._row_steps_tokens += sum(probe.length for probe, _, _ in self._rows)
-        self._capacity_steps += self._recipe.rows
+        self._stats += EngineStats(
+            row_steps=len(self._rows),
+            possible_row_steps=self._recipe.rows,
+            row_steps_tokens=sum(probe.length for probe, _, _ in self._rows),
+            step_seconds=self._recipe.step_seconds,
+        )
         done = [row for row in self._rows if row[1] >= self._recipe.steps]
         self._rows = [row for row in self._rows if row[1] < self._recipe.steps]
         return [
@@ -104,14 +106,9 @@ class ToyEngine:
             for probe, _, started in done
         ]
 
-    def stats(self) -> dict[str, float]:
-        """Counters since the start."""
-        return {
-            "row_steps": self._row_steps,
-            "row_steps_tokens": self._row_steps_tokens,
-            "rows_busy": self._row_steps / max(1, self._capacity_steps),
-            "step_seconds": 0.0,
-        }
+    def stats(self) -> EngineStats:
+        """What it has done since it was opened."""
+        return self._stats
 
     def _outcome(self, probe: Probe) -> Outcome:
         if probe.attempt < self._recipe.machine_failures:

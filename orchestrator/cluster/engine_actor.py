@@ -7,7 +7,7 @@ searches, files or Tune.
 import threading
 from collections.abc import Sequence
 
-from tasks.contract import EngineSettings, Finished, Model, Probe, Question
+from tasks.contract import EngineSettings, EngineStats, Finished, Model, Probe, Question
 from tasks.registry import TASKS
 
 IDLE_SECONDS = 0.05
@@ -30,8 +30,8 @@ class EngineActor:
         """About how many rows are optimized at a time."""
         return self._engine.num_rows
 
-    def stats(self) -> dict[str, float]:
-        """The engine's counters."""
+    def stats(self) -> EngineStats:
+        """What the engine has done."""
         return self._engine.stats()
 
     def submit(self, cohort_id: str, probes: Sequence[Probe]) -> None:

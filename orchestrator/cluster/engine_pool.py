@@ -10,7 +10,7 @@ import ray
 
 from orchestrator.cluster.engine_actor import EngineActor
 from orchestrator.plan import Plan
-from tasks.contract import EngineSettings
+from tasks.contract import EngineSettings, EngineStats
 
 WAITING_CALLS = 1000
 """Calls an engine actor serves at a time: nearly all of them wait for a cohort."""
@@ -45,8 +45,8 @@ class EnginePool:
     resources: EngineResources
     model: str | None = None
     engines: list[EngineHandle] = field(default_factory=list)
-    counters: dict[str, float] = field(default_factory=dict)
-    """Sums over the engines that were closed."""
+    stats: EngineStats = field(default_factory=EngineStats)
+    """What the engines that were closed have done."""
 
     def open(self, model: str) -> None:
         """Make engines for `model` the ones that run; returns when they have loaded it."""
@@ -74,8 +74,7 @@ class EnginePool:
     def close(self) -> None:
         """End the engines; what they held has no verdict."""
         for engine in self.engines:
-            stats: dict[str, Any] = ray.get(engine.actor.stats.remote())
-            for counter, value in stats.items():
-                self.counters[counter] = self.counters.get(counter, 0.0) + value
+            done: Any = ray.get(engine.actor.stats.remote())
+            self.stats += done
             ray.kill(engine.actor)
         self.engines, self.model = [], None

@@ -23,7 +23,7 @@ from orchestrator.search.bracket import Verdict
 from orchestrator.session import Session
 from orchestrator.stop import Stop
 from orchestrator.sweep import EnginesEntry
-from tasks.contract import EngineSettings
+from tasks.contract import EngineSettings, EngineStats
 
 COHORTS_PER_ENGINE = 6
 """Trials that run at a time for each engine; each has a worker process of about 95 MB."""
@@ -43,7 +43,7 @@ def run_on_ray(
     address: str | None,
     stop: Stop,
     heard: Callable[[Sequence[Verdict]], None],
-) -> dict[str, float]:
+) -> EngineStats:
     """Run until no search is open or `stop` says so.
 
     Args:
@@ -55,7 +55,7 @@ def run_on_ray(
         heard: Told of verdicts once their rows are on disk.
 
     Returns:
-        The engines' counters, summed.
+        What the engines have done.
     """
     with _cluster(session, address):
         resources = choose_resources(engines, ray.cluster_resources())
@@ -115,7 +115,7 @@ def run_on_ray(
             shutil.rmtree(scratch, ignore_errors=True)
             pool.close()
             ray.kill(recorder)
-        return pool.counters
+        return pool.stats
 
 
 def choose_resources(engines: EnginesEntry, available: Mapping[str, float]) -> EngineResources:
@@ -144,6 +144,10 @@ class _StopWhenAsked(tune.Stopper):
     def stop_all(self) -> bool:
         return bool(self._stop)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "_StopWhenAsked":
+        # Tune copies its configuration; a copy would never hear of a signal.
+        return self
+
 
 @contextmanager
 def _cluster(session: Session, address: str | None) -> Iterator[None]:
@@ -156,7 +160,8 @@ def _cluster(session: Session, address: str | None) -> Iterator[None]:
     was_running = ray.is_initialized()
     if not was_running:
         ray.init(
-            address=address,
+            # `local`: a cluster of our own, also where another one happens to run.
+            address=address or "local",
             namespace=session.session_id,
             log_to_driver=False,
             logging_level=logging.ERROR,

@@ -1,5 +1,6 @@
 """Input that cannot be used: one clear message on stderr, exit code 2, nothing written, no traceback."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from orchestrator.cli import app
+from tasks.contract import Model, TaskError
 
 VERBS = [("resume",), ("status",), ("report",), ("verify",), ("decode", "3f2a"), ("export", "--to", "memories")]
 """Every verb that takes a run directory, with what else it wants."""
@@ -82,7 +84,13 @@ def save_tokenizer(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]").save_pretrained(folder)
 
 
-SIZES = {"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+SIZES: dict[str, Any] = {
+    "vocab_size": 8,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+}
 
 
 @pytest.fixture
@@ -212,6 +220,15 @@ class TestModels:
         line = one_problem(measuring(causal_model))
         assert line.startswith(f"models.0: {weights}: not a whole safetensors file")
         assert line.endswith("Copy or download it again.")
+
+    def test_weights_that_are_missing_are_not_made_up(self, causal_model):
+        from tasks.language_model import LanguageModel
+
+        LanguageModel(Model(name=str(causal_model)), device="cpu")
+        config = json.loads((causal_model / "config.json").read_text())
+        (causal_model / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 2}))
+        with pytest.raises(TaskError, match=r"weights that config\.json asks for are not in the weight files, such as"):
+            LanguageModel(Model(name=str(causal_model)), device="cpu")
 
     def test_no_tokenizer(self, one_problem, measuring, causal_model):
         for path in causal_model.glob("*token*"):

@@ -154,5 +154,5 @@ def test_rows_busy_is_a_share(open_engine, run_engine, story_probes):
     engine = open_engine()
     run_engine(engine, story_probes(2))
     stats = engine.stats()
-    assert 0 < stats["rows_busy"] <= 1
-    assert stats["row_steps"] > 0
+    assert 0 < stats.rows_busy <= 1
+    assert 0 < stats.row_steps < stats.row_steps_tokens

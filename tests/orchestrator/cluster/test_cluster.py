@@ -1,5 +1,6 @@
 """Sweeps through Ray Tune: the same answers as in one process, whatever is lost on the way."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -11,7 +12,6 @@ from typing import Any
 
 import pytest
 import ray
-from ray.util.state import list_actors
 
 import orchestrator
 from orchestrator.cluster.runner import choose_resources, run_on_ray
@@ -34,16 +34,20 @@ def run_plan(plan: Plan, run: Path, executor: Callable[[Session], Any]) -> list[
     return sorted(table.to_pylist(), key=lambda row: row["search_id"])
 
 
-def on_ray(session: Session, stop: Stop | None = None) -> None:
+def on_ray(session: Session, *, stop: Stop) -> None:
     sweep = session.plan.sweep
     run_on_ray(
         session,
         sweep.engines,
         sweep.engine_settings(),
         address=None,
-        stop=stop or Stop(),
+        stop=stop,
         heard=lambda verdicts: None,
     )
+
+
+def to_the_end(session: Session) -> None:
+    on_ray(session, stop=Stop())
 
 
 def inline(session: Session) -> None:
@@ -53,6 +57,24 @@ def inline(session: Session) -> None:
 def verdicts_per_probe(run: Path) -> Counter[str]:
     rows = orchestrator.read(str(run)).probes.select(["probe_id", "outcome"]).to_pylist()
     return Counter(row["probe_id"] for row in rows if row["outcome"] != "failed")
+
+
+def named_actors() -> list[Any]:
+    """Names of the actors that live; one that is killed keeps its name for a moment."""
+    deadline = time.monotonic() + 10
+    while (names := ray.util.list_named_actors()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return names
+
+
+def stepping_trials() -> list[int]:
+    """Processes in which a cohort trial runs a step: Ray names them so."""
+    found: list[int] = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if b"CohortTrial.step" in process.read_bytes() or b"ResourceTrainable.train" in process.read_bytes():
+                found.append(int(process.parent.name))
+    return found
 
 
 @pytest.fixture
@@ -72,20 +94,20 @@ def later() -> Iterator[Callable[[Callable[[], None]], None]]:
 def test_ray_and_one_process_give_the_same_table(local_ray, toy_sweep, tmp_path):
     toy_sweep.write_text(toy_sweep.read_text() + ALIKE)
     plan = make_plan(load_sweep(toy_sweep))
-    assert run_plan(plan, tmp_path / "ray", on_ray) == run_plan(plan, tmp_path / "inline", inline)
+    assert run_plan(plan, tmp_path / "ray", to_the_end) == run_plan(plan, tmp_path / "inline", inline)
 
 
 def test_a_cohort_of_one_is_one_optimization_task(local_ray, toy_sweep, tmp_path):
     toy_sweep.write_text(toy_sweep.read_text() + ALIKE + "engines: {cohort_size: 1}\n")
     plan = make_plan(load_sweep(toy_sweep))
-    rows = run_plan(plan, tmp_path / "ray", on_ray)
+    rows = run_plan(plan, tmp_path / "ray", to_the_end)
     assert {row["status"] for row in rows} == {"measured"}
 
 
 def test_several_models_run_one_after_another(local_ray, toy_sweep, tmp_path):
     text = toy_sweep.read_text().replace("[toy/model]", "[toy/model, toy/other]")
     toy_sweep.write_text(text + "num_vectors: [1, 2]\n" + ALIKE)
-    rows = run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", on_ray)
+    rows = run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", to_the_end)
     assert Counter(row["model"] for row in rows) == {"toy/model": 24, "toy/other": 24}
     assert {row["status"] for row in rows} == {"measured"}
 
@@ -101,12 +123,12 @@ def test_a_stopped_run_leaves_no_actor_and_resumes(local_ray, toy_sweep, tmp_pat
         stop.interrupted = True
 
     later(interrupt)
-    cut = run_plan(plan, run, lambda session: on_ray(session, stop))
+    cut = run_plan(plan, run, lambda session: on_ray(session, stop=stop))
     assert any(row["status"] == "open" for row in cut)
     before = verdicts_per_probe(run)
     assert before
-    assert not [actor for actor in list_actors() if actor["state"] == "ALIVE" and "engine" in (actor["name"] or "")]
-    assert run_plan(plan, run, on_ray) == run_plan(plan, tmp_path / "inline", inline)
+    assert not named_actors()
+    assert run_plan(plan, run, to_the_end) == run_plan(plan, tmp_path / "inline", inline)
     assert set(verdicts_per_probe(run).values()) == {1}
     assert before.keys() <= verdicts_per_probe(run).keys()
 
@@ -120,14 +142,14 @@ def test_a_killed_trial_worker_is_no_statement_about_the_model(local_ray, toy_sw
     def kill_one() -> None:
         deadline = time.monotonic() + 60
         while not killed and time.monotonic() < deadline:
-            trials = [a for a in list_actors() if a["state"] == "ALIVE" and "CohortTrial" in a["class_name"]]
-            if trials and trials[0]["pid"]:
-                os.kill(trials[0]["pid"], signal.SIGKILL)
-                killed.append(trials[0]["pid"])
-            time.sleep(0.05)
+            for pid in stepping_trials():
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+                return
+            time.sleep(0.02)
 
     later(kill_one)
-    rows = run_plan(plan, run, on_ray)
+    rows = run_plan(plan, run, to_the_end)
     assert killed
     assert {row["status"] for row in rows} == {"measured"}
     assert set(verdicts_per_probe(run).values()) == {1}
@@ -138,14 +160,13 @@ def test_a_killed_trial_worker_is_no_statement_about_the_model(local_ray, toy_sw
 
 def test_a_machine_that_always_fails_ends_the_searches(local_ray, toy_sweep, tmp_path):
     toy_sweep.write_text(toy_sweep.read_text() + "recipe: {machine_failures: 3}\n")
-    rows = run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", on_ray)
+    rows = run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", to_the_end)
     assert {(row["status"], row["capacity_tokens"]) for row in rows} == {("failed", None)}
 
 
 def test_nothing_that_was_started_is_left(local_ray):
     assert ray.is_initialized()
-    alive = [actor["name"] for actor in list_actors() if actor["state"] == "ALIVE"]
-    assert not [name for name in alive if name]
+    assert not named_actors()
 
 
 @pytest.mark.parametrize(

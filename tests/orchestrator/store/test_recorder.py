@@ -240,7 +240,7 @@ class TestMemories:
     def test_a_warm_one_gets_that_of_the_best_probe(self, recorder, monkeypatch):
         recorder.record([measured(probe(0), proven=9, failed=10)])
         recorder.record([measured(probe(1, length=10), proven=12, failed=14)])
-        recorder.record([measured(probe(2, length=13), proven=0, failed=13)])
+        recorder.record([measured(probe(2, length=13), proven=5, failed=13)])
 
         def no_reading(*arguments: Any) -> pa.Table:
             raise AssertionError("the best memory of this session is not read from disk")
