@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup quickstart test lint bench
+.PHONY: help setup quickstart test lint bench bench-full
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -25,3 +25,10 @@ lint: setup  ## ruff, pyright, import-linter
 	$(BIN)/ruff format --check
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+bench: setup  ## measure against the published recipe: 4 texts three times, in turn (under 20 minutes)
+	$(BIN)/python benchmarks/versus_published.py
+
+bench-full: setup  ## the same with 32 texts once (an hour or more); run it again to go on with it
+	$(BIN)/python benchmarks/versus_published.py --count 32 --repetitions 1 --resume-dir runs/bench-full \
+		--to benchmarks/results

@@ -46,6 +46,8 @@ class TextResult:
     """Those of them from which the text came out, decoded greedily from the memory alone."""
     claims_exact_given_first: int | None
     """The same from memory and t_1; None for capsweep, which claims no such thing."""
+    measured_at: str
+    """When it ended, UTC: a resumed published run has results of several sessions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,12 +118,12 @@ def final_line(results: Sequence[TextResult], side: Side) -> str:
 
 def markdown(results: Sequence[TextResult], facts: Mapping[str, str]) -> str:
     """The whole comparison: what was measured where, totals, then one line a text."""
-    sides = [side for side in SIDES if of_side(results, side)]
+    sides: list[Side] = [side for side in SIDES if of_side(results, side)]
     lines = [f"- {name}: {fact}" for name, fact in facts.items()]
     lines += [
         "",
-        "Means over texts, with 95 % bootstrap intervals over texts. Claims: memories said to give their text back; then",
-        "those that did, decoded greedily from the memory alone, and from memory and t_1.",
+        "Means over texts, with 95 % bootstrap intervals over texts. Claims: memories said to give their text back;",
+        "then those that did, decoded greedily from the memory alone, and from memory and t_1.",
         "",
         "| side | seconds a text | row-steps a text | row-steps x tokens a text | tokens | of them exact | bits "
         "| claims / memory alone / memory + t_1 | speed-up |",

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from math import log
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,11 @@ def machine() -> str:
     return f"{chip}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
+def now() -> str:
+    """The time, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 class Published:
     """The published side: a model loaded once, its searches one by one, each saved as it ends."""
 
@@ -82,6 +88,11 @@ class Published:
                 partial.replace(saved)
             yield result
 
+    def bits(self, sample_id: str, length: int) -> float:
+        """Bits of a text's first tokens under the model without memory, log2 V for t_1; alike for every side."""
+        tokens = self._plan.samples[self._planned.name, sample_id].tokens[:length]
+        return without_memory(self._ours, tokens, question=Question())[0] / log(2) if tokens else 0.0
+
     def _saved(self, sample_id: str, limit: int, run: int) -> Path | None:
         """Where this result lies, by all that decides it and by the machine that took the time."""
         if self._resume_dir is None:
@@ -111,17 +122,28 @@ class Published:
             row_steps=sum(attempt.steps for attempt in attempts),
             row_steps_tokens=sum(attempt.steps * attempt.length for attempt in attempts),
             capacity_tokens=capacity,
-            capacity_bits=without_memory(self._ours, tokens[:capacity], question=Question())[0] / log(2),
+            capacity_bits=self.bits(sample_id, capacity),
             capacity_exact=max(exact, default=0),
             probes=len(attempts),
             claims=len(claims),
             claims_exact=len(exact),
             claims_exact_given_first=len(given_first),
+            measured_at=now(),
         )
 
 
-def run_capsweep(spec: Path, folder: Path, *, run: int, on_ray: bool) -> list[TextResult]:
-    """One run of the default recipe and search, in this process or through the command on Ray."""
+def run_capsweep(
+    spec: Path, folder: Path, *, run: int, on_ray: bool, bits: Callable[[str, int], float]
+) -> list[TextResult]:
+    """One run of the default recipe and search, in this process or through the command on Ray.
+
+    Args:
+        spec: The sweep file.
+        folder: The run directory to make.
+        run: Number of this run among those of its side.
+        on_ray: Through the command on Ray instead of in this process.
+        bits: Bits of the first tokens of a sample: (sample_id, length).
+    """
     started = time.perf_counter()
     if on_ray:
         command = [sys.executable, "-m", "orchestrator.cli", "run", str(spec), "--run-dir", str(folder)]
@@ -134,7 +156,7 @@ def run_capsweep(spec: Path, folder: Path, *, run: int, on_ray: bool) -> list[Te
         with open_session(plan, str(folder)) as session:
             run_inline(session, plan.sweep.engine_settings(), stop=Stop(), heard=lambda verdicts: None)
             session.finish()
-    seconds = time.perf_counter() - started
+    seconds, measured_at = time.perf_counter() - started, now()
     searches = orchestrator.read(str(folder)).searches.to_pylist()
     if unfinished := [row["source"] for row in searches if row["status"] in ("open", "failed")]:
         raise RuntimeError(f"{folder}: {len(unfinished)} searches did not end, the first {unfinished[0]}.")
@@ -156,12 +178,13 @@ def run_capsweep(spec: Path, folder: Path, *, run: int, on_ray: bool) -> list[Te
             row_steps=row["steps"],
             row_steps_tokens=row["row_steps_tokens"],
             capacity_tokens=row["capacity_tokens"],
-            capacity_bits=row["capacity_bits"],
+            capacity_bits=bits(row["sample_id"], row["capacity_tokens"]),
             capacity_exact=longest[row["source"]],
             probes=row["probes"],
             claims=memories[row["source"]],
             claims_exact=exact[row["source"]],
             claims_exact_given_first=None,
+            measured_at=measured_at,
         )
         for row in searches
     ]

@@ -68,10 +68,11 @@ class Setup:
     def check(self) -> None:
         """Raise BadInput unless there is such a model, and texts that no constant was chosen on."""
         for path in (Path(self.model), self.texts):
-            if path.is_relative_to(DATA) and not path.exists():
+            if not path.exists() and (path == self.texts or path.is_relative_to(DATA)):
                 raise BadInput(
-                    f"{path}: not here. The benchmark reads the shared data, {os.path.relpath(DATA, PROJECT)} from the "
-                    "project's root; put it there, or give --model and --texts."
+                    f"{path}: not here. By default the benchmark reads the shared data, "
+                    f"{os.path.relpath(DATA, PROJECT)} from the project's root; put it there, or give --model and "
+                    "--texts."
                 )
         if self.texts.name not in REPORTING_TEXTS:
             raise BadInput(
@@ -125,7 +126,8 @@ def measure(setup: Setup, folder: Path) -> list[TextResult]:
     for run in range(setup.repetitions + 1):
         sweep = setup.sweep_file(folder, run)
         for on_ray in (False, True)[: 1 + setup.ray]:
-            found = run_capsweep(sweep, folder / f"run-{run}-{'ray' if on_ray else 'inline'}", run=run, on_ray=on_ray)
+            place = folder / f"run-{run}-{'ray' if on_ray else 'inline'}"
+            found = run_capsweep(sweep, place, run=run, on_ray=on_ray, bits=published.bits)
             seconds = sum(result.seconds for result in found)
             typer.echo(f"{found[0].side}, run {run}: {len(found)} texts in {seconds:.1f} s", err=True)
             results += found

@@ -132,8 +132,9 @@ def make_plan(sweep: Sweep, *, allow_fewer: bool = False) -> Plan:
     searches: list[Search] = []
     for model, codec in models:
         longest = {k: _longest(sweep, task, model, question, k, problems) for k in sweep.num_vectors}
-        limits = [limit for limit in longest.values() if limit is not None]
-        for sample in _cut(texts, model.name, codec, None if len(limits) < len(longest) else max(limits), notes):
+        # As for one vector, whatever k is asked for: a sample keeps its name when a sweep gains another k.
+        cut_at = _longest(sweep, task, model, question, 1, problems)
+        for sample in _cut(texts, model.name, codec, cut_at, notes):
             samples[model.name, sample.sample_id] = sample
             for num_vectors, limit in longest.items():
                 for seed in sweep.seeds:

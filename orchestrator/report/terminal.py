@@ -13,7 +13,7 @@ from rich.text import Text
 from orchestrator.report.tables import CENSORED, GroupSummary, Spread, beginning, search_rows, short_names
 
 STATUS_STYLES = {"failed": "red", "open": "yellow", **dict.fromkeys(CENSORED, "yellow")}
-MODEL_WIDTH, SOURCE_WIDTH, TEXT_WIDTH = 16, 20, 80
+MODEL_WIDTH, SOURCE_WIDTH, ID_WIDTH, TEXT_WIDTH = 16, 20, 6, 80
 
 
 def summary_table(groups: Sequence[GroupSummary]) -> Table:
@@ -42,7 +42,7 @@ def searches_table(searches: pa.Table, samples: pa.Table, limit: int = 20) -> Ta
     rows = search_rows(searches, samples)
     names = short_names(row.model for row in rows)
     several = len(names) > 1
-    table = _table("Searches", "source", *(["model"] if several else []), "k", "tokens", "bits")
+    table = _table("Searches", "source", "search", *(["model"] if several else []), "k", "tokens", "bits")
     table.add_column("status", no_wrap=True)
     # Takes what the others leave: of two terminals the wider shows more of the text.
     table.add_column("what the memory gives back", no_wrap=True, overflow="ellipsis", ratio=1)
@@ -52,6 +52,8 @@ def searches_table(searches: pa.Table, samples: pa.Table, limit: int = 20) -> Ta
     for row in rows[:limit]:
         table.add_row(
             Text(_end(row.source, SOURCE_WIDTH)),
+            # `decode` takes the beginning of an id.
+            Text(row.search_id[:ID_WIDTH], style="dim"),
             *([Text(_end(names[row.model], MODEL_WIDTH))] if several else []),
             str(row.num_vectors),
             "-" if row.capacity_tokens is None else str(row.capacity_tokens),
