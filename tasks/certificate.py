@@ -7,7 +7,7 @@ Knows nothing of optimizers or of which rows leave.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tasks.contract import Lossless, Lossy, Measurement, Probe, Proof, Question
 from tasks.language_model import LanguageModel
-from tasks.layout import Layout
+from tasks.layout import Layout, pick_inputs
 from tasks.rows import Rows
 
 NEAR_TIE = 1e-3
@@ -61,7 +61,7 @@ def certify(
         same = [i for i, row in enumerate(leaving) if row.probe.num_vectors == num_vectors]
         found = _decode(model, layout, [leaving[i] for i in same], num_rows=num_rows)
         decodings.update(zip(same, found, strict=True))
-    return [_outcome(model, row, decodings[i], question=question) for i, row in enumerate(leaving)]
+    return [_outcome(model, layout, row, decodings[i], question=question) for i, row in enumerate(leaving)]
 
 
 def _decode(
@@ -105,53 +105,121 @@ def _decoding(exact_prefix: Tensor, margins_L: Tensor, nats_L: Tensor, leaving: 
     )
 
 
-def _outcome(model: LanguageModel, leaving: Leaving, decoding: Decoding, *, question: Question) -> Lossless | Lossy:
+def _outcome(
+    model: LanguageModel, layout: Layout, leaving: Leaving, decoding: Decoding, *, question: Question
+) -> Lossless | Lossy:
     probe, row = leaving.probe, leaving.row
     proven = decoding.exact_prefix if question.criterion is None else int(row.proven_B)
     lossless = proven >= probe.length
-    measured_length = proven if lossless else probe.length
-    certified = lossless and proven == decoding.exact_prefix
-    nats_without, right_without = without_memory(model, probe.tokens[:measured_length], question=question)
+    at_proof = Scored.nothing()
+    if proven:
+        with_memory = score_with_memory(model, layout, _stored_memory(leaving), probe, proven, question=question)
+        at_proof = with_memory if proven > decoding.exact_prefix else replace(with_memory, nats=decoding.nats)
+    without_at_proof = score_without_memory(model, probe.tokens[:proven], question=question)
+    at_asked = Scored(
+        length=probe.length,
+        nats=float(row.asked_nats_B),
+        num_right=int(row.asked_right_B),
+        first_error=int(row.asked_prefix_B),
+    )
+    measured = at_proof if lossless else at_asked
+    without = (
+        without_at_proof if lossless else score_without_memory(model, probe.tokens[: probe.length], question=question)
+    )
     reached, limit = int(row.length_B), int(row.limit_B)
     memory = _stored_memory(leaving)[0].cpu().numpy().astype("<f4")
     measurement = Measurement(
         proven_length=proven,
         exact_prefix=decoding.exact_prefix,
         failed_length=None if proven >= limit else max(reached, proven + 1) if lossless else probe.length,
-        measured_length=measured_length,
+        measured_length=measured.length,
         steps=int(row.step_B),
         steps_to_proof=int(row.proof_step_B),
         row_steps_tokens=int(row.row_steps_tokens_B),
         seconds=float(row.seconds_B),
-        token_accuracy=1.0 if certified else int(row.asked_right_B) / probe.length,
-        token_accuracy_without=right_without / measured_length,
-        first_error=None if certified else int(row.asked_prefix_B),
+        token_accuracy=measured.num_right / measured.length,
+        token_accuracy_without=without.num_right / measured.length,
+        first_error=measured.first_error,
         margin=decoding.margin,
-        nats_without=nats_without,
-        nats_with=decoding.nats if certified else float(row.asked_nats_B),
+        nats_without=without.nats,
+        nats_with=measured.nats,
+        proven_nats_without=without_at_proof.nats,
+        proven_nats_with=at_proof.nats,
+        proven_token_gain=at_proof.num_right - without_at_proof.num_right,
         memory=memory.tobytes() if max(proven, decoding.exact_prefix) > 0 else None,
         memory_shape=memory.shape,
     )
     return Lossless(measurement=measurement) if lossless else Lossy(measurement=measurement)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A text under the model, each token predicted from the right ones before it."""
+
+    length: int
+    nats: float
+    """Summed cross-entropy."""
+    num_right: int
+    first_error: int | None
+    """Index of the first wrong token; None if all are right."""
+
+    @classmethod
+    def nothing(cls) -> "Scored":
+        """No token."""
+        return cls(length=0, nats=0.0, num_right=0, first_error=None)
+
+
 @torch.no_grad()
-def without_memory(model: LanguageModel, tokens: Sequence[int], *, question: Question) -> tuple[float, int]:
-    """Summed cross-entropy in nats and number of tokens right, of the text by itself.
+def score_with_memory(
+    model: LanguageModel, layout: Layout, memory_BKD: Tensor, probe: Probe, length: int, *, question: Question
+) -> Scored:
+    """The first `length` tokens of the probe's text, predicted from its memory."""
+    tokens_BL = torch.tensor([probe.tokens[:length]], device=model.device)
+    slots_BT = torch.tensor([layout.build_inputs(probe.num_vectors, length)], device=model.device)
+    positions_L = torch.tensor(layout.target_positions(probe.num_vectors, length), device=model.device)
+    slots_BT = slots_BT[:, : int(positions_L.max()) + 1]
+    inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, slots_BT, prefix=question.prefix is not None)
+    # Where t_1 is given, it costs nothing and counts as right.
+    given = int(question.decode_from == "memory+first_token")
+    logits_LV = model.head(model.hidden(inputs_BTD)[0, positions_L[given:]]).float()
+    scored = _score(logits_LV, tokens_BL[0, given:])
+    return Scored(
+        length=length,
+        nats=scored.nats,
+        num_right=scored.num_right + given,
+        first_error=None if scored.first_error is None else scored.first_error + given,
+    )
+
+
+@torch.no_grad()
+def score_without_memory(model: LanguageModel, tokens: Sequence[int], *, question: Question) -> Scored:
+    """The text by itself.
 
     Without a BOS before it nothing predicts t_1: it is charged ln V and counts as wrong.
     """
+    if not tokens:
+        return Scored.nothing()
     tokens_BL = torch.tensor([tokens], device=model.device)
     inputs_BTD = model.embed(tokens_BL)
     if question.prefix == "bos":
-        inputs_BTD, targets_L, nats = torch.cat([model.prefix(1), inputs_BTD], dim=1), tokens_BL[0], 0.0
-    else:
-        targets_L, nats = tokens_BL[0, 1:], math.log(model.vocabulary)
-    if len(targets_L) == 0:
-        return nats, 0
+        inputs_BTD = torch.cat([model.prefix(1), inputs_BTD], dim=1)
     logits_LV = model.head(model.hidden(inputs_BTD)[0, :-1]).float()
-    nats += float(torch.nn.functional.cross_entropy(logits_LV, targets_L, reduction="sum"))
-    return nats, int((logits_LV.argmax(-1) == targets_L).sum())
+    if question.prefix == "bos":
+        return _score(logits_LV, tokens_BL[0])
+    rest = _score(logits_LV, tokens_BL[0, 1:])
+    return Scored(
+        length=len(tokens), nats=rest.nats + math.log(model.vocabulary), num_right=rest.num_right, first_error=0
+    )
+
+
+def _score(logits_LV: Tensor, targets_L: Tensor) -> Scored:
+    wrong = (logits_LV.argmax(-1) != targets_L).nonzero()[:, 0].tolist()
+    return Scored(
+        length=len(targets_L),
+        nats=float(torch.nn.functional.cross_entropy(logits_LV, targets_L, reduction="sum")),
+        num_right=len(targets_L) - len(wrong),
+        first_error=wrong[0] if wrong else None,
+    )
 
 
 class LayoutProver:

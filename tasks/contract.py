@@ -137,6 +137,12 @@ class Measurement:
     """Summed cross-entropy without memory; ln V stands for t_1 unless a BOS stands before it."""
     nats_with: float
     """Summed cross-entropy with memory."""
+    proven_nats_without: float
+    """Cross-entropy without memory over proven_length tokens; of a lossy probe that proved a shorter prefix too."""
+    proven_nats_with: float
+    """The same with the stored memory."""
+    proven_token_gain: int
+    """Tokens right with the stored memory over proven_length, minus those right without."""
     memory: bytes | None
     """Little-endian float32 values of the memory that was certified; None if it proves nothing."""
     memory_shape: tuple[int, ...]

@@ -21,7 +21,7 @@ from torch import Tensor
 from tasks.certificate import Leaving, certify
 from tasks.contract import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question
 from tasks.language_model import LanguageModel
-from tasks.layout import PREFIX_SLOT, Layout
+from tasks.layout import Layout, pick_inputs
 from tasks.optimizer import adamw_step, cold_memory, token_weights
 from tasks.recipe import make_recipe
 from tasks.rows import Rows, new_row, round_up
@@ -171,15 +171,10 @@ class BatchedEngine:
         width = min(width, rows.tokens_BL.shape[1])
         memory_BKD = rows.memory_BKD.detach().requires_grad_()
         tokens_BL = rows.tokens_BL[:, :width]
-        sources = [self._model.embed(tokens_BL), memory_BKD.to(self._model.dtype)]
-        sources.insert(
-            1, self._model.prefix(len(rows)) if self._question.prefix else torch.zeros_like(sources[0][:, :1])
-        )
         positions_BL = rows.positions_BL[:, :width]
-        num_inputs = int(positions_BL.max()) + 1
-        slots_BT = rows.slots_BT[:, :num_inputs]
-        index_BT = torch.where(slots_BT < 0, width + PREFIX_SLOT - slots_BT, slots_BT)
-        inputs_BTD = torch.cat(sources, dim=1).gather(1, index_BT[..., None].expand(-1, -1, memory_BKD.shape[2]))
+        slots_BT = rows.slots_BT[:, : int(positions_BL.max()) + 1]
+        prefix = self._question.prefix is not None
+        inputs_BTD = pick_inputs(self._model, memory_BKD, tokens_BL, slots_BT, prefix=prefix)
 
         # 2. Forward to the positions that predict a scored token.
         hidden_BTH = self._model.hidden(inputs_BTD)

@@ -53,6 +53,18 @@ class Layout(Protocol):
         ...
 
 
+def pick_inputs(
+    model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, slots_BT: Tensor, *, prefix: bool
+) -> Tensor:
+    """The vectors that stand in these slots, (B, T, D) in the model's precision."""
+    embedded_BLD = model.embed(tokens_BL)
+    before_BD = model.prefix(len(tokens_BL)) if prefix else torch.zeros_like(embedded_BLD[:, :1])
+    sources = torch.cat([embedded_BLD, before_BD, memory_BKD.to(model.dtype)], dim=1)
+    # Tokens come first, then the prefix, then the memory: a negative slot counts on from the last token.
+    index_BT = torch.where(slots_BT < 0, tokens_BL.shape[1] + PREFIX_SLOT - slots_BT, slots_BT)
+    return sources.gather(1, index_BT[..., None].expand(-1, -1, memory_BKD.shape[2]))
+
+
 class Cramming:
     """Input `[memory, t_1 .. t_{L-1}]`, targets `t_1 .. t_L`, proof by greedy decoding from the memory alone."""
 

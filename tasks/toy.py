@@ -133,6 +133,9 @@ class ToyEngine:
             margin=1.0 if proven else None,
             nats_without=NATS_PER_TOKEN * length,
             nats_with=0.0 if lossless else NATS_PER_TOKEN * (length - max(0, reached)),
+            proven_nats_without=NATS_PER_TOKEN * proven,
+            proven_nats_with=0.0,
+            proven_token_gain=proven,
             memory=struct.pack("<f", float(reached)) if proven else None,
             memory_shape=(1, 1),
         )

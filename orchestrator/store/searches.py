@@ -84,15 +84,14 @@ def _derive(search: dict[str, Any], rows: list[dict[str, Any]], ledger: Ledger) 
     if best is None:
         gains = ("capacity_nats", "capacity_bits", "token_gain", "information_gain_nats", "information_gain_bits")
         return {**derived, **dict.fromkeys((*gains, "utilization"), 0.0 if bracket.verdicts else None)}
-    token_gain = best["measured_length"] * (best["token_accuracy"] - best["token_accuracy_without"])
-    gain_nats = best["nats_without"] - best["nats_with"]
+    gain_nats = best["proven_nats_without"] - best["proven_nats_with"]
     return {
         **derived,
-        "capacity_nats": best["nats_without"],
-        "capacity_bits": best["nats_without"] / math.log(2),
-        "token_gain": token_gain,
+        "capacity_nats": best["proven_nats_without"],
+        "capacity_bits": best["proven_nats_without"] / math.log(2),
+        "token_gain": best["proven_token_gain"],
         "information_gain_nats": gain_nats,
         "information_gain_bits": gain_nats / math.log(2),
-        "utilization": token_gain / search["theoretical_tokens"],
+        "utilization": best["proven_token_gain"] / search["theoretical_tokens"],
         "margin": best["margin"],
     }

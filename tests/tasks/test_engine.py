@@ -68,6 +68,9 @@ def test_a_length_out_of_reach_is_lossy_and_its_exact_prefix_still_counts(open_e
     assert found.failed_length == 300
     assert found.measured_length == 300
     assert 0 < found.exact_prefix < 300
+    # Measured over the length asked for, and over what it proved all the same.
+    assert 0 < found.proven_nats_without < found.nats_without
+    assert 0 < found.proven_nats_with < found.nats_with
     assert found.token_accuracy < 1
     assert found.first_error is not None
     assert found.steps == 30
