@@ -133,7 +133,7 @@ def make_plan(sweep: Sweep, *, allow_fewer: bool = False) -> Plan:
     for model, codec in models:
         longest = {k: _longest(sweep, task, model, question, k, problems) for k in sweep.num_vectors}
         # As for one vector, whatever k is asked for: a sample keeps its name when a sweep gains another k.
-        cut_at = _longest(sweep, task, model, question, 1, problems)
+        cut_at = _longest(sweep, task, model, question, 1, problems=[])
         for sample in _cut(texts, model.name, codec, cut_at, notes):
             samples[model.name, sample.sample_id] = sample
             for num_vectors, limit in longest.items():
