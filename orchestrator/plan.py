@@ -183,12 +183,20 @@ def _read_models(sweep: Sweep, task: Task, problems: list[str]) -> list[tuple[Pl
         if same := [other.name for other, _ in found if other.facts.fingerprint == facts.fingerprint]:
             problems.append(f"models.{number}: {model.name} has the same weights and dtype as {same[0]}; remove one.")
             continue
-        name = Path(model.name).resolve().name if Path(model.name).is_dir() else model.name
+        name = _model_name(model)
         if any(other.name == name for other, _ in found):
             # The same name twice: another revision, dtype or folder. The fingerprint tells them apart.
             name = f"{name}@{facts.fingerprint[:8]}"
         found.append((PlannedModel(name=name, model=model, facts=facts), codec))
     return found
+
+
+def _model_name(model: Model) -> str:
+    """The hub id, or the folder's name; a folder called `model` goes by the folder it is in."""
+    folder = Path(model.name).resolve()
+    if not folder.is_dir():
+        return model.name
+    return folder.parent.name if folder.name == "model" else folder.name
 
 
 def _longest(

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -62,12 +63,7 @@ def run_on_ray(
         threads = settings.cpus or (max(1, round(resources.cpus)) if not resources.gpus else None)
         pool = EnginePool(
             plan=session.plan,
-            settings=EngineSettings(
-                device=settings.device,
-                cpus=threads,
-                tokens_per_step=settings.tokens_per_step,
-                deterministic=settings.deterministic,
-            ),
+            settings=replace(settings, cpus=threads),
             resources=resources,
         )
         recorder: Any = (
@@ -128,8 +124,10 @@ def choose_resources(engines: EnginesEntry, available: Mapping[str, float]) -> E
     gpus_here = 0.0 if engines.device == "cpu" else available.get("GPU", 0.0)
     gpus = engines.gpus if engines.gpus != "auto" else (1.0 if gpus_here else 0.0)
     count = engines.count if engines.count != "auto" else (max(1, int(gpus_here // gpus)) if gpus else 1)
-    cpus = engines.cpus if engines.cpus != "auto" else max(0.5, (available.get("CPU", 1.0) - SPARE_CPUS) / count)
-    return EngineResources(count=count, cpus=1.0 if gpus and engines.cpus == "auto" else cpus, gpus=gpus)
+    # However many threads an engine is given, the trials must find room beside it.
+    share = max(SPARE_CPUS, (available.get("CPU", 1.0) - SPARE_CPUS) / count)
+    wanted = engines.cpus if engines.cpus != "auto" else (1.0 if gpus else share)
+    return EngineResources(count=count, cpus=min(wanted, share), gpus=gpus)
 
 
 class _StopWhenAsked(tune.Stopper):

@@ -177,6 +177,8 @@ def test_nothing_that_was_started_is_left(local_ray):
         (EnginesEntry(device="cpu"), {"CPU": 16.0, "GPU": 4.0}, (1, 15.5, 0.0)),
         (EnginesEntry(gpus=0.5), {"CPU": 16.0, "GPU": 1.0}, (2, 1.0, 0.5)),
         (EnginesEntry(count=3, cpus=2), {"CPU": 8.0}, (3, 2, 0.0)),
+        # Two threads on two processors: the trials keep half of one, or they would never start.
+        (EnginesEntry(cpus=2), {"CPU": 2.0}, (1, 1.5, 0.0)),
     ],
 )
 def test_engines_take_what_there_is(engines, available, expected):
