@@ -31,7 +31,7 @@ from orchestrator.run_directory import open_run
 from orchestrator.session import open_session
 from orchestrator.spec import load_sweep
 from orchestrator.stop import Stop
-from tasks.certificate import without_memory
+from tasks.certificate import score_without_memory
 from tasks.contract import Question
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
@@ -91,7 +91,7 @@ class Published:
     def bits(self, sample_id: str, length: int) -> float:
         """Bits of a text's first tokens under the model without memory, log2 V for t_1; alike for every side."""
         tokens = self._plan.samples[self._planned.name, sample_id].tokens[:length]
-        return without_memory(self._ours, tokens, question=Question())[0] / log(2) if tokens else 0.0
+        return score_without_memory(self._ours, tokens, question=Question()).nats / log(2)
 
     def _saved(self, sample_id: str, limit: int, run: int) -> Path | None:
         """Where this result lies, by all that decides it and by the machine that took the time."""
