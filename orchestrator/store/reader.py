@@ -76,7 +76,9 @@ def read_samples(files: Files) -> pa.Table:
 
 def _read_table(files: Files, name: str, schema: pa.Schema) -> pa.Table:
     try:
-        return pq.read_table(io.BytesIO(files.read(name)), columns=schema.names).cast(schema)
+        # One thread: Arrow's pool aborts a process that ends soon after a read (apache/arrow issues 33975, 50482).
+        table = pq.read_table(pa.BufferReader(files.read(name)), columns=schema.names, use_threads=False)
+        return table.cast(schema)
     except (pa.ArrowException, KeyError, ValueError) as error:
         said = str(error).splitlines()[0]
         raise BadInput(

@@ -151,7 +151,7 @@ def _read_parquet(path: Path) -> Rows:
             if FIELD not in file.schema_arrow.names:
                 raise _no_field(str(path), "column", file.schema_arrow.names)
             number = 0
-            for batch in file.iter_batches(batch_size=1024, columns=[FIELD]):
+            for batch in file.iter_batches(batch_size=1024, columns=[FIELD], use_threads=False):
                 for found in batch.column(0).to_pylist():
                     number += 1
                     yield number, found

@@ -263,10 +263,16 @@ def test_one_model_under_two_names_is_refused(monkeypatch):
 
 
 def test_models_of_one_name_are_told_apart(tmp_path: Path):
-    for folder in ("one/model", "two/model"):
+    for folder in ("one/tiny", "two/tiny"):
         (tmp_path / folder).mkdir(parents=True)
-    plan = plan_of(ONE, models=[str(tmp_path / "one" / "model"), str(tmp_path / "two" / "model")])
+    plan = plan_of(ONE, models=[str(tmp_path / "one" / "tiny"), str(tmp_path / "two" / "tiny")])
     first, second = (model.name for model in plan.models)
-    assert first == "model"
-    assert second.startswith("model@")
+    assert first == "tiny"
+    assert second.startswith("tiny@")
     assert {search.model for search in plan.searches} == {first, second}
+
+
+def test_a_folder_called_model_goes_by_the_folder_it_is_in(tmp_path: Path):
+    (tmp_path / "quick" / "model").mkdir(parents=True)
+    (model,) = plan_of(ONE, models=[str(tmp_path / "quick" / "model")]).models
+    assert model.name == "quick"
