@@ -44,7 +44,7 @@ def check(spec: SpecArgument, allow_fewer: AllowFewer = False) -> None:
     """Say every problem of a sweep file, or what the sweep will do and about what it costs."""
     with _bad_input():
         from rich.console import Console
-        from rich.table import Table
+        from rich.table import Column, Table
 
         from orchestrator.estimate import estimate
         from orchestrator.plan import make_plan
@@ -52,7 +52,7 @@ def check(spec: SpecArgument, allow_fewer: AllowFewer = False) -> None:
 
         plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer)
         console = Console()
-        table = Table("model", "parameters", "context", "samples", "searches", "probes", "10¹² operations")
+        table = Table(Column("model", no_wrap=True), "parameters", "context", "texts", "searches", "probes", "Tflop")
         for row in estimate(plan):
             table.add_row(
                 row.model,
@@ -60,13 +60,13 @@ def check(spec: SpecArgument, allow_fewer: AllowFewer = False) -> None:
                 str(row.context or "-"),
                 str(row.samples),
                 str(row.searches),
-                f"about {row.probes:,}",
-                f"about {row.tera_operations:,.1f}",
+                f"~{row.probes:,}",
+                f"~{row.tera_operations:,.1f}",
             )
         console.print(table)
         for note in plan.notes:
             console.print(f"note: {note}", markup=False)
-        console.print("Probes and operations are rough: they suppose a quarter of the theoretical capacity.")
+        console.print("Probes and operations (10^12) are rough: they suppose a tenth of the theoretical capacity.")
 
 
 @app.command(epilog="Example: `capsweep run sweeps/quickstart.yaml --inline`")

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from orchestrator.plan import Plan
 from orchestrator.store.searches import theoretical_tokens
 
-PROBES_PER_SEARCH = 4.5
-STEPS_PER_SEARCH = 1300
-"""Mean probes and row-steps of a search with two retries, on stories260K and tinystories-656k."""
-SHARE_OF_THEORY = 0.25
-"""Capacity over theoretical capacity: .25 on stories260K; published: .1 for Pythia-160M to .4 for Llama-3.1-8B."""
+STEPS_PER_PROBE = 350
+"""Mean row-steps of a probe: 394 on stories260K, 273 on tinystories-656k, 360 on the quickstart model."""
+SHARE_OF_THEORY = 0.1
+"""Capacity over theoretical capacity: .24 on stories260K, .07 on tinystories-656k, .04 on the quickstart model; as
+published, .1 for Pythia-160M to .4 for Llama-3.1-8B."""
 PASSES = 4
 """Multiply-adds a weight costs per token and step, times two: forward, and backward through activations only."""
 
@@ -35,6 +35,8 @@ class ModelEstimate:
 
 def estimate(plan: Plan) -> list[ModelEstimate]:
     """One estimate per model of the plan."""
+    # Every start but those that reach a text's end stalls once, and a search ends after so many stalls.
+    probes_per_search = 1 + plan.sweep.search.retries
     found: list[ModelEstimate] = []
     for model in plan.models:
         searches = [search for search in plan.searches if search.model == model.name]
@@ -42,7 +44,7 @@ def estimate(plan: Plan) -> list[ModelEstimate]:
             min(search.limit, SHARE_OF_THEORY * theoretical_tokens(model.facts, num_vectors=search.num_vectors))
             for search in searches
         ]
-        row_steps_tokens = STEPS_PER_SEARCH * sum(expected)
+        row_steps_tokens = STEPS_PER_PROBE * probes_per_search * sum(expected)
         found.append(
             ModelEstimate(
                 model=model.name,
@@ -50,7 +52,7 @@ def estimate(plan: Plan) -> list[ModelEstimate]:
                 context=model.facts.context,
                 samples=len({search.sample_id for search in searches}),
                 searches=len(searches),
-                probes=round(PROBES_PER_SEARCH * len(searches)),
+                probes=probes_per_search * len(searches),
                 expected_tokens=sum(expected) / max(1, len(expected)),
                 tera_operations=PASSES * model.facts.num_parameters * row_steps_tokens / 1e12,
             )
