@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.errors import BadInput
+from orchestrator.errors import BadInput, SessionFaultError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -37,6 +37,9 @@ def _bad_input() -> Iterator[None]:
     except (BadInput, TaskError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
+    except (OSError, SessionFaultError) as error:
+        typer.echo(f"{error}\nWhat is on disk stays; `capsweep resume` goes on with the run.", err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command(epilog="Example: `capsweep check sweeps/quickstart.yaml`")

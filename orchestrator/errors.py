@@ -19,6 +19,10 @@ class BadInput(Exception):  # noqa: N818 - what it says is read as `bad input`
         return "\n".join(self.problems)
 
 
+class SessionFaultError(RuntimeError):
+    """The machine failed in a way that ends the session: what is on disk stays, and the run can be resumed."""
+
+
 def suggest(word: object, known: Iterable[str]) -> str:
     """What is known, and which of it is meant most likely: `known: a, b, c. Did you mean 'a'?`."""
     names = list(known)

@@ -56,8 +56,10 @@ def launch(plan: Plan, url: str, *, inline: bool, address: str | None, take_over
         )
         sources = {search.search_id: plan.columns(search).source for search in plan.searches}
         with LiveView(console, session.ledger, sources=sources) as view:
-            stats = _execute(session, inline=inline, address=address, stop=stop, view=view)
-        session.finish()
+            try:
+                stats = _execute(session, inline=inline, address=address, stop=stop, view=view)
+            finally:
+                session.finish()
     run = open_run(url)
     write_report(run)
     return _conclude(run, stats, stop, console)

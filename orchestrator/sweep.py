@@ -21,6 +21,7 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
+    model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -121,7 +122,7 @@ class SearchEntry(Entry, frozen=True):
     growth: Annotated[float, Field(gt=1)] = 1.1
     """A row that is lossless at L goes on at L times this, at least at L + 1."""
     retries: Annotated[int, Field(ge=0, lt=2**31)] = 2
-    """Starts after the first that stalled, without a gain, before the search ends."""
+    """Starts after the first that stalled, before the search ends."""
     predict: bool = True
     """Whether the first length may come from other searches of the same model."""
 
@@ -238,6 +239,16 @@ class Sweep(Entry, frozen=True):
             if isinstance(error.__cause__, ValidationError):
                 raise error.__cause__ from None
             raise problem(str(error)) from None
+
+    @model_validator(mode="after")
+    def _check_criterion(self) -> "Sweep":
+        if self.criterion == "exact" and self.decode_from != "memory":
+            # A first token that is given is never trained: no memory could be certified by itself.
+            raise problem(
+                "decode_from: memory+first_token cannot be exact; "
+                "wanted criterion: {teacher_forced: S} with it, or decode_from: memory."
+            )
+        return self
 
     def question(self) -> Question:
         """What every search asks; part of its identity."""

@@ -114,13 +114,16 @@ def _outcome(
     at_proof = Scored.nothing()
     if proven:
         with_memory = score_with_memory(model, layout, _stored_memory(leaving), probe, proven, question=question)
-        at_proof = with_memory if proven > decoding.exact_prefix else replace(with_memory, nats=decoding.nats)
+        at_proof = with_memory if question.criterion is not None else replace(with_memory, nats=decoding.nats)
     without_at_proof = score_without_memory(model, probe.tokens[:proven], question=question)
     at_asked = Scored(
         length=probe.length,
         nats=float(row.asked_nats_B),
         num_right=int(row.asked_right_B),
-        first_error=int(row.asked_prefix_B),
+        # Every token right under teacher forcing, and still not certified: decoding went wrong first.
+        first_error=min(int(row.asked_prefix_B), decoding.exact_prefix)
+        if int(row.asked_right_B) == probe.length
+        else int(row.asked_prefix_B),
     )
     measured = at_proof if lossless else at_asked
     without = (

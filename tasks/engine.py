@@ -103,9 +103,10 @@ class BatchedEngine:
         if self._rows is not None:
             result = self._measure_all(self._rows)
             finite_B = torch.isfinite(result.nats_B) & torch.isfinite(result.gradient_BKD).all(2).all(1)
+            trained_B = self._rows.length_B
             stops_B = self._judge(self._rows, result)
             self._update(self._rows, result.gradient_BKD)
-            self._count(self._rows, time.perf_counter() - started)
+            self._count(self._rows, trained_B, time.perf_counter() - started)
             leaves_B = stops_B | ~finite_B
             if leaves_B.any():
                 finished += self._take_out(leaves_B, finite_B)
@@ -182,14 +183,17 @@ class BatchedEngine:
         scored_BL = inside_BL.clone()
         if self._question.decode_from == "memory+first_token":
             scored_BL[:, 0] = False
+        # Fixed shapes reach to the head: there the padding is computed too, and weighs nothing.
+        taken_BL = torch.ones_like(scored_BL) if self._deterministic else scored_BL
         picked_BLH = hidden_BTH.gather(1, positions_BL[..., None].expand(-1, -1, hidden_BTH.shape[2]))
-        picked_NH = picked_BLH[scored_BL]
+        picked_NH = picked_BLH[taken_BL]
 
         # 3. Cross-entropy and its gradient in the same pass, then weigh each token's gradient by the recipe.
-        nats_N, right_N, gradient_NH = cross_entropy_and_gradient(self._model, picked_NH, tokens_BL[scored_BL])
-        right_BL = (~scored_BL & inside_BL).masked_scatter(scored_BL, right_N)
-        nats_BL = torch.zeros_like(right_BL, dtype=torch.float32).masked_scatter(scored_BL, nats_N)
-        weights_N = token_weights(right_BL, scored_BL, recipe=self._recipe)[scored_BL]
+        nats_N, right_N, gradient_NH = cross_entropy_and_gradient(self._model, picked_NH, tokens_BL[taken_BL])
+        # A token that is not scored, but inside the row, is t_1 where it is given: it counts as right.
+        right_BL = torch.zeros_like(scored_BL).masked_scatter(taken_BL, right_N) & scored_BL | inside_BL & ~scored_BL
+        nats_BL = torch.zeros_like(scored_BL, dtype=torch.float32).masked_scatter(taken_BL, nats_N) * scored_BL
+        weights_N = token_weights(right_BL, scored_BL, recipe=self._recipe)[taken_BL]
         weighted_NH = gradient_NH * weights_N[:, None].to(gradient_NH.dtype)
         (gradient_BKD,) = torch.autograd.grad(picked_NH, memory_BKD, weighted_NH)
         return StepResult(
@@ -238,9 +242,10 @@ class BatchedEngine:
         rows.step_B = rows.step_B + 1
         adamw_step(rows.memory_BKD, gradient_BKD, rows.first_BKD, rows.second_BKD, rows.step_B, recipe=self._recipe)
 
-    def _count(self, rows: Rows, seconds: float) -> None:
-        tokens = rows.length_B.sum()
-        rows.seconds_B = rows.seconds_B + seconds * rows.length_B / tokens
+    def _count(self, rows: Rows, trained_B: Tensor, seconds: float) -> None:
+        """Count a step in which each row trained on `trained_B` tokens."""
+        tokens = trained_B.sum()
+        rows.seconds_B = rows.seconds_B + seconds * trained_B / tokens
         self._longest_row = int(rows.length_B.max())
         self._steps += 1
         self._stats += EngineStats(
@@ -259,7 +264,8 @@ class BatchedEngine:
             self._first_left_at_step = self._steps
         for i in leaves_B.nonzero()[:, 0].tolist():
             probe, started_at = self._probes[i], self._started_at[i]
-            if finite_B[i]:
+            # What was proven before the arithmetic failed stays proven: its memory is finite.
+            if finite_B[i] or int(rows.proven_B[i]) >= probe.length:
                 row = rows.select(torch.tensor([i], device=leaves_B.device))
                 self._leaving.append(Leaving(probe=probe, row=row, started_at=started_at))
             else:
@@ -273,6 +279,7 @@ class BatchedEngine:
     def _certify(self) -> list[Finished]:
         """Decode the memories of the rows that left, and turn what came out into outcomes."""
         leaving, self._leaving = self._leaving[:CERTIFY_ROWS], self._leaving[CERTIFY_ROWS:]
+        self._first_left_at_step = self._steps
         outcomes = certify(
             self._model,
             self._layout,

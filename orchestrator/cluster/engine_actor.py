@@ -16,23 +16,36 @@ IDLE_SECONDS = 0.05
 class EngineActor:
     """One frozen model on one device, serving cohorts until it is killed."""
 
-    def __init__(self, task: str, model: Model, question: Question, settings: EngineSettings) -> None:
-        self._engine = TASKS[task].open_engine(model, question, settings)
+    def __init__(self) -> None:
         self._changed = threading.Condition()
         self._arriving: list[Probe] = []
         self._cohort_of: dict[str, str] = {}
         """probe_id -> cohort, of probes that are under way."""
         self._finished: dict[str, list[Finished]] = {}
         self._fault: BaseException | None = None
-        threading.Thread(target=self._run, name="engine", daemon=True).start()
+        self._loaded = False
 
-    def num_rows(self) -> int:
-        """About how many rows are optimized at a time."""
+    def load(self, task: str, model: Model, question: Question, settings: EngineSettings) -> int:
+        """Load the model and begin to step; not in the constructor, whose errors reach the driver as a dead actor.
+
+        Returns:
+            About how many rows are optimized at a time.
+
+        Raises:
+            TaskError: when the model cannot be loaded.
+        """
+        self._engine = TASKS[task].open_engine(model, question, settings)
+        self._loaded = True
+        threading.Thread(target=self._run, name="engine", daemon=True).start()
         return self._engine.num_rows
+
+    def fault(self) -> str | None:
+        """What the engine broke down with; None while it works."""
+        return None if self._fault is None else repr(self._fault)
 
     def stats(self) -> EngineStats:
         """What the engine has done."""
-        return self._engine.stats()
+        return self._engine.stats() if self._loaded else EngineStats()
 
     def submit(self, cohort_id: str, probes: Sequence[Probe]) -> None:
         """Queue the probes of a cohort."""

@@ -3,15 +3,20 @@
 Models run one after another, so that each gets the whole machine.
 """
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from orchestrator.cluster.engine_actor import EngineActor
 from orchestrator.plan import Plan
+from orchestrator.stop import Stop
 from tasks.contract import EngineSettings, EngineStats
 
+ANSWER_SECONDS = 10.0
+"""An engine answers between two steps; one that does not is taken to be gone."""
 WAITING_CALLS = 1000
 """Calls an engine actor serves at a time: nearly all of them wait for a cohort."""
 
@@ -31,7 +36,7 @@ class EngineHandle:
 
     name: str
     actor: Any
-    num_rows: int
+    num_rows: int = 1
     in_flight: int = 0
     """Probes given and not yet heard of."""
 
@@ -43,29 +48,40 @@ class EnginePool:
     plan: Plan
     settings: EngineSettings
     resources: EngineResources
+    stop: Stop
     model: str | None = None
     engines: list[EngineHandle] = field(default_factory=list)
     stats: EngineStats = field(default_factory=EngineStats)
     """What the engines that were closed have done."""
 
     def open(self, model: str) -> None:
-        """Make engines for `model` the ones that run; returns when they have loaded it."""
+        """Make engines for `model` the ones that run; returns when they have loaded it, or the session should end.
+
+        Raises:
+            TaskError: when the model cannot be loaded.
+        """
         if model == self.model:
             return
         self.close()
         self.model = model
         remote: Any = ray.remote(EngineActor)
-        actors = {
-            f"engine {model} {number}": remote.options(
-                name=f"engine {model} {number}",
+        for number in range(self.resources.count):
+            name = f"engine {model} {number}"
+            actor = remote.options(
+                name=name,
                 num_cpus=self.resources.cpus,
                 num_gpus=self.resources.gpus,
                 max_concurrency=WAITING_CALLS,
-            ).remote(self.plan.task.name, self.plan.model(model).model, self.plan.question, self.settings)
-            for number in range(self.resources.count)
-        }
-        for name, actor in actors.items():
-            self.engines.append(EngineHandle(name=name, actor=actor, num_rows=ray.get(actor.num_rows.remote())))
+            ).remote()
+            self.engines.append(EngineHandle(name=name, actor=actor))
+        asked = (self.plan.task.name, self.plan.model(model).model, self.plan.question, self.settings)
+        loading = [engine.actor.load.remote(*asked) for engine in self.engines]
+        # In small waits: a node may be long in coming, and a signal must be heard meanwhile.
+        while len(ray.wait(loading, num_returns=len(loading), timeout=0.5)[0]) < len(loading):
+            if self.stop:
+                return
+        for engine, reply in zip(self.engines, loading, strict=True):
+            engine.num_rows = ray.get(reply)
 
     def least_loaded(self) -> EngineHandle:
         """The engine with the fewest probes in flight."""
@@ -74,7 +90,9 @@ class EnginePool:
     def close(self) -> None:
         """End the engines; what they held has no verdict."""
         for engine in self.engines:
-            done: Any = ray.get(engine.actor.stats.remote())
-            self.stats += done
+            # An engine that died has taken its counters along.
+            with contextlib.suppress(RayError):
+                done: Any = ray.get(engine.actor.stats.remote(), timeout=ANSWER_SECONDS)
+                self.stats += done
             ray.kill(engine.actor)
         self.engines, self.model = [], None

@@ -22,14 +22,19 @@ class RecorderActor:
     def __init__(self, url: str, context: RowContext) -> None:
         self._recorder = new_recorder(url, context)
         self._changed = threading.Condition()
-        self._staged: dict[str, Sequence[Probe]] = {}
+        self._staged: dict[str, Sequence[Probe] | Exception] = {}
         self._pending: list[_Recording] = []
         threading.Thread(target=self._write_gathered, name="recorder", daemon=True).start()
 
     def stage(self, cohort_id: str, probes: Sequence[Probe]) -> None:
         """Lay a cohort ready, with the memories that its warm probes begin from."""
+        staged: Sequence[Probe] | Exception
+        try:
+            staged = [self._recorder.give_memory(probe) for probe in probes]
+        except Exception as fault:
+            staged = fault
         with self._changed:
-            self._staged[cohort_id] = [self._recorder.give_memory(probe) for probe in probes]
+            self._staged[cohort_id] = staged
             self._changed.notify_all()
 
     def claim(self, cohort_id: str) -> Sequence[Probe]:
@@ -37,11 +42,15 @@ class RecorderActor:
 
         Raises:
             TimeoutError: when nobody staged it.
+            Exception: what kept it from being staged.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: cohort_id in self._staged, timeout=STAGE_SECONDS):
                 raise TimeoutError(f"{cohort_id} was not staged within {STAGE_SECONDS:.0f} s")
-            return self._staged.pop(cohort_id)
+            staged = self._staged.pop(cohort_id)
+        if isinstance(staged, Exception):
+            raise staged
+        return staged
 
     def record(self, finished: Sequence[Finished]) -> None:
         """Return once these rows are durable; raises what the disk said if they could not be written."""

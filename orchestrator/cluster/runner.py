@@ -4,9 +4,12 @@ Knows how Ray is told to do things; what is done is the searcher's affair.
 """
 
 import logging
+import math
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +23,7 @@ from orchestrator.cluster.cohort_trial import CohortTrial
 from orchestrator.cluster.engine_pool import EnginePool, EngineResources
 from orchestrator.cluster.recorder_actor import RecorderActor
 from orchestrator.cluster.searcher import COHORTS_WAITING, RECORDER_NAME, LedgerSearcher
+from orchestrator.errors import BadInput
 from orchestrator.search.bracket import Verdict
 from orchestrator.session import Session
 from orchestrator.stop import Stop
@@ -31,6 +35,8 @@ COHORTS_PER_ENGINE = 6
 SPARE_CPUS = 0.5
 """What trials get beside engines that take all other processors. A trial only waits, but its share of this bounds how
 many run, so that others wait for a process to become free instead of starting one."""
+SMALLEST_SHARE = 0.05
+"""CPUs an engine reserves at least; with less the machine is crowded beyond use."""
 WAITING_CALLS = 1000
 TRIALS_PER_SEARCH = 1000
 """More than a search can need, so that only the searcher ends the run."""
@@ -57,14 +63,21 @@ def run_on_ray(
 
     Returns:
         What the engines have done.
+
+    Raises:
+        BadInput: when the cluster is not there or cannot hold what the sweep asks for.
+        TaskError: when an engine cannot load its model.
+        OSError: when rows could not be written.
+        SessionFaultError: when an engine broke down.
     """
     with _cluster(session, address):
-        resources = choose_resources(engines, ray.cluster_resources())
-        threads = settings.cpus or (max(1, round(resources.cpus)) if not resources.gpus else None)
+        resources = choose_resources(engines, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        threads = settings.cpus or (math.ceil(resources.cpus) if not resources.gpus else None)
         pool = EnginePool(
             plan=session.plan,
             settings=replace(settings, cpus=threads),
             resources=resources,
+            stop=stop,
         )
         recorder: Any = (
             ray.remote(RecorderActor)
@@ -111,21 +124,40 @@ def run_on_ray(
             shutil.rmtree(scratch, ignore_errors=True)
             pool.close()
             ray.kill(recorder)
+        if searcher.fault is not None:
+            raise searcher.fault
         return pool.stats
 
 
-def choose_resources(engines: EnginesEntry, available: Mapping[str, float]) -> EngineResources:
-    """One engine a GPU where there are GPUs; else one engine with nearly all processors.
+def choose_resources(engines: EnginesEntry, nodes: Sequence[Mapping[str, float]]) -> EngineResources:
+    """One engine a GPU where there are GPUs; else one engine with nearly all processors of a node.
 
     Args:
         engines: What the sweep says; `auto` leaves it to this function.
-        available: Resources of the cluster, as Ray counts them.
+        nodes: Resources of each node of the cluster, as Ray counts them.
+
+    Raises:
+        BadInput: when the cluster cannot hold what the sweep asks for.
     """
-    gpus_here = 0.0 if engines.device == "cpu" else available.get("GPU", 0.0)
+    total_gpus = sum(node.get("GPU", 0.0) for node in nodes)
+    # An engine lives on one node: processors of several do not add up for it.
+    most_cpus = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
+    gpus_here = 0.0 if engines.device == "cpu" else total_gpus
     gpus = engines.gpus if engines.gpus != "auto" else (1.0 if gpus_here else 0.0)
     count = engines.count if engines.count != "auto" else (max(1, int(gpus_here // gpus)) if gpus else 1)
+    if count * gpus > total_gpus:
+        raise BadInput(
+            f"engines: {count} engines of {gpus:g} GPUs were asked for, the cluster has {total_gpus:g}. "
+            "Ask for fewer, or leave engines.gpus and engines.count at auto."
+        )
+    per_node = math.ceil(count / max(1, len(nodes)))
     # However many threads an engine is given, the trials must find room beside it.
-    share = max(SPARE_CPUS, (available.get("CPU", 1.0) - SPARE_CPUS) / count)
+    share = (most_cpus - SPARE_CPUS) / per_node
+    if share < SMALLEST_SHARE:
+        raise BadInput(
+            f"engines.count: {count} engines do not fit beside each other on {len(nodes)} nodes of at most "
+            f"{most_cpus:g} CPUs. Ask for fewer."
+        )
     wanted = engines.cpus if engines.cpus != "auto" else (1.0 if gpus else share)
     return EngineResources(count=count, cpus=min(wanted, share), gpus=gpus)
 
@@ -156,18 +188,31 @@ def _cluster(session: Session, address: str | None) -> Iterator[None]:
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     was_running = ray.is_initialized()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     if not was_running:
-        ray.init(
-            # `local`: a cluster of our own, also where another one happens to run.
-            address=address or "local",
-            namespace=session.session_id,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            configure_logging=True,
-            **({} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}),
-        )
+        try:
+            _start_ray(session, address)
+        except ConnectionError as error:
+            said = str(error).strip().splitlines()[0]
+            raise BadInput(f"--address {address}: no Ray cluster answers there ({said}).") from error
+    # Ray puts its own handler in place of ours, which would end the process without a word.
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     try:
         yield
     finally:
         if not was_running:
             ray.shutdown()
+
+
+def _start_ray(session: Session, address: str | None) -> None:
+    ray.init(
+        # `local`: a cluster of our own, also where another one happens to run.
+        address=address or "local",
+        namespace=session.session_id,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=True,
+        **({} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}),
+    )

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 from ray.tune.search import Searcher
 
-from orchestrator.cluster.engine_pool import EngineHandle, EnginePool
+from orchestrator.cluster.engine_pool import ANSWER_SECONDS, EngineHandle, EnginePool
+from orchestrator.errors import SessionFaultError
 from orchestrator.search.bracket import Verdict, verdict_of
 from orchestrator.search.ledger import Ledger
 from orchestrator.session import Session, make_probe
@@ -35,6 +37,11 @@ class Cohort:
     engine: EngineHandle
     probes: dict[str, Probe]
     """By probe_id; those that have finished are removed."""
+
+
+def _cause(fault: Exception) -> Exception:
+    """What an actor raised, without the traceback that Ray makes its message of."""
+    return fault.cause if isinstance(fault, RayTaskError) and isinstance(fault.cause, Exception) else fault
 
 
 class LedgerSearcher(Searcher):
@@ -65,6 +72,8 @@ class LedgerSearcher(Searcher):
         self._heard = heard
         self._cohorts: dict[str, Cohort] = {}
         """By trial id."""
+        self.fault: Exception | None = None
+        """What ended the session early; None if nothing did."""
 
     @property
     def _ledger(self) -> Ledger:
@@ -76,12 +85,22 @@ class LedgerSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next cohort; None while there is nothing to ask, FINISHED when there never will be."""
-        if self._stop or self._ledger.num_open == 0:
+        if self._stop or self.fault is not None or self._ledger.num_open == 0:
             return Searcher.FINISHED
+        try:
+            return self._next_cohort(trial_id)
+        except Exception as fault:
+            # Tune would end in a traceback of its own; the runner raises it once everything is put away.
+            self.fault = _cause(fault)
+            return Searcher.FINISHED
+
+    def _next_cohort(self, trial_id: str) -> dict[str, Any] | None:
         model = self._model_to_run()
         if model is None:
             return None
         self._pool.open(model)
+        if self._stop:
+            return None
         engine = self._pool.least_loaded()
         size = self._cohort_size or max(1, engine.num_rows // COHORTS_PER_BATCH)
         if engine.in_flight and engine.in_flight + size > BATCHES_IN_FLIGHT * engine.num_rows:
@@ -127,16 +146,30 @@ class LedgerSearcher(Searcher):
             return
         lost = dict(cohort.probes)
         cohort.engine.in_flight -= len(lost)
-        if self._stop:
+        try:
+            self._note_loss(trial_id, cohort, lost)
+        except Exception as fault:
+            self.fault = _cause(fault)
+
+    def _note_loss(self, trial_id: str, cohort: Cohort, lost: dict[str, Probe]) -> None:
+        """Record what became of probes whose trial ended without them."""
+        if self._stop or self.fault is not None:
             self._ledger.give_back(probe.search_id for probe in lost.values())
             return
+        broke = ray.get(cohort.engine.actor.fault.remote(), timeout=ANSWER_SECONDS)
+        if broke is not None:
+            # Asking it again would only use up the attempts of every probe.
+            self._ledger.give_back(probe.search_id for probe in lost.values())
+            self.fault = SessionFaultError(f"{cohort.engine.name} broke down: {broke}")
+            return
+        cohort.engine.actor.forget.remote(trial_id)
         # The trial may have died between writing a row and reporting it.
         said: list[Verdict] = ray.get(self._recorder.recorded.remote(list(lost)))
         now = time.time()
         failed = [
             Finished(
                 probe=probe,
-                outcome=Failed(reason="the trial or its engine was lost"),
+                outcome=Failed(reason="the process of its trial was lost"),
                 device="",
                 started_at=now,
                 finished_at=now,

@@ -80,6 +80,6 @@ class LiveView:
                 Text(self._sources[verdict.search_id]),
                 str(verdict.length),
                 str(verdict.proven_length),
-                verdict.reason or verdict.outcome,
+                Text(verdict.reason or verdict.outcome),
             )
         return Group(self._progress, Text(self._line(), style="dim"), table)

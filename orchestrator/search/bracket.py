@@ -78,6 +78,11 @@ class Bracket:
         return min((length for length in self.failures if length > self.proven), default=None)
 
 
+def _rank(verdict: Verdict) -> tuple[int, int, int]:
+    """Of two verdicts of one probe, which no run should have, the lower rank counts: the more cautious one."""
+    return verdict.attempt, verdict.proven_length, verdict.failed_length or 0
+
+
 def fold(verdicts: Iterable[Verdict]) -> Bracket:
     """The bracket after these verdicts, in whatever order they arrive and however often each is said."""
     said: dict[int, Verdict] = {}
@@ -87,8 +92,8 @@ def fold(verdicts: Iterable[Verdict]) -> Bracket:
         if verdict.outcome == "failed":
             attempts.setdefault(verdict.number, set()).add(verdict.attempt)
             reasons[verdict.number, verdict.attempt] = verdict.reason
-        else:
-            said.setdefault(verdict.number, verdict)
+        elif verdict.number not in said or _rank(verdict) < _rank(said[verdict.number]):
+            said[verdict.number] = verdict
     proven, proven_by = 0, None
     failures: Counter[int] = Counter()
     for verdict in (said[number] for number in sorted(said)):

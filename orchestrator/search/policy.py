@@ -1,8 +1,8 @@
 """Which probe a search runs next, and when it is done: the binary search over lengths.
 
-A probe that says yes grows by itself, so one probe walks up from its start to its first stall. After a stall the gap
-between what is proven and what failed is halved from below: the next start asks for the shortest length not proven yet,
-from the best memory and from a cold start in turn, and grows again while it can.
+A probe that says yes grows by itself, so one probe walks up from its start to its first stall. That leaves a gap
+between what is proven and what failed; success is noisy and not monotone, so the next start asks for the shortest
+length not proven yet, from the best memory and from a cold start in turn, and grows again while it can.
 
 Knows nothing of other searches but the number it is given, nothing of Ray, torch or files.
 """

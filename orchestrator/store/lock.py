@@ -10,7 +10,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 
-from orchestrator.errors import BadInput
+from orchestrator.errors import BadInput, SessionFaultError
 from orchestrator.store.files import Files
 
 LOCK_FILE = "lock"
@@ -30,7 +30,7 @@ class Holder:
     """Unix time in seconds at which it last said that it lives."""
 
 
-class LostLockError(RuntimeError):
+class LostLockError(SessionFaultError):
     """Another session has taken over the run: this one must not write any more."""
 
 
@@ -67,9 +67,13 @@ class RunLock:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            if not holds(self._files, self._session_id):
-                return
-            self._write()
+            try:
+                if not holds(self._files, self._session_id):
+                    return
+                self._write()
+            except OSError:
+                # A full disk or a slow store now is no reason to be silent for ever.
+                continue
 
     def _write(self) -> None:
         holder = Holder(session_id=self._session_id, host=socket.gethostname(), pid=os.getpid(), heartbeat=time.time())
@@ -80,7 +84,8 @@ def read_holder(files: Files) -> Holder | None:
     """Who holds the run; None if nobody does."""
     try:
         return Holder(**json.loads(files.read(LOCK_FILE)))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):
+        # A lock that cannot be read names nobody.
         return None
 
 

@@ -1,6 +1,7 @@
 """Sweeps through Ray Tune: the same answers as in one process, whatever is lost on the way."""
 
 import contextlib
+import dataclasses
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ import ray
 
 import orchestrator
 from orchestrator.cluster.runner import choose_resources, run_on_ray
+from orchestrator.errors import BadInput
 from orchestrator.inline import run_inline
 from orchestrator.plan import Plan, make_plan
 from orchestrator.session import Session, open_session
@@ -170,17 +172,37 @@ def test_nothing_that_was_started_is_left(local_ray):
 
 
 @pytest.mark.parametrize(
-    ("engines", "available", "expected"),
+    ("engines", "nodes", "expected"),
     [
-        (EnginesEntry(), {"CPU": 2.0}, (1, 1.5, 0.0)),
-        (EnginesEntry(), {"CPU": 16.0, "GPU": 4.0}, (4, 1.0, 1.0)),
-        (EnginesEntry(device="cpu"), {"CPU": 16.0, "GPU": 4.0}, (1, 15.5, 0.0)),
-        (EnginesEntry(gpus=0.5), {"CPU": 16.0, "GPU": 1.0}, (2, 1.0, 0.5)),
-        (EnginesEntry(count=3, cpus=2), {"CPU": 8.0}, (3, 2, 0.0)),
+        (EnginesEntry(), [{"CPU": 2.0}], (1, 1.5, 0.0)),
+        (EnginesEntry(), [{"CPU": 16.0, "GPU": 4.0}], (4, 1.0, 1.0)),
+        (EnginesEntry(device="cpu"), [{"CPU": 16.0, "GPU": 4.0}], (1, 15.5, 0.0)),
+        (EnginesEntry(gpus=0.5), [{"CPU": 16.0, "GPU": 1.0}], (2, 1.0, 0.5)),
+        (EnginesEntry(count=3, cpus=2), [{"CPU": 8.0}], (3, 2, 0.0)),
+        # An engine lives on one node.
+        (EnginesEntry(), [{"CPU": 16.0}, {"CPU": 16.0}], (1, 15.5, 0.0)),
         # Two threads on two processors: the trials keep half of one, or they would never start.
-        (EnginesEntry(cpus=2), {"CPU": 2.0}, (1, 1.5, 0.0)),
+        (EnginesEntry(cpus=2), [{"CPU": 2.0}], (1, 1.5, 0.0)),
     ],
 )
-def test_engines_take_what_there_is(engines, available, expected):
-    found = choose_resources(engines, available)
+def test_engines_take_what_there_is(engines, nodes, expected):
+    found = choose_resources(engines, nodes)
     assert (found.count, found.cpus, found.gpus) == expected
+
+
+@pytest.mark.parametrize(
+    ("engines", "said"),
+    [(EnginesEntry(gpus=1), "the cluster has 0"), (EnginesEntry(count=80), "do not fit beside each other")],
+)
+def test_what_a_cluster_cannot_hold_is_refused(engines, said):
+    with pytest.raises(BadInput, match=said):
+        choose_resources(engines, [{"CPU": 2.0}])
+
+
+def test_an_engine_that_cannot_load_its_model_says_why(local_ray, toy_sweep, tmp_path, monkeypatch):
+    plan = make_plan(load_sweep(toy_sweep))
+    # Found only when the weights are read: the toy refuses a recipe that was changed after the plan was made.
+    broken = dataclasses.replace(plan, question=dataclasses.replace(plan.question, recipe={"rows": 0}))
+    with pytest.raises(ValueError, match="rows"):
+        run_plan(broken, tmp_path / "ray", to_the_end)
+    assert not named_actors()
