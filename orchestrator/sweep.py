@@ -21,7 +21,6 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
-    model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -240,15 +239,15 @@ class Sweep(Entry, frozen=True):
                 raise error.__cause__ from None
             raise problem(str(error)) from None
 
-    @model_validator(mode="after")
-    def _check_criterion(self) -> "Sweep":
-        if self.criterion == "exact" and self.decode_from != "memory":
+    @field_validator("decode_from")
+    @classmethod
+    def _fits_criterion(cls, value: DecodeFrom, info: ValidationInfo) -> DecodeFrom:
+        if value != "memory" and info.data.get("criterion") == "exact":
             # A first token that is given is never trained: no memory could be certified by itself.
             raise problem(
-                "decode_from: memory+first_token cannot be exact; "
-                "wanted criterion: {teacher_forced: S} with it, or decode_from: memory."
+                f"found {value!r}, which cannot be exact; wanted memory, or criterion: {{teacher_forced: S}} with it."
             )
-        return self
+        return value
 
     def question(self) -> Question:
         """What every search asks; part of its identity."""

@@ -200,7 +200,7 @@ class TestIdentityOfSearches:
             {"num_vectors": [2]},
             {"seeds": [1]},
             {"criterion": {"teacher_forced": 0.99}},
-            {"decode_from": "memory+first_token"},
+            {"criterion": {"teacher_forced": 0.99}, "decode_from": "memory+first_token"},
             {"prefix": "bos"},
             {"recipe": {"shortfall": 1}},
             {"search": {"growth": 1.2}},

@@ -196,6 +196,10 @@ REFUSED = {
     "seeds: [1.0]": ["seeds.0: found 1.0; it should be a whole number."],
     "criterion: exct": ["criterion: found 'exct'; it should be exact, or {teacher_forced: S} with S above 0"],
     "criterion: {teacher_forced: 1.1}": ["criterion: found {'teacher_forced': 1.1}"],
+    "decode_from: memory+first_token": [
+        "decode_from: found 'memory+first_token', which cannot be exact; "
+        "wanted memory, or criterion: {teacher_forced: S} with it."
+    ],
     "decode_from: memry": ["decode_from: found 'memry'. known: memory, memory+first_token. Did you mean 'memory'?"],
     "search: {growth: 1}": ["search.growth: found 1; it should be greater than 1."],
     "search: {growth: .inf}": ["search.growth: found inf; it should be a finite number."],
