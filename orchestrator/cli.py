@@ -131,7 +131,8 @@ def report(run: RunArgument) -> None:
         from orchestrator.launch import write_report
         from orchestrator.run_directory import open_run
 
-        typer.echo(write_report(open_run(run)))
+        opened = open_run(run)
+        typer.echo(write_report(opened, opened.searches()))
 
 
 @app.command(epilog="Example: `capsweep verify runs/quickstart-20260101-120000`")

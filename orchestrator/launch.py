@@ -6,6 +6,7 @@ Knows the order of things; each thing is done elsewhere.
 from datetime import datetime
 from enum import IntEnum
 
+import pyarrow as pa
 from rich.console import Console
 
 from orchestrator.inline import run_inline
@@ -61,8 +62,9 @@ def launch(plan: Plan, url: str, *, inline: bool, address: str | None, take_over
             finally:
                 session.finish()
     run = open_run(url)
-    write_report(run)
-    return _conclude(run, stats, stop, console)
+    searches = run.searches()
+    write_report(run, searches)
+    return _conclude(run, searches, stats, stop, console)
 
 
 def _execute(session: Session, *, inline: bool, address: str | None, stop: Stop, view: LiveView) -> EngineStats:
@@ -77,11 +79,11 @@ def _execute(session: Session, *, inline: bool, address: str | None, stop: Stop,
     return run_on_ray(session, engines, settings, address=address, stop=stop, heard=view.heard)
 
 
-def write_report(run: Run) -> str:
-    """Write the page of a run from its tables; returns where it is."""
+def write_report(run: Run, searches: pa.Table) -> str:
+    """Write the page of a run from its tables, of which `searches` is derived already; returns where it is."""
     page = render_page(
         probes=run.probes(),
-        searches=run.searches(),
+        searches=searches,
         samples=run.samples(),
         sweep_yaml=dump(run.sweep),
         provenance=run.provenance,
@@ -90,9 +92,8 @@ def write_report(run: Run) -> str:
     return f"{run.files.url}/{REPORT_FILE}"
 
 
-def _conclude(run: Run, stats: EngineStats, stop: Stop, console: Console) -> Exit:
+def _conclude(run: Run, searches: pa.Table, stats: EngineStats, stop: Stop, console: Console) -> Exit:
     """Show the results and say how it ended."""
-    searches = run.searches()
     statuses = searches["status"].to_pylist()
     console.print(searches_table(searches, run.samples()))
     console.print(summary_table(capacity_by_group(searches)))
