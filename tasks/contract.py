@@ -49,6 +49,8 @@ class ModelFacts:
     """Weights, those of the embeddings included."""
     has_bos: bool = False
     """Whether the model names a token that may stand before everything: what `prefix: bos` needs."""
+    is_recurrent: bool = False
+    """Whether its layers read tokens one after the other (Mamba, RWKV), with no fused kernel here: slow on a CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

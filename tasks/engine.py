@@ -20,6 +20,7 @@ from torch import Tensor
 
 from tasks.certificate import Leaving, certify
 from tasks.contract import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question
+from tasks.cross_entropy import cross_entropy_and_gradient
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout, pick_inputs
 from tasks.optimizer import adamw_step, cold_memory, token_weights
@@ -31,8 +32,6 @@ CPU_TOKENS_PER_STEP = 1024
 GPU_TOKENS_PER_STEP = 16384
 EXPECTED_ROW_TOKENS = 24
 """Row length assumed for `num_rows` before any row has been seen."""
-LOGITS_PER_CHUNK = 1 << 22
-"""Logits held at a time: 16 MB in float32."""
 DETERMINISTIC_ROWS = 16
 """Fixed shapes: batches of exactly so many rows, with widths rounded up to a multiple of WIDTH_STEP tokens."""
 CERTIFY_ROWS = 8
@@ -311,25 +310,3 @@ def fixed_batches(length_B: Tensor, num_vectors_B: Tensor) -> Iterator[tuple[Ten
         same = torch.tensor([i for i, other in enumerate(shapes) if other == shape], device=length_B.device)
         for index in same.split(DETERMINISTIC_ROWS):
             yield torch.cat([index, index[-1:].expand(DETERMINISTIC_ROWS - len(index))]), len(index), shape[0]
-
-
-def cross_entropy_and_gradient(
-    model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy in nats (N,), whether the largest logit is the target (N,), and d nats / d hidden (N, H).
-
-    Logits are formed in chunks and not kept. Any head will do: the gradient is autograd's.
-    """
-    chunk = max(1, LOGITS_PER_CHUNK // model.vocabulary)
-    nats: list[Tensor] = []
-    right: list[Tensor] = []
-    gradients: list[Tensor] = []
-    for part_NH, wanted_N in zip(hidden_NH.detach().split(chunk), targets_N.split(chunk), strict=True):
-        leaf_NH = part_NH.requires_grad_()
-        logits_NV = model.head(leaf_NH).float()
-        nats_N = torch.nn.functional.cross_entropy(logits_NV, wanted_N, reduction="none")
-        (gradient_NH,) = torch.autograd.grad(nats_N.sum(), leaf_NH)
-        nats.append(nats_N.detach())
-        right.append(logits_NV.detach().argmax(-1) == wanted_N)
-        gradients.append(gradient_NH)
-    return torch.cat(nats), torch.cat(right), torch.cat(gradients)

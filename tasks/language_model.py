@@ -17,7 +17,7 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tasks.contract import Encoding, Model, ModelFacts, TaskError, TextCodec
 
@@ -26,6 +26,9 @@ transformers.logging.disable_progress_bar()
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
+RECURRENT = {"mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"} | {"jamba", "zamba", "zamba2", "bamba", "falcon_h1"}
+"""Model types with recurrent layers, alone or between others, that transformers computes without a fused kernel on a
+CPU. RecurrentGemma is not among them: about twice the time of a Llama of its size."""
 
 
 def read_config(model: Model) -> Any:
@@ -134,6 +137,7 @@ def facts(model: Model) -> ModelFacts:
         embedding_width=int(embedding.weight.shape[1]),
         num_parameters=sum(p.numel() for p in shell.parameters()),
         has_bos=getattr(config, "bos_token_id", None) is not None,
+        is_recurrent=text_config.model_type in RECURRENT,
     )
 
 
@@ -197,37 +201,49 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def _load(model: Model) -> PreTrainedModel:
+    """The model with its weights, on the CPU.
+
+    Raises:
+        TaskError: when they cannot be loaded.
+    """
+    read_config(model)
+    try:
+        # Any: with `output_loading_info` it returns two things, which its annotation does not say.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            model.name,
+            revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+            dtype=DTYPES[model.dtype],
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        said = str(error).strip().splitlines()[0]
+        raise TaskError(f"{model.name}: its weights could not be loaded ({said}).") from error
+    loaded_model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        # transformers would go on with random values in their place.
+        raise TaskError(
+            f"{model.name}: {len(missing)} weights that config.json asks for are not in the weight files, such as "
+            f"{missing[0]}. Wanted the files of one model; copy or download them again."
+        )
+    return loaded_model
+
+
 class LanguageModel:
     """Frozen weights on one device."""
 
-    def __init__(self, model: Model, *, device: str = "auto") -> None:
-        """Load the weights.
+    def __init__(self, model: Model | PreTrainedModel, *, device: str = "auto") -> None:
+        """Load the weights, or take a model as transformers made it (with random weights, say).
 
         Raises:
             TaskError: when they cannot be loaded, or later tokens change what stands before them.
         """
-        config = read_config(model)
         self.device = pick_device(device)
-        try:
-            # Any: what a model of transformers has is decided at run time.
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                model.name,
-                revision=model.revision,
-                trust_remote_code=model.trust_remote_code,
-                dtype=DTYPES[model.dtype],
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            said = str(error).strip().splitlines()[0]
-            raise TaskError(f"{model.name}: its weights could not be loaded ({said}).") from error
-        self._model, info = loaded
-        if missing := sorted(info["missing_keys"]):
-            # transformers would go on with random values in their place.
-            raise TaskError(
-                f"{model.name}: {len(missing)} weights that config.json asks for are not in the weight files, such as "
-                f"{missing[0]}. Wanted the files of one model; copy or download them again."
-            )
+        # Any: what a model of transformers has is decided at run time.
+        self._model: Any = _load(model) if isinstance(model, Model) else model
+        config = self._model.config
         self._model.to(self.device).eval().requires_grad_(False)
         self._embedding = self._model.get_input_embeddings()
         self.dtype: torch.dtype = self._embedding.weight.dtype
@@ -240,7 +256,7 @@ class LanguageModel:
         self.head: Callable[[Tensor], Tensor] = self._model.get_output_embeddings()
         self._head_is_separate = True
         self._check_head()
-        self._check_causal(model.name)
+        self._check_causal(model.name if isinstance(model, Model) else type(model).__name__)
 
     @torch.no_grad()
     def _check_head(self) -> None:

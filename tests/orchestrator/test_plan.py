@@ -1,6 +1,7 @@
 """From a sweep to its searches: limits, duplicates, and what decides the identity of a sample and of a search."""
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tasks.contract import Model, ModelFacts, Question, Text
 from tasks.registry import TASKS
 from tasks.texts import TextEntry
 
+SHIPPED_MODEL = Path(__file__).resolve().parents[2] / "sweeps" / "quickstart" / "model"
 ONE, TWO, THREE = "The first text.", "The second text, longer.", "A third."
 
 
@@ -276,3 +278,16 @@ def test_a_folder_called_model_goes_by_the_folder_it_is_in(tmp_path: Path):
     (tmp_path / "quick" / "model").mkdir(parents=True)
     (model,) = plan_of(ONE, models=[str(tmp_path / "quick" / "model")]).models
     assert model.name == "quick"
+
+
+@pytest.mark.parametrize(("kind", "notes"), [("mamba", 1), ("llama", 0)])
+def test_a_recurrent_model_is_said_to_be_slow_on_a_cpu(kind: str, notes: int, tmp_path: Path):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"vocab_size": 512, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "state_size": 2}
+    folder = tmp_path / kind
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes)).save_pretrained(folder)
+    for file in SHIPPED_MODEL.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    plan = plan_of(ONE, task="cramming", models=[str(folder)])
+    assert [note.split(": ")[0] for note in plan.notes if "7 to 22 times" in note] == [kind] * notes

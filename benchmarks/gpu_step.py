@@ -1,0 +1,280 @@
+"""How fast the engine steps on this GPU, beside the published step and the device's peak.
+
+Real shapes with random weights in bfloat16 and random tokens; needs the `tasks` package alone. Per shape and length:
+
+- capsweep: probes of that length submitted to a BatchedEngine, as many as fit into a step, then stepped. The recipe is
+  the default one with a rate next to nothing and endless patience, so that no row grows or leaves.
+- published: the step of the paper's public code. One row, logits of every position, hidden states of every layer and a
+  key-value cache kept, autograd, AdamW, loss and accuracy read by the host. Kinder in one thing: its weights are
+  bfloat16, where the public code casts float32 weights anew at every step.
+
+Utilization is operations_per_token (model_shapes.py) times tokens per second over the device's peak, which is a large
+matrix product measured here, or what --peak-tflops says. Where a step does not fit into memory, its rows are halved.
+
+Source: github.com/yurakuratov/hidden_capacity (train.py, model.py) for the published step.
+"""
+
+# Axes: L tokens of the text, D embedding width, V vocabulary.
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from typing import Annotated, Any, cast
+
+import torch
+import typer
+from model_shapes import SHAPES, Shape, operations_per_token, random_model
+from transformers import PreTrainedModel
+
+from tasks.contract import EngineSettings, Probe, Question
+from tasks.cross_entropy import LIGER_IS_INSTALLED
+from tasks.engine import CPU_TOKENS_PER_STEP, GPU_TOKENS_PER_STEP, BatchedEngine
+from tasks.language_model import LanguageModel
+from tasks.layout import Cramming
+
+WARM_UP_STEPS = 3
+GIGA = 1e9
+NEVER = 1_000_000_000
+"""More steps than anyone waits for."""
+
+ShapeOption = Annotated[list[str] | None, typer.Option("--shape", help=f"One of {', '.join(SHAPES)}; may be repeated.")]
+LengthOption = Annotated[list[int], typer.Option("--length", min=2, help="Tokens of a row; may be repeated.")]
+SecondsOption = Annotated[float, typer.Option(min=0, help="Seconds of one measurement, warm-up apart.")]
+TokensOption = Annotated[
+    int | None, typer.Option(min=1, help="Tokens of all rows in a step; else the engine's choice.")
+]
+PeakOption = Annotated[float | None, typer.Option(min=0, help="The device's peak in TFLOP/s; else measured.")]
+DeviceOption = Annotated[str, typer.Option(help="cuda; or cpu, for the shape tiny, to try the benchmark itself.")]
+CompileOption = Annotated[
+    bool, typer.Option("--compile", help="Compile the layers of the engine's model, anew for each length.")
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What every measurement has in common."""
+
+    device: torch.device
+    dtype: torch.dtype
+    lengths: tuple[int, ...]
+    seconds: float
+    """Of one measurement."""
+    tokens_per_step: int
+    compile_model: bool
+    peak: float
+    """Operations per second that the device can do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """What was measured of one side at one length."""
+
+    rows: int
+    steps_per_second: float
+    tokens_per_second: float
+    peak_bytes: int
+    """Most memory allocated on the device, weights included; 0 on a CPU."""
+
+
+def timed(step: Callable[[], object], *, rows: int, length: int, seconds: float, device: torch.device) -> Rate:
+    """Call `step` for so many seconds, after a few calls that do not count."""
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+    for _ in range(WARM_UP_STEPS):
+        step()
+    if on_gpu:
+        torch.cuda.synchronize(device)
+    started, steps = time.perf_counter(), 0
+    while steps == 0 or time.perf_counter() - started < seconds:
+        step()
+        steps += 1
+    if on_gpu:
+        torch.cuda.synchronize(device)
+    per_second = steps / (time.perf_counter() - started)
+    return Rate(
+        rows=rows,
+        steps_per_second=per_second,
+        tokens_per_second=per_second * rows * length,
+        peak_bytes=torch.cuda.max_memory_allocated(device) if on_gpu else 0,
+    )
+
+
+def random_tokens(model: LanguageModel, length: int, seed: int) -> list[int]:
+    """Token ids of a text that no model knows."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(model.vocabulary, (length,), generator=generator).tolist()
+
+
+def measure_engine(model: LanguageModel, length: int, *, rows: int, seconds: float) -> Rate:
+    """The engine, with so many rows in a step."""
+    question = Question(recipe={"learning_rate": 1e-9, "steps": NEVER, "patience": NEVER})
+    settings = EngineSettings(tokens_per_step=rows * length)
+    engine = BatchedEngine(model, Cramming(question), question, settings)
+    engine.submit(
+        [
+            Probe(
+                probe_id=f"probe {row}",
+                search_id=f"search {row}",
+                number=0,
+                sample_id=f"sample {row}",
+                tokens=tuple(random_tokens(model, length, seed=row)),
+                length=length,
+                num_vectors=1,
+            )
+            for row in range(rows)
+        ]
+    )
+    rate = timed(engine.step, rows=rows, length=length, seconds=seconds, device=model.device)
+    assert engine.num_held == rows, "no probe of this benchmark ends"
+    assert engine.stats().rows_busy == 1, "every row is in every step"
+    return rate
+
+
+def measure_published(model: PreTrainedModel, tokens: list[int], *, seconds: float) -> Rate:
+    """One row at a time, as the paper's public code steps."""
+    embedding: Any = model.get_input_embeddings()
+    tokens_L = torch.tensor(tokens, device=model.device)
+    memory_KD = torch.nn.Parameter(torch.randn(1, embedding.weight.shape[1], device=model.device) * 0.02)
+    optimizer = torch.optim.AdamW([memory_KD], lr=0.01, betas=(0.9, 0.9), weight_decay=0.01)
+
+    def step() -> tuple[float, float]:
+        text_LD = embedding(tokens_L)
+        inputs = torch.cat([memory_KD.to(text_LD.dtype), text_LD])[None]
+        output = model(inputs_embeds=inputs, output_hidden_states=True, use_cache=True)
+        logits_LV = output.logits[0, 1:-1]
+        loss = torch.nn.functional.cross_entropy(logits_LV.float(), tokens_L[1:])
+        accuracy = (logits_LV.argmax(-1) == tokens_L[1:]).float().mean().item()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss.item(), accuracy
+
+    return timed(step, rows=1, length=len(tokens), seconds=seconds, device=model.device)
+
+
+def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations per second of a large square matrix product of random numbers."""
+    width = 8192 if device.type == "cuda" else 1024
+    left, right = (torch.randn(width, width, device=device, dtype=dtype) for _ in range(2))
+    rate = timed(lambda: left @ right, rows=1, length=1, seconds=1, device=device)
+    return rate.steps_per_second * 2 * width**3
+
+
+def first_that_fits(attempts: Iterable[Callable[[], Rate]]) -> Rate | None:
+    """The first measurement that does not run out of memory; None if all do."""
+    for attempt in attempts:
+        try:
+            return attempt()
+        except torch.OutOfMemoryError:
+            pass
+        # Outside the handler, so that nothing of the failed step is still held.
+        torch.cuda.empty_cache()
+    return None
+
+
+def halvings(count: int) -> Iterator[int]:
+    """So many, half of that, and on down to one."""
+    while count:
+        yield count
+        count //= 2
+
+
+def measure_shape(name: str, setup: Setup) -> Iterator[str]:
+    """One line of the table for each length, as soon as it is measured."""
+    built = random_model(SHAPES[name], device=str(setup.device), dtype=setup.dtype)
+    model = LanguageModel(built, device=str(setup.device))
+    published = {
+        length: first_that_fits(
+            [partial(measure_published, built, random_tokens(model, length, seed=0), seconds=setup.seconds)]
+        )
+        for length in setup.lengths
+    }
+    if setup.compile_model:
+        # Layer by layer: compiled whole, transformers gives attention an explicit mask, and no flash kernel takes that.
+        for layer in cast(Any, built.base_model).layers:
+            layer.compile(dynamic=False)
+    for length in setup.lengths:
+        ours = first_that_fits(
+            partial(measure_engine, model, length, rows=rows, seconds=setup.seconds)
+            for rows in halvings(max(1, setup.tokens_per_step // length))
+        )
+        of_peak = operations_per_token(built, length) / setup.peak
+        yield line(name, length, ours, published[length], of_peak=of_peak, shape=SHAPES[name])
+
+
+def line(name: str, length: int, ours: Rate | None, published: Rate | None, *, of_peak: float, shape: Shape) -> str:
+    """One row of the table; `of_peak` is the share of the peak at one token per second."""
+    if ours is None:
+        return f"| {name} | {length} | out of memory |"
+    utilization = ours.tokens_per_second * of_peak
+    goals: list[str] = []
+    cells = ["-"] * 3
+    if published is not None:
+        ratio = ours.tokens_per_second / published.tokens_per_second
+        cells = [
+            f"{published.tokens_per_second:,.0f}",
+            f"{published.peak_bytes / GIGA:.1f}" if published.peak_bytes else "-",
+            f"{ratio:.1f}x",
+        ]
+        if shape.least_ratio is not None:
+            goals.append(f"{shape.least_ratio:g}x: {'met' if ratio >= shape.least_ratio else 'missed'}")
+    if shape.least_utilization is not None:
+        met = utilization >= shape.least_utilization
+        goals.append(f"{shape.least_utilization:.0%}: {'met' if met else 'missed'}")
+    memory = f"{ours.peak_bytes / GIGA:.1f}" if ours.peak_bytes else "-"
+    return (
+        f"| {name} | {length} | {ours.rows} | {ours.steps_per_second:.2f} | {ours.tokens_per_second:,.0f} "
+        f"| {utilization:.1%} | {memory} | {' | '.join(cells)} | {', '.join(goals) or '-'} |"
+    )
+
+
+HEAD = """\
+| shape | length | rows | steps/s | tokens/s | of peak | GB | published tokens/s | published GB | ratio | goals |
+|---|---|---|---|---|---|---|---|---|---|---|"""
+
+
+def main(
+    shape: ShapeOption = None,
+    length: LengthOption = [64, 512, 1568],  # noqa: B006 typer copies it
+    seconds: SecondsOption = 5.0,
+    tokens_per_step: TokensOption = None,
+    peak_tflops: PeakOption = None,
+    device: DeviceOption = "cuda",
+    compile_model: CompileOption = False,
+) -> None:
+    """Measure the engine's step on real shapes with random weights."""
+    names = shape or [name for name in SHAPES if name != "tiny"]
+    if unknown := [name for name in names if name not in SHAPES]:
+        raise typer.BadParameter(f"{unknown[0]!r} is not a shape; known: {', '.join(SHAPES)}.", param_hint="--shape")
+    on_gpu = device.startswith("cuda") and torch.cuda.is_available()
+    if not on_gpu and (device != "cpu" or names != ["tiny"]):
+        typer.echo("No CUDA device here: nothing measured. To try the benchmark itself: --device cpu --shape tiny.")
+        return
+    place, dtype = torch.device(device), torch.bfloat16 if on_gpu else torch.float32
+    setup = Setup(
+        device=place,
+        dtype=dtype,
+        lengths=tuple(length),
+        seconds=seconds,
+        tokens_per_step=tokens_per_step or (GPU_TOKENS_PER_STEP if on_gpu else CPU_TOKENS_PER_STEP),
+        compile_model=compile_model,
+        peak=peak_tflops * 1e12 if peak_tflops else measure_peak(place, dtype),
+    )
+    chip = torch.cuda.get_device_name(place) if on_gpu else f"CPU, {torch.get_num_threads()} threads"
+    typer.echo(
+        f"{chip}; {dtype}; torch {version('torch')}, transformers {version('transformers')}, "
+        f"{'with' if LIGER_IS_INSTALLED and on_gpu else 'without'} liger-kernel; "
+        f"{'' if compile_model else 'not '}compiled\n"
+        f"peak {setup.peak / 1e12:.2f} TFLOP/s, {'as given' if peak_tflops else 'a matrix product measured here'}\n\n"
+        f"{HEAD}"
+    )
+    for name in names:
+        for found in measure_shape(name, setup):
+            typer.echo(found)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,92 @@
+"""Cross-entropy of scored tokens and its gradient with respect to what the head reads, in one pass.
+
+Two ways, one answer: in plain torch for any head, and through liger-kernel's Triton kernel (the extra `fast`) where the
+device is CUDA and the head does nothing but multiply.
+
+Knows nothing of rows, weights of tokens or memories: each token's gradient is that of its own nats.
+"""
+
+# Axes: N scored tokens of all rows, H hidden size, V vocabulary.
+
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasks.language_model import LanguageModel
+
+LOGITS_PER_CHUNK = {"cpu": 1 << 22, "cuda": 1 << 27}
+"""Logits formed at a time, by kind of device. 16 MB in float32 on a CPU; on a GPU 512 MB, so that a chunk has tokens
+enough for its matrix products to fill the device (2,600 at a vocabulary of 50k): reckoned, not measured."""
+LIGER_IS_INSTALLED = find_spec("liger_kernel") is not None
+
+
+def cross_entropy_and_gradient(
+    model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy in nats (N,), whether the largest logit is the target (N,), and d nats / d hidden (N, H).
+
+    Logits are formed in chunks and not kept. Of equal logits the first counts as the largest.
+    """
+    weight_VH = _plain_weight(model)
+    if LIGER_IS_INSTALLED and hidden_NH.is_cuda and weight_VH is not None and len(hidden_NH) > 0:
+        return with_liger(weight_VH, hidden_NH, targets_N)
+    return with_torch(model, hidden_NH, targets_N)
+
+
+def with_torch(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for any head: the loss is differentiated by hand, the head by autograd."""
+    nats: list[Tensor] = []
+    right: list[Tensor] = []
+    gradients: list[Tensor] = []
+    chunk = max(1, _logits_per_chunk(hidden_NH) // model.vocabulary)
+    for part_NH, wanted_N in zip(hidden_NH.detach().split(chunk), targets_N.split(chunk), strict=True):
+        leaf_NH = part_NH.requires_grad_()
+        logits_NV = model.head(leaf_NH)
+        with torch.no_grad():
+            right.append(logits_NV.argmax(-1) == wanted_N)
+            log_shares_NV = logits_NV.float().log_softmax(-1)
+            nats.append(torch.nn.functional.nll_loss(log_shares_NV, wanted_N, reduction="none"))
+            # d nats / d logits is the softmax, less one at the target; a third faster than autograd on small models.
+            slope_NV = log_shares_NV.exp_()
+            slope_NV.scatter_add_(1, wanted_N[:, None], slope_NV.new_full((len(wanted_N), 1), -1.0))
+        gradients += torch.autograd.grad(logits_NV, leaf_NH, slope_NV.to(logits_NV.dtype))
+    return torch.cat(nats), torch.cat(right), torch.cat(gradients)
+
+
+@torch.no_grad()
+def with_liger(weight_VH: Tensor, hidden_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The same for a head that multiplies by `weight_VH`: softmax, loss and slope in one kernel over the logits.
+
+    Liger's autograd function computes the logits a second time when losses of single tokens are asked for, because
+    it cannot know their weights yet. Here the weights come after the head, so its forward function is called as it is:
+    the gradient of each token's own nats in the same pass.
+    """
+    from liger_kernel.ops.fused_linear_cross_entropy import (  # pyright: ignore[reportMissingImports]
+        fused_linear_cross_entropy_forward,
+    )
+
+    nats_N, _, _, predicted_N, gradient_NH, _, _ = fused_linear_cross_entropy_forward(
+        hidden_NH.detach(),
+        weight_VH,
+        targets_N,
+        reduction="none",
+        return_predicted_tokens=True,
+        compute_gradients=True,
+        weight_requires_grad=False,
+        # In units of the numbers in `hidden_NH`: as many logits at a time as in plain torch.
+        chunk_mem_const=max(1, _logits_per_chunk(hidden_NH) // hidden_NH.numel()),
+    )
+    return nats_N, predicted_N == targets_N, gradient_NH
+
+
+def _plain_weight(model: LanguageModel) -> Tensor | None:
+    """The head's matrix (V, H) where the head does nothing but multiply; None for any other head."""
+    head: Any = model.head
+    # The type itself: quantized heads are subclasses that multiply in another way.
+    return head.weight if type(head) is torch.nn.Linear and head.bias is None else None
+
+
+def _logits_per_chunk(hidden_NH: Tensor) -> int:
+    return LOGITS_PER_CHUNK.get(hidden_NH.device.type, LOGITS_PER_CHUNK["cpu"])
