@@ -39,16 +39,16 @@ def run_inline(
         first_gathered = 0.0
         while not stop and (engine.num_held or gathered or session.ledger.num_ready(name)):
             # 1. One probe more than there are rows waits, so that a row that leaves is replaced at once.
-            wanted = max(0, engine.num_rows + 1 - engine.num_held)
-            orders = session.ledger.next_orders(name, wanted)
-            engine.submit([recorder.give_memory(make_probe(session.plan, order)) for order in orders])
+            orders = session.ledger.next_orders(name, max(0, engine.num_rows + 1 - engine.num_busy))
+            probes = [recorder.give_memory(make_probe(session.plan, order)) for order in orders]
+            engine.submit(probes, num_open=session.ledger.num_open_of(name))
             # 2. One optimizer step of every row.
             finished = engine.step()
             if finished and not gathered:
                 first_gathered = time.monotonic()
             gathered += finished
             # 3. Rows first, verdicts after. The engine does not wait for company if it has nothing else to do.
-            starving = engine.num_held < engine.num_rows
+            starving = engine.num_busy < engine.num_rows
             if gathered and (starving or time.monotonic() - first_gathered > GATHER_SECONDS):
                 recorder.record(gathered)
                 heard_of = [verdict_of(item) for item in gathered]

@@ -113,7 +113,6 @@ def open_session(plan: Plan, url: str, *, take_over: bool = False) -> Iterator[S
                 session_id=session_id,
                 task=plan.task.name,
                 question=plan.question,
-                length_predicted=settings.predict,
                 searches={search.search_id: plan.columns(search) for search in plan.searches},
             ),
         )

@@ -122,8 +122,6 @@ class SearchEntry(Entry, frozen=True):
     """A row that is lossless at L goes on at L times this, at least at L + 1."""
     retries: Annotated[int, Field(ge=0, lt=2**31)] = 2
     """Starts after the first that stalled, before the search ends."""
-    predict: bool = True
-    """Whether the first length may come from other searches of the same model."""
 
 
 class BudgetEntry(Entry, frozen=True):
@@ -149,7 +147,7 @@ class EnginesEntry(Entry, frozen=True):
     cohort_size: AutoCount = "auto"
     """Probes in one Tune trial."""
     deterministic: bool = False
-    """Fixed shapes, so that no result depends on its neighbours in the batch; also turns `search.predict` off."""
+    """Fixed shapes, so that no result depends on its neighbours in the batch."""
 
 
 def _read_model(value: Any, info: ValidationInfo) -> Model:
@@ -260,9 +258,8 @@ class Sweep(Entry, frozen=True):
         )
 
     def search_settings(self) -> SearchSettings:
-        """How searches go about it; a deterministic run predicts nothing from what happened to finish first."""
-        predict = self.search.predict and not self.engines.deterministic
-        return SearchSettings(retries=self.search.retries, predict=predict)
+        """How searches go about it."""
+        return SearchSettings(retries=self.search.retries)
 
     def engine_settings(self) -> EngineSettings:
         """How engines compute."""

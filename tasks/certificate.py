@@ -14,12 +14,16 @@ import torch
 from torch import Tensor
 
 from tasks.contract import Lossless, Lossy, Measurement, Probe, Proof, Question
+from tasks.cross_entropy import cross_entropy
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout, pick_inputs
 from tasks.rows import Rows
 
 NEAR_TIE = 1e-3
-"""Logit margin below which a text is decoded again by itself: other batch shapes move logits by up to about 1e-5."""
+"""Logit margin below which a text is decoded again by itself: in float32 other batch shapes move logits by up to about
+1e-5."""
+NEAR_TIE_ULPS = 32
+"""The same for coarser numbers, in units of the distance of 1 to the next one: .25 in bfloat16."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +32,7 @@ class Leaving:
 
     probe: Probe
     row: Rows
-    """Rows of length one."""
+    """The row alone, on the host."""
     started_at: float
     """Unix time in seconds."""
 
@@ -72,13 +76,14 @@ def _decode(
     if num_tokens == 0:
         return [Decoding(exact_prefix=0, margin=None, nats=0.0) for _ in leaving]
     padded = [*leaving, *[leaving[-1]] * max(0, (num_rows or 0) - len(leaving))]
-    memory_BKD = torch.cat([_stored_memory(row) for row in padded])
-    tokens_BL = torch.cat([_text(row, num_tokens) for row in padded])
+    memory_BKD = torch.cat([_stored_memory(row) for row in padded]).to(model.device)
+    tokens_BL = torch.cat([_text(row, num_tokens) for row in padded]).to(model.device)
     decoded = layout.prove(model, memory_BKD, tokens_BL)
+    near_tie = max(NEAR_TIE, NEAR_TIE_ULPS * torch.finfo(model.dtype).eps)
     found: list[Decoding] = []
     for i, row in enumerate(leaving):
         decoding = _decoding(decoded.exact_prefix_B[i], decoded.margins_BL[i], decoded.nats_BL[i], row)
-        if decoding.margin is not None and decoding.margin < NEAR_TIE:
+        if decoding.margin is not None and decoding.margin < near_tie:
             alone = layout.prove(model, memory_BKD[i : i + 1], tokens_BL[i : i + 1])
             again = _decoding(alone.exact_prefix_B[0], alone.margins_BL[0], alone.nats_BL[0], row)
             decoding = min(decoding, again, key=lambda d: d.exact_prefix)
@@ -113,7 +118,8 @@ def _outcome(
     lossless = proven >= probe.length
     at_proof = Scored.nothing()
     if proven:
-        with_memory = score_with_memory(model, layout, _stored_memory(leaving), probe, proven, question=question)
+        memory_BKD = _stored_memory(leaving).to(model.device)
+        with_memory = score_with_memory(model, layout, memory_BKD, probe, proven, question=question)
         at_proof = with_memory if question.criterion is not None else replace(with_memory, nats=decoding.nats)
     without_at_proof = score_without_memory(model, probe.tokens[:proven], question=question)
     at_asked = Scored(
@@ -130,7 +136,7 @@ def _outcome(
         without_at_proof if lossless else score_without_memory(model, probe.tokens[: probe.length], question=question)
     )
     reached, limit = int(row.length_B), int(row.limit_B)
-    memory = _stored_memory(leaving)[0].cpu().numpy().astype("<f4")
+    memory = _stored_memory(leaving)[0].numpy().astype("<f4")
     measurement = Measurement(
         proven_length=proven,
         exact_prefix=decoding.exact_prefix,
@@ -184,8 +190,7 @@ def score_with_memory(
     inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, slots_BT, prefix=question.prefix is not None)
     # Where t_1 is given, it costs nothing and counts as right.
     given = int(question.decode_from == "memory+first_token")
-    logits_LV = model.head(model.hidden(inputs_BTD)[0, positions_L[given:]]).float()
-    scored = _score(logits_LV, tokens_BL[0, given:])
+    scored = _score(model, model.hidden(inputs_BTD)[0, positions_L[given:]], tokens_BL[0, given:])
     return Scored(
         length=length,
         nats=scored.nats,
@@ -206,20 +211,21 @@ def score_without_memory(model: LanguageModel, tokens: Sequence[int], *, questio
     inputs_BTD = model.embed(tokens_BL)
     if question.prefix == "bos":
         inputs_BTD = torch.cat([model.prefix(1), inputs_BTD], dim=1)
-    logits_LV = model.head(model.hidden(inputs_BTD)[0, :-1]).float()
+    hidden_LH = model.hidden(inputs_BTD)[0, :-1]
     if question.prefix == "bos":
-        return _score(logits_LV, tokens_BL[0])
-    rest = _score(logits_LV, tokens_BL[0, 1:])
+        return _score(model, hidden_LH, tokens_BL[0])
+    rest = _score(model, hidden_LH, tokens_BL[0, 1:])
     return Scored(
         length=len(tokens), nats=rest.nats + math.log(model.vocabulary), num_right=rest.num_right, first_error=0
     )
 
 
-def _score(logits_LV: Tensor, targets_L: Tensor) -> Scored:
-    wrong = (logits_LV.argmax(-1) != targets_L).nonzero()[:, 0].tolist()
+def _score(model: LanguageModel, hidden_LH: Tensor, targets_L: Tensor) -> Scored:
+    nats_L, right_L = cross_entropy(model, hidden_LH, targets_L)
+    wrong = (~right_L).nonzero()[:, 0].tolist()
     return Scored(
         length=len(targets_L),
-        nats=float(torch.nn.functional.cross_entropy(logits_LV, targets_L, reduction="sum")),
+        nats=float(nats_L.sum()),
         num_right=len(targets_L) - len(wrong),
         first_error=wrong[0] if wrong else None,
     )

@@ -201,8 +201,18 @@ class Engine(Protocol):
         """Probes submitted and not yet finished."""
         ...
 
-    def submit(self, probes: Sequence[Probe]) -> None:
-        """Queue probes; they start as rows become free."""
+    @property
+    def num_busy(self) -> int:
+        """Those of them that are optimized or wait to be; the others are optimized and wait for their proof."""
+        ...
+
+    def submit(self, probes: Sequence[Probe], *, num_open: int) -> None:
+        """Queue probes; they start as rows become free.
+
+        Args:
+            probes: Of distinct searches.
+            num_open: Searches not done yet that this engine may still hear of: more rows than that cannot be busy.
+        """
         ...
 
     def step(self) -> list[Finished]:
@@ -221,15 +231,15 @@ class EngineStats:
     row_steps: int = 0
     """Optimizer steps of single rows."""
     possible_row_steps: int = 0
-    """The same if every row had been busy at every step."""
+    """The same if at every step every row had been busy for which there was an open search."""
     row_steps_tokens: int = 0
     """Sum over the row-steps of the tokens trained on."""
     step_seconds: float = 0.0
-    """Time spent in steps."""
+    """Time spent in steps, certificates included."""
 
     @property
     def rows_busy(self) -> float:
-        """Share of the rows that were busy, 0 to 1."""
+        """Share of the rows with work left for them that were busy, 0 to 1."""
         return self.row_steps / self.possible_row_steps if self.possible_row_steps else 0.0
 
     def __add__(self, other: "EngineStats") -> "EngineStats":

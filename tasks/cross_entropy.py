@@ -56,6 +56,18 @@ def with_torch(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) -> tu
 
 
 @torch.no_grad()
+def cross_entropy(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy in nats (N,) and whether the largest logit is the target (N,), without a gradient."""
+    nats, right = [hidden_NH.new_zeros(0, dtype=torch.float32)], [targets_N.new_zeros(0, dtype=torch.bool)]
+    chunk = max(1, _logits_per_chunk(hidden_NH) // model.vocabulary)
+    for part_NH, wanted_N in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True):
+        logits_NV = model.head(part_NH)
+        right.append(logits_NV.argmax(-1) == wanted_N)
+        nats.append(torch.nn.functional.cross_entropy(logits_NV.float(), wanted_N, reduction="none"))
+    return torch.cat(nats), torch.cat(right)
+
+
+@torch.no_grad()
 def with_liger(weight_VH: Tensor, hidden_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same for a head that multiplies by `weight_VH`: softmax, loss and slope in one kernel over the logits.
 

@@ -9,39 +9,48 @@ Knows nothing of Ray, runs, files or which probe comes next.
 # Axes: B rows, K vectors of a memory, L tokens, T input positions, N scored tokens of all rows, D embedding width,
 # H hidden size, V vocabulary.
 
+import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tasks.batches import BATCH_COST_TOKENS, Batch, batches_for_workers, fixed_batches
 from tasks.certificate import Leaving, certify
-from tasks.contract import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question
+from tasks.contract import EngineSettings, EngineStats, Failed, Finished, Lossless, Lossy, Outcome, Probe, Question
 from tasks.cross_entropy import cross_entropy_and_gradient
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout, pick_inputs
 from tasks.optimizer import adamw_step, cold_memory, token_weights
 from tasks.recipe import make_recipe
-from tasks.rows import Rows, new_row, round_up
+from tasks.rows import Rows, new_row, stack
 
-CPU_TOKENS_PER_STEP = 1024
-"""More tokens a step are no faster on two cores: the cost per token is flat from about here."""
-GPU_TOKENS_PER_STEP = 16384
+CPU_TOKENS_PER_WORKER = 1024
+"""More tokens a batch are no faster: what a batch costs by itself is a fifth of it then."""
+GPU_FIRST_TOKENS = 4096
+"""Tokens of the first step on a GPU; what it took of the memory says how many there may be."""
+GPU_MOST_TOKENS = 65536
+GPU_MEMORY_SHARE = 0.8
+"""Share of the free memory that steps may take: rows grow after they were let in."""
 EXPECTED_ROW_TOKENS = 24
 """Row length assumed for `num_rows` before any row has been seen."""
-DETERMINISTIC_ROWS = 16
-"""Fixed shapes: batches of exactly so many rows, with widths rounded up to a multiple of WIDTH_STEP tokens."""
-CERTIFY_ROWS = 8
-CERTIFY_WAIT_STEPS = 12
-"""Leaving rows are decoded together: when so many have gathered, or the first has waited so many steps."""
+THREADED_PARAMETERS = 10_000_000
+"""Models below this compute one batch a thread: their operations are too small to be shared out between threads (two
+threads to an operation: .9 of the speed of one; two batches at a time: 1.5 times)."""
+CERTIFY_ROWS = {"cpu": 8, "cuda": 64}
+CERTIFY_WAIT_STEPS = {"cpu": 12, "cuda": 50}
+"""Leaving rows are decoded together: when so many have gathered, or the first has waited so many steps. Decoding
+takes one forward pass a token however few rows there are, which on a GPU is as long as a step of the whole batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepResult:
-    """What one forward and backward pass says of each row, before the optimizer steps."""
+class Measured:
+    """What one forward and backward pass says of some rows, on the engine's device."""
 
     right_B: Tensor
     """Tokens right."""
@@ -53,19 +62,35 @@ class StepResult:
     """Gradient of the recipe's loss with respect to the memory."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """The same but for the gradient, on the host."""
+
+    right_B: Tensor
+    prefix_B: Tensor
+    nats_B: Tensor
+    finite_B: Tensor
+    """Whether loss and gradient are finite."""
+
+
 class BatchedEngine:
     """One frozen model on one device, optimizing many probes as rows of one batch."""
 
     def __init__(self, model: LanguageModel, layout: Layout, question: Question, settings: EngineSettings) -> None:
-        if settings.cpus is not None:
-            torch.set_num_threads(settings.cpus)
+        cpus = settings.cpus or os.cpu_count() or 1
+        is_small = model.device.type == "cpu" and model.num_parameters < THREADED_PARAMETERS
+        self._workers = ThreadPoolExecutor(cpus if is_small else 1, thread_name_prefix="engine")
+        self._num_workers = cpus if is_small else 1
+        torch.set_num_threads(1 if is_small else cpus)
         self._model = model
         self._layout = layout
         self._question = question
         self._recipe = make_recipe(question.recipe)
         self._deterministic = settings.deterministic
-        default_tokens = CPU_TOKENS_PER_STEP if model.device.type == "cpu" else GPU_TOKENS_PER_STEP
+        self._kind = model.device.type if model.device.type in BATCH_COST_TOKENS else "cpu"
+        default_tokens = CPU_TOKENS_PER_WORKER * self._num_workers if self._kind == "cpu" else GPU_FIRST_TOKENS
         self._tokens_per_step = settings.tokens_per_step or default_tokens
+        self._memory_is_known = self._kind == "cpu" or settings.tokens_per_step is not None
         self._waiting: deque[Probe] = deque()
         self._rows: Rows | None = None
         self._probes: list[Probe] = []
@@ -73,22 +98,29 @@ class BatchedEngine:
         self._leaving: list[Leaving] = []
         self._first_left_at_step = 0
         self._steps = 0
+        self._num_open = 0
         self._stats = EngineStats()
-        self._longest_row = EXPECTED_ROW_TOKENS
+        self._row_tokens = float(EXPECTED_ROW_TOKENS)
 
     @property
     def num_rows(self) -> int:
-        """About how many rows fit into a step, at the lengths seen so far."""
-        return max(1, self._tokens_per_step // self._longest_row)
+        """About how many rows fit into a step, at the lengths there are now."""
+        return max(1, int(self._tokens_per_step / self._row_tokens))
 
     @property
     def num_held(self) -> int:
         """Probes submitted and not yet finished."""
         return len(self._waiting) + len(self._probes) + len(self._leaving)
 
-    def submit(self, probes: Sequence[Probe]) -> None:
+    @property
+    def num_busy(self) -> int:
+        """Probes that are optimized or wait for it; the others of `num_held` wait for their certificate."""
+        return len(self._waiting) + len(self._probes)
+
+    def submit(self, probes: Sequence[Probe], *, num_open: int) -> None:
         """Queue probes; they start as rows become free."""
         self._waiting.extend(probes)
+        self._num_open = num_open
 
     def stats(self) -> EngineStats:
         """What it has done since it was opened."""
@@ -100,45 +132,40 @@ class BatchedEngine:
         finished: list[Finished] = []
         self._fill_rows()
         if self._rows is not None:
-            result = self._measure_all(self._rows)
-            finite_B = torch.isfinite(result.nats_B) & torch.isfinite(result.gradient_BKD).all(2).all(1)
-            trained_B = self._rows.length_B
-            stops_B = self._judge(self._rows, result)
-            self._update(self._rows, result.gradient_BKD)
-            self._count(self._rows, trained_B, time.perf_counter() - started)
-            leaves_B = stops_B | ~finite_B
+            rows, trained_B = self._rows, self._rows.length_B
+            measured, too_long_B = self._measure_within_memory(rows)
+            said = _read(measured)
+            longer_B, stops_B = self._judge(rows, said)
+            _keep_proofs(rows, longer_B)
+            self._update(rows, measured.gradient_BKD)
+            self._count(rows, trained_B, time.perf_counter() - started)
+            leaves_B = stops_B | ~said.finite_B | too_long_B
             if leaves_B.any():
-                finished += self._take_out(leaves_B, finite_B)
-        waited = self._steps - self._first_left_at_step >= CERTIFY_WAIT_STEPS
-        if self._leaving and (len(self._leaving) >= CERTIFY_ROWS or waited or self._rows is None):
+                finished += self._take_out(leaves_B, said.finite_B, too_long_B)
+        waited = self._steps - self._first_left_at_step >= CERTIFY_WAIT_STEPS[self._kind]
+        if self._leaving and (len(self._leaving) >= CERTIFY_ROWS[self._kind] or waited or self._rows is None):
             finished += self._certify()
+        self._stats += EngineStats(step_seconds=time.perf_counter() - started)
         return finished
 
     def _fill_rows(self) -> None:
         """Let waiting probes in while their tokens fit into a step; one row always fits."""
         if not self._waiting:
             return
-        widest = int(self._rows.length_B.max()) if self._rows is not None else 0
+        tokens = int(self._rows.length_B.sum()) if self._rows is not None else 0
         joining: list[Rows] = []
         while self._waiting:
             probe = self._waiting[0]
-            widest = max(widest, probe.length)
-            if self._probes and (len(self._probes) + 1) * widest > self._tokens_per_step:
+            tokens += probe.length
+            if self._probes and tokens > self._tokens_per_step:
                 break
             self._waiting.popleft()
             self._probes.append(probe)
             self._started_at.append(time.time())
-            joining.append(
-                new_row(
-                    probe,
-                    self._start(probe),
-                    layout=self._layout,
-                    device=self._model.device,
-                    most_inputs=self._model.context,
-                )
-            )
-        for row in joining:
-            self._rows = row if self._rows is None else self._rows.join(row)
+            joining.append(new_row(probe, self._start(probe), layout=self._layout, most_inputs=self._model.context))
+        if joining:
+            joined = stack(joining).to(self._model.device)
+            self._rows = joined if self._rows is None else stack([self._rows, joined])
 
     def _start(self, probe: Probe) -> Tensor:
         shape = self._layout.memory_shape(probe.num_vectors, self._model.embedding_width)
@@ -146,66 +173,121 @@ class BatchedEngine:
             return cold_memory(probe.probe_id, shape, std=self._model.embedding_std * self._recipe.init_scale)
         return torch.from_numpy(np.frombuffer(probe.start_memory, dtype="<f4").reshape(shape).copy())
 
-    def _measure_all(self, rows: Rows) -> StepResult:
-        """One forward and backward pass of every row."""
-        if not self._deterministic:
-            return self._measure(rows, int(rows.length_B.max()))
-        whole = StepResult(
-            right_B=torch.zeros_like(rows.length_B),
-            prefix_B=torch.zeros_like(rows.length_B),
-            nats_B=torch.zeros_like(rows.seconds_B),
+    def _measure_within_memory(self, rows: Rows) -> tuple[Measured, Tensor]:
+        """One forward and backward pass of every row, in batches that the device's memory holds.
+
+        Returns:
+            What it says, and which rows are too long for the device even alone, (B,); of those it says nothing.
+        """
+        too_long_B = torch.zeros(len(rows), dtype=torch.bool)
+        while True:
+            batches = self._cut(rows, ~too_long_B)
+            try:
+                return self._measure_all(rows, batches), too_long_B
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                # Out of the handler's reach: the traceback holds the tensors of the step that failed.
+                largest = max(batches, key=lambda batch: batch.num_real * batch.width)
+            if self._model.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if largest.num_real == 1 or self._deterministic:
+                too_long_B[largest.index_B] = True
+            else:
+                self._tokens_per_step = max(1, largest.num_real * largest.width // 2)
+                self._memory_is_known = True
+
+    def _cut(self, rows: Rows, fits_B: Tensor) -> list[Batch]:
+        """The batches of a step."""
+        fitting = fits_B.nonzero()[:, 0]
+        lengths, num_vectors = rows.length_B[fitting].tolist(), rows.num_vectors_B[fitting].tolist()
+        if self._deterministic:
+            batches = fixed_batches(lengths, num_vectors)
+        else:
+            cost = BATCH_COST_TOKENS[self._kind]
+            batches = batches_for_workers(
+                lengths, most_tokens=self._tokens_per_step, batch_cost=cost, num_workers=self._num_workers
+            )
+        return [replace(batch, index_B=fitting[batch.index_B]) for batch in batches]
+
+    def _measure_all(self, rows: Rows, batches: Sequence[Batch]) -> Measured:
+        """One forward and backward pass of the rows of these batches; zeros for rows in none of them."""
+        whole = Measured(
+            right_B=torch.zeros(len(rows), device=self._model.device),
+            prefix_B=torch.zeros(len(rows), device=self._model.device),
+            nats_B=torch.zeros(len(rows), device=self._model.device),
             gradient_BKD=torch.zeros_like(rows.memory_BKD),
         )
-        for index, num_real, width in fixed_batches(rows.length_B, rows.num_vectors_B):
-            part = self._measure(rows.select(index), width)
-            real = index[:num_real]
-            whole.right_B[real] = part.right_B[:num_real]
-            whole.prefix_B[real] = part.prefix_B[:num_real]
-            whole.nats_B[real] = part.nats_B[:num_real]
-            whole.gradient_BKD[real] = part.gradient_BKD[:num_real]
+        parts = self._workers.map(lambda batch: self._measure(rows, batch), batches)
+        for batch, part in zip(batches, parts, strict=True):
+            real = batch.index_B[: batch.num_real].to(self._model.device)
+            for name in ("right_B", "prefix_B", "nats_B", "gradient_BKD"):
+                getattr(whole, name)[real] = getattr(part, name)[: batch.num_real].to(getattr(whole, name).dtype)
+        if not self._memory_is_known:
+            self._learn_memory(max(batch.num_real * batch.width for batch in batches))
         return whole
 
-    def _measure(self, rows: Rows, width: int) -> StepResult:
-        """One forward and backward pass of rows no longer than `width` tokens."""
+    def _learn_memory(self, tokens: int) -> None:
+        """Choose how many tokens a step may have, by what the largest batch of this one took on the GPU."""
+        device = self._model.device
+        held, most = torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - held
+        bytes_per_token = max(1, (most - held) // tokens)
+        self._tokens_per_step = min(GPU_MOST_TOKENS, max(1, int(GPU_MEMORY_SHARE * free / bytes_per_token)))
+        self._memory_is_known = True
+
+    def _measure(self, rows: Rows, batch: Batch) -> Measured:
+        """One forward and backward pass of rows no longer than the batch is wide."""
+        device = self._model.device
+        index_B = batch.index_B.to(device)
+        width = min(batch.width, rows.tokens_BL.shape[1])
         # 1. Pick what stands at each input position: a token of the text, the prefix, or a vector of the memory.
-        width = min(width, rows.tokens_BL.shape[1])
-        memory_BKD = rows.memory_BKD.detach().requires_grad_()
-        tokens_BL = rows.tokens_BL[:, :width]
-        positions_BL = rows.positions_BL[:, :width]
-        slots_BT = rows.slots_BT[:, : int(positions_BL.max()) + 1]
+        memory_BKD = rows.memory_BKD[index_B].requires_grad_()
+        tokens_BL = rows.tokens_BL[index_B, :width]
+        positions_BL = rows.positions_BL[batch.index_B, :width]
+        slots_BT = rows.slots_BT[index_B, : int(positions_BL.max()) + 1]
         prefix = self._question.prefix is not None
         inputs_BTD = pick_inputs(self._model, memory_BKD, tokens_BL, slots_BT, prefix=prefix)
 
-        # 2. Forward to the positions that predict a scored token.
+        # 2. Forward to the positions that predict a scored token. Which those are, the host knows.
         hidden_BTH = self._model.hidden(inputs_BTD)
-        inside_BL = torch.arange(width, device=tokens_BL.device) < rows.length_B[:, None]
+        inside_BL = torch.arange(width) < rows.length_B[batch.index_B][:, None]
         scored_BL = inside_BL.clone()
         if self._question.decode_from == "memory+first_token":
             scored_BL[:, 0] = False
         # Fixed shapes reach to the head: there the padding is computed too, and weighs nothing.
         taken_BL = torch.ones_like(scored_BL) if self._deterministic else scored_BL
-        picked_BLH = hidden_BTH.gather(1, positions_BL[..., None].expand(-1, -1, hidden_BTH.shape[2]))
-        picked_NH = picked_BLH[taken_BL]
+        row_N, token_N = taken_BL.nonzero(as_tuple=True)
+        at_position_N = (row_N * hidden_BTH.shape[1] + positions_BL[row_N, token_N]).to(device)
+        at_token_N = (row_N * width + token_N).to(device)
+        picked_NH = hidden_BTH.flatten(0, 1).index_select(0, at_position_N)
 
         # 3. Cross-entropy and its gradient in the same pass, then weigh each token's gradient by the recipe.
-        nats_N, right_N, gradient_NH = cross_entropy_and_gradient(self._model, picked_NH, tokens_BL[taken_BL])
+        targets_N = tokens_BL.flatten().index_select(0, at_token_N)
+        nats_N, right_N, gradient_NH = cross_entropy_and_gradient(self._model, picked_NH, targets_N)
+        inside_BL, scored_BL = inside_BL.to(device), scored_BL.to(device)
+        right_BL = torch.zeros_like(scored_BL).flatten().index_copy(0, at_token_N, right_N).view_as(scored_BL)
         # A token that is not scored, but inside the row, is t_1 where it is given: it counts as right.
-        right_BL = torch.zeros_like(scored_BL).masked_scatter(taken_BL, right_N) & scored_BL | inside_BL & ~scored_BL
-        nats_BL = torch.zeros_like(scored_BL, dtype=torch.float32).masked_scatter(taken_BL, nats_N) * scored_BL
-        weights_N = token_weights(right_BL, scored_BL, recipe=self._recipe)[taken_BL]
-        weighted_NH = gradient_NH * weights_N[:, None].to(gradient_NH.dtype)
+        right_BL = right_BL & scored_BL | inside_BL & ~scored_BL
+        nats_BL = torch.zeros(scored_BL.numel(), device=device).index_copy(0, at_token_N, nats_N).view_as(scored_BL)
+        weights_BL = token_weights(right_BL, scored_BL, recipe=self._recipe)
+        weighted_NH = gradient_NH * weights_BL.flatten().index_select(0, at_token_N)[:, None].to(gradient_NH.dtype)
         (gradient_BKD,) = torch.autograd.grad(picked_NH, memory_BKD, weighted_NH)
-        return StepResult(
+        return Measured(
             right_B=right_BL.sum(1),
             prefix_B=right_BL.long().cumprod(1).sum(1),
-            nats_B=nats_BL.sum(1),
+            nats_B=(nats_BL * scored_BL).sum(1),
             gradient_BKD=gradient_BKD,
         )
 
-    def _judge(self, rows: Rows, result: StepResult) -> Tensor:
-        """Note what this measurement proves, grow the rows that met the criterion; return which rows stop, (B,)."""
+    def _judge(self, rows: Rows, result: Said) -> tuple[Tensor, Tensor]:
+        """Note what this measurement proves, and grow the rows that met the criterion.
+
+        Returns:
+            Which rows proved more than before, and which stop, (B,) each.
+        """
         recipe, length_B = self._recipe, rows.length_B
-        # 1. A longer proof: the memory as it was measured, before the optimizer moves it.
+        # 1. A longer proof.
         if self._question.criterion is None:
             met_B, proof_B = result.right_B >= length_B, result.prefix_B
         else:
@@ -214,7 +296,6 @@ class BatchedEngine:
         longer_B = proof_B > rows.proven_B
         rows.proven_B = torch.where(longer_B, proof_B, rows.proven_B)
         rows.proof_step_B = torch.where(longer_B, rows.step_B, rows.proof_step_B)
-        rows.proof_memory_BKD = torch.where(longer_B[:, None, None], rows.memory_BKD, rows.proof_memory_BKD)
 
         # 2. Progress at this length; at the length asked for it is what a lossy row reports.
         better_B = result.right_B > rows.best_right_B
@@ -235,38 +316,50 @@ class BatchedEngine:
         rows.best_right_B = torch.where(met_B, -1, rows.best_right_B)
         rows.since_better_B = torch.where(met_B, 0, rows.since_better_B)
         rows.since_growth_B = torch.where(met_B, 0, rows.since_growth_B)
-        return at_end_B | stalled_B
+        return longer_B, at_end_B | stalled_B
 
     def _update(self, rows: Rows, gradient_BKD: Tensor) -> None:
         rows.step_B = rows.step_B + 1
-        adamw_step(rows.memory_BKD, gradient_BKD, rows.first_BKD, rows.second_BKD, rows.step_B, recipe=self._recipe)
+        adamw_step(
+            rows.memory_BKD,
+            gradient_BKD,
+            rows.first_BKD,
+            rows.second_BKD,
+            rows.step_B,
+            recipe=self._recipe,
+            embedding_std=self._model.embedding_std,
+        )
 
     def _count(self, rows: Rows, trained_B: Tensor, seconds: float) -> None:
         """Count a step in which each row trained on `trained_B` tokens."""
         tokens = trained_B.sum()
         rows.seconds_B = rows.seconds_B + seconds * trained_B / tokens
-        self._longest_row = int(rows.length_B.max())
+        self._row_tokens = float(tokens) / len(rows)
         self._steps += 1
         self._stats += EngineStats(
             row_steps=len(rows),
-            possible_row_steps=max(len(rows), self.num_rows),
+            possible_row_steps=max(len(rows), min(self.num_rows, self._num_open)),
             row_steps_tokens=int(tokens),
-            step_seconds=seconds,
         )
 
-    def _take_out(self, leaves_B: Tensor, finite_B: Tensor) -> list[Finished]:
+    def _take_out(self, leaves_B: Tensor, finite_B: Tensor, too_long_B: Tensor) -> list[Finished]:
         """Remove rows from the batch; those that ended well wait for their certificate."""
         rows = self._rows
         assert rows is not None
         finished: list[Finished] = []
         if not self._leaving:
             self._first_left_at_step = self._steps
-        for i in leaves_B.nonzero()[:, 0].tolist():
+        leaving = leaves_B.nonzero()[:, 0]
+        out = rows.select(leaving).to(torch.device("cpu"))
+        for place, i in enumerate(leaving.tolist()):
             probe, started_at = self._probes[i], self._started_at[i]
-            # What was proven before the arithmetic failed stays proven: its memory is finite.
-            if finite_B[i] or int(rows.proven_B[i]) >= probe.length:
-                row = rows.select(torch.tensor([i], device=leaves_B.device))
+            # What was proven before the arithmetic or the memory failed stays proven: its memory is finite.
+            if (finite_B[i] and not too_long_B[i]) or int(out.proven_B[place]) >= probe.length:
+                row = out.select(torch.tensor([place]))
                 self._leaving.append(Leaving(probe=probe, row=row, started_at=started_at))
+            elif too_long_B[i]:
+                reason = f"out of memory: {int(out.length_B[place])} tokens do not fit on {self._model.device}"
+                finished.append(self._finish(probe, Failed(reason=reason), started_at))
             else:
                 finished.append(self._finish(probe, Failed(reason="not finite: loss or gradient"), started_at))
         stay = (~leaves_B).nonzero()[:, 0]
@@ -277,17 +370,20 @@ class BatchedEngine:
 
     def _certify(self) -> list[Finished]:
         """Decode the memories of the rows that left, and turn what came out into outcomes."""
-        leaving, self._leaving = self._leaving[:CERTIFY_ROWS], self._leaving[CERTIFY_ROWS:]
+        started, most = time.perf_counter(), CERTIFY_ROWS[self._kind]
+        leaving, self._leaving = self._leaving[:most], self._leaving[most:]
         self._first_left_at_step = self._steps
         outcomes = certify(
             self._model,
             self._layout,
             leaving,
             question=self._question,
-            num_rows=CERTIFY_ROWS if self._deterministic else None,
+            num_rows=most if self._deterministic else None,
         )
+        share = (time.perf_counter() - started) / len(leaving)
         return [
-            self._finish(row.probe, outcome, row.started_at) for row, outcome in zip(leaving, outcomes, strict=True)
+            self._finish(row.probe, _with_seconds(outcome, share), row.started_at)
+            for row, outcome in zip(leaving, outcomes, strict=True)
         ]
 
     def _finish(self, probe: Probe, outcome: Outcome, started_at: float) -> Finished:
@@ -296,17 +392,29 @@ class BatchedEngine:
         )
 
 
-def fixed_batches(length_B: Tensor, num_vectors_B: Tensor) -> Iterator[tuple[Tensor, int, int]]:
-    """Cut rows into batches of one shape, whatever rows there are.
+def _read(measured: Measured) -> Said:
+    """Bring what a step says to the host, in one transfer."""
+    finite_B = torch.isfinite(measured.nats_B) & torch.isfinite(measured.gradient_BKD).flatten(1).all(1)
+    # Counts are whole in float32 up to 16 million.
+    numbers_4B = torch.stack([measured.right_B, measured.prefix_B, measured.nats_B, finite_B.float()]).cpu()
+    return Said(
+        right_B=numbers_4B[0].long(), prefix_B=numbers_4B[1].long(), nats_B=numbers_4B[2], finite_B=numbers_4B[3] > 0
+    )
 
-    Rows of like length and with as many vectors come together; the last of them is repeated until the batch is full.
-    So each row is computed in the same shapes with any neighbours.
 
-    Yields:
-        Indices of DETERMINISTIC_ROWS rows, how many of them are no repetition, and the width in tokens.
-    """
-    shapes = [(round_up(length), k) for length, k in zip(length_B.tolist(), num_vectors_B.tolist(), strict=True)]
-    for shape in sorted(set(shapes)):
-        same = torch.tensor([i for i, other in enumerate(shapes) if other == shape], device=length_B.device)
-        for index in same.split(DETERMINISTIC_ROWS):
-            yield torch.cat([index, index[-1:].expand(DETERMINISTIC_ROWS - len(index))]), len(index), shape[0]
+def _keep_proofs(rows: Rows, longer_B: Tensor) -> None:
+    """Keep memories as they were measured, before the optimizer moves them."""
+    if longer_B.any():
+        longer_B11 = longer_B.to(rows.memory_BKD.device)[:, None, None]
+        rows.proof_memory_BKD = torch.where(longer_B11, rows.memory_BKD, rows.proof_memory_BKD)
+
+
+def _with_seconds(outcome: Lossless | Lossy, seconds: float) -> Lossless | Lossy:
+    """The outcome with its share of the certificate's time."""
+    measurement = outcome.measurement
+    return replace(outcome, measurement=replace(measurement, seconds=measurement.seconds + seconds))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # On a CPU torch raises a plain RuntimeError.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

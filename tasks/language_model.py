@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from tasks.attention import ATTENTION_BY_LENGTH
 from tasks.contract import Encoding, Model, ModelFacts, TaskError, TextCodec
 
 transformers.logging.set_verbosity_error()
@@ -245,8 +246,11 @@ class LanguageModel:
         self._model: Any = _load(model) if isinstance(model, Model) else model
         config = self._model.config
         self._model.to(self.device).eval().requires_grad_(False)
+        if self.device.type == "cpu" and getattr(self._model.config, "_attn_implementation", None) == "sdpa":
+            self._model.set_attn_implementation(ATTENTION_BY_LENGTH)
         self._embedding = self._model.get_input_embeddings()
         self.dtype: torch.dtype = self._embedding.weight.dtype
+        self.num_parameters = sum(p.numel() for p in self._model.parameters())
         self.embedding_width = int(self._embedding.weight.shape[1])
         self.embedding_std = float(self._embedding.weight.float().std())
         """Spread of the values of the embedding table: the scale at which memories begin."""
@@ -263,9 +267,9 @@ class LanguageModel:
         """Some models do more than multiply by the head (they cap or scale logits): then take their own path."""
         tokens = torch.arange(8, device=self.device)[None] % self._embedding.weight.shape[0]
         inputs = self.embed(tokens)
-        own = self._model(inputs_embeds=inputs, use_cache=False).logits
         if self.head is not None:
             split = self.head(self.hidden(inputs))
+            own = self._model(inputs_embeds=inputs, use_cache=False).logits
             if torch.allclose(split, own, rtol=1e-3, atol=1e-3 * float(own.abs().max())):
                 return
         self._head_is_separate = False

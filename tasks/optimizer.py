@@ -28,15 +28,23 @@ def token_weights(right_BL: Tensor, scored_BL: Tensor, *, recipe: Recipe) -> Ten
 
 
 def adamw_step(
-    memory_BKD: Tensor, gradient_BKD: Tensor, first_BKD: Tensor, second_BKD: Tensor, step_B: Tensor, *, recipe: Recipe
+    memory_BKD: Tensor,
+    gradient_BKD: Tensor,
+    first_BKD: Tensor,
+    second_BKD: Tensor,
+    step_B: Tensor,
+    *,
+    recipe: Recipe,
+    embedding_std: float,
 ) -> None:
-    """One AdamW update of every row in place; `step_B` counts this step, from 1.
+    """One AdamW update of every row in place; `step_B` on the host counts this step, from 1.
 
     Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", algorithm 2.
     """
     first_BKD.lerp_(gradient_BKD, 1 - recipe.beta_1)
     second_BKD.mul_(recipe.beta_2).addcmul_(gradient_BKD, gradient_BKD, value=1 - recipe.beta_2)
-    correction_1 = (1 - recipe.beta_1**step_B)[:, None, None]
-    correction_2 = (1 - recipe.beta_2**step_B)[:, None, None]
+    corrections_2B = torch.stack([1 - recipe.beta_1**step_B, 1 - recipe.beta_2**step_B]).to(memory_BKD.device)
+    correction_1, correction_2 = corrections_2B[:, :, None, None]
     update = (first_BKD / correction_1) / ((second_BKD / correction_2).sqrt_().add_(1e-8))
-    memory_BKD.mul_(1 - recipe.learning_rate * recipe.weight_decay).sub_(update, alpha=recipe.learning_rate)
+    rate = recipe.learning_rate * (embedding_std if recipe.rate_unit == "embedding" else 1.0)
+    memory_BKD.mul_(1 - recipe.learning_rate * recipe.weight_decay).sub_(update, alpha=rate)

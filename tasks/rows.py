@@ -1,11 +1,15 @@
 """The rows of a batch: one tensor per property, one entry per row.
 
-Rows join and leave rarely (every some steps), so joining and leaving copy; stepping never does.
+What a step computes with lies on the engine's device: memories, optimizer state and tokens. What decides about a row,
+one number each, lies on the host, so that deciding never waits for the device. Rows join and leave rarely (every
+some steps), so joining and leaving copy; stepping never does.
+
 Knows nothing of models, losses or why a row leaves.
 """
 
 # Axes: B rows, K vectors of a memory, L tokens, T input positions, D embedding width.
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -25,22 +29,28 @@ def round_up(length: int) -> int:
 
 @dataclass(slots=True, kw_only=True)
 class Rows:
-    """State of B rows. Shorter texts, inputs and memories are padded at the end."""
+    """State of B rows. Shorter texts, inputs and memories are padded at the end.
+
+    A row costs four memories in float32 (itself, AdamW's two means, the one that proved most), its tokens and slots
+    as integers, and some twenty numbers.
+    """
 
     memory_BKD: Tensor
-    """Memories in float32, as the next step will measure them."""
+    """Memories in float32, as the next step will measure them. On the engine's device, like the next five."""
     first_BKD: Tensor
     """AdamW's mean of gradients."""
     second_BKD: Tensor
     """AdamW's mean of squared gradients."""
-    num_vectors_B: Tensor
-    """Vectors in the row's memory."""
+    proof_memory_BKD: Tensor
+    """The memory that proved most: measured before the step that follows."""
     tokens_BL: Tensor
     """Token ids of the whole text that may be reached; 0 pads."""
     slots_BT: Tensor
     """What stands at each input position, as the layout says; 0 pads."""
     positions_BL: Tensor
-    """Input position whose output must be each token; 0 pads."""
+    """Input position whose output must be each token; 0 pads. On the host, like all that follows."""
+    num_vectors_B: Tensor
+    """Vectors in the row's memory."""
     length_B: Tensor
     """Tokens the row is asked to reproduce now."""
     limit_B: Tensor
@@ -65,8 +75,6 @@ class Rows:
     """Longest length at which the criterion was met."""
     proof_step_B: Tensor
     """Step at which that was."""
-    proof_memory_BKD: Tensor
-    """The memory it was met with: measured before the step that follows."""
     row_steps_tokens_B: Tensor
     """Sum of the length over the steps."""
     seconds_B: Tensor
@@ -77,30 +85,41 @@ class Rows:
 
     def select(self, index: Tensor) -> "Rows":
         """Copy the rows at `index`."""
-        return Rows(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
-
-    def join(self, other: "Rows") -> "Rows":
-        """These rows, then the other ones."""
-        return Rows(**{f.name: _stack(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)})
-
-
-def _stack(a: Tensor, b: Tensor) -> Tensor:
-    """Concatenate rows, padding the second axis to the wider of the two."""
-    if a.ndim > 1 and a.shape[1] != b.shape[1]:
-        width = max(a.shape[1], b.shape[1])
-        a, b = (
-            torch.cat([t, t.new_zeros(t.shape[0], width - t.shape[1], *t.shape[2:])], dim=1)
-            if t.shape[1] < width
-            else t
-            for t in (a, b)
+        on_device = index.to(self.memory_BKD.device)
+        return Rows(
+            **{f.name: getattr(self, f.name)[on_device if f.name in ON_DEVICE else index] for f in fields(self)}
         )
-    return torch.cat([a, b])
+
+    def to(self, device: torch.device) -> "Rows":
+        """The same rows with what a step computes with on `device`."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Rows(**{name: value.to(device) if name in ON_DEVICE else value for name, value in values.items()})
 
 
-def new_row(
-    probe: Probe, memory_KD: Tensor, *, layout: Layout, device: torch.device, most_inputs: int | None = None
-) -> Rows:
-    """One row that begins `probe` from `memory_KD`.
+ON_DEVICE = frozenset({"memory_BKD", "first_BKD", "second_BKD", "proof_memory_BKD", "tokens_BL", "slots_BT"})
+
+
+def stack(parts: Sequence[Rows]) -> Rows:
+    """All rows of these, in their order."""
+    return Rows(**{f.name: _concatenate([getattr(part, f.name) for part in parts]) for f in fields(Rows)})
+
+
+def _concatenate(parts: list[Tensor]) -> Tensor:
+    """Concatenate rows, padding the second axis to the widest."""
+    if parts[0].ndim == 1:
+        return torch.cat(parts)
+    width = max(part.shape[1] for part in parts)
+    padded = [
+        torch.cat([part, part.new_zeros(part.shape[0], width - part.shape[1], *part.shape[2:])], dim=1)
+        if part.shape[1] < width
+        else part
+        for part in parts
+    ]
+    return torch.cat(padded)
+
+
+def new_row(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: int | None = None) -> Rows:
+    """One row on the host that begins `probe` from `memory_KD`.
 
     Its text is padded to a multiple of WIDTH_STEP tokens, unless that takes more than `most_inputs` positions.
     """
@@ -110,12 +129,12 @@ def new_row(
         width = limit
 
     def integers(values: list[int]) -> Tensor:
-        return torch.tensor([values], device=device)
+        return torch.tensor([values])
 
     def integer(value: int) -> Tensor:
-        return torch.tensor([value], device=device)
+        return torch.tensor([value])
 
-    memory_BKD = memory_KD[None].to(device, torch.float32)
+    memory_BKD = memory_KD[None].to(torch.float32)
     zero = integer(0)
     return Rows(
         memory_BKD=memory_BKD,
@@ -134,10 +153,10 @@ def new_row(
         best_right_B=integer(-1),
         asked_right_B=integer(-1),
         asked_prefix_B=zero,
-        asked_nats_B=torch.zeros(1, device=device),
+        asked_nats_B=torch.zeros(1),
         proven_B=zero,
         proof_step_B=zero,
         proof_memory_BKD=torch.zeros_like(memory_BKD),
         row_steps_tokens_B=zero,
-        seconds_B=torch.zeros(1, device=device),
+        seconds_B=torch.zeros(1),
     )

@@ -69,6 +69,7 @@ class ToyEngine:
         self._recipe = ToyRecipe.model_validate(dict(question.recipe))
         self._waiting: deque[Probe] = deque()
         self._rows: list[tuple[Probe, int, float]] = []
+        self._num_open = 0
         self._stats = EngineStats()
 
     @property
@@ -81,9 +82,15 @@ class ToyEngine:
         """Probes submitted and not yet finished."""
         return len(self._waiting) + len(self._rows)
 
-    def submit(self, probes: Sequence[Probe]) -> None:
+    @property
+    def num_busy(self) -> int:
+        """The same: a toy proves in no time."""
+        return self.num_held
+
+    def submit(self, probes: Sequence[Probe], *, num_open: int) -> None:
         """Queue probes; they start as rows become free."""
         self._waiting.extend(probes)
+        self._num_open = num_open
 
     def step(self) -> list[Finished]:
         """Advance every row by one step and return the probes that finished."""
@@ -93,7 +100,7 @@ class ToyEngine:
         self._rows = [(probe, steps + 1, started) for probe, steps, started in self._rows]
         self._stats += EngineStats(
             row_steps=len(self._rows),
-            possible_row_steps=self._recipe.rows,
+            possible_row_steps=max(len(self._rows), min(self._recipe.rows, self._num_open)),
             row_steps_tokens=sum(probe.length for probe, _, _ in self._rows),
             step_seconds=self._recipe.step_seconds,
         )

@@ -32,17 +32,22 @@ class CohortTrial(tune.Trainable):
         self._engine = ray.get_actor(self.config["engine"])
         probes = ray.get(self._recorder.claim.remote(self._cohort_id))
         self._left = len(probes)
-        ray.get(self._engine.submit.remote(self._cohort_id, probes))
+        ray.get(self._engine.submit.remote(self._cohort_id, probes, self.config["num_open"]))
         self._begun = True
 
     def step(self) -> dict[str, Any]:
         """Wait for probes to finish, make their rows durable, then report their verdicts."""
         if not self._begun:
             self._begin()
-        finished = ray.get(self._engine.take.remote(self._cohort_id, REPORT_SECONDS))
+        finished, num_rows = ray.get(self._engine.take.remote(self._cohort_id, REPORT_SECONDS))
         if finished:
             ray.get(self._recorder.record.remote(finished))
             self._left -= len(finished)
         if self._left == 0:
             self._engine.forget.remote(self._cohort_id)
-        return {"verdicts": [asdict(verdict_of(item)) for item in finished], "left": self._left, "done": not self._left}
+        return {
+            "verdicts": [asdict(verdict_of(item)) for item in finished],
+            "num_rows": num_rows,
+            "left": self._left,
+            "done": not self._left,
+        }

@@ -24,6 +24,7 @@ class EngineActor:
         self._finished: dict[str, list[Finished]] = {}
         self._fault: BaseException | None = None
         self._loaded = False
+        self._num_open = 0
 
     def load(self, task: str, model: Model, question: Question, settings: EngineSettings) -> int:
         """Load the model and begin to step; not in the constructor, whose errors reach the driver as a dead actor.
@@ -47,16 +48,20 @@ class EngineActor:
         """What the engine has done."""
         return self._engine.stats() if self._loaded else EngineStats()
 
-    def submit(self, cohort_id: str, probes: Sequence[Probe]) -> None:
-        """Queue the probes of a cohort."""
+    def submit(self, cohort_id: str, probes: Sequence[Probe], num_open: int) -> None:
+        """Queue the probes of a cohort; `num_open` searches are left for this engine."""
         with self._changed:
             self._finished.setdefault(cohort_id, [])
             self._cohort_of.update({probe.probe_id: cohort_id for probe in probes})
             self._arriving += probes
+            self._num_open = num_open
             self._changed.notify_all()
 
-    def take(self, cohort_id: str, wait_seconds: float) -> list[Finished]:
+    def take(self, cohort_id: str, wait_seconds: float) -> tuple[list[Finished], int]:
         """What has finished of this cohort since it was last asked, waiting a while if that is nothing.
+
+        Returns:
+            What has finished, and about how many rows are optimized at a time.
 
         Raises:
             RuntimeError: when the engine broke down; its probes have no verdict.
@@ -66,7 +71,7 @@ class EngineActor:
             if self._fault is not None:
                 raise RuntimeError(f"the engine broke down: {self._fault!r}") from self._fault
             taken, self._finished[cohort_id] = self._finished.get(cohort_id, []), []
-            return taken
+            return taken, self._engine.num_rows
 
     def forget(self, cohort_id: str) -> None:
         """Nobody will ask for this cohort again."""
@@ -79,7 +84,7 @@ class EngineActor:
             while True:
                 with self._changed:
                     arrived, self._arriving = self._arriving, []
-                self._engine.submit(arrived)
+                self._engine.submit(arrived, num_open=self._num_open)
                 if not self._engine.num_held:
                     with self._changed:
                         self._changed.wait_for(lambda: self._arriving, timeout=IDLE_SECONDS)

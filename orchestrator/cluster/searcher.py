@@ -4,6 +4,7 @@ Tune asks for trials and tells of their results; the ledger decides. What Tune i
 session folds the rows on disk into a new ledger and starts a new Tuner.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -124,6 +125,7 @@ class LedgerSearcher(Searcher):
             "recorder": RECORDER_NAME,
             "model": model,
             "probes": list(probes),
+            "num_open": math.ceil(self._ledger.num_open_of(model) / len(self._pool.engines)),
             "lengths": [probe.length for probe in probes.values()],
         }
 
@@ -135,6 +137,8 @@ class LedgerSearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Some probes of a cohort have finished, and their rows are on disk."""
+        if (cohort := self._cohorts.get(trial_id)) is not None and "num_rows" in result:
+            cohort.engine.num_rows = result["num_rows"]
         self._fold(trial_id, [Verdict(**said) for said in result.get("verdicts", [])])
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

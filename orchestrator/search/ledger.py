@@ -58,20 +58,21 @@ class Ledger:
                 self._verdicts[verdict.search_id].append(verdict)
         self._brackets = {search_id: fold(said) for search_id, said in self._verdicts.items()}
         self._in_flight: set[str] = set()
-        self._capacities: dict[tuple[str, int], list[int]] = {}
         self._ready: dict[str, deque[str]] = {search.model: deque() for search in searches}
-        self._num_open = 0
+        self._num_open = dict.fromkeys(self._ready, 0)
         for search in searches:
-            if self._done(search.search_id):
-                self._note_capacity(search)
-            else:
-                self._num_open += 1
+            if not self._done(search.search_id):
+                self._num_open[search.model] += 1
                 self._ready[search.model].append(search.search_id)
 
     @property
     def num_open(self) -> int:
         """Searches that are not done."""
-        return self._num_open
+        return sum(self._num_open.values())
+
+    def num_open_of(self, model: str) -> int:
+        """Searches of this model that are not done."""
+        return self._num_open[model]
 
     @property
     def num_searches(self) -> int:
@@ -103,10 +104,6 @@ class Ledger:
             self._brackets[search_id], limit=search.limit, limit_status=search.limit_status, settings=self._settings
         )
 
-    def statuses(self) -> dict[str, Status]:
-        """Status of each search by its id."""
-        return {search_id: self.status(search_id) for search_id in self._searches}
-
     def next_orders(self, model: str, count: int) -> list[Order]:
         """At most `count` probes of searches of `model`, now in flight."""
         orders: list[Order] = []
@@ -116,7 +113,6 @@ class Ledger:
             step = next_step(
                 self._brackets[search.search_id],
                 limit=search.limit,
-                expected=self._expected(search),
                 settings=self._settings,
             )
             assert step is not None, "a search that is done does not wait for a probe"
@@ -133,8 +129,7 @@ class Ledger:
         self._brackets[verdict.search_id] = fold(self._verdicts[verdict.search_id])
         done = self._done(verdict.search_id)
         if done and not was_done:
-            self._num_open -= 1
-            self._note_capacity(search)
+            self._num_open[search.model] -= 1
         self._land(search, wait=not done)
         return done and not was_done
 
@@ -151,12 +146,3 @@ class Ledger:
 
     def _done(self, search_id: str) -> bool:
         return is_done(self._brackets[search_id], limit=self._searches[search_id].limit, settings=self._settings)
-
-    def _note_capacity(self, search: Search) -> None:
-        bracket = self._brackets[search.search_id]
-        if bracket.verdicts:
-            self._capacities.setdefault((search.model, search.num_vectors), []).append(bracket.proven)
-
-    def _expected(self, search: Search) -> float | None:
-        known = self._capacities.get((search.model, search.num_vectors))
-        return sum(known) / len(known) if known else None

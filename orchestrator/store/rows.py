@@ -35,8 +35,6 @@ class RowContext:
     session_id: str
     task: str
     question: Question
-    length_predicted: bool
-    """Whether first lengths of this run depend on other searches."""
     searches: Mapping[str, SearchColumns]
 
 
@@ -72,7 +70,6 @@ def _row(context: RowContext, finished: Finished) -> dict[str, Any]:
         "seed": search.seed,
         "start": probe.start,
         "length": probe.length,
-        "length_predicted": context.length_predicted and probe.number == 0,
         "recipe": json.dumps(dict(context.question.recipe), sort_keys=True),
         "device": finished.device,
         "started_at": datetime.fromtimestamp(finished.started_at, UTC),

@@ -29,7 +29,6 @@ PROBES = pa.schema(
         ("seed", pa.int64()),
         ("start", pa.string()),
         ("length", pa.int32()),
-        ("length_predicted", pa.bool_()),
         ("outcome", pa.string()),
         ("reason", pa.string()),
         ("proven_length", pa.int32()),

@@ -207,9 +207,7 @@ class TestIdentityOfSearches:
             {"recipe": {"shortfall": 1}},
             {"search": {"growth": 1.2}},
             {"search": {"retries": 3}},
-            {"search": {"predict": False}},
             {"search": {"max_length": 5}},
-            {"engines": {"deterministic": True}},  # predicts nothing: the same as search.predict
         ],
         ids=str,
     )
@@ -222,6 +220,7 @@ class TestIdentityOfSearches:
             {"name": "other"},
             {"engines": {"device": "cpu", "count": 2, "gpus": 0.5, "cpus": 1, "tokens_per_step": 64, "cohort_size": 1}},
             {"budget": {"minutes": 3}},
+            {"engines": {"deterministic": True}},
             {"storage": "memory://elsewhere"},
             {"search": {"max_length": len(ONE)}},  # bounds nothing
             {"recipe": "default"},
@@ -230,10 +229,6 @@ class TestIdentityOfSearches:
     )
     def test_what_does_not_decide_it_leaves_the_search_the_same(self, changes):
         assert search_ids(plan_of(ONE)) == search_ids(plan_of(ONE, **changes))
-
-    def test_a_deterministic_run_asks_what_one_without_prediction_asks(self):
-        deterministic = plan_of(engines={"deterministic": True})
-        assert search_ids(deterministic) == search_ids(plan_of(search={"predict": False}))
 
 
 class TestTextSources:

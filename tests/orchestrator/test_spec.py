@@ -120,13 +120,6 @@ class TestWhatTheRestOfTheProgramIsGiven:
         assert question.recipe == {**RECIPES["default"].model_dump(), "steps": 10}
         assert load(MINIMAL).question().criterion is None
 
-    @pytest.mark.parametrize(
-        ("entry", "predicts"),
-        [("", True), ("search: {predict: false}", False), ("engines: {deterministic: true}", False)],
-    )
-    def test_nothing_is_predicted_where_results_must_not_depend_on_order(self, load, entry, predicts):
-        assert load(MINIMAL + entry).search_settings().predict is predicts
-
     def test_engine_settings(self, load):
         entry = "engines: {device: cpu, cpus: 2, tokens_per_step: 512, gpus: 0.5, deterministic: true}"
         assert load(MINIMAL + entry).engine_settings() == EngineSettings(

@@ -47,7 +47,7 @@ def story_probes(model: Model, stories: list[str]) -> Callable[..., list[Probe]]
 @pytest.fixture(scope="session")
 def run_engine() -> Callable[..., dict[str, Finished]]:
     def run(engine: Engine, probes: Sequence[Probe]) -> dict[str, Finished]:
-        engine.submit(probes)
+        engine.submit(probes, num_open=len(probes))
         finished: dict[str, Finished] = {}
         while engine.num_held:
             finished.update({item.probe.probe_id: item for item in engine.step()})

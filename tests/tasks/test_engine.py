@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tasks.batches import DETERMINISTIC_ROWS, cheapest_batches, fixed_batches
 from tasks.certificate import LayoutProver
-from tasks.contract import Failed, Finished, Lossless, Lossy, Measurement, Model, Question
-from tasks.engine import DETERMINISTIC_ROWS, fixed_batches
+from tasks.contract import EngineSettings, Failed, Finished, Lossless, Lossy, Measurement, Model, Question
+from tasks.engine import BatchedEngine
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
 
@@ -133,12 +136,62 @@ def test_deterministic_rows_do_not_depend_on_their_neighbours(open_engine, run_e
 
 
 def test_fixed_batches_have_one_shape_and_leave_no_row_out():
-    lengths, vectors = torch.tensor([3, 17, 16, 40, 5]), torch.tensor([1, 1, 1, 1, 2])
-    batches = list(fixed_batches(lengths, vectors))
-    assert all(len(index) == DETERMINISTIC_ROWS for index, _, _ in batches)
-    real = sorted(i for index, count, _ in batches for i in index[:count].tolist())
+    batches = fixed_batches([3, 17, 16, 40, 5], [1, 1, 1, 1, 2])
+    assert all(len(batch.index_B) == DETERMINISTIC_ROWS for batch in batches)
+    real = sorted(i for batch in batches for i in batch.index_B[: batch.num_real].tolist())
     assert real == [0, 1, 2, 3, 4]
-    assert [width for _, _, width in batches] == [16, 16, 32, 48]
+    assert [batch.width for batch in batches] == [16, 16, 32, 48]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=200),
+    most_tokens=st.integers(1, 400),
+    batch_cost=st.integers(0, 300),
+)
+def test_cheapest_batches_hold_every_row_once_and_fit(lengths, most_tokens, batch_cost):
+    batches = cheapest_batches(lengths, most_tokens=most_tokens, batch_cost=batch_cost)
+    assert sorted(i for batch in batches for i in batch.index_B.tolist()) == list(range(len(lengths)))
+    for batch in batches:
+        assert batch.width == max(lengths[i] for i in batch.index_B.tolist())
+        assert batch.width * batch.num_real <= most_tokens or batch.num_real == 1
+
+
+def test_rows_of_unlike_lengths_are_cut_apart_where_padding_costs_more_than_a_batch():
+    lengths = [10] * 10 + [50]
+    together = cheapest_batches(lengths, most_tokens=1000, batch_cost=500)
+    apart = cheapest_batches(lengths, most_tokens=1000, batch_cost=300)
+    assert [batch.num_real for batch in together] == [11]
+    assert [batch.num_real for batch in apart] == [10, 1]
+
+
+class LittleMemory(BatchedEngine):
+    """Runs out of memory as a small GPU would: above so many tokens in a batch."""
+
+    most = 60
+
+    def _measure(self, rows, batch):
+        if batch.num_real * batch.width > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super()._measure(rows, batch)
+
+
+def test_out_of_memory_halves_the_step_and_loses_no_row(language_model, run_engine, story_probes):
+    question = Question()
+    engine = LittleMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
+    found = run_engine(engine, story_probes(10, longest=20))
+    assert len(found) == 10
+    assert all(isinstance(item.outcome, Lossless | Lossy) for item in found.values())
+
+
+def test_a_row_that_fits_no_memory_is_a_failure_of_the_machine(language_model, run_engine, story_probes):
+    question = Question(recipe={"steps": 30})
+    engine = LittleMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
+    short, long = story_probes(1)[0], replace(story_probes(1, longest=80)[0], probe_id="long", length=80)
+    found = run_engine(engine, [short, long])
+    assert isinstance(found[short.probe_id].outcome, Lossless)
+    outcome = found["long"].outcome
+    assert isinstance(outcome, Failed)
+    assert "out of memory" in outcome.reason
 
 
 def test_rows_busy_is_a_share(open_engine, run_engine, story_probes):

@@ -24,9 +24,6 @@ from orchestrator.spec import load_sweep
 from orchestrator.stop import Stop
 from orchestrator.sweep import EnginesEntry
 
-# A start that is predicted depends on what finished first: without it the same probes are asked everywhere.
-ALIKE = "search: {predict: false}\n"
-
 
 def run_plan(plan: Plan, run: Path, executor: Callable[[Session], Any]) -> list[dict[str, Any]]:
     with open_session(plan, str(run)) as session:
@@ -94,13 +91,13 @@ def later() -> Iterator[Callable[[Callable[[], None]], None]]:
 
 
 def test_ray_and_one_process_give_the_same_table(local_ray, toy_sweep, tmp_path):
-    toy_sweep.write_text(toy_sweep.read_text() + ALIKE)
+    toy_sweep.write_text(toy_sweep.read_text())
     plan = make_plan(load_sweep(toy_sweep))
     assert run_plan(plan, tmp_path / "ray", to_the_end) == run_plan(plan, tmp_path / "inline", inline)
 
 
 def test_a_cohort_of_one_is_one_optimization_task(local_ray, toy_sweep, tmp_path):
-    toy_sweep.write_text(toy_sweep.read_text() + ALIKE + "engines: {cohort_size: 1}\n")
+    toy_sweep.write_text(toy_sweep.read_text() + "engines: {cohort_size: 1}\n")
     plan = make_plan(load_sweep(toy_sweep))
     rows = run_plan(plan, tmp_path / "ray", to_the_end)
     assert {row["status"] for row in rows} == {"measured"}
@@ -108,14 +105,14 @@ def test_a_cohort_of_one_is_one_optimization_task(local_ray, toy_sweep, tmp_path
 
 def test_several_models_run_one_after_another(local_ray, toy_sweep, tmp_path):
     text = toy_sweep.read_text().replace("[toy/model]", "[toy/model, toy/other]")
-    toy_sweep.write_text(text + "num_vectors: [1, 2]\n" + ALIKE)
+    toy_sweep.write_text(text + "num_vectors: [1, 2]\n")
     rows = run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", to_the_end)
     assert Counter(row["model"] for row in rows) == {"toy/model": 24, "toy/other": 24}
     assert {row["status"] for row in rows} == {"measured"}
 
 
 def test_a_stopped_run_leaves_no_actor_and_resumes(local_ray, toy_sweep, tmp_path, later):
-    toy_sweep.write_text(toy_sweep.read_text() + ALIKE + "recipe: {step_seconds: 0.05, rows: 4}\n")
+    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.05, rows: 4}\n")
     plan = make_plan(load_sweep(toy_sweep))
     run, stop = tmp_path / "ray", Stop()
 
@@ -136,7 +133,7 @@ def test_a_stopped_run_leaves_no_actor_and_resumes(local_ray, toy_sweep, tmp_pat
 
 
 def test_a_killed_trial_worker_is_no_statement_about_the_model(local_ray, toy_sweep, tmp_path, later):
-    toy_sweep.write_text(toy_sweep.read_text() + ALIKE + "recipe: {step_seconds: 0.05, rows: 4}\n")
+    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.05, rows: 4}\n")
     plan = make_plan(load_sweep(toy_sweep))
     run = tmp_path / "ray"
     killed: list[int] = []

@@ -20,63 +20,50 @@ def bracket(
     )
 
 
-def test_a_search_begins_short_when_nothing_is_known():
-    step = next_step(bracket(), limit=100, expected=None, settings=SETTINGS)
+def test_a_search_begins_short_and_cold():
+    step = next_step(bracket(), limit=100, settings=SETTINGS)
     assert step is not None
     assert (step.number, step.length, step.start) == (0, FIRST_LENGTH, "cold")
 
 
-def test_it_begins_below_what_searches_like_it_reached():
-    step = next_step(bracket(), limit=100, expected=50.0, settings=SETTINGS)
-    assert step is not None
-    assert FIRST_LENGTH < step.length < 50
-
-
-def test_a_search_that_predicts_nothing_always_begins_alike():
-    settings = SearchSettings(predict=False)
-    step = next_step(bracket(), limit=100, expected=50.0, settings=settings)
-    assert step is not None
-    assert step.length == FIRST_LENGTH
-
-
 def test_no_step_asks_beyond_the_limit():
-    step = next_step(bracket(), limit=3, expected=50.0, settings=SETTINGS)
+    step = next_step(bracket(), limit=3, settings=SETTINGS)
     assert step is not None
     assert step.length == 3
 
 
 def test_after_a_stall_the_best_memory_and_a_cold_start_take_turns():
-    first = next_step(bracket(proven=12, stalls=1, verdicts=1), limit=100, expected=None, settings=SETTINGS)
-    second = next_step(bracket(proven=12, stalls=2, verdicts=2), limit=100, expected=None, settings=SETTINGS)
+    first = next_step(bracket(proven=12, stalls=1, verdicts=1), limit=100, settings=SETTINGS)
+    second = next_step(bracket(proven=12, stalls=2, verdicts=2), limit=100, settings=SETTINGS)
     assert first is not None
     assert second is not None
     assert (first.number, first.length, first.start) == (1, 13, "best")
-    assert (second.number, second.length, second.start) == (2, 13, "cold")
+    assert (second.number, second.length, second.start) == (2, 6, "cold")
 
 
 def test_a_search_without_any_proof_starts_cold_again_at_one_token():
-    step = next_step(bracket(stalls=1, verdicts=1), limit=100, expected=None, settings=SETTINGS)
+    step = next_step(bracket(stalls=1, verdicts=1), limit=100, settings=SETTINGS)
     assert step is not None
     assert (step.length, step.start) == (1, "cold")
 
 
 def test_a_search_ends_after_its_retries():
     done = bracket(proven=12, stalls=3, verdicts=3)
-    assert next_step(done, limit=100, expected=None, settings=SETTINGS) is None
+    assert next_step(done, limit=100, settings=SETTINGS) is None
     assert status_of(done, limit=100, limit_status="at_text_end", settings=SETTINGS) == "measured"
 
 
 def test_a_search_that_reaches_its_limit_says_which():
     done = bracket(proven=100, verdicts=1)
-    assert next_step(done, limit=100, expected=None, settings=SETTINGS) is None
+    assert next_step(done, limit=100, settings=SETTINGS) is None
     assert status_of(done, limit=100, limit_status="at_model_limit", settings=SETTINGS) == "at_model_limit"
 
 
 def test_the_machine_may_fail_a_few_times():
     failing = bracket(attempts={0: MACHINE_FAILURES - 1})
-    step = next_step(failing, limit=100, expected=None, settings=SETTINGS)
+    step = next_step(failing, limit=100, settings=SETTINGS)
     assert step is not None
     assert step.attempt == MACHINE_FAILURES - 1
     failed = bracket(attempts={0: MACHINE_FAILURES})
-    assert next_step(failed, limit=100, expected=None, settings=SETTINGS) is None
+    assert next_step(failed, limit=100, settings=SETTINGS) is None
     assert status_of(failed, limit=100, limit_status="at_text_end", settings=SETTINGS) == "failed"

@@ -35,7 +35,6 @@ CONTEXT = RowContext(
     session_id="first",
     task="cramming",
     question=Question(recipe={"steps": 10}),
-    length_predicted=True,
     searches={"search": SEARCH, "other": SEARCH},
 )
 SETTINGS = SearchSettings(retries=1)
@@ -138,10 +137,6 @@ class TestRows:
         assert (row["outcome"], row["reason"]) == ("failed", "out of memory")
         for name in ("proven_length", "exact_prefix", "failed_length", "nats_with", "token_accuracy", "memory"):
             assert row[name] is None
-
-    def test_only_the_first_length_of_a_search_is_predicted(self, recorder, files):
-        recorder.record([measured(probe(number), proven=8) for number in range(3)])
-        assert [row["length_predicted"] for row in read_probes(files).to_pylist()].count(True) == 1
 
     def test_what_is_recorded_together_is_one_file(self, recorder, files):
         recorder.record([measured(probe(number), proven=8) for number in range(5)])

@@ -1,0 +1,118 @@
+"""Which rows are computed together: a step's rows, cut into batches of like lengths.
+
+A batch is as wide as its longest row, so rows of unlike lengths together compute padding; every batch costs something
+by itself, so very small ones do not pay either.
+
+Knows nothing of models, tensors on devices or why a row has its length.
+"""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tasks.rows import round_up
+
+BATCH_COST_TOKENS = {"cpu": 200, "cuda": 4096}
+"""What a batch costs beside its tokens, in tokens, by kind of device. CPU: 6 ms of a step of stories260K, whose tokens
+take 30 microseconds each; GPU: reckoned from launches, not measured."""
+WORKER_SHARES = (1.0, 0.6)
+"""Sizes of batches that are weighed where several are computed at a time, in units of an even share of the tokens."""
+MOST_CUTS = 32
+"""Places where a batch may end; more are not worth the time to weigh them."""
+DETERMINISTIC_ROWS = 16
+"""Fixed shapes: batches of exactly so many rows, with widths rounded up to a multiple of WIDTH_STEP tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Rows that are computed together."""
+
+    index_B: Tensor
+    """Which rows; the last may be repeated to fill a fixed shape."""
+    num_real: int
+    """How many of them are no repetition."""
+    width: int
+    """Tokens that each is padded to."""
+
+
+def batches_for_workers(lengths: Sequence[int], *, most_tokens: int, batch_cost: int, num_workers: int) -> list[Batch]:
+    """Cut rows so that workers that compute a batch each are done soonest; the batches with most to do come first.
+
+    Args:
+        lengths: Tokens of each row.
+        most_tokens: Most tokens of one batch, padding included; a single row may have more.
+        batch_cost: What a batch costs beside its tokens, in tokens.
+        num_workers: Batches computed at a time.
+    """
+
+    def cost(batch: Batch) -> int:
+        return batch.num_real * batch.width + batch_cost
+
+    def time_taken(batches: Sequence[Batch]) -> int:
+        busy = [0] * num_workers
+        for batch in batches:
+            heapq.heapreplace(busy, busy[0] + cost(batch))
+        return max(busy)
+
+    options: list[list[Batch]] = []
+    for share in WORKER_SHARES if num_workers > 1 else (num_workers,):
+        # An even share and the padding of a batch: without room for it a share would be cut in two.
+        even = int(1.1 * share * sum(lengths) / num_workers) + max(lengths)
+        batches = cheapest_batches(lengths, most_tokens=min(most_tokens, even), batch_cost=batch_cost)
+        options.append(sorted(batches, key=cost, reverse=True))
+    return min(options, key=time_taken)
+
+
+def cheapest_batches(lengths: Sequence[int], *, most_tokens: int, batch_cost: int) -> list[Batch]:
+    """Cut rows, sorted by length, where padding and the cost of batches come to least.
+
+    Args:
+        lengths: Tokens of each row.
+        most_tokens: Most tokens of one batch, padding included; a single row may have more.
+        batch_cost: What a batch costs beside its tokens, in tokens.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    stride = max(1, len(order) // MOST_CUTS)
+    ends = [*range(stride, len(order), stride), len(order)]
+    # Least cost of the first so many rows, and where the last batch of them begins.
+    cost, begins = {0: 0}, {0: 0}
+    for end in ends:
+        options = [
+            (cost[begin] + lengths[order[begin]] * (end - begin) + batch_cost, begin)
+            for begin in cost
+            if lengths[order[begin]] * (end - begin) <= most_tokens
+        ]
+        # Rows that fit into no batch as they are become batches of one stride, halved below.
+        last = max(cost)
+        cost[end], begins[end] = min(options, default=(cost[last] + lengths[order[last]] * (end - last), last))
+    batches: list[Batch] = []
+    end = len(order)
+    while end:
+        begin = begins[end]
+        width = lengths[order[begin]]
+        # A stride may be more than memory holds: then as many rows at a time as fit, and at least one.
+        rows = max(1, min(end - begin, most_tokens // width))
+        for first in range(begin, end, rows):
+            index = order[first : min(first + rows, end)]
+            batches.append(Batch(index_B=torch.tensor(index), num_real=len(index), width=lengths[index[0]]))
+        end = begin
+    return batches
+
+
+def fixed_batches(lengths: Sequence[int], num_vectors: Sequence[int]) -> list[Batch]:
+    """Cut rows into batches of one shape, whatever rows there are.
+
+    Rows of like length and with as many vectors come together; the last of them is repeated until the batch is full.
+    So each row is computed in the same shapes with any neighbours.
+    """
+    shapes = [(round_up(length), k) for length, k in zip(lengths, num_vectors, strict=True)]
+    batches: list[Batch] = []
+    for shape in sorted(set(shapes)):
+        same = torch.tensor([row for row, other in enumerate(shapes) if other == shape])
+        for part in same.split(DETERMINISTIC_ROWS):
+            filled = torch.cat([part, part[-1:].expand(DETERMINISTIC_ROWS - len(part))])
+            batches.append(Batch(index_B=filled, num_real=len(part), width=shape[0]))
+    return batches
