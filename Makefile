@@ -30,5 +30,5 @@ bench: setup  ## measure against the published recipe: 4 texts three times, in t
 	$(BIN)/python benchmarks/versus_published.py
 
 bench-full: setup  ## the same with 32 texts once (an hour or more); run it again to go on with it
-	$(BIN)/python benchmarks/versus_published.py --count 32 --repetitions 1 --resume-dir runs/bench-full \
+	$(BIN)/python benchmarks/versus_published.py --ray --count 32 --repetitions 1 --resume-dir runs/bench-full \
 		--to benchmarks/results

@@ -32,7 +32,7 @@ class CohortTrial(tune.Trainable):
         self._engine = ray.get_actor(self.config["engine"])
         probes = ray.get(self._recorder.claim.remote(self._cohort_id))
         self._left = len(probes)
-        ray.get(self._engine.submit.remote(self._cohort_id, probes, self.config["num_open"]))
+        ray.get(self._engine.submit.remote(self._cohort_id, probes))
         self._begun = True
 
     def step(self) -> dict[str, Any]:

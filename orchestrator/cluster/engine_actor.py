@@ -48,13 +48,16 @@ class EngineActor:
         """What the engine has done."""
         return self._engine.stats() if self._loaded else EngineStats()
 
-    def submit(self, cohort_id: str, probes: Sequence[Probe], num_open: int) -> None:
-        """Queue the probes of a cohort; `num_open` searches are left for this engine."""
+    def expect(self, num_open: int) -> None:
+        """So many searches are left for this engine."""
+        self._num_open = num_open
+
+    def submit(self, cohort_id: str, probes: Sequence[Probe]) -> None:
+        """Queue the probes of a cohort."""
         with self._changed:
             self._finished.setdefault(cohort_id, [])
             self._cohort_of.update({probe.probe_id: cohort_id for probe in probes})
             self._arriving += probes
-            self._num_open = num_open
             self._changed.notify_all()
 
     def take(self, cohort_id: str, wait_seconds: float) -> tuple[list[Finished], int]:

@@ -4,6 +4,7 @@ Models run one after another, so that each gets the whole machine.
 """
 
 import contextlib
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from ray.exceptions import RayError
 
 from orchestrator.cluster.engine_actor import EngineActor
 from orchestrator.plan import Plan
+from orchestrator.search.ledger import Ledger
 from orchestrator.stop import Stop
 from tasks.contract import EngineSettings, EngineStats
 
@@ -82,6 +84,13 @@ class EnginePool:
                 return
         for engine, reply in zip(self.engines, loading, strict=True):
             engine.num_rows = ray.get(reply)
+
+    def expect(self, ledger: Ledger) -> None:
+        """Tell the engines how many searches are left for each, which is what idle rows are counted against."""
+        if self.model is not None and self.engines:
+            share = math.ceil(ledger.num_open_of(self.model) / len(self.engines))
+            for engine in self.engines:
+                engine.actor.expect.remote(share)
 
     def least_loaded(self) -> EngineHandle:
         """The engine with the fewest probes in flight."""

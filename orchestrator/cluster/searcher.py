@@ -4,7 +4,6 @@ Tune asks for trials and tells of their results; the ledger decides. What Tune i
 session folds the rows on disk into a new ledger and starts a new Tuner.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -100,6 +99,7 @@ class LedgerSearcher(Searcher):
         if model is None:
             return None
         self._pool.open(model)
+        self._pool.expect(self._ledger)
         if self._stop:
             return None
         engine = self._pool.least_loaded()
@@ -125,7 +125,6 @@ class LedgerSearcher(Searcher):
             "recorder": RECORDER_NAME,
             "model": model,
             "probes": list(probes),
-            "num_open": math.ceil(self._ledger.num_open_of(model) / len(self._pool.engines)),
             "lengths": [probe.length for probe in probes.values()],
         }
 
@@ -196,6 +195,7 @@ class LedgerSearcher(Searcher):
         for verdict in verdicts:
             self._ledger.record(verdict)
         if verdicts:
+            self._pool.expect(self._ledger)
             self._heard(verdicts)
 
     def __getstate__(self) -> dict[str, Any]:
