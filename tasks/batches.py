@@ -6,7 +6,6 @@ by itself, so very small ones do not pay either.
 Knows nothing of models, tensors on devices or why a row has its length.
 """
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,8 +17,6 @@ from tasks.rows import round_up
 BATCH_COST_TOKENS = {"cpu": 200, "cuda": 4096}
 """What a batch costs beside its tokens, in tokens, by kind of device. CPU: 6 ms of a step of stories260K, whose tokens
 take 30 microseconds each; GPU: reckoned from launches, not measured."""
-WORKER_SHARES = (1.0, 0.6)
-"""Sizes of batches that are weighed where several are computed at a time, in units of an even share of the tokens."""
 MOST_CUTS = 32
 """Places where a batch may end; more are not worth the time to weigh them."""
 DETERMINISTIC_ROWS = 16
@@ -36,34 +33,6 @@ class Batch:
     """How many of them are no repetition."""
     width: int
     """Tokens that each is padded to."""
-
-
-def batches_for_workers(lengths: Sequence[int], *, most_tokens: int, batch_cost: int, num_workers: int) -> list[Batch]:
-    """Cut rows so that workers that compute a batch each are done soonest; the batches with most to do come first.
-
-    Args:
-        lengths: Tokens of each row.
-        most_tokens: Most tokens of one batch, padding included; a single row may have more.
-        batch_cost: What a batch costs beside its tokens, in tokens.
-        num_workers: Batches computed at a time.
-    """
-
-    def cost(batch: Batch) -> int:
-        return batch.num_real * batch.width + batch_cost
-
-    def time_taken(batches: Sequence[Batch]) -> int:
-        busy = [0] * num_workers
-        for batch in batches:
-            heapq.heapreplace(busy, busy[0] + cost(batch))
-        return max(busy)
-
-    options: list[list[Batch]] = []
-    for share in WORKER_SHARES if num_workers > 1 else (num_workers,):
-        # An even share and the padding of a batch: without room for it a share would be cut in two.
-        even = int(1.1 * share * sum(lengths) / num_workers) + max(lengths)
-        batches = cheapest_batches(lengths, most_tokens=min(most_tokens, even), batch_cost=batch_cost)
-        options.append(sorted(batches, key=cost, reverse=True))
-    return min(options, key=time_taken)
 
 
 def cheapest_batches(lengths: Sequence[int], *, most_tokens: int, batch_cost: int) -> list[Batch]:

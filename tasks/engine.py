@@ -9,18 +9,16 @@ Knows nothing of Ray, runs, files or which probe comes next.
 # Axes: B rows, K vectors of a memory, L tokens, T input positions, N scored tokens of all rows, D embedding width,
 # H hidden size, V vocabulary.
 
-import os
 import time
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.batches import BATCH_COST_TOKENS, Batch, batches_for_workers, fixed_batches
+from tasks.batches import BATCH_COST_TOKENS, Batch, cheapest_batches, fixed_batches
 from tasks.certificate import Leaving, certify
 from tasks.contract import EngineSettings, EngineStats, Failed, Finished, Lossless, Lossy, Outcome, Probe, Question
 from tasks.cross_entropy import cross_entropy_and_gradient
@@ -30,8 +28,8 @@ from tasks.optimizer import adamw_step, cold_memory, token_weights
 from tasks.recipe import make_recipe
 from tasks.rows import Rows, new_row, stack
 
-CPU_TOKENS_PER_WORKER = 1024
-"""More tokens a batch are no faster: what a batch costs by itself is a fifth of it then."""
+CPU_TOKENS_PER_STEP = 2048
+"""More tokens are no faster: what a batch costs by itself is a tenth of them."""
 GPU_FIRST_TOKENS = 4096
 """Tokens of the first step on a GPU; what it took of the memory says how many there may be."""
 GPU_MOST_TOKENS = 65536
@@ -39,11 +37,8 @@ GPU_MEMORY_SHARE = 0.8
 """Share of the free memory that steps may take: rows grow after they were let in."""
 EXPECTED_ROW_TOKENS = 24
 """Row length assumed for `num_rows` before any row has been seen."""
-THREADED_PARAMETERS = 10_000_000
-"""Models below this compute one batch a thread: their operations are too small to be shared out between threads (two
-threads to an operation: .9 of the speed of one; two batches at a time: 1.5 times)."""
-CERTIFY_ROWS = {"cpu": 8, "cuda": 64}
-CERTIFY_WAIT_STEPS = {"cpu": 12, "cuda": 50}
+CERTIFY_ROWS = {"cpu": 16, "cuda": 64}
+CERTIFY_WAIT_STEPS = {"cpu": 20, "cuda": 50}
 """Leaving rows are decoded together: when so many have gathered, or the first has waited so many steps. Decoding
 takes one forward pass a token however few rows there are, which on a GPU is as long as a step of the whole batch."""
 
@@ -77,20 +72,19 @@ class BatchedEngine:
     """One frozen model on one device, optimizing many probes as rows of one batch."""
 
     def __init__(self, model: LanguageModel, layout: Layout, question: Question, settings: EngineSettings) -> None:
-        cpus = settings.cpus or os.cpu_count() or 1
-        is_small = model.device.type == "cpu" and model.num_parameters < THREADED_PARAMETERS
-        self._workers = ThreadPoolExecutor(cpus if is_small else 1, thread_name_prefix="engine")
-        self._num_workers = cpus if is_small else 1
-        torch.set_num_threads(1 if is_small else cpus)
+        if settings.cpus is not None:
+            torch.set_num_threads(settings.cpus)
         self._model = model
         self._layout = layout
         self._question = question
         self._recipe = make_recipe(question.recipe)
         self._deterministic = settings.deterministic
         self._kind = model.device.type if model.device.type in BATCH_COST_TOKENS else "cpu"
-        default_tokens = CPU_TOKENS_PER_WORKER * self._num_workers if self._kind == "cpu" else GPU_FIRST_TOKENS
+        default_tokens = CPU_TOKENS_PER_STEP if self._kind == "cpu" else GPU_FIRST_TOKENS
         self._tokens_per_step = settings.tokens_per_step or default_tokens
         self._memory_is_known = self._kind == "cpu" or settings.tokens_per_step is not None
+        if not self._memory_is_known:
+            torch.cuda.reset_peak_memory_stats(model.device)
         self._waiting: deque[Probe] = deque()
         self._rows: Rows | None = None
         self._probes: list[Probe] = []
@@ -200,14 +194,14 @@ class BatchedEngine:
     def _cut(self, rows: Rows, fits_B: Tensor) -> list[Batch]:
         """The batches of a step."""
         fitting = fits_B.nonzero()[:, 0]
+        if not len(fitting):
+            return []
         lengths, num_vectors = rows.length_B[fitting].tolist(), rows.num_vectors_B[fitting].tolist()
         if self._deterministic:
             batches = fixed_batches(lengths, num_vectors)
         else:
             cost = BATCH_COST_TOKENS[self._kind]
-            batches = batches_for_workers(
-                lengths, most_tokens=self._tokens_per_step, batch_cost=cost, num_workers=self._num_workers
-            )
+            batches = cheapest_batches(lengths, most_tokens=self._tokens_per_step, batch_cost=cost)
         return [replace(batch, index_B=fitting[batch.index_B]) for batch in batches]
 
     def _measure_all(self, rows: Rows, batches: Sequence[Batch]) -> Measured:
@@ -218,12 +212,12 @@ class BatchedEngine:
             nats_B=torch.zeros(len(rows), device=self._model.device),
             gradient_BKD=torch.zeros_like(rows.memory_BKD),
         )
-        parts = self._workers.map(lambda batch: self._measure(rows, batch), batches)
-        for batch, part in zip(batches, parts, strict=True):
+        for batch in batches:
+            part = self._measure(rows, batch)
             real = batch.index_B[: batch.num_real].to(self._model.device)
             for name in ("right_B", "prefix_B", "nats_B", "gradient_BKD"):
                 getattr(whole, name)[real] = getattr(part, name)[: batch.num_real].to(getattr(whole, name).dtype)
-        if not self._memory_is_known:
+        if batches and not self._memory_is_known:
             self._learn_memory(max(batch.num_real * batch.width for batch in batches))
         return whole
 

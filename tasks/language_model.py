@@ -250,7 +250,6 @@ class LanguageModel:
             self._model.set_attn_implementation(ATTENTION_BY_LENGTH)
         self._embedding = self._model.get_input_embeddings()
         self.dtype: torch.dtype = self._embedding.weight.dtype
-        self.num_parameters = sum(p.numel() for p in self._model.parameters())
         self.embedding_width = int(self._embedding.weight.shape[1])
         self.embedding_std = float(self._embedding.weight.float().std())
         """Spread of the values of the embedding table: the scale at which memories begin."""

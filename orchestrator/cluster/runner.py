@@ -10,6 +10,7 @@ import shutil
 import signal
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,14 +25,21 @@ from orchestrator.cluster.engine_pool import EnginePool, EngineResources
 from orchestrator.cluster.recorder_actor import RecorderActor
 from orchestrator.cluster.searcher import COHORTS_WAITING, RECORDER_NAME, LedgerSearcher
 from orchestrator.errors import BadInput
+from orchestrator.plan import Plan
 from orchestrator.search.bracket import Verdict
 from orchestrator.session import Session
 from orchestrator.stop import Stop
 from orchestrator.sweep import EnginesEntry
 from tasks.contract import EngineSettings, EngineStats
 
-COHORTS_PER_ENGINE = 6
-"""Trials that run at a time for each engine; each has a worker process of about 95 MB."""
+COHORTS_RUNNING = 6
+COHORTS_PER_ENGINE = 2
+"""Trials that run at a time, at least: in all, and for each engine. Each has a worker process of about 95 MB."""
+SMALL_PARAMETERS = 10_000_000
+"""Models below this gain next to nothing from a second thread (24 texts on stories260K: 51 s of steps with one, 47 with
+two), so on CPUs each core gets an engine of its own (twice as much in the same time)."""
+SEARCHES_PER_ENGINE = 16
+"""Searches for which such an engine is made, at least: with fewer rows most of a step is not computing."""
 SPARE_CPUS = 0.5
 """What trials get beside engines that take all other processors. A trial only waits, but its share of this bounds how
 many run, so that others wait for a process to become free instead of starting one."""
@@ -71,7 +79,11 @@ def run_on_ray(
         SessionFaultError: when an engine broke down.
     """
     with _cluster(session, address):
-        resources = choose_resources(engines, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        resources = choose_resources(
+            engines,
+            [node["Resources"] for node in ray.nodes() if node["Alive"]],
+            small_searches=_small_searches(session.plan),
+        )
         threads = settings.cpus or (math.ceil(resources.cpus) if not resources.gpus else None)
         pool = EnginePool(
             plan=session.plan,
@@ -90,7 +102,7 @@ def run_on_ray(
             .remote(session.files.url, session.context)
         )
         cohort_size = None if engines.cohort_size == "auto" else engines.cohort_size
-        cohorts_running = COHORTS_PER_ENGINE * resources.count
+        cohorts_running = max(COHORTS_RUNNING, COHORTS_PER_ENGINE * resources.count)
         searcher = LedgerSearcher(
             session,
             pool,
@@ -129,12 +141,22 @@ def run_on_ray(
         return pool.stats
 
 
-def choose_resources(engines: EnginesEntry, nodes: Sequence[Mapping[str, float]]) -> EngineResources:
-    """One engine a GPU where there are GPUs; else one engine with nearly all processors of a node.
+def _small_searches(plan: Plan) -> int:
+    """Most searches of one model, if all models are small; else 0."""
+    if any(model.facts.num_parameters >= SMALL_PARAMETERS for model in plan.models):
+        return 0
+    return max(Counter(search.model for search in plan.searches).values())
+
+
+def choose_resources(
+    engines: EnginesEntry, nodes: Sequence[Mapping[str, float]], *, small_searches: int = 0
+) -> EngineResources:
+    """One engine a GPU where there are GPUs; else one with nearly all processors of a node, or one a processor.
 
     Args:
         engines: What the sweep says; `auto` leaves it to this function.
         nodes: Resources of each node of the cluster, as Ray counts them.
+        small_searches: Searches of a model so small that an engine has no use for more than one processor; 0 if it has.
 
     Raises:
         BadInput: when the cluster cannot hold what the sweep asks for.
@@ -144,7 +166,12 @@ def choose_resources(engines: EnginesEntry, nodes: Sequence[Mapping[str, float]]
     most_cpus = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
     gpus_here = 0.0 if engines.device == "cpu" else total_gpus
     gpus = engines.gpus if engines.gpus != "auto" else (1.0 if gpus_here else 0.0)
-    count = engines.count if engines.count != "auto" else (max(1, int(gpus_here // gpus)) if gpus else 1)
+    if engines.count != "auto":
+        count = engines.count
+    elif gpus:
+        count = max(1, int(gpus_here // gpus))
+    else:
+        count = max(1, min(int(sum(node.get("CPU", 0.0) for node in nodes)), small_searches // SEARCHES_PER_ENGINE))
     if count * gpus > total_gpus:
         raise BadInput(
             f"engines: {count} engines of {gpus:g} GPUs were asked for, the cluster has {total_gpus:g}. "

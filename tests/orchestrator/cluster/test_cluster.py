@@ -196,6 +196,21 @@ def test_what_a_cluster_cannot_hold_is_refused(engines, said):
         choose_resources(engines, [{"CPU": 2.0}])
 
 
+@pytest.mark.parametrize(
+    ("nodes", "small_searches", "count"),
+    [
+        ([{"CPU": 2.0}], 0, 1),
+        ([{"CPU": 2.0}], 64, 2),
+        ([{"CPU": 8.0}], 40, 2),
+        ([{"CPU": 8.0}], 5, 1),
+        ([{"CPU": 4.0}, {"CPU": 4.0}], 1000, 8),
+        ([{"CPU": 4.0, "GPU": 1.0}], 1000, 1),
+    ],
+)
+def test_small_models_get_an_engine_a_processor_when_there_is_work_for_them(nodes, small_searches, count):
+    assert choose_resources(EnginesEntry(), nodes, small_searches=small_searches).count == count
+
+
 def test_an_engine_that_cannot_load_its_model_says_why(local_ray, toy_sweep, tmp_path, monkeypatch):
     plan = make_plan(load_sweep(toy_sweep))
     # Found only when the weights are read: the toy refuses a recipe that was changed after the plan was made.

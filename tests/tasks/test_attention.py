@@ -1,0 +1,30 @@
+"""Attention by length: the same answer and gradient as the fused kernel's, whatever the length."""
+
+import pytest
+import torch
+
+from tasks.attention import ATTENTION_BY_LENGTH, SHORT_INPUT
+from tasks.contract import Model
+from tasks.language_model import LanguageModel
+
+
+@pytest.fixture
+def language_model(model: Model) -> LanguageModel:
+    return LanguageModel(model, device="cpu")
+
+
+@pytest.mark.parametrize("num_positions", [1, 2, 20, SHORT_INPUT, SHORT_INPUT + 1])
+def test_it_is_what_the_fused_kernel_says(language_model, num_positions):
+    inputs = torch.randn(3, num_positions, language_model.embedding_width, generator=torch.Generator().manual_seed(0))
+
+    def hidden_and_gradient():
+        leaf = inputs.clone().requires_grad_()
+        hidden = language_model.hidden(leaf)
+        return hidden.detach(), torch.autograd.grad(hidden.pow(2).sum(), leaf)[0]
+
+    transformer = language_model._model
+    assert transformer.config._attn_implementation == ATTENTION_BY_LENGTH
+    by_length = hidden_and_gradient()
+    transformer.set_attn_implementation("sdpa")
+    for found, wanted in zip(by_length, hidden_and_gradient(), strict=True):
+        assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
