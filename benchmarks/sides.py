@@ -38,6 +38,7 @@ from tasks.layout import Cramming
 
 PROJECT = Path(__file__).resolve().parents[1]
 WARM_UP_STEPS = 20
+OUR_THREADS = torch.get_num_threads()
 PUBLISHED_THREADS = 1
 """Threads of torch on the published side: one row of a small model is no faster with two (100 against 102 steps/s)."""
 
@@ -155,6 +156,7 @@ def run_capsweep(
             said = (ended.stderr or ended.stdout)[-2000:]
             raise RuntimeError(f"`capsweep run` on Ray ended with {ended.returncode}: {said}")
     else:
+        torch.set_num_threads(OUR_THREADS)
         plan = make_plan(load_sweep(spec))
         with open_session(plan, str(folder)) as session:
             run_inline(session, plan.sweep.engine_settings(), stop=Stop(), heard=lambda verdicts: None)

@@ -143,7 +143,7 @@ class EnginesEntry(Entry, frozen=True):
     cpus: AutoCount = "auto"
     """CPU cores of one engine."""
     tokens_per_step: AutoCount = "auto"
-    """Tokens of all rows together in one optimizer step."""
+    """Texts are let into a step while their lengths sum to no more than this; a batch never has more tokens."""
     cohort_size: AutoCount = "auto"
     """Probes in one Tune trial."""
     deterministic: bool = False

@@ -1,7 +1,7 @@
 """Attention on a CPU: plain matrix products for short inputs, torch's fused kernel for long ones.
 
-Registered with transformers under the name ATTENTION_BY_LENGTH, for models that would use the fused kernel otherwise.
-Keeps no state, so that threads may run one model at a time.
+Registered with transformers under the name ATTENTION_BY_LENGTH, for models in float32 that would use the fused kernel
+otherwise.
 """
 
 # Axes: B rows, A heads, T input positions, S size of a head.
@@ -32,6 +32,7 @@ def attend(
     num_positions = query_BATS.shape[2]
     is_causal = settings.get("is_causal", getattr(module, "is_causal", True)) is not False
     whole = is_causal and attention_mask is None and num_positions == key_BATS.shape[2]
+    whole = whole and query_BATS.dtype == torch.float32
     if not whole or not 1 < num_positions <= SHORT_INPUT or settings.keys() - PLAIN:
         return sdpa_attention_forward(module, query_BATS, key_BATS, value_BATS, attention_mask, **settings)
     groups = query_BATS.shape[1] // key_BATS.shape[1]

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.batches import BATCH_COST_TOKENS, Batch, cheapest_batches, fixed_batches
+from tasks.batches import BATCH_COST_TOKENS, DETERMINISTIC_ROWS, Batch, cheapest_batches, fixed_batches
 from tasks.certificate import Leaving, certify
-from tasks.contract import EngineSettings, EngineStats, Failed, Finished, Lossless, Lossy, Outcome, Probe, Question
+from tasks.contract import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question
 from tasks.cross_entropy import cross_entropy_and_gradient
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout, pick_inputs
@@ -178,13 +178,11 @@ class BatchedEngine:
             batches = self._cut(rows, ~too_long_B)
             try:
                 return self._measure_all(rows, batches), too_long_B
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except RuntimeError as error:
                 if not _is_out_of_memory(error):
                     raise
-                # Out of the handler's reach: the traceback holds the tensors of the step that failed.
-                largest = max(batches, key=lambda batch: batch.num_real * batch.width)
-            if self._model.device.type == "cuda":
-                torch.cuda.empty_cache()
+            self._free_memory()
+            largest = max(batches, key=lambda batch: batch.num_real * batch.width)
             if largest.num_real == 1 or self._deterministic:
                 too_long_B[largest.index_B] = True
             else:
@@ -352,7 +350,10 @@ class BatchedEngine:
                 row = out.select(torch.tensor([place]))
                 self._leaving.append(Leaving(probe=probe, row=row, started_at=started_at))
             elif too_long_B[i]:
-                reason = f"out of memory: {int(out.length_B[place])} tokens do not fit on {self._model.device}"
+                what = f"{int(out.length_B[place])} tokens do not fit on {self._model.device}"
+                if self._deterministic:
+                    what += f" {DETERMINISTIC_ROWS} times, as deterministic: true asks for"
+                reason = f"out of memory: {what}"
                 finished.append(self._finish(probe, Failed(reason=reason), started_at))
             else:
                 finished.append(self._finish(probe, Failed(reason="not finite: loss or gradient"), started_at))
@@ -365,20 +366,36 @@ class BatchedEngine:
     def _certify(self) -> list[Finished]:
         """Decode the memories of the rows that left, and turn what came out into outcomes."""
         started, most = time.perf_counter(), CERTIFY_ROWS[self._kind]
-        leaving, self._leaving = self._leaving[:most], self._leaving[most:]
+        leaving = self._leaving[:most]
+        outcomes = self._certify_within_memory(leaving, num_rows=most if self._deterministic else None)
+        self._leaving = self._leaving[most:]
         self._first_left_at_step = self._steps
-        outcomes = certify(
-            self._model,
-            self._layout,
-            leaving,
-            question=self._question,
-            num_rows=most if self._deterministic else None,
-        )
         share = (time.perf_counter() - started) / len(leaving)
         return [
             self._finish(row.probe, _with_seconds(outcome, share), row.started_at)
             for row, outcome in zip(leaving, outcomes, strict=True)
         ]
+
+    def _certify_within_memory(self, leaving: Sequence[Leaving], *, num_rows: int | None) -> list[Outcome]:
+        """The outcomes of these rows, decoded together as far as the device's memory holds them."""
+        try:
+            return list(certify(self._model, self._layout, leaving, question=self._question, num_rows=num_rows))
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+        self._free_memory()
+        if len(leaving) == 1:
+            return [Failed(reason=f"out of memory: its certificate does not fit on {self._model.device}")]
+        half = len(leaving) // 2
+        return [
+            *self._certify_within_memory(leaving[:half], num_rows=num_rows),
+            *self._certify_within_memory(leaving[half:], num_rows=num_rows),
+        ]
+
+    def _free_memory(self) -> None:
+        """Give back what torch keeps; called where no traceback holds the tensors of the step that failed."""
+        if self._model.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _finish(self, probe: Probe, outcome: Outcome, started_at: float) -> Finished:
         return Finished(
@@ -403,12 +420,15 @@ def _keep_proofs(rows: Rows, longer_B: Tensor) -> None:
         rows.proof_memory_BKD = torch.where(longer_B11, rows.memory_BKD, rows.proof_memory_BKD)
 
 
-def _with_seconds(outcome: Lossless | Lossy, seconds: float) -> Lossless | Lossy:
+def _with_seconds(outcome: Outcome, seconds: float) -> Outcome:
     """The outcome with its share of the certificate's time."""
+    if isinstance(outcome, Failed):
+        return outcome
     measurement = outcome.measurement
     return replace(outcome, measurement=replace(measurement, seconds=measurement.seconds + seconds))
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    # On a CPU torch raises a plain RuntimeError.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # Only CUDA has an error of its own; CPU, MPS and cuBLAS raise a plain RuntimeError.
+    said = str(error)
+    return any(words in said for words in ("out of memory", "can't allocate memory", "ALLOC_FAILED"))

@@ -251,7 +251,7 @@ class LanguageModel:
         self._embedding = self._model.get_input_embeddings()
         self.dtype: torch.dtype = self._embedding.weight.dtype
         self.embedding_width = int(self._embedding.weight.shape[1])
-        self.embedding_std = float(self._embedding.weight.float().std())
+        self.embedding_std = float(self._embedding.weight.float().std()) * self._embedding_scale()
         """Spread of the values of the embedding table: the scale at which memories begin."""
         self.context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
         self.bos: int | None = getattr(config, "bos_token_id", None)
@@ -260,6 +260,12 @@ class LanguageModel:
         self._head_is_separate = True
         self._check_head()
         self._check_causal(model.name if isinstance(model, Model) else type(model).__name__)
+
+    @torch.no_grad()
+    def _embedding_scale(self) -> float:
+        """What the model multiplies its table by: some, such as Gemma, do so within the embedding."""
+        some = torch.arange(min(256, len(self._embedding.weight)), device=self.device)
+        return float(self.embed(some).float().std() / self._embedding.weight[some].float().std())
 
     @torch.no_grad()
     def _check_head(self) -> None:

@@ -2,7 +2,7 @@
 
 What a step computes with lies on the engine's device: memories, optimizer state and tokens. What decides about a row,
 one number each, lies on the host, so that deciding never waits for the device. Rows join and leave rarely (every
-some steps), so joining and leaving copy; stepping never does.
+some steps), so joining and leaving copy them.
 
 Knows nothing of models, losses or why a row leaves.
 """

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections import Counter
@@ -142,8 +143,10 @@ def run_on_ray(
 
 
 def _small_searches(plan: Plan) -> int:
-    """Most searches of one model, if all models are small; else 0."""
-    if any(model.facts.num_parameters >= SMALL_PARAMETERS for model in plan.models):
+    """Most searches of one model, if all models are small and run on processors; else 0."""
+    device = plan.sweep.engines.device
+    on_processors = device == "cpu" or (device == "auto" and sys.platform != "darwin")
+    if not on_processors or any(model.facts.num_parameters >= SMALL_PARAMETERS for model in plan.models):
         return 0
     return max(Counter(search.model for search in plan.searches).values())
 
@@ -171,13 +174,16 @@ def choose_resources(
     elif gpus:
         count = max(1, int(gpus_here // gpus))
     else:
-        count = max(1, min(int(sum(node.get("CPU", 0.0) for node in nodes)), small_searches // SEARCHES_PER_ENGINE))
+        # As many as find room on each node beside the trials, and have searches enough.
+        each = (most_cpus - SPARE_CPUS) / max(1, int(most_cpus)) if engines.cpus == "auto" else float(engines.cpus)
+        room = sum(int(node.get("CPU", 0.0) / each) for node in nodes)
+        count = max(1, min(room, small_searches // SEARCHES_PER_ENGINE))
     if count * gpus > total_gpus:
         raise BadInput(
             f"engines: {count} engines of {gpus:g} GPUs were asked for, the cluster has {total_gpus:g}. "
             "Ask for fewer, or leave engines.gpus and engines.count at auto."
         )
-    per_node = math.ceil(count / max(1, len(nodes)))
+    per_node = _most_on_a_node(count, nodes)
     # However many threads an engine is given, the trials must find room beside it.
     share = (most_cpus - SPARE_CPUS) / per_node
     if share < SMALLEST_SHARE:
@@ -187,6 +193,12 @@ def choose_resources(
         )
     wanted = engines.cpus if engines.cpus != "auto" else (1.0 if gpus else share)
     return EngineResources(count=count, cpus=min(wanted, share), gpus=gpus)
+
+
+def _most_on_a_node(count: int, nodes: Sequence[Mapping[str, float]]) -> int:
+    """How many of `count` engines the largest node takes if each node takes a share by its processors."""
+    cpus = [node.get("CPU", 0.0) for node in nodes]
+    return max(1, math.ceil(count * max(cpus, default=0.0) / (sum(cpus) or 1.0)))
 
 
 class _StopWhenAsked(tune.Stopper):

@@ -4,6 +4,7 @@ Tune asks for trials and tells of their results; the ledger decides. What Tune i
 session folds the rows on disk into a new ledger and starts a new Tuner.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class LedgerSearcher(Searcher):
         if self._stop:
             return None
         engine = self._pool.least_loaded()
-        size = self._cohort_size or max(1, engine.num_rows // COHORTS_PER_BATCH)
+        size = self._cohort_size or self._choose_size(engine, model)
         if engine.in_flight and engine.in_flight + size > BATCHES_IN_FLIGHT * engine.num_rows:
             return None
         if len(self._cohorts) >= self._most_cohorts:
@@ -127,6 +128,14 @@ class LedgerSearcher(Searcher):
             "probes": list(probes),
             "lengths": [probe.length for probe in probes.values()],
         }
+
+    def _choose_size(self, engine: EngineHandle, model: str) -> int:
+        """A part of an engine's rows, so many that all cohorts together fill them, and no more than its share."""
+        engines = len(self._pool.engines)
+        part = engine.num_rows / COHORTS_PER_BATCH
+        filling = BATCHES_IN_FLIGHT * engine.num_rows * engines / self._most_cohorts
+        share = max(self._ledger.num_ready(model), self._ledger.num_open_of(model)) / engines
+        return max(1, math.ceil(min(max(part, filling), share)))
 
     def _model_to_run(self) -> str | None:
         """The model that runs now while it has open searches in any state, else the next with work."""
