@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from orchestrator.plan import Plan
 from orchestrator.store.searches import theoretical_tokens
 
-STEPS_PER_PROBE = 350
-"""Mean row-steps of a probe: 394 on stories260K, 273 on tinystories-656k, 360 on the quickstart model."""
+STEPS_PER_PROBE = 400
+"""Mean row-steps of a probe: 410 on stories260K, 320 on tinystories-656k, 360 on the quickstart model."""
 SHARE_OF_THEORY = 0.1
 """Capacity over theoretical capacity: .24 on stories260K, .07 on tinystories-656k, .04 on the quickstart model; as
 published, .1 for Pythia-160M to .4 for Llama-3.1-8B."""
