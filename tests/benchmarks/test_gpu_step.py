@@ -44,7 +44,7 @@ def test_the_tiny_shape_is_measured_on_a_cpu():
     lines = run("--device", "cpu", "--shape", "tiny", "--length", "16", "--seconds", "0", "--peak-tflops", "1")
     assert "peak 1.00 TFLOP/s, as given" in lines[1]
     cells = [cell.strip() for cell in lines[-1].strip("|").split("|")]
-    assert cells[:3] == ["tiny", "16", "64"]
+    assert cells[:3] == ["tiny", "16", "128"]
     assert len(cells) == lines[3].count("|") - 1
 
 
