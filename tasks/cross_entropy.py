@@ -8,6 +8,7 @@ Knows nothing of rows, weights of tokens or memories: each token's gradient is t
 
 # Axes: N scored tokens of all rows, H hidden size, V vocabulary.
 
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -40,8 +41,7 @@ def with_torch(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) -> tu
     nats: list[Tensor] = []
     right: list[Tensor] = []
     gradients: list[Tensor] = []
-    chunk = max(1, _logits_per_chunk(hidden_NH) // model.vocabulary)
-    for part_NH, wanted_N in zip(hidden_NH.detach().split(chunk), targets_N.split(chunk), strict=True):
+    for part_NH, wanted_N in _chunks(model, hidden_NH.detach(), targets_N):
         leaf_NH = part_NH.requires_grad_()
         logits_NV = model.head(leaf_NH)
         with torch.no_grad():
@@ -59,8 +59,7 @@ def with_torch(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) -> tu
 def cross_entropy(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy in nats (N,) and whether the largest logit is the target (N,), without a gradient."""
     nats, right = [hidden_NH.new_zeros(0, dtype=torch.float32)], [targets_N.new_zeros(0, dtype=torch.bool)]
-    chunk = max(1, _logits_per_chunk(hidden_NH) // model.vocabulary)
-    for part_NH, wanted_N in zip(hidden_NH.split(chunk), targets_N.split(chunk), strict=True):
+    for part_NH, wanted_N in _chunks(model, hidden_NH, targets_N):
         logits_NV = model.head(part_NH)
         right.append(logits_NV.argmax(-1) == wanted_N)
         nats.append(torch.nn.functional.cross_entropy(logits_NV.float(), wanted_N, reduction="none"))
@@ -98,6 +97,12 @@ def _plain_weight(model: LanguageModel) -> Tensor | None:
     head: Any = model.head
     # The type itself: quantized heads are subclasses that multiply in another way.
     return head.weight if type(head) is torch.nn.Linear and head.bias is None else None
+
+
+def _chunks(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Hidden states and their targets, so many at a time that their logits fit into a chunk."""
+    size = max(1, _logits_per_chunk(hidden_NH) // model.vocabulary)
+    return zip(hidden_NH.split(size), targets_N.split(size), strict=True)
 
 
 def _logits_per_chunk(hidden_NH: Tensor) -> int:

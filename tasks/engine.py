@@ -104,7 +104,7 @@ class BatchedEngine:
     @property
     def num_held(self) -> int:
         """Probes submitted and not yet finished."""
-        return len(self._waiting) + len(self._probes) + len(self._leaving)
+        return self.num_busy + len(self._leaving)
 
     @property
     def num_busy(self) -> int:

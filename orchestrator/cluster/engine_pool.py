@@ -20,7 +20,7 @@ from tasks.contract import EngineSettings, EngineStats
 ANSWER_SECONDS = 10.0
 """An engine answers between two steps; one that does not is taken to be gone."""
 WAITING_CALLS = 1000
-"""Calls an engine actor serves at a time: nearly all of them wait for a cohort."""
+"""Calls an actor serves at a time: nearly all of them wait for a cohort."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

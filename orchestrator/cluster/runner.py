@@ -22,7 +22,7 @@ from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster.cohort_trial import CohortTrial
-from orchestrator.cluster.engine_pool import EnginePool, EngineResources
+from orchestrator.cluster.engine_pool import WAITING_CALLS, EnginePool, EngineResources
 from orchestrator.cluster.recorder_actor import RecorderActor
 from orchestrator.cluster.searcher import COHORTS_WAITING, RECORDER_NAME, LedgerSearcher
 from orchestrator.errors import BadInput
@@ -46,7 +46,6 @@ SPARE_CPUS = 0.5
 many run, so that others wait for a process to become free instead of starting one."""
 SMALLEST_SHARE = 0.05
 """CPUs an engine reserves at least; with less the machine is crowded beyond use."""
-WAITING_CALLS = 1000
 TRIALS_PER_SEARCH = 1000
 """More than a search can need, so that only the searcher ends the run."""
 
@@ -164,41 +163,36 @@ def choose_resources(
     Raises:
         BadInput: when the cluster cannot hold what the sweep asks for.
     """
-    total_gpus = sum(node.get("GPU", 0.0) for node in nodes)
-    # An engine lives on one node: processors of several do not add up for it.
-    most_cpus = max((node.get("CPU", 0.0) for node in nodes), default=0.0)
-    gpus_here = 0.0 if engines.device == "cpu" else total_gpus
-    gpus = engines.gpus if engines.gpus != "auto" else (1.0 if gpus_here else 0.0)
-    if engines.count != "auto":
-        count = engines.count
-    elif gpus:
-        count = max(1, int(gpus_here // gpus))
-    else:
-        # As many as find room on each node beside the trials, and have searches enough.
-        each = (most_cpus - SPARE_CPUS) / max(1, int(most_cpus)) if engines.cpus == "auto" else float(engines.cpus)
-        room = sum(int(node.get("CPU", 0.0) / each) for node in nodes)
-        count = max(1, min(room, small_searches // SEARCHES_PER_ENGINE))
-    if count * gpus > total_gpus:
+    gpus_of = [node.get("GPU", 0.0) for node in nodes]
+    has_gpus = engines.device != "cpu" and any(gpus_of)
+    gpus = engines.gpus if engines.gpus != "auto" else float(has_gpus)
+    # An engine lives on one node: what several have does not add up for it.
+    cpus_of = [node.get("CPU", 0.0) for node, here in zip(nodes, gpus_of, strict=True) if here >= gpus]
+    cpus = 1.0 if engines.cpus == "auto" else float(engines.cpus)
+    places = sum(int(here // gpus) for here in gpus_of) if gpus else sum(int(here // cpus) for here in cpus_of)
+    # On processors as many as find room, and have searches enough.
+    auto_count = places if gpus else min(places, small_searches // SEARCHES_PER_ENGINE)
+    count = max(1, auto_count) if engines.count == "auto" else engines.count
+    if gpus and count > places:
         raise BadInput(
-            f"engines: {count} engines of {gpus:g} GPUs were asked for, the cluster has {total_gpus:g}. "
+            f"engines: {count} engines of {gpus:g} GPUs were asked for, the cluster has {sum(gpus_of):g}. "
             "Ask for fewer, or leave engines.gpus and engines.count at auto."
         )
-    per_node = _most_on_a_node(count, nodes)
-    # However many threads an engine is given, the trials must find room beside it.
-    share = (most_cpus - SPARE_CPUS) / per_node
+    share = _largest_share(count, [here - SPARE_CPUS for here in cpus_of])
     if share < SMALLEST_SHARE:
         raise BadInput(
             f"engines.count: {count} engines do not fit beside each other on {len(nodes)} nodes of at most "
-            f"{most_cpus:g} CPUs. Ask for fewer."
+            f"{max(cpus_of):g} CPUs. Ask for fewer."
         )
-    wanted = engines.cpus if engines.cpus != "auto" else (1.0 if gpus else share)
+    wanted = share if engines.cpus == "auto" and not gpus else cpus
     return EngineResources(count=count, cpus=min(wanted, share), gpus=gpus)
 
 
-def _most_on_a_node(count: int, nodes: Sequence[Mapping[str, float]]) -> int:
-    """How many of `count` engines the largest node takes if each node takes a share by its processors."""
-    cpus = [node.get("CPU", 0.0) for node in nodes]
-    return max(1, math.ceil(count * max(cpus, default=0.0) / (sum(cpus) or 1.0)))
+def _largest_share(count: int, room: Sequence[float]) -> float:
+    """Most processors that each of `count` engines can have where each node has so many for them."""
+    shares = sorted((here / engines for here in room if here > 0 for engines in range(1, count + 1)), reverse=True)
+    # A little tolerance: thirds of a node must fit three times.
+    return next((share for share in shares if sum(int(here / share + 1e-9) for here in room) >= count), 0.0)
 
 
 class _StopWhenAsked(tune.Stopper):

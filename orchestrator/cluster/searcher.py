@@ -134,7 +134,7 @@ class LedgerSearcher(Searcher):
         engines = len(self._pool.engines)
         part = engine.num_rows / COHORTS_PER_BATCH
         filling = BATCHES_IN_FLIGHT * engine.num_rows * engines / self._most_cohorts
-        share = max(self._ledger.num_ready(model), self._ledger.num_open_of(model)) / engines
+        share = self._ledger.num_open_of(model) / engines
         return max(1, math.ceil(min(max(part, filling), share)))
 
     def _model_to_run(self) -> str | None:
@@ -204,7 +204,6 @@ class LedgerSearcher(Searcher):
         for verdict in verdicts:
             self._ledger.record(verdict)
         if verdicts:
-            self._pool.expect(self._ledger)
             self._heard(verdicts)
 
     def __getstate__(self) -> dict[str, Any]:

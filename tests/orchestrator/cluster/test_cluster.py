@@ -91,7 +91,6 @@ def later() -> Iterator[Callable[[Callable[[], None]], None]]:
 
 
 def test_ray_and_one_process_give_the_same_table(local_ray, toy_sweep, tmp_path):
-    toy_sweep.write_text(toy_sweep.read_text())
     plan = make_plan(load_sweep(toy_sweep))
     assert run_plan(plan, tmp_path / "ray", to_the_end) == run_plan(plan, tmp_path / "inline", inline)
 
