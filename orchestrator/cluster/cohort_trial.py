@@ -21,6 +21,7 @@ class CohortTrial(tune.Trainable):
         """Note which cohort this is. Tune may set up a process for a trial that another process then runs."""
         self._cohort_id: str = config["cohort"]
         self._begun = False
+        self._left = 0
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next cohort in the same process."""
@@ -30,14 +31,21 @@ class CohortTrial(tune.Trainable):
     def _begin(self) -> None:
         self._recorder = ray.get_actor(self.config["recorder"])
         self._engine = ray.get_actor(self.config["engine"])
-        probes = ray.get(self._recorder.claim.remote(self._cohort_id))
-        self._left = len(probes)
-        ray.get(self._engine.submit.remote(self._cohort_id, probes))
+        self._claim(wait=True)
         self._begun = True
+
+    def _claim(self, *, wait: bool) -> None:
+        """Hand to the engine what lies ready: the cohort at first, and what it was topped up with since."""
+        probes = ray.get(self._recorder.claim.remote(self._cohort_id, wait=wait))
+        if probes:
+            ray.get(self._engine.submit.remote(self._cohort_id, probes))
+            self._left += len(probes)
 
     def step(self) -> dict[str, Any]:
         """Wait for probes to finish, make their rows durable, then report their verdicts."""
-        if not self._begun:
+        if self._begun:
+            self._claim(wait=False)
+        else:
             self._begin()
         finished, num_rows = ray.get(self._engine.take.remote(self._cohort_id, REPORT_SECONDS))
         if finished:

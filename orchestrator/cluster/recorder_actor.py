@@ -37,17 +37,22 @@ class RecorderActor:
             self._staged[cohort_id] = staged
             self._changed.notify_all()
 
-    def claim(self, cohort_id: str) -> Sequence[Probe]:
-        """The probes of a cohort; they can be claimed once.
+    def claim(self, cohort_id: str, *, wait: bool) -> Sequence[Probe]:
+        """The probes of a cohort that lie ready; they can be claimed once.
+
+        Args:
+            cohort_id: Whose.
+            wait: Whether some must come; else none may lie ready.
 
         Raises:
             TimeoutError: when nobody staged it.
             Exception: what kept it from being staged.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: cohort_id in self._staged, timeout=STAGE_SECONDS):
+            seconds = STAGE_SECONDS if wait else 0.0
+            if not self._changed.wait_for(lambda: cohort_id in self._staged, timeout=seconds) and wait:
                 raise TimeoutError(f"{cohort_id} was not staged within {STAGE_SECONDS:.0f} s")
-            staged = self._staged.pop(cohort_id)
+            staged = self._staged.pop(cohort_id, [])
         if isinstance(staged, Exception):
             raise staged
         return staged

@@ -112,21 +112,19 @@ class LedgerSearcher(Searcher):
         if self._ledger.num_ready(model) < size and engine.in_flight > engine.num_rows:
             # The engine has enough to do: wait until a whole cohort has gathered.
             return None
-        orders = self._ledger.next_orders(model, size)
-        if not orders:
+        cohort = Cohort(engine=engine, probes={})
+        probes = self._take_probes(model, size, cohort)
+        if not probes:
             return None
-        # Memories of warm starts are the recorder's: they never pass through the driver.
-        probes = {order.probe_id: make_probe(self._session.plan, order) for order in orders}
-        self._cohorts[trial_id] = Cohort(engine=engine, probes=dict(probes))
-        engine.in_flight += len(probes)
-        self._recorder.stage.remote(trial_id, list(probes.values()))
+        self._cohorts[trial_id] = cohort
+        self._recorder.stage.remote(trial_id, probes)
         return {
             "cohort": trial_id,
             "engine": engine.name,
             "recorder": RECORDER_NAME,
             "model": model,
-            "probes": list(probes),
-            "lengths": [probe.length for probe in probes.values()],
+            "probes": [probe.probe_id for probe in probes],
+            "lengths": [probe.length for probe in probes],
         }
 
     def _choose_size(self, engine: EngineHandle, model: str) -> int:
@@ -148,6 +146,36 @@ class LedgerSearcher(Searcher):
         if (cohort := self._cohorts.get(trial_id)) is not None and "num_rows" in result:
             cohort.engine.num_rows = result["num_rows"]
         self._fold(trial_id, [Verdict(**said) for said in result.get("verdicts", [])])
+        try:
+            if cohort is not None and result.get("left"):
+                self._top_up(trial_id, cohort)
+        except Exception as fault:
+            self.fault = _cause(fault)
+
+    def _top_up(self, trial_id: str, cohort: Cohort) -> None:
+        """Give a cohort that goes on more probes, where its engine has free rows and no further trial may run.
+
+        With about as many open searches as rows, a cohort would otherwise keep the places of its probes empty until
+        the slowest has finished (64 searches on two engines: 64 % of the rows busy).
+        """
+        engine, model = cohort.engine, self._pool.model
+        full = len(self._cohorts) >= self._most_cohorts
+        if self._cohort_size is not None or not full or model is None or self._stop or self.fault is not None:
+            return
+        share = math.ceil(self._ledger.num_open_of(model) / len(self._pool.engines))
+        probes = self._take_probes(model, min(engine.num_rows, share) - engine.in_flight, cohort)
+        if probes:
+            # The trial claims them at its next step, which Tune begins after this.
+            ray.get(self._recorder.stage.remote(trial_id, probes))
+
+    def _take_probes(self, model: str, count: int, cohort: Cohort) -> list[Probe]:
+        """The next probes of the ledger, now of this cohort."""
+        orders = self._ledger.next_orders(model, count)
+        # Memories of warm starts are the recorder's: they never pass through the driver.
+        probes = {order.probe_id: make_probe(self._session.plan, order) for order in orders}
+        cohort.probes.update(probes)
+        cohort.engine.in_flight += len(probes)
+        return list(probes.values())
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A cohort is over. Probes without a verdict go back: the machine failed, the model did not."""
@@ -204,6 +232,8 @@ class LedgerSearcher(Searcher):
         for verdict in verdicts:
             self._ledger.record(verdict)
         if verdicts:
+            # Also here: Tune asks for no suggestion while all trials that may run do.
+            self._pool.expect(self._ledger)
             self._heard(verdicts)
 
     def __getstate__(self) -> dict[str, Any]:
