@@ -26,6 +26,9 @@ NEAR_TIE_ULPS = 32
 """The same for coarser numbers, in units of the distance of 1 to the next one: .25 in bfloat16."""
 
 
+BEGUN_AGAIN = "begun again cold and at a lower rate, after a loss or gradient that was not finite"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaving:
     """A row that left the batch and waits for its certificate."""
@@ -157,6 +160,7 @@ def _outcome(
         proven_token_gain=at_proof.num_right - without_at_proof.num_right,
         memory=memory.tobytes() if max(proven, decoding.exact_prefix) > 0 else None,
         memory_shape=memory.shape,
+        remark=BEGUN_AGAIN if float(row.rate_scale_B) < 1 else None,
     )
     return Lossless(measurement=measurement) if lossless else Lossy(measurement=measurement)
 

@@ -105,6 +105,19 @@ class Probe:
     """`cold`, or the probe_id whose memory this one begins from."""
     start_memory: bytes | None = None
     """Little-endian float32 values of that memory, (num_vectors, embedding_width); None when cold."""
+    snapshot: bytes | None = None
+    """State of its row as an engine saved it, to go on from; None begins anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A row in flight: enough to go on with it in another process."""
+
+    probe_id: str
+    steps: int
+    """Optimizer steps it has taken."""
+    state: bytes
+    """What the engine needs; nobody else reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +162,8 @@ class Measurement:
     """Little-endian float32 values of the memory that was certified; None if it proves nothing."""
     memory_shape: tuple[int, ...]
     """(num_vectors, embedding_width)."""
+    remark: str | None = None
+    """What was out of the ordinary about this optimization; None if nothing was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,6 +232,10 @@ class Engine(Protocol):
 
     def step(self) -> list[Finished]:
         """Advance every row by one optimizer step and return the probes that finished."""
+        ...
+
+    def snapshots(self) -> list[Snapshot]:
+        """All rows that have taken a step and are not finished, as they are between two steps."""
         ...
 
     def stats(self) -> "EngineStats":

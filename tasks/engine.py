@@ -9,6 +9,7 @@ Knows nothing of Ray, runs, files or which probe comes next.
 # Axes: B rows, K vectors of a memory, L tokens, T input positions, N scored tokens of all rows, D embedding width,
 # H hidden size, V vocabulary.
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -20,13 +21,13 @@ from torch import Tensor
 
 from tasks.batches import BATCH_COST_TOKENS, DETERMINISTIC_ROWS, Batch, cheapest_batches, fixed_batches
 from tasks.certificate import Leaving, certify
-from tasks.contract import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question
+from tasks.contract import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question, Snapshot
 from tasks.cross_entropy import cross_entropy_and_gradient
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout, pick_inputs
 from tasks.optimizer import adamw_step, cold_memory, token_weights
 from tasks.recipe import make_recipe
-from tasks.rows import Rows, new_row, stack
+from tasks.rows import Rows, from_bytes, new_row, stack, to_bytes
 
 CPU_TOKENS_PER_STEP = 2048
 """More tokens are no faster: what a batch costs by itself is a tenth of them."""
@@ -37,6 +38,8 @@ GPU_MEMORY_SHARE = 0.8
 """Share of the free memory that steps may take: rows grow after they were let in."""
 EXPECTED_ROW_TOKENS = 24
 """Row length assumed for `num_rows` before any row has been seen."""
+NOT_FINITE_RATE_SCALE = 0.1
+"""Rate, in units of the recipe's, of the one cold start that follows a loss that was not finite."""
 CERTIFY_ROWS = {"cpu": 16, "cuda": 64}
 CERTIFY_WAIT_STEPS = {"cpu": 20, "cuda": 50}
 """Leaving rows are decoded together: when so many have gathered, or the first has waited so many steps. Decoding
@@ -89,6 +92,8 @@ class BatchedEngine:
         self._rows: Rows | None = None
         self._probes: list[Probe] = []
         self._started_at: list[float] = []
+        self._not_finite: set[str] = set()
+        """probe_ids of rows that begin again, cold and at a lower rate."""
         self._leaving: list[Leaving] = []
         self._first_left_at_step = 0
         self._steps = 0
@@ -115,6 +120,16 @@ class BatchedEngine:
         """Queue probes; they start as rows become free."""
         self._waiting.extend(probes)
         self._num_open = num_open
+
+    def snapshots(self) -> list[Snapshot]:
+        """All rows that have taken a step, those that wait for their certificate among them."""
+        running = [] if self._rows is None else [self._rows.select(torch.tensor([i])) for i in range(len(self._rows))]
+        rows = [*zip(self._probes, running, strict=True), *((leaving.probe, leaving.row) for leaving in self._leaving)]
+        return [
+            Snapshot(probe_id=probe.probe_id, steps=int(row.step_B), state=to_bytes(row))
+            for probe, row in rows
+            if int(row.step_B)
+        ]
 
     def stats(self) -> EngineStats:
         """What it has done since it was opened."""
@@ -156,14 +171,26 @@ class BatchedEngine:
             self._waiting.popleft()
             self._probes.append(probe)
             self._started_at.append(time.time())
-            joining.append(new_row(probe, self._start(probe), layout=self._layout, most_inputs=self._model.context))
+            joining.append(self._row_of(probe))
         if joining:
             joined = stack(joining).to(self._model.device)
             self._rows = joined if self._rows is None else stack([self._rows, joined])
 
+    def _row_of(self, probe: Probe) -> Rows:
+        """The row of a probe: as it was saved, or at its beginning."""
+        context = self._model.context
+        if probe.snapshot is not None:
+            # A state that another version wrote is of no use: then the row begins anew.
+            with contextlib.suppress(ValueError):
+                return from_bytes(probe, probe.snapshot, layout=self._layout, most_inputs=context)
+        row = new_row(probe, self._start(probe), layout=self._layout, most_inputs=context)
+        if probe.probe_id in self._not_finite:
+            row.rate_scale_B = row.rate_scale_B * NOT_FINITE_RATE_SCALE
+        return row
+
     def _start(self, probe: Probe) -> Tensor:
         shape = self._layout.memory_shape(probe.num_vectors, self._model.embedding_width)
-        if probe.start_memory is None:
+        if probe.start_memory is None or probe.probe_id in self._not_finite:
             return cold_memory(probe.probe_id, shape, std=self._model.embedding_std * self._recipe.init_scale)
         return torch.from_numpy(np.frombuffer(probe.start_memory, dtype="<f4").reshape(shape).copy())
 
@@ -318,6 +345,7 @@ class BatchedEngine:
             rows.first_BKD,
             rows.second_BKD,
             rows.step_B,
+            rows.rate_scale_B,
             recipe=self._recipe,
             embedding_std=self._model.embedding_std,
         )
@@ -355,8 +383,13 @@ class BatchedEngine:
                     what += f" {DETERMINISTIC_ROWS} times, as deterministic: true asks for"
                 reason = f"out of memory: {what}"
                 finished.append(self._finish(probe, Failed(reason=reason), started_at))
+            elif float(out.rate_scale_B[place]) == 1.0:
+                self._not_finite.add(probe.probe_id)
+                self._waiting.appendleft(replace(probe, snapshot=None))
             else:
-                finished.append(self._finish(probe, Failed(reason="not finite: loss or gradient"), started_at))
+                self._not_finite.discard(probe.probe_id)
+                reason = "not finite: loss or gradient, and again from a cold start at a lower rate"
+                finished.append(self._finish(probe, Failed(reason=reason), started_at))
         stay = (~leaves_B).nonzero()[:, 0]
         self._probes = [self._probes[i] for i in stay.tolist()]
         self._started_at = [self._started_at[i] for i in stay.tolist()]

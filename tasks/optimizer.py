@@ -33,18 +33,21 @@ def adamw_step(
     first_BKD: Tensor,
     second_BKD: Tensor,
     step_B: Tensor,
+    rate_scale_B: Tensor,
     *,
     recipe: Recipe,
     embedding_std: float,
 ) -> None:
-    """One AdamW update of every row in place; `step_B` on the host counts this step, from 1.
+    """One AdamW update of every row in place; `step_B` counts this step, from 1.
+
+    Steps and scales of the rate are on the host; the memories, gradients and means may be on a device.
 
     Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", algorithm 2.
     """
     first_BKD.lerp_(gradient_BKD, 1 - recipe.beta_1)
     second_BKD.mul_(recipe.beta_2).addcmul_(gradient_BKD, gradient_BKD, value=1 - recipe.beta_2)
-    corrections_2B = torch.stack([1 - recipe.beta_1**step_B, 1 - recipe.beta_2**step_B]).to(memory_BKD.device)
-    correction_1, correction_2 = corrections_2B[:, :, None, None]
+    factors_3B = torch.stack([1 - recipe.beta_1**step_B, 1 - recipe.beta_2**step_B, rate_scale_B])
+    correction_1, correction_2, scale = factors_3B.to(memory_BKD.device)[:, :, None, None]
     update = (first_BKD / correction_1) / ((second_BKD / correction_2).sqrt_().add_(1e-8))
     rate = recipe.learning_rate * (embedding_std if recipe.rate_unit == "embedding" else 1.0)
-    memory_BKD.mul_(1 - recipe.learning_rate * recipe.weight_decay).sub_(update, alpha=rate)
+    memory_BKD.mul_(1 - scale * recipe.learning_rate * recipe.weight_decay).sub_(update.mul_(scale), alpha=rate)

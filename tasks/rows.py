@@ -10,9 +10,11 @@ Knows nothing of models, losses or why a row leaves.
 # Axes: B rows, K vectors of a memory, L tokens, T input positions, D embedding width.
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from tasks.contract import Probe
@@ -79,6 +81,9 @@ class Rows:
     """Sum of the length over the steps."""
     seconds_B: Tensor
     """Share of the engine's time."""
+    rate_scale_B: Tensor
+    """What the recipe's rate is multiplied by: 1, or less in a row that begins again after numbers that were not
+    finite."""
 
     def __len__(self) -> int:
         return len(self.length_B)
@@ -97,6 +102,10 @@ class Rows:
 
 
 ON_DEVICE = frozenset({"memory_BKD", "first_BKD", "second_BKD", "proof_memory_BKD", "tokens_BL", "slots_BT"})
+
+
+FROM_PROBE = frozenset({"tokens_BL", "slots_BT", "positions_BL", "num_vectors_B", "limit_B", "asked_B"})
+"""What a row has from its probe and keeps."""
 
 
 def stack(parts: Sequence[Rows]) -> Rows:
@@ -159,4 +168,31 @@ def new_row(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: int
         proof_memory_BKD=torch.zeros_like(memory_BKD),
         row_steps_tokens_B=zero,
         seconds_B=torch.zeros(1),
+        rate_scale_B=torch.ones(1),
     )
+
+
+def to_bytes(row: Rows) -> bytes:
+    """The state of one row: all that `new_row` cannot make from its probe."""
+    num_vectors = int(row.num_vectors_B)
+    state = {f.name: getattr(row, f.name).cpu() for f in fields(Rows) if f.name not in FROM_PROBE}
+    # Memories are padded to the widest of their batch.
+    return save(
+        {name: (value[:, :num_vectors] if value.ndim == 3 else value).contiguous() for name, value in state.items()}
+    )
+
+
+def from_bytes(probe: Probe, state: bytes, *, layout: Layout, most_inputs: int | None = None) -> Rows:
+    """The row of `probe` on the host, as `to_bytes` saw it.
+
+    Raises:
+        ValueError: when this is not the state of such a row.
+    """
+    try:
+        saved = load(state)
+    except SafetensorError as error:
+        raise ValueError(f"not the state of a row: {error}") from error
+    if saved.keys() != {f.name for f in fields(Rows)} - FROM_PROBE:
+        raise ValueError(f"the state of a row of another version: {sorted(saved)}")
+    row = new_row(probe, saved["memory_BKD"][0], layout=layout, most_inputs=most_inputs)
+    return replace(row, **saved)

@@ -30,6 +30,7 @@ from tasks.contract import (
     Probe,
     Proof,
     Question,
+    Snapshot,
     TaskError,
 )
 
@@ -95,7 +96,9 @@ class ToyEngine:
     def step(self) -> list[Finished]:
         """Advance every row by one step and return the probes that finished."""
         while self._waiting and len(self._rows) < self._recipe.rows:
-            self._rows.append((self._waiting.popleft(), 0, time.time()))
+            probe = self._waiting.popleft()
+            (steps,) = (0,) if probe.snapshot is None else struct.unpack("<q", probe.snapshot)
+            self._rows.append((probe, steps, time.time()))
         time.sleep(self._recipe.step_seconds)
         self._rows = [(probe, steps + 1, started) for probe, steps, started in self._rows]
         self._stats += EngineStats(
@@ -111,6 +114,13 @@ class ToyEngine:
                 probe=probe, outcome=self._outcome(probe), device="toy", started_at=started, finished_at=time.time()
             )
             for probe, _, started in done
+        ]
+
+    def snapshots(self) -> list[Snapshot]:
+        """How many steps each row has taken."""
+        return [
+            Snapshot(probe_id=probe.probe_id, steps=steps, state=struct.pack("<q", steps))
+            for probe, steps, _ in self._rows
         ]
 
     def stats(self) -> EngineStats:

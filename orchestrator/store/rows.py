@@ -82,6 +82,7 @@ def _row(context: RowContext, finished: Finished) -> dict[str, Any]:
     return {
         **row,
         "outcome": "lossless" if isinstance(outcome, Lossless) else "lossy",
+        "reason": found.remark,
         "proven_length": found.proven_length,
         "exact_prefix": found.exact_prefix,
         "failed_length": found.failed_length,

@@ -106,12 +106,58 @@ def test_the_published_criterion_gives_the_first_token_and_claims_no_certificate
         assert found.exact_prefix <= found.proven_length
 
 
-def test_a_loss_that_is_not_finite_is_a_failure_of_the_machine(open_engine, run_engine, story_probes):
+def test_a_row_that_is_not_finite_begins_again_cold_at_a_lower_rate_and_says_so(open_engine, run_engine, story_probes):
     probe = story_probes(1)[0]
     broken = replace(probe, start="broken", start_memory=torch.full((64,), torch.nan).numpy().tobytes())
     (item,) = run_engine(open_engine(), [broken]).values()
-    assert isinstance(item.outcome, Failed)
-    assert "not finite" in item.outcome.reason
+    assert isinstance(item.outcome, Lossless)
+    assert "not finite" in (measurement(item).remark or "")
+
+
+def test_a_loss_that_stays_not_finite_is_a_failure_of_the_machine(model, run_engine, story_probes):
+    question = Question()
+    spoiled = LanguageModel(model, device="cpu")
+    head = spoiled.head
+    spoiled.head = lambda hidden: head(hidden) * torch.nan
+    engine = BatchedEngine(spoiled, Cramming(question), question, EngineSettings(device="cpu"))
+    found = run_engine(engine, story_probes(3))
+    assert len(found) == 3
+    for item in found.values():
+        assert isinstance(item.outcome, Failed)
+        assert "not finite" in item.outcome.reason
+
+
+def test_a_row_goes_on_from_its_snapshot_as_if_nothing_had_happened(open_engine, run_engine, story_probes):
+    question = Question(recipe={"steps": 60, "patience": 60})
+    (probe,) = story_probes(1, longest=40)
+    (whole,) = run_engine(open_engine(question), [probe]).values()
+    engine = open_engine(question)
+    engine.submit([probe], num_open=1)
+    for _ in range(measurement(whole).steps // 2):
+        assert not engine.step()
+    (snapshot,) = engine.snapshots()
+    assert snapshot.steps == measurement(whole).steps // 2
+    (resumed,) = run_engine(open_engine(question), [replace(probe, snapshot=snapshot.state)]).values()
+    assert replace(measurement(resumed), seconds=0.0) == replace(measurement(whole), seconds=0.0)
+
+
+def test_rows_of_unlike_memories_are_saved_each_in_its_own_shape(open_engine, run_engine, story_probes):
+    question = Question(recipe={"steps": 30, "patience": 30})
+    probes = [*story_probes(2, longest=30), *story_probes(2, longest=20, num_vectors=3)]
+    engine = open_engine(question)
+    engine.submit(probes, num_open=4)
+    for _ in range(10):
+        engine.step()
+    states = {snapshot.probe_id: snapshot.state for snapshot in engine.snapshots()}
+    found = run_engine(open_engine(question), [replace(p, snapshot=states.get(p.probe_id)) for p in probes])
+    assert all(measurement(item).steps > 10 for item in found.values() if item.probe.probe_id in states)
+    assert len(found) == 4
+
+
+def test_a_snapshot_of_another_version_is_not_used(open_engine, run_engine, story_probes):
+    (probe,) = story_probes(1)
+    (item,) = run_engine(open_engine(), [replace(probe, snapshot=b"something else")]).values()
+    assert isinstance(item.outcome, Lossless)
 
 
 @pytest.mark.parametrize("num_vectors", [1, 2])
