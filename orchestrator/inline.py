@@ -5,12 +5,15 @@ Knows nothing of Ray.
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from orchestrator.search.bracket import Verdict, verdict_of
 from orchestrator.session import Session, make_probe
 from orchestrator.stop import Stop
+from orchestrator.store.snapshots import Snapshots
 from tasks.contract import EngineSettings, EngineStats, Finished
 
+INLINE_ENGINE = "inline"
 GATHER_SECONDS = 0.2
 """Finished probes are written together, at most so long after the first of them."""
 
@@ -29,18 +32,20 @@ def run_inline(
     Returns:
         What the engines have done.
     """
-    recorder = session.recorder()
+    recorder, snapshots = session.recorder(), Snapshots(session.files, session.session_id)
+    snapshot_seconds = session.plan.sweep.engines.snapshot_seconds
     total = EngineStats()
     for name in session.ledger.models:
         if stop or not session.ledger.num_ready(name):
             continue
         engine = session.plan.task.open_engine(session.plan.model(name).model, session.plan.question, settings)
         gathered: list[Finished] = []
-        first_gathered = 0.0
+        first_gathered, saved_at = 0.0, time.monotonic()
         while not stop and (engine.num_held or gathered or session.ledger.num_ready(name)):
             # 1. One probe more than there are rows waits, so that a row that leaves is replaced at once.
             orders = session.ledger.next_orders(name, max(0, engine.num_rows + 1 - engine.num_busy))
-            probes = [recorder.give_memory(make_probe(session.plan, order)) for order in orders]
+            made = [recorder.give_memory(make_probe(session.plan, order)) for order in orders]
+            probes = [replace(probe, snapshot=snapshots.state_of(probe.probe_id)) for probe in made]
             engine.submit(probes, num_open=session.ledger.num_open_of(name))
             # 2. One optimizer step of every row.
             finished = engine.step()
@@ -56,6 +61,12 @@ def run_inline(
                     session.ledger.record(verdict)
                 heard(heard_of)
                 gathered = []
+            # 4. What a crash would cost.
+            if time.monotonic() - saved_at > snapshot_seconds:
+                snapshots.save(INLINE_ENGINE, engine.snapshots())
+                saved_at = time.monotonic()
         recorder.record(gathered)
+        if engine.num_held:
+            snapshots.save(INLINE_ENGINE, engine.snapshots())
         total += engine.stats()
     return total

@@ -36,6 +36,7 @@ from orchestrator.store.reader import (
 from orchestrator.store.recorder import Recorder
 from orchestrator.store.rows import RowContext
 from orchestrator.store.searches import VERDICT_COLUMNS, derive_searches, verdicts_of
+from orchestrator.store.snapshots import remove_snapshots
 from tasks.contract import Probe
 
 
@@ -57,6 +58,8 @@ class Session:
     def finish(self) -> None:
         """Derive the searches table from all rows on disk."""
         write_searches(self.files, self.plan.sweep.search_settings())
+        if self.ledger.num_open == 0:
+            remove_snapshots(self.files)
 
 
 def new_recorder(url: str, context: RowContext) -> Recorder:

@@ -148,6 +148,10 @@ class EnginesEntry(Entry, frozen=True):
     """Probes in one Tune trial."""
     deterministic: bool = False
     """Fixed shapes, so that no result depends on its neighbours in the batch."""
+    snapshot_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Rows in flight are saved so often: what a lost engine or driver may cost of them."""
+    stall_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """An engine that takes no step for so long is ended and replaced."""
 
 
 def _read_model(value: Any, info: ValidationInfo) -> Model:

@@ -1,16 +1,49 @@
 """An engine as a Ray actor: probes of many cohorts are rows of one batch.
 
-A thread steps the engine; calls from cohort trials only queue probes and wait for what finished. Knows nothing of
-searches, files or Tune.
+A thread steps the engine and saves its rows from time to time; calls from cohort trials only queue probes and wait for
+what finished. What a trial was given is kept until it asks again, so that a trial that dies loses nothing. Knows
+nothing of searches, files or Tune.
 """
 
 import threading
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from tasks.contract import EngineSettings, EngineStats, Finished, Model, Probe, Question
+import ray
+
+from tasks.contract import EngineSettings, EngineStats, Finished, Model, Probe, Question, Snapshot
 from tasks.registry import TASKS
 
 IDLE_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLoad:
+    """What an engine is to do."""
+
+    name: str
+    task: str
+    model: Model
+    question: Question
+    settings: EngineSettings
+    recorder: str
+    """Name of the recorder actor, which takes the snapshots."""
+    snapshot_seconds: float
+
+
+@dataclass(slots=True, kw_only=True)
+class _Cohort:
+    """What the engine knows of one cohort."""
+
+    known: set[str] = field(default_factory=set)
+    """probe_ids that were ever submitted."""
+    running: set[str] = field(default_factory=set)
+    ready: list[Finished] = field(default_factory=list)
+    """Finished, and not yet taken."""
+    taken: list[Finished] = field(default_factory=list)
+    """Given to the trial, which has not yet said that it has dealt with them."""
 
 
 class EngineActor:
@@ -19,14 +52,17 @@ class EngineActor:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._arriving: list[Probe] = []
+        self._cohorts: dict[str, _Cohort] = {}
         self._cohort_of: dict[str, str] = {}
         """probe_id -> cohort, of probes that are under way."""
-        self._finished: dict[str, list[Finished]] = {}
         self._fault: BaseException | None = None
-        self._loaded = False
+        self._paused = False
+        self._stats = EngineStats()
+        self._num_rows = 1
         self._num_open = 0
+        self._stepped_at = time.monotonic()
 
-    def load(self, task: str, model: Model, question: Question, settings: EngineSettings) -> int:
+    def load(self, load: EngineLoad) -> int:
         """Load the model and begin to step; not in the constructor, whose errors reach the driver as a dead actor.
 
         Returns:
@@ -35,72 +71,118 @@ class EngineActor:
         Raises:
             TaskError: when the model cannot be loaded.
         """
-        self._engine = TASKS[task].open_engine(model, question, settings)
-        self._loaded = True
-        threading.Thread(target=self._run, name="engine", daemon=True).start()
-        return self._engine.num_rows
+        self._load = load
+        self._engine = TASKS[load.task].open_engine(load.model, load.question, load.settings)
+        self._recorder: Any = ray.get_actor(load.recorder)
+        self._num_rows = self._engine.num_rows
+        self._stepped_at = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+        return self._num_rows
 
     def fault(self) -> str | None:
         """What the engine broke down with; None while it works."""
         return None if self._fault is None else repr(self._fault)
 
+    def silent_seconds(self) -> float:
+        """How long ago it last took a step, or had none to take."""
+        return time.monotonic() - self._stepped_at
+
     def stats(self) -> EngineStats:
         """What the engine has done."""
-        return self._engine.stats() if self._loaded else EngineStats()
+        return self._stats
 
     def expect(self, num_open: int) -> None:
         """So many searches are left for this engine."""
         self._num_open = num_open
 
-    def submit(self, cohort_id: str, probes: Sequence[Probe]) -> None:
-        """Queue the probes of a cohort."""
+    def submit(self, cohort_id: str, probes: Sequence[Probe], *, anew: bool) -> None:
+        """Queue the probes of a cohort that are not known yet.
+
+        Args:
+            cohort_id: Whose.
+            probes: Some of them may have been submitted before.
+            anew: Whether a new trial follows this cohort: it is told again of what the one before was given.
+        """
         with self._changed:
-            self._finished.setdefault(cohort_id, [])
-            self._cohort_of.update({probe.probe_id: cohort_id for probe in probes})
-            self._arriving += probes
+            cohort = self._cohorts.setdefault(cohort_id, _Cohort())
+            fresh = [probe for probe in probes if probe.probe_id not in cohort.known]
+            ids = {probe.probe_id for probe in fresh}
+            cohort.known |= ids
+            cohort.running |= ids
+            self._cohort_of.update(dict.fromkeys(ids, cohort_id))
+            self._arriving += fresh
+            if anew:
+                cohort.ready, cohort.taken = [*cohort.taken, *cohort.ready], []
             self._changed.notify_all()
 
-    def take(self, cohort_id: str, wait_seconds: float) -> tuple[list[Finished], int]:
+    def take(self, cohort_id: str, wait_seconds: float) -> tuple[list[Finished], int, int]:
         """What has finished of this cohort since it was last asked, waiting a while if that is nothing.
 
+        Asking says that what was taken before has been dealt with.
+
         Returns:
-            What has finished, and about how many rows are optimized at a time.
+            What has finished, about how many rows are optimized at a time, and how many probes of the cohort are left.
 
         Raises:
             RuntimeError: when the engine broke down; its probes have no verdict.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._finished.get(cohort_id) or self._fault, timeout=wait_seconds)
-            if self._fault is not None:
+            cohort = self._cohorts[cohort_id]
+            cohort.taken = []
+            self._changed.wait_for(lambda: cohort.ready or self._fault, timeout=wait_seconds)
+            if not cohort.ready and self._fault is not None:
                 raise RuntimeError(f"the engine broke down: {self._fault!r}") from self._fault
-            taken, self._finished[cohort_id] = self._finished.get(cohort_id, []), []
-            return taken, self._engine.num_rows
+            cohort.taken, cohort.ready = cohort.ready, []
+            return cohort.taken, self._num_rows, len(cohort.running)
 
     def forget(self, cohort_id: str) -> None:
         """Nobody will ask for this cohort again."""
         with self._changed:
-            self._finished.pop(cohort_id, None)
+            self._cohorts.pop(cohort_id, None)
             self._cohort_of = {probe: cohort for probe, cohort in self._cohort_of.items() if cohort != cohort_id}
 
+    def pause(self) -> tuple[list[Finished], list[Snapshot]]:
+        """Take no further step.
+
+        Returns:
+            What has finished and was not dealt with, and the rows in flight.
+        """
+        self._paused = True
+        self._thread.join()
+        left = [item for cohort in self._cohorts.values() for item in (*cohort.taken, *cohort.ready)]
+        return left, self._engine.snapshots()
+
     def _run(self) -> None:
+        saved_at = time.monotonic()
         try:
-            while True:
+            while not self._paused:
                 with self._changed:
                     arrived, self._arriving = self._arriving, []
                 self._engine.submit(arrived, num_open=self._num_open)
+                self._stepped_at = time.monotonic()
                 if not self._engine.num_held:
                     with self._changed:
                         self._changed.wait_for(lambda: self._arriving, timeout=IDLE_SECONDS)
                     continue
-                finished = self._engine.step()
-                if finished:
-                    with self._changed:
-                        for item in finished:
-                            cohort_id = self._cohort_of.pop(item.probe.probe_id, None)
-                            if cohort_id is not None:
-                                self._finished[cohort_id].append(item)
-                        self._changed.notify_all()
+                self._hand_out(self._engine.step())
+                self._stats, self._num_rows = self._engine.stats(), self._engine.num_rows
+                if time.monotonic() - saved_at > self._load.snapshot_seconds:
+                    self._recorder.save_snapshots.remote(self._load.name, self._engine.snapshots())
+                    saved_at = time.monotonic()
         except BaseException as fault:
             with self._changed:
                 self._fault = fault
                 self._changed.notify_all()
+
+    def _hand_out(self, finished: Sequence[Finished]) -> None:
+        if not finished:
+            return
+        with self._changed:
+            for item in finished:
+                cohort_id = self._cohort_of.pop(item.probe.probe_id, None)
+                if cohort_id is not None:
+                    cohort = self._cohorts[cohort_id]
+                    cohort.running.discard(item.probe.probe_id)
+                    cohort.ready.append(item)
+            self._changed.notify_all()

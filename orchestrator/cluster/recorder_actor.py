@@ -3,13 +3,17 @@
 Calls of many trials become one file: whoever records waits until the file that holds its rows is durable.
 """
 
+import contextlib
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestrator.search.bracket import Verdict
 from orchestrator.session import new_recorder
+from orchestrator.store.files import open_files
 from orchestrator.store.rows import RowContext
-from tasks.contract import Finished, Probe
+from orchestrator.store.snapshots import Snapshots
+from tasks.contract import Finished, Probe, Snapshot
 
 GATHER_SECONDS = 0.2
 STAGE_SECONDS = 60.0
@@ -21,41 +25,67 @@ class RecorderActor:
 
     def __init__(self, url: str, context: RowContext) -> None:
         self._recorder = new_recorder(url, context)
+        self._snapshots = Snapshots(open_files(url), context.session_id)
         self._changed = threading.Condition()
-        self._staged: dict[str, Sequence[Probe] | Exception] = {}
+        self._staged: dict[str, list[Probe]] = {}
+        """cohort_id -> all its probes so far, until the cohort is released."""
+        self._num_claimed: dict[str, int] = {}
+        self._stage_faults: dict[str, Exception] = {}
         self._pending: list[_Recording] = []
+        self._fault: Exception | None = None
         threading.Thread(target=self._write_gathered, name="recorder", daemon=True).start()
 
     def stage(self, cohort_id: str, probes: Sequence[Probe]) -> None:
-        """Lay a cohort ready, with the memories that its warm probes begin from."""
-        staged: Sequence[Probe] | Exception
+        """Lay probes of a cohort ready, with the memories and states that they begin from."""
+        fault, equipped = None, []
         try:
-            staged = [self._recorder.give_memory(probe) for probe in probes]
-        except Exception as fault:
-            staged = fault
+            for probe in map(self._recorder.give_memory, probes):
+                equipped.append(replace(probe, snapshot=self._snapshots.state_of(probe.probe_id)))
+        except Exception as error:
+            fault = error
         with self._changed:
-            self._staged[cohort_id] = staged
+            self._staged.setdefault(cohort_id, []).extend(equipped)
+            if fault is not None:
+                self._stage_faults[cohort_id] = fault
             self._changed.notify_all()
 
-    def claim(self, cohort_id: str, *, wait: bool) -> Sequence[Probe]:
-        """The probes of a cohort that lie ready; they can be claimed once.
+    def claim(self, cohort_id: str, *, anew: bool) -> Sequence[Probe]:
+        """The probes of a cohort that lie ready and were not claimed yet.
 
         Args:
             cohort_id: Whose.
-            wait: Whether some must come; else none may lie ready.
+            anew: Whether a trial begins to follow it: then all its probes, and some must come.
 
         Raises:
             TimeoutError: when nobody staged it.
             Exception: what kept it from being staged.
         """
         with self._changed:
-            seconds = STAGE_SECONDS if wait else 0.0
-            if not self._changed.wait_for(lambda: cohort_id in self._staged, timeout=seconds) and wait:
+            seconds = STAGE_SECONDS if anew else 0.0
+            if not self._changed.wait_for(lambda: cohort_id in self._staged, timeout=seconds) and anew:
                 raise TimeoutError(f"{cohort_id} was not staged within {STAGE_SECONDS:.0f} s")
-            staged = self._staged.pop(cohort_id, [])
-        if isinstance(staged, Exception):
-            raise staged
-        return staged
+            if (fault := self._stage_faults.get(cohort_id)) is not None:
+                raise fault
+            staged = self._staged.get(cohort_id, [])
+            first = 0 if anew else self._num_claimed.get(cohort_id, 0)
+            self._num_claimed[cohort_id] = len(staged)
+            return staged[first:]
+
+    def release(self, cohort_id: str) -> None:
+        """Nobody will claim this cohort again."""
+        with self._changed:
+            self._staged.pop(cohort_id, None)
+            self._num_claimed.pop(cohort_id, None)
+            self._stage_faults.pop(cohort_id, None)
+
+    def save_snapshots(self, engine: str, snapshots: Sequence[Snapshot]) -> None:
+        """Save the rows that an engine holds; what keeps it from that is the next record's to say."""
+        with contextlib.suppress(OSError):
+            self._snapshots.save(engine, snapshots)
+
+    def fault(self) -> Exception | None:
+        """What kept rows from being written; None if nothing did."""
+        return self._fault
 
     def record(self, finished: Sequence[Finished]) -> None:
         """Return once these rows are durable; raises what the disk said if they could not be written."""
@@ -82,6 +112,7 @@ class RecorderActor:
             try:
                 self._recorder.record([item for recording in gathered for item in recording.finished])
             except Exception as fault:
+                self._fault = fault
                 for recording in gathered:
                     recording.fault = fault
             for recording in gathered:

@@ -3,6 +3,7 @@
 Knows how Ray is told to do things; what is done is the searcher's affair.
 """
 
+import contextlib
 import logging
 import math
 import os
@@ -24,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from orchestrator.cluster.cohort_trial import CohortTrial
 from orchestrator.cluster.engine_pool import WAITING_CALLS, EnginePool, EngineResources
 from orchestrator.cluster.recorder_actor import RecorderActor
-from orchestrator.cluster.searcher import COHORTS_WAITING, RECORDER_NAME, LedgerSearcher
+from orchestrator.cluster.searcher import RECORDER_NAME, LedgerSearcher, cohorts_running
 from orchestrator.errors import BadInput
 from orchestrator.plan import Plan
 from orchestrator.search.bracket import Verdict
@@ -33,9 +34,6 @@ from orchestrator.stop import Stop
 from orchestrator.sweep import EnginesEntry
 from tasks.contract import EngineSettings, EngineStats
 
-COHORTS_RUNNING = 6
-COHORTS_PER_ENGINE = 2
-"""Trials that run at a time, at least: in all, and for each engine. Each has a worker process of about 95 MB."""
 SMALL_PARAMETERS = 10_000_000
 """Models below this gain next to nothing from a second thread (24 texts on stories260K: 51 s of steps with one, 47 with
 two), so on CPUs each core gets an engine of its own (twice as much in the same time)."""
@@ -46,6 +44,7 @@ SPARE_CPUS = 0.5
 many run, so that others wait for a process to become free instead of starting one."""
 SMALLEST_SHARE = 0.05
 """CPUs an engine reserves at least; with less the machine is crowded beyond use."""
+MOST_TRIALS = 10_000
 TRIALS_PER_SEARCH = 1000
 """More than a search can need, so that only the searcher ends the run."""
 
@@ -79,16 +78,19 @@ def run_on_ray(
         SessionFaultError: when an engine broke down.
     """
     with _cluster(session, address):
-        resources = choose_resources(
-            engines,
-            [node["Resources"] for node in ray.nodes() if node["Alive"]],
-            small_searches=_small_searches(session.plan),
-        )
+        small_searches = _small_searches(session.plan)
+
+        def choose() -> EngineResources:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            return choose_resources(engines, nodes, small_searches=small_searches)
+
+        resources = choose()
         threads = settings.cpus or (math.ceil(resources.cpus) if not resources.gpus else None)
         pool = EnginePool(
             plan=session.plan,
             settings=replace(settings, cpus=threads),
-            resources=resources,
+            recorder=RECORDER_NAME,
+            choose=choose,
             stop=stop,
         )
         recorder: Any = (
@@ -102,13 +104,11 @@ def run_on_ray(
             .remote(session.files.url, session.context)
         )
         cohort_size = None if engines.cohort_size == "auto" else engines.cohort_size
-        cohorts_running = max(COHORTS_RUNNING, COHORTS_PER_ENGINE * resources.count)
         searcher = LedgerSearcher(
             session,
             pool,
             recorder,
             cohort_size=cohort_size,
-            cohorts_running=cohorts_running,
             stop=stop,
             heard=heard,
         )
@@ -116,12 +116,13 @@ def run_on_ray(
         scratch = tempfile.mkdtemp(prefix="capsweep-tune-")
         try:
             tune.Tuner(
-                tune.with_resources(CohortTrial, {"cpu": SPARE_CPUS / cohorts_running}),
+                tune.with_resources(CohortTrial, {"cpu": SPARE_CPUS / cohorts_running(resources.count)}),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     num_samples=TRIALS_PER_SEARCH * session.ledger.num_searches,
                     reuse_actors=True,
-                    max_concurrent_trials=cohorts_running + COHORTS_WAITING,
+                    # How many there are is the searcher's affair; nodes that come later bring more.
+                    max_concurrent_trials=MOST_TRIALS,
                 ),
                 run_config=tune.RunConfig(
                     name=session.session_id,
@@ -134,11 +135,22 @@ def run_on_ray(
             ).fit()
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-            pool.close()
+            _put_away(pool, recorder, unfinished=session.ledger.num_open > 0)
             ray.kill(recorder)
         if searcher.fault is not None:
             raise searcher.fault
         return pool.stats
+
+
+def _put_away(pool: EnginePool, recorder: Any, *, unfinished: bool) -> None:
+    """Save what the engines hold, as far as that can be done, and end them."""
+    if unfinished:
+        for name, finished, snapshots in pool.pause():
+            # What could not be written is why the session ends, or runs again.
+            with contextlib.suppress(Exception):
+                ray.get(recorder.record.remote(finished))
+                ray.get(recorder.save_snapshots.remote(name, snapshots))
+    pool.close()
 
 
 def _small_searches(plan: Plan) -> int:

@@ -6,18 +6,19 @@ session folds the rows on disk into a new ledger and starts a new Tuner.
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError
 from ray.tune.search import Searcher
 
-from orchestrator.cluster.engine_pool import ANSWER_SECONDS, EngineHandle, EnginePool
-from orchestrator.errors import SessionFaultError
+from orchestrator.cluster.engine_pool import EngineHandle, EnginePool
 from orchestrator.search.bracket import Verdict, verdict_of
 from orchestrator.search.ledger import Ledger
+from orchestrator.search.policy import MACHINE_FAILURES
 from orchestrator.session import Session, make_probe
 from orchestrator.stop import Stop
 from tasks.contract import Failed, Finished, Probe
@@ -27,17 +28,33 @@ COHORTS_PER_BATCH = 4
 """`cohort_size: auto` is an engine's rows over this: big cohorts starve an engine, small ones cost trials."""
 BATCHES_IN_FLIGHT = 2.5
 """Probes in flight, in units of an engine's rows: those beyond the rows wait, so that a row that leaves is replaced."""
+COHORTS_RUNNING = 6
+COHORTS_PER_ENGINE = 2
+"""Trials that run at a time, at least: in all, and for each engine. Each has a worker process of about 95 MB."""
 COHORTS_WAITING = 2
 """Cohorts beyond those that run: Tune gives the process of a trial that ends to one that waits, and ends it if none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Cohort:
-    """The probes of one trial."""
+    """Probes that one trial follows, and another one if that is lost."""
 
+    cohort_id: str
     engine: EngineHandle
-    probes: dict[str, Probe]
+    probes: dict[str, Probe] = field(default_factory=dict)
     """By probe_id; those that have finished are removed."""
+    losses: int = 0
+    """Trials of this cohort that were lost."""
+
+
+def cohorts_running(num_engines: int) -> int:
+    """Trials that run at a time."""
+    return max(COHORTS_RUNNING, COHORTS_PER_ENGINE * num_engines)
+
+
+def most_cohorts(num_engines: int) -> int:
+    """Cohorts that are under way at a time, those among them that wait for the process of a trial."""
+    return cohorts_running(num_engines) + COHORTS_WAITING
 
 
 def _cause(fault: Exception) -> Exception:
@@ -55,30 +72,31 @@ class LedgerSearcher(Searcher):
         recorder: Any,
         *,
         cohort_size: int | None,
-        cohorts_running: int,
         stop: Stop,
         heard: Callable[[Sequence[Verdict]], None],
     ) -> None:
-        """`cohort_size` None chooses by the engine; `heard` is told of verdicts once their rows are on disk.
-
-        `cohorts_running` is how many trials the cluster has room for.
-        """
+        """`cohort_size` None chooses by the engine; `heard` is told of verdicts once their rows are on disk."""
         super().__init__(metric="left", mode="min")
         self._session = session
         self._pool = pool
         self._recorder = recorder
         self._cohort_size = cohort_size
-        self._most_cohorts = cohorts_running + COHORTS_WAITING
         self._stop = stop
         self._heard = heard
         self._cohorts: dict[str, Cohort] = {}
         """By trial id."""
+        self._lost_trials: deque[Cohort] = deque()
+        """Cohorts whose trial was lost: their engine goes on, and another trial must follow them."""
         self.fault: Exception | None = None
         """What ended the session early; None if nothing did."""
 
     @property
     def _ledger(self) -> Ledger:
         return self._session.ledger
+
+    @property
+    def _most_cohorts(self) -> int:
+        return most_cohorts(self._pool.resources.count)
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """How many cohorts are in flight is this searcher's own affair."""
@@ -96,14 +114,19 @@ class LedgerSearcher(Searcher):
             return Searcher.FINISHED
 
     def _next_cohort(self, trial_id: str) -> dict[str, Any] | None:
+        self._pool.tend()
+        if self._lost_trials:
+            cohort = self._lost_trials.popleft()
+            self._cohorts[trial_id] = cohort
+            return self._config(cohort)
         model = self._model_to_run()
         if model is None:
             return None
         self._pool.open(model)
         self._pool.expect(self._ledger)
-        if self._stop:
-            return None
         engine = self._pool.least_loaded()
+        if self._stop or engine is None:
+            return None
         size = self._cohort_size or self._choose_size(engine, model)
         if engine.in_flight and engine.in_flight + size > BATCHES_IN_FLIGHT * engine.num_rows:
             return None
@@ -112,24 +135,28 @@ class LedgerSearcher(Searcher):
         if self._ledger.num_ready(model) < size and engine.in_flight > engine.num_rows:
             # The engine has enough to do: wait until a whole cohort has gathered.
             return None
-        cohort = Cohort(engine=engine, probes={})
+        cohort = Cohort(cohort_id=trial_id, engine=engine)
         probes = self._take_probes(model, size, cohort)
         if not probes:
             return None
         self._cohorts[trial_id] = cohort
         self._recorder.stage.remote(trial_id, probes)
+        return self._config(cohort)
+
+    def _config(self, cohort: Cohort) -> dict[str, Any]:
+        """What a trial is told, and Tune shows."""
         return {
-            "cohort": trial_id,
-            "engine": engine.name,
+            "cohort": cohort.cohort_id,
+            "engine": cohort.engine.name,
             "recorder": RECORDER_NAME,
-            "model": model,
-            "probes": [probe.probe_id for probe in probes],
-            "lengths": [probe.length for probe in probes],
+            "model": self._pool.model,
+            "probes": list(cohort.probes),
+            "lengths": [probe.length for probe in cohort.probes.values()],
         }
 
     def _choose_size(self, engine: EngineHandle, model: str) -> int:
         """A part of an engine's rows, so many that all cohorts together fill them, and no more than its share."""
-        engines = len(self._pool.engines)
+        engines = len(self._pool.ready)
         part = engine.num_rows / COHORTS_PER_BATCH
         filling = BATCHES_IN_FLIGHT * engine.num_rows * engines / self._most_cohorts
         share = self._ledger.num_open_of(model) / engines
@@ -137,7 +164,8 @@ class LedgerSearcher(Searcher):
 
     def _model_to_run(self) -> str | None:
         """The model that runs now while it has open searches in any state, else the next with work."""
-        if self._pool.model is not None and (self._cohorts or self._ledger.num_ready(self._pool.model)):
+        busy = self._cohorts or self._lost_trials
+        if self._pool.model is not None and (busy or self._ledger.num_ready(self._pool.model)):
             return self._pool.model
         return next((model for model in self._ledger.models if self._ledger.num_ready(model)), None)
 
@@ -147,12 +175,13 @@ class LedgerSearcher(Searcher):
             cohort.engine.num_rows = result["num_rows"]
         self._fold(trial_id, [Verdict(**said) for said in result.get("verdicts", [])])
         try:
+            self._pool.tend()
             if cohort is not None and result.get("left"):
-                self._top_up(trial_id, cohort)
+                self._top_up(cohort)
         except Exception as fault:
             self.fault = _cause(fault)
 
-    def _top_up(self, trial_id: str, cohort: Cohort) -> None:
+    def _top_up(self, cohort: Cohort) -> None:
         """Give a cohort that goes on more probes, where its engine has free rows and no further trial may run.
 
         With about as many open searches as rows, a cohort would otherwise keep the places of its probes empty until
@@ -162,11 +191,11 @@ class LedgerSearcher(Searcher):
         full = len(self._cohorts) >= self._most_cohorts
         if self._cohort_size is not None or not full or model is None or self._stop or self.fault is not None:
             return
-        share = math.ceil(self._ledger.num_open_of(model) / len(self._pool.engines))
+        share = math.ceil(self._ledger.num_open_of(model) / max(1, len(self._pool.ready)))
         probes = self._take_probes(model, min(engine.num_rows, share) - engine.in_flight, cohort)
         if probes:
             # The trial claims them at its next step, which Tune begins after this.
-            ray.get(self._recorder.stage.remote(trial_id, probes))
+            ray.get(self._recorder.stage.remote(cohort.cohort_id, probes))
 
     def _take_probes(self, model: str, count: int, cohort: Cohort) -> list[Probe]:
         """The next probes of the ledger, now of this cohort."""
@@ -178,47 +207,54 @@ class LedgerSearcher(Searcher):
         return list(probes.values())
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A cohort is over. Probes without a verdict go back: the machine failed, the model did not."""
+        """A trial is over. Its cohort is, too, unless the machine lost the trial."""
         if result is not None and not error:
             self.on_trial_result(trial_id, result)
         cohort = self._cohorts.pop(trial_id, None)
-        if cohort is None or not cohort.probes:
+        if cohort is None:
             return
-        lost = dict(cohort.probes)
-        cohort.engine.in_flight -= len(lost)
         try:
-            self._note_loss(trial_id, cohort, lost)
+            if cohort.probes and not self._stop and self.fault is None:
+                self._go_on_with(cohort, trial_was_lost=error)
+            else:
+                self._leave(cohort)
         except Exception as fault:
             self.fault = _cause(fault)
+            self._leave(cohort)
 
-    def _note_loss(self, trial_id: str, cohort: Cohort, lost: dict[str, Probe]) -> None:
-        """Record what became of probes whose trial ended without them."""
-        if self._stop or self.fault is not None:
-            self._ledger.give_back(probe.search_id for probe in lost.values())
+    def _go_on_with(self, cohort: Cohort, *, trial_was_lost: bool) -> None:
+        """See to it that probes whose trial ended without them get their verdicts."""
+        unwritten: Exception | None = ray.get(self._recorder.fault.remote())
+        if unwritten is not None:
+            raise unwritten
+        cohort.losses += trial_was_lost
+        why = self._pool.why_lost(cohort.engine)
+        if why is None and cohort.losses < MACHINE_FAILURES:
+            self._lost_trials.append(cohort)
             return
-        broke = ray.get(cohort.engine.actor.fault.remote(), timeout=ANSWER_SECONDS)
-        if broke is not None:
-            # Asking it again would only use up the attempts of every probe.
-            self._ledger.give_back(probe.search_id for probe in lost.values())
-            self.fault = SessionFaultError(f"{cohort.engine.name} broke down: {broke}")
-            return
-        cohort.engine.actor.forget.remote(trial_id)
-        # The trial may have died between writing a row and reporting it.
-        said: list[Verdict] = ray.get(self._recorder.recorded.remote(list(lost)))
+        # Rows may have been written between two reports.
+        said: list[Verdict] = ray.get(self._recorder.recorded.remote(list(cohort.probes)))
+        known = {verdict.probe_id for verdict in said}
+        reason = f"its engine was lost: {why}" if why else f"the process of its trial was lost {cohort.losses} times"
         now = time.time()
         failed = [
-            Finished(
-                probe=probe,
-                outcome=Failed(reason="the process of its trial was lost"),
-                device="",
-                started_at=now,
-                finished_at=now,
-            )
-            for probe_id, probe in lost.items()
-            if probe_id not in {verdict.probe_id for verdict in said}
+            Finished(probe=probe, outcome=Failed(reason=reason), device="", started_at=now, finished_at=now)
+            for probe in cohort.probes.values()
+            if probe.probe_id not in known
         ]
         ray.get(self._recorder.record.remote(failed))
+        cohort.probes.clear()
+        self._leave(cohort)
         self._hear([*said, *map(verdict_of, failed)])
+
+    def _leave(self, cohort: Cohort) -> None:
+        """Nothing more is expected of a cohort; what it has no verdict on goes back."""
+        cohort.engine.in_flight -= len(cohort.probes)
+        self._ledger.give_back(probe.search_id for probe in cohort.probes.values())
+        cohort.probes.clear()
+        if not self._stop and self.fault is None:
+            cohort.engine.actor.forget.remote(cohort.cohort_id)
+            self._recorder.release.remote(cohort.cohort_id)
 
     def _fold(self, trial_id: str, verdicts: Sequence[Verdict]) -> None:
         cohort = self._cohorts.get(trial_id)
@@ -234,6 +270,8 @@ class LedgerSearcher(Searcher):
         if verdicts:
             # Also here: Tune asks for no suggestion while all trials that may run do.
             self._pool.expect(self._ledger)
+            if any(verdict.outcome != "failed" for verdict in verdicts):
+                self._pool.losses = 0
             self._heard(verdicts)
 
     def __getstate__(self) -> dict[str, Any]:

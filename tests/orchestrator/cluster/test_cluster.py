@@ -66,14 +66,30 @@ def named_actors() -> list[Any]:
     return names
 
 
-def stepping_trials() -> list[int]:
-    """Processes in which a cohort trial runs a step: Ray names them so."""
+def is_ours(pid: int) -> bool:
+    """Whether a process descends from this one: others may run Ray here, too."""
+    while pid > 1 and pid != os.getpid():
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid == os.getpid()
+
+
+def processes(*titles: bytes) -> list[int]:
+    """Processes of this test's Ray whose title says one of these."""
     found: list[int] = []
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if b"CohortTrial.step" in process.read_bytes() or b"ResourceTrainable.train" in process.read_bytes():
+            said = process.read_bytes()
+            if any(title in said for title in titles) and is_ours(int(process.parent.name)):
                 found.append(int(process.parent.name))
     return found
+
+
+def stepping_trials() -> list[int]:
+    return processes(b"CohortTrial.step", b"ResourceTrainable.train")
+
+
+def engine_processes() -> list[int]:
+    return processes(b"ray::EngineActor")
 
 
 @pytest.fixture
@@ -125,10 +141,13 @@ def test_a_stopped_run_leaves_no_actor_and_resumes(local_ray, toy_sweep, tmp_pat
     assert any(row["status"] == "open" for row in cut)
     before = verdicts_per_probe(run)
     assert before
+    # What was in flight is saved, and goes on where it was.
+    assert list((run / "snapshots").glob("*.parquet"))
     assert not named_actors()
     assert run_plan(plan, run, to_the_end) == run_plan(plan, tmp_path / "inline", inline)
     assert set(verdicts_per_probe(run).values()) == {1}
     assert before.keys() <= verdicts_per_probe(run).keys()
+    assert not list((run / "snapshots").glob("*.parquet"))
 
 
 def test_a_killed_trial_worker_is_no_statement_about_the_model(local_ray, toy_sweep, tmp_path, later):
@@ -136,24 +155,45 @@ def test_a_killed_trial_worker_is_no_statement_about_the_model(local_ray, toy_sw
     plan = make_plan(load_sweep(toy_sweep))
     run = tmp_path / "ray"
     killed: list[int] = []
-
-    def kill_one() -> None:
-        deadline = time.monotonic() + 60
-        while not killed and time.monotonic() < deadline:
-            for pid in stepping_trials():
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-                return
-            time.sleep(0.02)
-
-    later(kill_one)
+    later(lambda: signal_one(stepping_trials, run, signal.SIGKILL, killed))
     rows = run_plan(plan, run, to_the_end)
     assert killed
+    # Another trial follows the cohort, whose rows went on in their engine: nothing failed, nothing ran again.
+    assert rows == run_plan(plan, tmp_path / "inline", inline)
+    assert set(verdicts_per_probe(run).values()) == {1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_an_engine_that_is_killed_or_hangs_is_replaced(local_ray, toy_sweep, tmp_path, later, number):
+    toy_sweep.write_text(
+        toy_sweep.read_text()
+        + "recipe: {step_seconds: 0.05, rows: 4}\nengines: {stall_seconds: 3, snapshot_seconds: 0.2}\n"
+    )
+    plan = make_plan(load_sweep(toy_sweep))
+    run = tmp_path / "ray"
+    hit: list[int] = []
+    later(lambda: signal_one(engine_processes, run, number, hit))
+    rows = run_plan(plan, run, to_the_end)
+    assert hit
     assert {row["status"] for row in rows} == {"measured"}
     assert set(verdicts_per_probe(run).values()) == {1}
     expected = run_plan(plan, tmp_path / "inline", inline)
     found = {row["search_id"]: row["capacity_tokens"] for row in rows}
     assert found == {row["search_id"]: row["capacity_tokens"] for row in expected}
+    lost = [row for row in orchestrator.read(str(run)).probes.to_pylist() if row["outcome"] == "failed"]
+    assert lost
+    assert all("its engine was lost" in row["reason"] for row in lost)
+
+
+def signal_one(find: Callable[[], list[int]], run: Path, number: int, hit: list[int]) -> None:
+    """Send a signal to one process, once the run has rows."""
+    deadline = time.monotonic() + 60
+    while not hit and time.monotonic() < deadline:
+        if list((run / "probes").glob("*.parquet")):
+            for pid in find()[:1]:
+                os.kill(pid, number)
+                hit.append(pid)
+        time.sleep(0.02)
 
 
 def test_a_machine_that_always_fails_ends_the_searches(local_ray, toy_sweep, tmp_path):

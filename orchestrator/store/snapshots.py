@@ -1,0 +1,68 @@
+"""Rows in flight, saved from time to time: what a session that ended early need not compute again.
+
+A snapshot that cannot be read costs its steps and nothing else. Knows nothing of Ray or torch, or of what a state says.
+"""
+
+import re
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.store.files import Files
+from orchestrator.store.reader import write_table
+from tasks.contract import Snapshot
+
+SNAPSHOT_FOLDER = "snapshots"
+SNAPSHOTS = pa.schema([("probe_id", pa.string()), ("steps", pa.int64()), ("state", pa.binary())])
+"""One row per row in flight."""
+
+
+class Snapshots:
+    """The newest state of every row in flight, of this session and of those before it."""
+
+    def __init__(self, files: Files, session_id: str) -> None:
+        self._files = files
+        self._session_id = session_id
+        self._earlier: dict[str, Snapshot] = {}
+        self._of_engine: dict[str, dict[str, Snapshot]] = {}
+        for name in files.names(SNAPSHOT_FOLDER, suffix=".parquet"):
+            try:
+                # One thread: as in the reader of rows.
+                table = pq.read_table(pa.BufferReader(files.read(name)), use_threads=False).cast(SNAPSHOTS)
+            except (pa.ArrowException, ValueError, OSError):
+                continue
+            _keep_newest(self._earlier, [Snapshot(**row) for row in table.to_pylist()])
+
+    def save(self, engine: str, snapshots: Sequence[Snapshot]) -> None:
+        """Write all rows that an engine holds, in place of those it held before.
+
+        Raises:
+            OSError: when they could not be written; those before are still there.
+        """
+        held = self._of_engine.get(engine, {})
+        if not snapshots and not held:
+            return
+        table = pa.Table.from_pylist(
+            [{"probe_id": s.probe_id, "steps": s.steps, "state": s.state} for s in snapshots], schema=SNAPSHOTS
+        )
+        slug = re.sub(r"[^A-Za-z0-9.]+", "-", engine)
+        write_table(self._files, f"{SNAPSHOT_FOLDER}/{self._session_id}-{slug}.parquet", table)
+        self._of_engine[engine] = {snapshot.probe_id: snapshot for snapshot in snapshots}
+
+    def state_of(self, probe_id: str) -> bytes | None:
+        """The newest state of this probe's row; None if it was never saved."""
+        known = [held[probe_id] for held in (self._earlier, *self._of_engine.values()) if probe_id in held]
+        return max(known, key=lambda snapshot: snapshot.steps).state if known else None
+
+
+def _keep_newest(kept: dict[str, Snapshot], snapshots: Sequence[Snapshot]) -> None:
+    for snapshot in snapshots:
+        if snapshot.probe_id not in kept or snapshot.steps > kept[snapshot.probe_id].steps:
+            kept[snapshot.probe_id] = snapshot
+
+
+def remove_snapshots(files: Files) -> None:
+    """Remove them all: nothing is in flight any more."""
+    for name in files.names(SNAPSHOT_FOLDER, suffix=".parquet"):
+        files.remove(name)
