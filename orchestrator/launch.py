@@ -47,7 +47,7 @@ def launch(plan: Plan, url: str, *, inline: bool, address: str | None, take_over
     budget = plan.sweep.budget.minutes
     stop = Stop(budget_seconds=None if budget is None else 60 * budget)
     with stop_on_signals(stop), open_session(plan, url, take_over=take_over) as session:
-        for note in plan.notes:
+        for note in (*plan.notes, *session.notes):
             console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
         console.print(
             f"{plan.sweep.name}: {session.ledger.num_searches} searches, {session.ledger.num_open} open, in {url}",

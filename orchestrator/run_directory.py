@@ -4,7 +4,8 @@ Writes nothing. Knows nothing of Ray or torch.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +31,8 @@ from tasks.contract import Model
 SWEEP_FILE = "sweep.yaml"
 PROVENANCE_FILE = "provenance.json"
 REPORT_FILE = "report/index.html"
-RUN_FOLDERS = (PROBE_FOLDER, "snapshots", "damaged", "report", "logs")
+DAMAGED_FOLDER = "damaged"
+RUN_FOLDERS = (PROBE_FOLDER, "snapshots", DAMAGED_FOLDER, "report", "logs")
 RUN_NAMES = frozenset([SWEEP_FILE, PROVENANCE_FILE, SAMPLES_FILE, SEARCHES_FILE, LOCK_FILE, *RUN_FOLDERS])
 """Everything that may lie in a run directory."""
 LIGHT_COLUMNS = [name for name in PROBES.names if name != "memory"]
@@ -71,7 +73,7 @@ class Run:
 
 def is_run(files: Files) -> bool:
     """Whether a session ever began here."""
-    return files.exists(SWEEP_FILE) and files.exists(SAMPLES_FILE)
+    return files.exists(SWEEP_FILE)
 
 
 def open_run(url: str) -> Run:
@@ -83,14 +85,38 @@ def open_run(url: str) -> Run:
     files = open_files(url)
     if not is_run(files):
         raise BadInput(
-            f"{url}: not a run directory (no {SWEEP_FILE} and {SAMPLES_FILE} in it). "
+            f"{url}: not a run directory (no {SWEEP_FILE} in it). "
             "Give the folder that `capsweep run` printed, such as runs/NAME-DATE-TIME."
         )
+    return Run(files=files, sweep=read_sweep(files), provenance=read_provenance(files))
+
+
+def read_sweep(files: Files) -> Sweep:
+    """The sweep of a run, with every default written out.
+
+    Raises:
+        BadInput: when it cannot be read.
+    """
+    with _as_written(files, SWEEP_FILE):
+        return Sweep.model_validate(yaml.safe_load(files.read(SWEEP_FILE)))
+
+
+def read_provenance(files: Files) -> dict[str, Any]:
+    """What a run says of its models and sessions.
+
+    Raises:
+        BadInput: when it cannot be read.
+    """
+    with _as_written(files, PROVENANCE_FILE):
+        return json.loads(files.read(PROVENANCE_FILE))
+
+
+@contextmanager
+def _as_written(files: Files, name: str) -> Iterator[None]:
     try:
-        sweep = Sweep.model_validate(yaml.safe_load(files.read(SWEEP_FILE)))
-        return Run(files=files, sweep=sweep, provenance=json.loads(files.read(PROVENANCE_FILE)))
+        yield
     except (yaml.YAMLError, ValueError, FileNotFoundError) as error:
         raise BadInput(
-            f"{url}: {SWEEP_FILE} or {PROVENANCE_FILE} in it cannot be read as this version writes them "
-            f"({' '.join(str(error).split())[:200]}). They are not to be edited: restore them, or begin a new run."
+            f"{files.url}/{name}: cannot be read as this version writes it ({' '.join(str(error).split())[:200]}). "
+            "It is not to be edited: restore it, or begin a new run."
         ) from error

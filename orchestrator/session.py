@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,19 +18,30 @@ from typing import Any
 
 from orchestrator.errors import BadInput
 from orchestrator.plan import Plan
-from orchestrator.run_directory import LIGHT_COLUMNS, PROVENANCE_FILE, RUN_NAMES, SWEEP_FILE, is_run
+from orchestrator.run_directory import (
+    DAMAGED_FOLDER,
+    LIGHT_COLUMNS,
+    PROVENANCE_FILE,
+    RUN_NAMES,
+    SWEEP_FILE,
+    is_run,
+    read_provenance,
+    read_sweep,
+)
 from orchestrator.search.ledger import Ledger, Order
 from orchestrator.search.policy import SearchSettings
 from orchestrator.spec import dump
+from orchestrator.store.compaction import COMPACT_FILES, compact
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import LostLockError, RunLock, holds
 from orchestrator.store.reader import (
-    PROBE_FOLDER,
     SAMPLES_FILE,
     SEARCHES_FILE,
+    DamagedFileError,
     read_probes,
     read_samples,
     read_searches,
+    row_files,
     write_table,
 )
 from orchestrator.store.recorder import Recorder
@@ -50,6 +61,8 @@ class Session:
     ledger: Ledger
     context: RowContext
     """What every row of this session says alike."""
+    notes: tuple[str, ...] = ()
+    """What was found in the run directory that a user should know."""
 
     def recorder(self) -> Recorder:
         """The one writer of rows; at most one of them may be in use."""
@@ -65,12 +78,15 @@ class Session:
 def new_recorder(url: str, context: RowContext) -> Recorder:
     """A recorder that stops writing as soon as another session holds the run."""
     files = open_files(url)
+    return Recorder(files, context, may_write=_may_write(files, context.session_id))
 
-    def may_write() -> None:
-        if not holds(files, context.session_id):
-            raise LostLockError(f"{url}: session {context.session_id} has lost this run; its rows are not written.")
 
-    return Recorder(files, context, may_write=may_write)
+def _may_write(files: Files, session_id: str) -> Callable[[], None]:
+    def check() -> None:
+        if not holds(files, session_id):
+            raise LostLockError(f"{files.url}: session {session_id} has lost this run; its rows are not written.")
+
+    return check
 
 
 def write_searches(files: Files, settings: SearchSettings) -> None:
@@ -99,12 +115,20 @@ def open_session(plan: Plan, url: str, *, take_over: bool = False) -> Iterator[S
             "choose another --run-dir or storage."
         ) from error
     try:
-        files.write(PROVENANCE_FILE, json.dumps(_provenance(plan, files, session_id, now), indent=2).encode())
-        if not files.exists(SWEEP_FILE):
+        notes = _set_aside_damaged(files)
+        provenance = _provenance(plan, files, session_id, now, notes)
+        files.write(PROVENANCE_FILE, json.dumps(provenance, indent=2).encode())
+        # 1. What a plan says by itself, also where it was damaged.
+        if not files.exists(SAMPLES_FILE) or not files.exists(SWEEP_FILE):
             write_table(files, SAMPLES_FILE, plan.samples_table())
+        if not files.exists(SEARCHES_FILE):
             write_table(files, SEARCHES_FILE, plan.searches_table())
+        if not files.exists(SWEEP_FILE):
             # Last: what has a sweep file is a run, whatever killed the session that began it.
             files.write(SWEEP_FILE, dump(plan.sweep).encode())
+        # 2. What was found out so far.
+        if len(names := row_files(files)) > COMPACT_FILES:
+            compact(files, names, session_id, may_write=_may_write(files, session_id))
         settings = plan.sweep.search_settings()
         yield Session(
             plan=plan,
@@ -118,15 +142,39 @@ def open_session(plan: Plan, url: str, *, take_over: bool = False) -> Iterator[S
                 question=plan.question,
                 searches={search.search_id: plan.columns(search) for search in plan.searches},
             ),
+            notes=tuple(notes),
         )
     finally:
         lock.release()
 
 
+def _set_aside_damaged(files: Files) -> list[str]:
+    """Move what is not as it was written to `damaged/`; says what, and what becomes of it."""
+    damaged: list[DamagedFileError] = []
+    read_probes(files, (), damaged=damaged)
+    for name, read in ((SAMPLES_FILE, read_samples), (SEARCHES_FILE, read_searches)):
+        try:
+            if files.exists(name):
+                read(files)
+        except DamagedFileError as error:
+            damaged.append(error)
+    for found in damaged:
+        files.move(found.name, f"{DAMAGED_FOLDER}/{Path(found.name).name}")
+    return [
+        f"{found.name} was damaged ({found.said}): it lies in {DAMAGED_FOLDER}/ now. "
+        + (
+            "It is derived and was written anew."
+            if found.name in (SAMPLES_FILE, SEARCHES_FILE)
+            else "The probes it held run again."
+        )
+        for found in damaged
+    ]
+
+
 def check_same_run(plan: Plan, files: Files) -> None:
     """Raise BadInput unless `files` is empty or holds this very sweep with unchanged inputs."""
     if not is_run(files):
-        if files.names(PROBE_FOLDER, suffix=".parquet"):
+        if row_files(files):
             raise BadInput(f"{files.url}: holds rows but no {SWEEP_FILE}; not a run that can be resumed. Use another.")
         if foreign := [name for name in files.names("", suffix="") if name not in RUN_NAMES]:
             raise BadInput(
@@ -134,12 +182,13 @@ def check_same_run(plan: Plan, files: Files) -> None:
                 "empty or a run; choose another --run-dir."
             )
         return
-    if files.read(SWEEP_FILE).decode() != dump(plan.sweep):
+    # Read, not compared as text: a field that is new since then stands at its default.
+    if read_sweep(files) != plan.sweep:
         raise BadInput(
             f"{files.url}: already holds another sweep ({SWEEP_FILE} in it differs from yours). "
             "Choose another --run-dir, or resume that one with `capsweep resume`."
         )
-    known = json.loads(files.read(PROVENANCE_FILE))["models"]
+    known = read_provenance(files)["models"]
     problems = [
         f"{files.url}: model {model.name} has changed since the run began: fingerprint "
         f"{known[model.name]['facts']['fingerprint'][:16]} then, {model.facts.fingerprint[:16]} now. "
@@ -147,7 +196,10 @@ def check_same_run(plan: Plan, files: Files) -> None:
         for model in plan.models
         if model.name in known and known[model.name]["facts"]["fingerprint"] != model.facts.fingerprint
     ]
-    stored = {(row["model"], row["sample_id"]): row["source"] for row in read_samples(files).to_pylist()}
+    try:
+        stored = {(row["model"], row["sample_id"]): row["source"] for row in read_samples(files).to_pylist()}
+    except (FileNotFoundError, DamagedFileError):
+        stored = dict.fromkeys(plan.samples, "")  # it is written anew; rows of other texts belong to other searches
     if not problems and stored.keys() != plan.samples.keys():
         changed = sorted({source for key, source in stored.items() if key not in plan.samples})
         problems.append(
@@ -175,9 +227,9 @@ def make_probe(plan: Plan, order: Order) -> Probe:
     )
 
 
-def _provenance(plan: Plan, files: Files, session_id: str, now: datetime) -> dict[str, Any]:
+def _provenance(plan: Plan, files: Files, session_id: str, now: datetime, notes: Sequence[str]) -> dict[str, Any]:
     """What a reader of the run needs to know about how it was made."""
-    known = json.loads(files.read(PROVENANCE_FILE)) if files.exists(PROVENANCE_FILE) else {}
+    known = read_provenance(files) if files.exists(PROVENANCE_FILE) else {}
     session = {
         "session_id": session_id,
         "started_at": now.isoformat(timespec="seconds"),
@@ -187,6 +239,7 @@ def _provenance(plan: Plan, files: Files, session_id: str, now: datetime) -> dic
         "python": platform.python_version(),
         "git_commit": _git_commit(),
         "versions": {name: version(name) for name in ("capsweep", "torch", "transformers", "ray", "pyarrow")},
+        "notes": list(notes),
     }
     return {
         "models": {model.name: {"model": asdict(model.model), "facts": asdict(model.facts)} for model in plan.models},

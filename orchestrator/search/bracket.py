@@ -6,6 +6,7 @@ Knows nothing of which length comes next, of other searches, Ray, torch or files
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import count, takewhile
 from types import MappingProxyType
 from typing import Literal
 
@@ -84,7 +85,11 @@ def _rank(verdict: Verdict) -> tuple[int, int, int]:
 
 
 def fold(verdicts: Iterable[Verdict]) -> Bracket:
-    """The bracket after these verdicts, in whatever order they arrive and however often each is said."""
+    """The bracket after these verdicts, in whatever order they arrive and however often each is said.
+
+    Verdicts count up to the first number that has none: where a damaged file leaves a gap, the probe that is missing is
+    asked for again as it was the first time, and those after it count once it is there.
+    """
     said: dict[int, Verdict] = {}
     attempts: dict[int, set[int]] = {}
     reasons: dict[tuple[int, int], str | None] = {}
@@ -96,7 +101,8 @@ def fold(verdicts: Iterable[Verdict]) -> Bracket:
             said[verdict.number] = verdict
     proven, proven_by = 0, None
     failures: Counter[int] = Counter()
-    for verdict in (said[number] for number in sorted(said)):
+    said = {number: said[number] for number in takewhile(said.__contains__, count())}
+    for verdict in said.values():
         if verdict.proven_length > proven:
             proven, proven_by = verdict.proven_length, verdict.probe_id
         if verdict.failed_length is not None:

@@ -16,7 +16,9 @@ from orchestrator.store.files import Files
 LOCK_FILE = "lock"
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 30.0
-"""A holder on another host that was silent for so long is taken to be gone."""
+"""A holder that was silent for so long is taken to be gone, also if a process has its number: numbers are reused."""
+SETTLE_SECONDS = 2.0
+"""After taking a run from another session: longer than a write lasts that it had begun, or that another taker had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +51,25 @@ class RunLock:
         Raises:
             BadInput: when another session holds the run and still lives.
         """
-        holder = read_holder(self._files)
-        if holder is not None and not take_over and _lives(holder):
-            raise BadInput(
-                f"{self._files.url}: another session writes here: process {holder.pid} on {holder.host}. "
-                "Stop it first, or use --take-over if you know that it is gone."
-            )
-        self._write()
+        if not self._files.create(LOCK_FILE, self._content()):
+            self._take_from(read_holder(self._files), take_over=take_over)
         self._thread.start()
+
+    def _take_from(self, holder: Holder | None, *, take_over: bool) -> None:
+        """Overwrite the lock of a session that is gone; of several that do so the last one has the run."""
+        if holder is not None and not take_over and _lives(holder, self._files):
+            raise self._refusal(holder)
+        self._files.write(LOCK_FILE, self._content())
+        time.sleep(SETTLE_SECONDS)
+        if (other := read_holder(self._files)) is None or other.session_id != self._session_id:
+            raise self._refusal(other)
+
+    def _refusal(self, holder: Holder | None) -> BadInput:
+        who = "" if holder is None else f": process {holder.pid} on {holder.host}"
+        return BadInput(
+            f"{self._files.url}: another session writes here{who}. "
+            "Stop it first, or use --take-over if you know that it is gone."
+        )
 
     def release(self) -> None:
         """Let others write."""
@@ -70,14 +83,14 @@ class RunLock:
             try:
                 if not holds(self._files, self._session_id):
                     return
-                self._write()
+                self._files.write(LOCK_FILE, self._content())
             except OSError:
                 # A full disk or a slow store now is no reason to be silent for ever.
                 continue
 
-    def _write(self) -> None:
+    def _content(self) -> bytes:
         holder = Holder(session_id=self._session_id, host=socket.gethostname(), pid=os.getpid(), heartbeat=time.time())
-        self._files.write(LOCK_FILE, json.dumps(asdict(holder)).encode())
+        return json.dumps(asdict(holder)).encode()
 
 
 def read_holder(files: Files) -> Holder | None:
@@ -95,13 +108,21 @@ def holds(files: Files, session_id: str) -> bool:
     return holder is not None and holder.session_id == session_id
 
 
-def _lives(holder: Holder) -> bool:
-    if holder.host == socket.gethostname():
-        try:
-            os.kill(holder.pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
+def _lives(holder: Holder, files: Files) -> bool:
+    if holder.host == socket.gethostname() and not _runs(holder.pid):
+        return False
+    if time.time() - holder.heartbeat < STALE_SECONDS:
         return True
-    return time.time() - holder.heartbeat < STALE_SECONDS
+    # Clocks of two machines may differ: only a lock that does not change is stale.
+    time.sleep(2 * HEARTBEAT_SECONDS)
+    return read_holder(files) != holder
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,10 +1,13 @@
-"""Reading a run's tables.
+"""A run's tables as Parquet files, read and written.
 
-Knows nothing of Ray, torch or of how rows came to be.
+A file that is not what was written is found out: rows by the hash in their file's name, other tables by the checksums
+of their pages. Knows nothing of Ray, torch or of how rows came to be.
 """
 
+import hashlib
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import duckdb
@@ -13,11 +16,28 @@ import pyarrow.parquet as pq
 
 from orchestrator.errors import BadInput
 from orchestrator.store.files import Files, open_files
-from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
+from orchestrator.store.schema import PROBES, SAMPLES, SCHEMA_VERSION, SEARCHES
 
 PROBE_FOLDER = "probes"
 SEARCHES_FILE = "searches.parquet"
 SAMPLES_FILE = "samples.parquet"
+HASH_IN_NAME = re.compile(r"-([0-9a-f]{16})\.parquet$")
+VERSION_KEY = b"capsweep_schema_version"
+READ_TOGETHER = 256
+"""Files whose bytes are held at a time; an object store is asked for as many at once."""
+MOST_LISTINGS = 5
+"""A session that merges files while they are read makes them vanish; it does so rarely."""
+
+
+class DamagedFileError(BadInput):
+    """A file of a run holds something else than was written to it."""
+
+    def __init__(self, files: Files, name: str, said: str) -> None:
+        super().__init__(
+            f"{files.url}/{name}: damaged ({said}). `capsweep resume` sets it aside and runs again what it held."
+        )
+        self.name = name
+        self.said = said
 
 
 class RunTables(NamedTuple):
@@ -41,27 +61,68 @@ def read(run: str) -> RunTables:
     return RunTables(read_probes(files), read_searches(files))
 
 
-def read_probes(files: Files, columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows, one for each (probe_id, attempt), whatever the number of times it was written.
+def read_probes(
+    files: Files, columns: Sequence[str] | None = None, *, damaged: list[DamagedFileError] | None = None
+) -> pa.Table:
+    """All rows, one for each (probe_id, attempt) and one verdict a probe, however often each was written.
+
+    Args:
+        files: The run.
+        columns: Those wanted; all of PROBES if None.
+        damaged: Where to note files that cannot be read, which are left out then.
 
     Raises:
-        BadInput: when a file cannot be read.
+        DamagedFileError: when a file cannot be read and `damaged` is None.
+        BadInput: when a file is of a newer version than this.
+        OSError: when files vanish under every reading.
     """
     wanted = PROBES if columns is None else pa.schema([PROBES.field(name) for name in columns])
-    keyed = pa.unify_schemas([wanted, pa.schema([PROBES.field(name) for name in ("probe_id", "attempt", "outcome")])])
-    tables = [_read_table(files, name, keyed) for name in files.names(PROBE_FOLDER, suffix=".parquet")]
-    rows = pa.concat_tables([keyed.empty_table(), *tables])
-    # Rows of one (probe_id, attempt) differ in nothing but the file they came in, unless the machine was taken to have
-    # failed before the verdict came: then the verdict counts.
+    keys = pa.schema([PROBES.field(name) for name in ("probe_id", "attempt", "outcome", "session_id")])
+    keyed = pa.unify_schemas([wanted, keys])
+    for _ in range(MOST_LISTINGS):
+        names = row_files(files)
+        tables: list[pa.Table] = [keyed.empty_table()]
+        found: list[DamagedFileError] = []
+        num_read = 0
+        for first in range(0, len(names), READ_TOGETHER):
+            contents = files.read_all(names[first : first + READ_TOGETHER])
+            num_read += len(contents)
+            for name, content in contents.items():
+                try:
+                    tables.append(parse_table(files, name, content, keyed))
+                except DamagedFileError as error:
+                    found.append(error)
+        if num_read == len(names):
+            if damaged is None and found:
+                raise found[0]
+            if damaged is not None:
+                damaged += found
+            return unique_rows(pa.concat_tables(tables)).select(wanted.names).cast(wanted)
+    raise OSError(f"{files.url}/{PROBE_FOLDER}: files vanished while they were read, {MOST_LISTINGS} times. Try again.")
+
+
+def row_files(files: Files) -> list[str]:
+    """Names of all files of rows."""
+    return files.names(PROBE_FOLDER, suffix=".parquet")
+
+
+def unique_rows(rows: pa.Table) -> pa.Table:
+    """One row for each (probe_id, attempt), and one verdict a probe: of several that of the latest session.
+
+    A session that was taken over may have written once more what the next one found out anew; and the machine may have
+    been taken to have failed before a verdict came: then the verdict counts.
+    """
     with duckdb.connect() as database:
         database.register("rows", rows)
         once = (
             "select * from rows qualify "
-            "row_number() over (partition by probe_id, attempt order by outcome = 'failed') = 1"
+            "row_number() over (partition by probe_id, attempt order by outcome = 'failed', session_id desc) = 1 "
+            "and (outcome = 'failed' or "
+            "row_number() over (partition by probe_id, outcome = 'failed' order by session_id desc) = 1)"
         )
         unique = database.sql(once)
         assert unique is not None, "a select gives a relation"
-        return unique.to_arrow_table().select(wanted.names).cast(wanted)
+        return unique.to_arrow_table()
 
 
 def read_searches(files: Files) -> pa.Table:
@@ -75,20 +136,59 @@ def read_samples(files: Files) -> pa.Table:
 
 
 def _read_table(files: Files, name: str, schema: pa.Schema) -> pa.Table:
+    return parse_table(files, name, files.read(name), schema)
+
+
+def parse_table(files: Files, name: str, content: bytes, schema: pa.Schema) -> pa.Table:
+    """The columns of `schema` from the bytes of a file; those that an earlier version did not have are null.
+
+    Raises:
+        DamagedFileError: when it holds something else than was written.
+        BadInput: when a newer version wrote it.
+    """
+    hashed = HASH_IN_NAME.search(name)
+    if hashed and _hash(content) != hashed[1]:
+        raise DamagedFileError(files, name, f"{len(content):,} bytes that do not hash to its name")
     try:
         # One thread: Arrow's pool aborts a process that ends soon after a read (apache/arrow issues 33975, 50482).
-        table = pq.read_table(pa.BufferReader(files.read(name)), columns=schema.names, use_threads=False)
-        return table.cast(schema)
-    except (pa.ArrowException, KeyError, ValueError) as error:
-        said = str(error).splitlines()[0]
-        raise BadInput(
-            f"{files.url}/{name}: cannot be read as a table of this version ({said}). "
-            "Move the file away and resume: what it held runs again."
-        ) from error
+        with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
+            version = int((file.schema_arrow.metadata or {}).get(VERSION_KEY, b"1"))
+            known = set(file.schema_arrow.names)
+            table = file.read(columns=[column for column in schema.names if column in known], use_threads=False)
+        missing = [field for field in schema if field.name not in known]
+        if version > SCHEMA_VERSION:
+            raise BadInput(
+                f"{files.url}/{name}: written by a newer capsweep (schema {version}, this one knows {SCHEMA_VERSION}). "
+                "Update capsweep to read this run."
+            )
+        if missing and version == SCHEMA_VERSION:
+            raise DamagedFileError(files, name, f"no column {missing[0].name}")
+        for field in missing:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+        return table.select(schema.names).cast(schema)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DamagedFileError(files, name, str(error).splitlines()[0]) from error
 
 
 def write_table(files: Files, name: str, table: pa.Table) -> None:
     """One Parquet file, durable when this returns."""
+    files.write(name, _to_parquet(table))
+
+
+def write_rows(files: Files, session_id: str, rows: pa.Table, *, may_write: Callable[[], None]) -> str:
+    """One file of rows, durable when this returns; returns its name, which is that of its content."""
+    content = _to_parquet(rows)
+    name = f"{PROBE_FOLDER}/{session_id}-{_hash(content)}.parquet"
+    files.write(name, content, may_write=may_write)
+    return name
+
+
+def _to_parquet(table: pa.Table) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    files.write(name, sink.getvalue())
+    versioned = table.replace_schema_metadata({VERSION_KEY: str(SCHEMA_VERSION)})
+    pq.write_table(versioned, sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue()
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -3,13 +3,15 @@
 Knows nothing of Ray or torch, and nothing of what the rows mean for a search.
 """
 
-import uuid
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from orchestrator.errors import BadInput
 from orchestrator.search.bracket import Verdict, verdict_of
+from orchestrator.store.compaction import COMPACT_FILES, compact
 from orchestrator.store.files import Files
-from orchestrator.store.reader import PROBE_FOLDER, read_probes, write_table
+from orchestrator.store.reader import read_probes, write_rows
 from orchestrator.store.rows import RowContext, rows_table
 from tasks.contract import COLD, Failed, Finished, Probe
 
@@ -24,6 +26,8 @@ class Recorder:
         self._may_write = may_write
         self._recorded: dict[str, Verdict] = {}
         """probe_id -> what is on disk of it since this session began: a second verdict is never written."""
+        self._written: list[str] = []
+        """Files of rows written since they were last merged."""
         self._memories: dict[str, tuple[str, bytes, int]] = {}
         """search_id -> probe_id, memory and proven length of its best probe."""
 
@@ -41,15 +45,19 @@ class Recorder:
         finished = list(fresh.values())
         if not finished:
             return
-        self._may_write()
-        name = f"{PROBE_FOLDER}/{self._context.session_id}-{uuid.uuid4().hex[:12]}.parquet"
-        write_table(self._files, name, rows_table(self._context, finished))
+        rows = rows_table(self._context, finished)
+        self._written.append(write_rows(self._files, self._context.session_id, rows, may_write=self._may_write))
         for item in finished:
             if isinstance(item.outcome, Failed):
                 continue
             self._recorded[item.probe.probe_id] = verdict_of(item)
             found = item.outcome.measurement
             self._remember(item.probe.search_id, item.probe.probe_id, found.memory, found.proven_length)
+        if len(self._written) >= COMPACT_FILES:
+            # The rows are on disk, merged or not; what is wrong with the disk is the next rows' to say.
+            with contextlib.suppress(OSError, BadInput):
+                compact(self._files, self._written, self._context.session_id, may_write=self._may_write)
+            self._written = []
 
     def recorded(self, probe_ids: Iterable[str]) -> list[Verdict]:
         """The verdicts on disk of those of these probes that this session recorded."""

@@ -6,7 +6,8 @@ More columns may follow, none may vanish: papers and notebooks read these names.
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: files of rows are named by their content, and every file says its version. Columns are those of 1."""
 
 PROBES = pa.schema(
     [

@@ -313,13 +313,13 @@ class TestRunDirectories:
 
     def test_a_file(self, refused, toy_sweep):
         (line,) = refused("run", toy_sweep, "--inline", "--run-dir", toy_sweep)
-        assert line.startswith(f"{toy_sweep}: cannot be written to (Not a directory).")
+        assert line.startswith(f"{toy_sweep}: cannot be written to (File exists).")
 
     @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
     @pytest.mark.parametrize("place", ["texts", "nowhere", "toy.yaml"])
     def test_what_is_no_run(self, refused, toy_sweep, verb, place):
         (line,) = refused(verb[0], place, *verb[1:])
-        assert line.startswith(f"{place}: not a run directory (no sweep.yaml and samples.parquet in it).")
+        assert line.startswith(f"{place}: not a run directory (no sweep.yaml in it).")
         assert "Give the folder that `capsweep run` printed" in line
 
     @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
@@ -332,8 +332,8 @@ class TestRunDirectories:
     def test_a_run_whose_sweep_was_edited(self, refused, run, verb, content):
         (run / "sweep.yaml").write_text(content)
         (line,) = refused(verb[0], run, *verb[1:])
-        assert line.startswith(f"{run}: sweep.yaml or provenance.json in it cannot be read")
-        assert "restore them" in line
+        assert line.startswith(f"{run}/sweep.yaml: cannot be read as this version writes it")
+        assert "restore it" in line
 
     def test_a_search_that_is_not_in_the_run(self, refused, run):
         (line,) = refused("decode", run, "zz")

@@ -1,0 +1,214 @@
+"""What is found out about files that are damaged, newer, many, or held by another session."""
+
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import orchestrator
+from orchestrator.errors import BadInput
+from orchestrator.store import compaction, lock
+from orchestrator.store.files import Files, LocalFiles, open_files
+from orchestrator.store.lock import LOCK_FILE, Holder, RunLock, read_holder
+from orchestrator.store.reader import VERSION_KEY, read_probes, row_files
+from orchestrator.store.recorder import Recorder
+from tests.orchestrator.store.test_recorder import CONTEXT, failed, measured, probe
+
+DAMAGES = {
+    "truncated": lambda content: content[: len(content) // 2],
+    "emptied": lambda content: b"",
+    "flipped": lambda content: content[:100] + bytes([content[100] ^ 1]) + content[101:],
+}
+
+
+@pytest.fixture(params=["folder", "objects"])
+def files(request, tmp_path) -> Files:
+    return LocalFiles(tmp_path) if request.param == "folder" else open_files(f"memory://{tmp_path.name}")
+
+
+def recorder_of(files: Files, session_id: str = "first") -> Recorder:
+    return Recorder(files, replace(CONTEXT, session_id=session_id), may_write=lambda: None)
+
+
+class TestCreate:
+    def test_only_the_first_does(self, files):
+        assert files.create("lock", b"first")
+        assert not files.create("lock", b"second")
+        assert files.read("lock") == b"first"
+
+    def test_again_after_it_was_removed(self, files):
+        files.create("lock", b"first")
+        files.remove("lock")
+        assert files.create("lock", b"second")
+
+
+def test_many_are_read_at_once_and_what_is_gone_is_left_out(files):
+    for name in ("probes/a", "probes/b"):
+        files.write(name, name.encode())
+    assert files.read_all(["probes/a", "probes/none", "probes/b"]) == {"probes/a": b"probes/a", "probes/b": b"probes/b"}
+    assert files.read_all([]) == {}
+
+
+def test_a_write_that_may_not_be_leaves_the_old_content(files):
+    def never() -> None:
+        raise RuntimeError("taken over")
+
+    files.write("name", b"old")
+    with pytest.raises(RuntimeError, match="taken over"):
+        files.write("name", b"new", may_write=never)
+    assert files.read("name") == b"old"
+
+
+class TestLock:
+    def test_a_process_that_lives_keeps_it(self, files):
+        first = RunLock(files, "first")
+        first.take()
+        with pytest.raises(BadInput, match=f"process {os.getpid()} on"):
+            RunLock(files, "second").take()
+        first.release()
+        assert read_holder(files) is None
+
+    @pytest.mark.parametrize(
+        ("holder", "gone"),
+        [
+            ({"host": "elsewhere", "pid": 1, "heartbeat": 0.0}, True),
+            ({"host": "elsewhere", "pid": 1, "heartbeat": 4e9}, False),
+            ({"pid": 2**22 + 1, "heartbeat": 4e9}, True),
+            # A process of that number runs here, but it has not said so for long: another one has the number now.
+            ({"pid": 1, "heartbeat": 0.0}, True),
+        ],
+    )
+    def test_a_session_that_is_gone_is_followed(self, files, monkeypatch, holder, gone):
+        monkeypatch.setattr(lock, "SETTLE_SECONDS", 0.01)
+        monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
+        here = {"session_id": "other", "host": lock.socket.gethostname(), **holder}
+        files.write(LOCK_FILE, json.dumps(here).encode())
+        mine = RunLock(files, "mine")
+        if not gone:
+            with pytest.raises(BadInput, match="process 1 on elsewhere"):
+                mine.take()
+            return
+        mine.take()
+        assert lock.holds(files, "mine")
+        mine.release()
+
+    def test_a_heart_that_beats_by_another_clock_lives(self, files, monkeypatch):
+        monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
+        beats = iter((1.0, 2.0))
+
+        def beating(files: Files) -> Holder:
+            return Holder(session_id="other", host="elsewhere", pid=1, heartbeat=next(beats))
+
+        files.write(LOCK_FILE, b"held")
+        monkeypatch.setattr(lock, "read_holder", beating)
+        with pytest.raises(BadInput, match="elsewhere"):
+            RunLock(files, "mine").take()
+
+    def test_of_two_that_follow_the_last_has_it(self, files, monkeypatch):
+        files.write(LOCK_FILE, b"nobody")
+
+        def meanwhile(seconds: float) -> None:
+            other = {"session_id": "other", "host": "elsewhere", "pid": 7, "heartbeat": time.time()}
+            files.write(LOCK_FILE, json.dumps(other).encode())
+
+        monkeypatch.setattr(lock.time, "sleep", meanwhile)
+        with pytest.raises(BadInput, match="process 7 on elsewhere"):
+            RunLock(files, "mine").take()
+
+
+class TestDamage:
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_a_file_of_rows_is_named(self, files, damage):
+        recorder_of(files).record([measured(probe(0), proven=9)])
+        recorder_of(files, "second").record([measured(probe(1), proven=10)])
+        name = row_files(files)[0]
+        files.write(name, DAMAGES[damage](files.read(name)))
+        with pytest.raises(BadInput, match=f"{name}: damaged"):
+            read_probes(files)
+        found = []
+        assert read_probes(files, damaged=found)["number"].to_pylist() == [1]
+        assert [error.name for error in found] == [name]
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_resume_sets_it_aside_and_ends_with_the_same_table(
+        self, toy_sweep, tmp_path, run_to_end, searches_of, damage
+    ):
+        run = tmp_path / "run"
+        run_to_end("run", toy_sweep, "--inline", "--run-dir", run)
+        before = searches_of(run)
+        rows = next(iter((run / "probes").iterdir()))
+        for path in (rows, run / "samples.parquet"):
+            path.write_bytes(DAMAGES[damage](path.read_bytes()))
+        resumed = run_to_end("resume", run, "--inline")
+        assert resumed.returncode == 0, resumed.stderr
+        assert sorted(path.name for path in (run / "damaged").iterdir()) == sorted([rows.name, "samples.parquet"])
+        assert rows.name in "".join(resumed.stdout.split())
+        assert searches_of(run) == before
+
+    def test_a_newer_version_is_refused(self, files):
+        table = pa.table({"probe_id": ["a"]}).replace_schema_metadata({VERSION_KEY: "99"})
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink)
+        files.write("probes/first-abc.parquet", sink.getvalue().to_pybytes())
+        with pytest.raises(BadInput, match="written by a newer capsweep"):
+            read_probes(files)
+
+    def test_an_older_one_is_read_without_what_it_did_not_know(self, files):
+        recorder_of(files).record([measured(probe(), proven=9)])
+        (name,) = row_files(files)
+        old = pq.read_table(pa.BufferReader(files.read(name)), use_threads=False).drop_columns(["margin"])
+        sink = pa.BufferOutputStream()
+        pq.write_table(old.replace_schema_metadata(None), sink)
+        files.remove(name)
+        files.write("probes/first-0123456789ab.parquet", sink.getvalue().to_pybytes())
+        (row,) = read_probes(files).to_pylist()
+        assert (row["proven_length"], row["margin"]) == (9, None)
+
+
+class TestCompaction:
+    def test_rows_are_the_same_in_fewer_files(self, files, monkeypatch):
+        monkeypatch.setattr("orchestrator.store.recorder.COMPACT_FILES", 5)
+        writing = recorder_of(files)
+        for number in range(12):
+            writing.record([measured(probe(number), proven=9), failed(probe(number + 100))])
+        assert len(row_files(files)) == 2 + 12 - 10
+        assert sorted(read_probes(files)["number"].to_pylist()) == [*range(12), *range(100, 112)]
+
+    def test_a_crash_before_the_small_ones_are_removed_shows_nothing_twice(self, files, monkeypatch):
+        for number in range(3):
+            recorder_of(files, f"session{number}").record([measured(probe(number), proven=9)])
+        before = read_probes(files).sort_by("number")
+        monkeypatch.setattr(type(files), "remove", lambda self, *names: None)
+        compaction.compact(files, row_files(files), "last", may_write=lambda: None)
+        assert len(row_files(files)) == 4
+        assert read_probes(files).sort_by("number").equals(before)
+
+    def test_one_that_cannot_be_written_removes_nothing(self, files, monkeypatch):
+        for number in range(3):
+            recorder_of(files, f"session{number}").record([measured(probe(number), proven=9)])
+        names = row_files(files)
+
+        def full(*arguments: object, **settings: object) -> None:
+            raise OSError("no space left")
+
+        monkeypatch.setattr(type(files), "write", full)
+        with pytest.raises(OSError, match="no space"):
+            compaction.compact(files, names, "last", may_write=lambda: None)
+        assert row_files(files) == names
+
+
+def test_of_two_verdicts_on_a_probe_that_of_the_later_session_counts(files):
+    recorder_of(files, "20260101").record([measured(probe(), proven=9)])
+    recorder_of(files, "20260102").record([measured(replace(probe(), attempt=1), proven=12)])
+    (row,) = read_probes(files).to_pylist()
+    assert row["proven_length"] == 12
+
+
+def test_a_run_that_holds_no_samples_is_no_run(tmp_path: Path):
+    with pytest.raises(BadInput, match="not a run directory"):
+        orchestrator.read(str(tmp_path))
