@@ -64,9 +64,10 @@ def _list_of_counts(value: Any) -> Any:
 def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     if not values:
         raise problem("the list is empty; it should have at least one entry.")
+    met: dict[T, int] = {}
     for i, value in enumerate(values):
-        if value in values[:i]:
-            raise problem(f"entries {values.index(value)} and {i} are the same; remove one.")
+        if (first := met.setdefault(value, i)) != i:
+            raise problem(f"entries {first} and {i} are the same; remove one.")
     return values
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -258,11 +259,21 @@ class TestFilesThatAreNoSweep:
             ("a: 1\n---\nb: 2", "not YAML: line 2, column 1: "),
             ("? [a]\n: 1", "not YAML: line 1, column 3: found unhashable key."),
             ("[" * 5000, "not YAML: "),
+            (
+                "seeds: [0x" + "f" * 5000 + "]",
+                "not YAML: line 1, column 9: found a whole number of more than",
+            ),
+            ('name: "\\ud800"', "not YAML: line 1, column 7: found half of a surrogate pair, which is no character."),
         ],
     )
     def test_says_what_it_is(self, problems, content, said):
         (line,) = problems(content)
         assert line.startswith(said)
+
+    def test_a_list_of_many_entries_takes_no_time(self, load):
+        started = time.perf_counter()
+        assert len(load(MINIMAL + f"seeds: {list(range(20_000))}").seeds) == 20_000
+        assert time.perf_counter() - started < 20
 
     def test_a_mapping_within_itself(self, problems):
         assert len(problems("&a\nname: x\nmodels: [m]\ntexts: [*a]\nbudget: *a")) > 1
