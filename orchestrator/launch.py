@@ -111,6 +111,7 @@ def _conclude(run: Run, searches: pa.Table, stats: EngineStats, stop: Stop, cons
         console.print(f"{why}: {num_open} searches are open; {resume}", markup=False, highlight=False, soft_wrap=True)
         return Exit.INTERRUPTED if stop.interrupted else Exit.BUDGET_SPENT if stop.budget_spent else Exit.SOME_FAILED
     if num_failed:
-        console.print(f"{num_failed} searches failed; `capsweep status {run.files.url}` says why.", soft_wrap=True)
+        failed = f"{num_failed} searches failed; `capsweep status {run.files.url}` says why."
+        console.print(failed, markup=False, highlight=False, soft_wrap=True)
         return Exit.SOME_FAILED
     return Exit.DONE

@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from typing import Any
 
 from orchestrator.errors import BadInput
 from orchestrator.plan import Plan
+from orchestrator.redact import redact_command, redact_finished, refuse_credentials
 from orchestrator.run_directory import LIGHT_COLUMNS, PROVENANCE_FILE, RUN_NAMES, SWEEP_FILE, is_run
 from orchestrator.search.ledger import Ledger, Order
 from orchestrator.search.policy import SearchSettings
@@ -37,7 +38,7 @@ from orchestrator.store.recorder import Recorder
 from orchestrator.store.rows import RowContext
 from orchestrator.store.searches import VERDICT_COLUMNS, derive_searches, verdicts_of
 from orchestrator.store.snapshots import remove_snapshots
-from tasks.contract import Probe
+from tasks.contract import Finished, Probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,12 @@ def new_recorder(url: str, context: RowContext) -> Recorder:
         if not holds(files, context.session_id):
             raise LostLockError(f"{url}: session {context.session_id} has lost this run; its rows are not written.")
 
-    return Recorder(files, context, may_write=may_write)
+    return _RedactingRecorder(files, context, may_write=may_write)
+
+
+class _RedactingRecorder(Recorder):
+    def record(self, finished: Sequence[Finished]) -> None:
+        super().record([redact_finished(item) for item in finished])
 
 
 def write_searches(files: Files, settings: SearchSettings) -> None:
@@ -86,6 +92,7 @@ def open_session(plan: Plan, url: str, *, take_over: bool = False) -> Iterator[S
     Raises:
         BadInput: when the folder holds something else, another session, or the inputs have changed since.
     """
+    refuse_credentials(url)
     files = open_files(url)
     check_same_run(plan, files)
     now = datetime.now(UTC)
@@ -181,7 +188,7 @@ def _provenance(plan: Plan, files: Files, session_id: str, now: datetime) -> dic
     session = {
         "session_id": session_id,
         "started_at": now.isoformat(timespec="seconds"),
-        "command": ["capsweep", *sys.argv[1:]],
+        "command": redact_command(["capsweep", *sys.argv[1:]]),
         "host": platform.node(),
         "machine": platform.machine(),
         "python": platform.python_version(),

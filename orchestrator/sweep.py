@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from orchestrator.errors import suggest
+from orchestrator.redact import credentials_in
 from orchestrator.search.policy import SearchSettings
 from tasks.contract import DecodeFrom, EngineSettings, Model, Question, TaskError
 from tasks.registry import TASKS, TEXT_SOURCES
@@ -69,6 +70,12 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
         if (first := met.setdefault(value, i)) != i:
             raise problem(f"entries {first} and {i} are the same; remove one.")
     return values
+
+
+def _without_credentials(url: str) -> str:
+    if said := credentials_in(url):
+        raise problem(said)
+    return url
 
 
 def _name_known(names: Callable[[], Mapping[str, Any]], kind: str) -> AfterValidator:
@@ -224,7 +231,7 @@ class Sweep(Entry, frozen=True):
     """What a run may spend."""
     engines: EnginesEntry = EnginesEntry()
     """What computes, and with what."""
-    storage: Annotated[str, Field(min_length=1)] = "runs/"
+    storage: Annotated[str, Field(min_length=1), AfterValidator(_without_credentials)] = "runs/"
     """Folder or fsspec URL in which run directories are made."""
 
     @field_validator("recipe", mode="plain")
