@@ -112,6 +112,8 @@ class ModelEntry(Entry, frozen=True):
     """Precision of weights and activations."""
     trust_remote_code: bool = False
     """Whether code that comes with the model may run."""
+    allow_pickle: bool = False
+    """Whether pickled weights are read where there are no safetensors."""
 
 
 class TeacherForced(Entry, frozen=True):
@@ -204,7 +206,7 @@ class Sweep(Entry, frozen=True):
         BeforeValidator(_list_to_tuple),
         AfterValidator(_distinct),
     ]
-    """Hub ids or local folders, or mappings with name, revision, dtype and trust_remote_code."""
+    """Hub ids or local folders, or mappings with name, revision, dtype, trust_remote_code and allow_pickle."""
     texts: Annotated[
         tuple[Annotated[SerializeAsAny[TextEntry], PlainValidator(_read_text_entry)], ...],
         BeforeValidator(_list_to_tuple),

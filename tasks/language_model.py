@@ -56,6 +56,12 @@ def read_config(model: Model) -> Any:
     wrong_kind = bool(architectures) and not any(name.endswith(CAUSAL_SUFFIXES) for name in architectures)
     if config.is_encoder_decoder or wrong_kind:
         raise _not_causal(model, ", ".join(architectures) or config.model_type)
+    if (quantization := getattr(config, "quantization_config", None)) is not None:
+        settings = quantization if isinstance(quantization, dict) else vars(quantization)
+        raise TaskError(
+            f"{model.name}: its weights are quantized ({settings.get('quant_method', 'unknown')}), which is not "
+            "supported. Wanted the model as it was before, with dtype: bfloat16 or float16 if memory is short."
+        )
     return config
 
 
@@ -68,6 +74,11 @@ def _not_causal(model: Model, found: str) -> TaskError:
 
 def _why_not_loaded(model: Model, error: Exception) -> str:
     """Turn what transformers says into what a user can do."""
+    if "trust_remote_code" in str(error):
+        return (
+            "it comes with code of its own, which is not run unasked. If you have read that code and trust it, say "
+            "trust_remote_code: true in the model's entry."
+        )
     said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     chain = f"{error!r} {error.__cause__!r}"
     if Path(model.name).is_dir():
@@ -89,10 +100,12 @@ def _why_not_loaded(model: Model, error: Exception) -> str:
 
 def _weight_files(model: Model) -> list[Path]:
     files = sorted(Path(model.name).glob("*.safetensors"))
+    if not files and model.allow_pickle and (pickles := sorted(Path(model.name).glob("pytorch_model*.bin"))):
+        return pickles
     if not files:
         raise TaskError(
             f"{model.name}: no *.safetensors in this folder. Wanted weights as safetensors; pickled weights are "
-            "not loaded (convert them with save_pretrained)."
+            "not loaded (convert them with save_pretrained, or say allow_pickle: true in the model's entry)."
         )
     for file in files:
         try:
@@ -115,7 +128,8 @@ def facts(model: Model) -> ModelFacts:
     digest = hashlib.sha256(model.dtype.encode())
     folder = Path(model.name)
     if folder.is_dir():
-        for file in [*_weight_files(model), folder / "config.json", folder / "tokenizer.json"]:
+        code = sorted(folder.glob("*.py")) if model.trust_remote_code else []
+        for file in [*_weight_files(model), folder / "config.json", folder / "tokenizer.json", *code]:
             if file.is_file():
                 with file.open("rb") as handle:
                     digest.update(hashlib.file_digest(handle, "sha256").digest())
@@ -216,7 +230,8 @@ def _load(model: Model) -> PreTrainedModel:
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             dtype=DTYPES[model.dtype],
-            use_safetensors=True,
+            # None: safetensors where there are any.
+            use_safetensors=None if model.allow_pickle else True,
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

@@ -4,6 +4,7 @@ import codecs
 import csv
 import glob
 import json
+import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ FIELD = "text"
 """Field or column that holds the text."""
 LONGEST_CSV_FIELD = 2**31 - 1
 """The csv module stops at 128 kB, which is less than a book."""
+HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 Rows = Iterator[tuple[int | None, Any]]
 """Number of the line or row from 1 (None: the file is one text), and what stands there as text."""
@@ -78,7 +80,7 @@ def _checked(found: Any, where: str) -> str:
         raise TaskError(f"{where}: {FIELD!r} is {type(found).__name__}; wanted text. Mend or remove this row.")
     if not found.strip():
         raise TaskError(f"{where}: the text is empty. Mend or remove it.")
-    if any("\ud800" <= character <= "\udfff" for character in found):
+    if HALF_PAIR.search(found):
         raise TaskError(f"{where}: the text holds half of a surrogate pair, which is no character. Mend or remove it.")
     return found
 
