@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.errors import BadInput, SessionFaultError
+from orchestrator.errors import BadInput, SessionFaultError, literal
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,10 +38,12 @@ def _bad_input() -> Iterator[None]:
     try:
         yield
     except (BadInput, TaskError) as error:
-        typer.echo(redact(str(error)), err=True)
+        typer.echo(literal(redact(str(error))), err=True)
         raise typer.Exit(2) from None
     except (OSError, SessionFaultError) as error:
-        typer.echo(f"{redact(str(error))}\nWhat is on disk stays; `capsweep resume` goes on with the run.", err=True)
+        typer.echo(
+            f"{literal(redact(str(error)))}\nWhat is on disk stays; `capsweep resume` goes on with the run.", err=True
+        )
         raise typer.Exit(1) from None
 
 
@@ -62,7 +64,7 @@ def check(spec: SpecArgument, allow_fewer: AllowFewer = False) -> None:
         table = Table(Column("model", no_wrap=True), "parameters", "context", "texts", "searches", "probes", "Tflop")
         for row in estimate(plan):
             table.add_row(
-                Text(row.model),
+                Text(literal(row.model)),
                 f"{row.parameters:,}",
                 str(row.context or "-"),
                 str(row.samples),
@@ -72,7 +74,7 @@ def check(spec: SpecArgument, allow_fewer: AllowFewer = False) -> None:
             )
         console.print(table)
         for note in plan.notes:
-            console.print(f"note: {note}", markup=False, highlight=False)
+            console.print(f"note: {literal(note)}", markup=False, highlight=False)
         console.print("Probes and operations (10^12) are rough: they suppose a tenth of the theoretical capacity.")
 
 
@@ -152,8 +154,8 @@ def verify(run: RunArgument, device: Device = "auto") -> None:
             if found.proof.exact_prefix != found.claimed:
                 wrong += 1
                 typer.echo(
-                    f"{found.source} (probe {found.probe_id}): {found.proof.exact_prefix} of {found.claimed} tokens; "
-                    f"smallest margin when it was certified {found.row_margin:.2g}"
+                    f"{literal(found.source)} (probe {found.probe_id}): {found.proof.exact_prefix} of {found.claimed} "
+                    f"tokens; smallest margin when it was certified {found.row_margin:.2g}"
                 )
         typer.echo(f"{total} memories decoded, {total - wrong} exact, {wrong} not")
     raise typer.Exit(1 if wrong else 0)
@@ -170,7 +172,8 @@ def decode(
         from orchestrator.memories import decode as decode_search
         from orchestrator.run_directory import open_run
 
-        typer.echo(decode_search(open_run(run), search_id, device=device))
+        text = decode_search(open_run(run), search_id, device=device)
+        typer.echo(literal(text) if sys.stdout.isatty() else text)
 
 
 @app.command(epilog="Example: `capsweep export runs/quickstart-20260101-120000 --to memories/`")

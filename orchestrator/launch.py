@@ -9,6 +9,7 @@ from enum import IntEnum
 import pyarrow as pa
 from rich.console import Console
 
+from orchestrator.errors import literal
 from orchestrator.inline import run_inline
 from orchestrator.plan import Plan
 from orchestrator.report.live import LiveView
@@ -48,7 +49,7 @@ def launch(plan: Plan, url: str, *, inline: bool, address: str | None, take_over
     stop = Stop(budget_seconds=None if budget is None else 60 * budget)
     with stop_on_signals(stop), open_session(plan, url, take_over=take_over) as session:
         for note in plan.notes:
-            console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+            console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
         console.print(
             f"{plan.sweep.name}: {session.ledger.num_searches} searches, {session.ledger.num_open} open, in {url}",
             markup=False,

@@ -4,6 +4,7 @@ import codecs
 import csv
 import glob
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -47,7 +48,9 @@ class FilesSource(TextEntry, frozen=True):
         for file in files:
             for number, found in READERS[file.suffix.lower()](file):
                 where = "" if number is None else f"#{number}"
-                source = f"files:{file.relative_to(root).as_posix()}{where}"
+                # Names need not be UTF-8 on every system; tables must be.
+                name = os.fsencode(file.relative_to(root).as_posix()).decode(errors="backslashreplace")
+                source = f"files:{name}{where}"
                 yield Text(text=_checked(found, f"{file}{where}"), source=source)
 
     def _files(self) -> tuple[Path, list[Path]]:
