@@ -154,6 +154,12 @@ class TestPlaces:
         for missing in ("./nowhere", "models/of/mine", "nowhere/"):
             assert problems(MINIMAL.replace("some/model", missing))[0].startswith(f"models.0.name: found '{missing}'")
 
+    @pytest.mark.parametrize("key", ["some/model", "texts/"])
+    def test_a_name_longer_than_any(self, problems, key):
+        (line,) = problems(MINIMAL.replace(key, "x" * 5000))
+        assert line.endswith("x'; no part of a path may be longer than 255 bytes.")
+        assert len(line) < 200
+
     def test_both_places_are_named(self, problems, folder):
         (line,) = problems(MINIMAL.replace("texts/", "txts"))
         assert line == (
