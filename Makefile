@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup quickstart test lint bench bench-full
+.PHONY: help setup quickstart test browser-test lint bench bench-full
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -19,6 +19,9 @@ quickstart: setup  ## measure the shipped model on the shipped texts, on this ma
 
 test: setup  ## run every test
 	$(BIN)/python -m pytest
+
+browser-test: setup  ## open report pages in headless Chromium (apt-get install chromium)
+	$(BIN)/python -m pytest -m browser
 
 lint: setup  ## ruff, pyright, import-linter
 	$(BIN)/ruff check

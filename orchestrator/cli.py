@@ -1,6 +1,7 @@
 """The command `capsweep`. Each verb imports what it needs when it runs, so that `--help` answers at once."""
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.errors import BadInput, SessionFaultError
+from orchestrator.errors import BadInput, SessionFaultError, literal
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,  # they show the values of variables, secrets among them
     rich_markup_mode="markdown",
     help="How many tokens of text fit into a few trainable input vectors of a frozen language model?",
     epilog="Exit codes: 0 done, 1 some searches failed, 2 bad input, 3 budget spent, 130 interrupted (nothing lost).",
@@ -30,15 +32,18 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 @contextmanager
 def _bad_input() -> Iterator[None]:
     """Say every problem on a line of its own and exit with 2."""
+    from orchestrator.redact import redact
     from tasks.contract import TaskError
 
     try:
         yield
     except (BadInput, TaskError) as error:
-        typer.echo(str(error), err=True)
+        typer.echo(literal(redact(str(error))), err=True)
         raise typer.Exit(2) from None
     except (OSError, SessionFaultError) as error:
-        typer.echo(f"{error}\nWhat is on disk stays; `capsweep resume` goes on with the run.", err=True)
+        typer.echo(
+            f"{literal(redact(str(error)))}\nWhat is on disk stays; `capsweep resume` goes on with the run.", err=True
+        )
         raise typer.Exit(1) from None
 
 
@@ -48,6 +53,7 @@ def check(spec: SpecArgument, allow_fewer: AllowFewer = False) -> None:
     with _bad_input():
         from rich.console import Console
         from rich.table import Column, Table
+        from rich.text import Text
 
         from orchestrator.estimate import estimate
         from orchestrator.plan import make_plan
@@ -58,7 +64,7 @@ def check(spec: SpecArgument, allow_fewer: AllowFewer = False) -> None:
         table = Table(Column("model", no_wrap=True), "parameters", "context", "texts", "searches", "probes", "Tflop")
         for row in estimate(plan):
             table.add_row(
-                row.model,
+                Text(literal(row.model)),
                 f"{row.parameters:,}",
                 str(row.context or "-"),
                 str(row.samples),
@@ -68,7 +74,7 @@ def check(spec: SpecArgument, allow_fewer: AllowFewer = False) -> None:
             )
         console.print(table)
         for note in plan.notes:
-            console.print(f"note: {note}", markup=False)
+            console.print(f"note: {literal(note)}", markup=False, highlight=False)
         console.print("Probes and operations (10^12) are rough: they suppose a tenth of the theoretical capacity.")
 
 
@@ -148,8 +154,8 @@ def verify(run: RunArgument, device: Device = "auto") -> None:
             if found.proof.exact_prefix != found.claimed:
                 wrong += 1
                 typer.echo(
-                    f"{found.source} (probe {found.probe_id}): {found.proof.exact_prefix} of {found.claimed} tokens; "
-                    f"smallest margin when it was certified {found.row_margin:.2g}"
+                    f"{literal(found.source)} (probe {found.probe_id}): {found.proof.exact_prefix} of {found.claimed} "
+                    f"tokens; smallest margin when it was certified {found.row_margin:.2g}"
                 )
         typer.echo(f"{total} memories decoded, {total - wrong} exact, {wrong} not")
     raise typer.Exit(1 if wrong else 0)
@@ -166,7 +172,8 @@ def decode(
         from orchestrator.memories import decode as decode_search
         from orchestrator.run_directory import open_run
 
-        typer.echo(decode_search(open_run(run), search_id, device=device))
+        text = decode_search(open_run(run), search_id, device=device)
+        typer.echo(literal(text) if sys.stdout.isatty() else text)
 
 
 @app.command(epilog="Example: `capsweep export runs/quickstart-20260101-120000 --to memories/`")
@@ -182,7 +189,12 @@ def export(run: RunArgument, to: Annotated[Path, typer.Option(help="Folder to wr
 
 def main() -> None:
     """The entry point of the command."""
-    app()
+    try:
+        app()
+    except Exception:
+        from orchestrator.redact import redact
+
+        sys.exit(redact(traceback.format_exc()))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,17 @@
 Knows nothing of sweeps, files or runs.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that a terminal obeys, and those that turn the direction of what follows; not tabs and line breaks."""
+
+
+def literal(text: str) -> str:
+    """The text as a terminal may show it: texts and names come from anywhere, and must not command it."""
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 class BadInput(Exception):  # noqa: N818 - what it says is read as `bad input`

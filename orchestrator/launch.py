@@ -9,6 +9,7 @@ from enum import IntEnum
 import pyarrow as pa
 from rich.console import Console
 
+from orchestrator.errors import literal
 from orchestrator.inline import run_inline
 from orchestrator.plan import Plan
 from orchestrator.report.live import LiveView
@@ -48,7 +49,7 @@ def launch(plan: Plan, url: str, *, inline: bool, address: str | None, take_over
     stop = Stop(budget_seconds=None if budget is None else 60 * budget)
     with stop_on_signals(stop), open_session(plan, url, take_over=take_over) as session:
         for note in (*plan.notes, *session.notes):
-            console.print(f"note: {note}", style="yellow", markup=False, highlight=False)
+            console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
         console.print(
             f"{plan.sweep.name}: {session.ledger.num_searches} searches, {session.ledger.num_open} open, in {url}",
             markup=False,
@@ -111,6 +112,7 @@ def _conclude(run: Run, searches: pa.Table, stats: EngineStats, stop: Stop, cons
         console.print(f"{why}: {num_open} searches are open; {resume}", markup=False, highlight=False, soft_wrap=True)
         return Exit.INTERRUPTED if stop.interrupted else Exit.BUDGET_SPENT if stop.budget_spent else Exit.SOME_FAILED
     if num_failed:
-        console.print(f"{num_failed} searches failed; `capsweep status {run.files.url}` says why.", soft_wrap=True)
+        failed = f"{num_failed} searches failed; `capsweep status {run.files.url}` says why."
+        console.print(failed, markup=False, highlight=False, soft_wrap=True)
         return Exit.SOME_FAILED
     return Exit.DONE

@@ -18,13 +18,22 @@ from orchestrator.store.rows import SearchColumns, criterion_name
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from orchestrator.store.searches import theoretical_tokens
 from orchestrator.sweep import Sweep
-from tasks.contract import Model, ModelFacts, Question, Task, TaskError, Text, TextCodec
+from tasks.contract import Encoding, Model, ModelFacts, Question, Task, TaskError, Text, TextCodec
 from tasks.registry import TASKS
 
 RECURRENT_NOTE = (
     "a recurrent model, for which there is no fused kernel here: on a CPU a step takes 7 to 22 times as long as that "
     "of a Llama of its size."
 )
+REMOTE_CODE_NOTE = "trust_remote_code: code that comes with this model may run here, with all your rights."
+PICKLE_NOTE = (
+    "allow_pickle: without safetensors its weights are read as pickles, which are made to run code; torch refuses what "
+    "is no tensor, and nothing else stands between."
+)
+CHARACTERS_PER_TOKEN = 16
+"""Of a long text so many characters for each token are cut to tokens first, and twice as many while that is short."""
+CUT_MARGIN = 4096
+"""Characters beyond the last token kept: a token near the end of what was read may be another one in the whole text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +142,10 @@ def make_plan(sweep: Sweep, *, allow_fewer: bool = False) -> Plan:
     models = _read_models(sweep, task, problems)
     if problems:
         raise BadInput(*problems)
-    notes += [f"{model.name}: {RECURRENT_NOTE}" for model, _ in models if model.facts.is_recurrent]
+    for model, _ in models:
+        notes += [f"{model.name}: {REMOTE_CODE_NOTE}"] * model.model.trust_remote_code
+        notes += [f"{model.name}: {PICKLE_NOTE}"] * model.model.allow_pickle
+        notes += [f"{model.name}: {RECURRENT_NOTE}"] * model.facts.is_recurrent
     samples: dict[tuple[str, str], Sample] = {}
     searches: list[Search] = []
     for model, codec in models:
@@ -142,6 +154,11 @@ def make_plan(sweep: Sweep, *, allow_fewer: bool = False) -> Plan:
         cut_at = _longest(sweep, task, model, question, 1, problems=[])
         for sample in _cut(texts, model.name, codec, cut_at, notes):
             samples[model.name, sample.sample_id] = sample
+            if max(sample.tokens) >= model.facts.vocabulary:
+                problems.append(
+                    f"{model.name}: its tokenizer gives token {max(sample.tokens)} for {sample.source}, its vocabulary "
+                    f"has {model.facts.vocabulary}. Wanted the tokenizer of this very model."
+                )
             for num_vectors, limit in longest.items():
                 for seed in sweep.seeds:
                     searches.append(_search(sweep, question, model, sample, num_vectors, seed, limit))
@@ -230,14 +247,13 @@ def _cut(texts: Sequence[Text], model: str, codec: TextCodec, limit: int | None,
     """Each text as tokens, the same tokens once."""
     cut: dict[str, Sample] = {}
     for text in texts:
-        encoding = codec.encode(text.text)
+        encoding, whole = _encode(codec, text.text, limit)
         if not encoding.tokens:
             notes.append(f"{text.source}: no tokens in this text; left out.")
             continue
         tokens, ends = encoding.tokens[:limit], encoding.ends[:limit]
         sample_id = _hash(codec.fingerprint, json.dumps(tokens))
         if (same := cut.get(sample_id)) is not None:
-            notes.append(f"{text.source}: the same tokens as {same.source}; searched once.")
             cut[sample_id] = replace(same, other_sources=(*same.other_sources, text.source))
             continue
         cut[sample_id] = Sample(
@@ -248,9 +264,24 @@ def _cut(texts: Sequence[Text], model: str, codec: TextCodec, limit: int | None,
             text=text.text[: ends[-1]],
             tokens=tokens,
             token_ends=ends,
-            cut=len(tokens) < len(encoding.tokens),
+            cut=len(tokens) < len(encoding.tokens) or not whole,
         )
+    for sample in cut.values():
+        if others := sample.other_sources:
+            named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+            notes.append(f"{sample.source}: the same tokens in {named}; searched once.")
     return list(cut.values())
+
+
+def _encode(codec: TextCodec, text: str, limit: int | None) -> tuple[Encoding, bool]:
+    """The text as tokens, and whether it is the whole; of a book only the beginning that holds `limit` tokens."""
+    length = len(text) if limit is None else CHARACTERS_PER_TOKEN * limit + CUT_MARGIN
+    while length < len(text):
+        encoding = codec.encode(text[:length])
+        if limit is not None and len(encoding.tokens) > limit and encoding.ends[limit] <= length - CUT_MARGIN:
+            return encoding, False
+        length *= 2
+    return codec.encode(text), True
 
 
 def _search(

@@ -13,6 +13,7 @@ import pyarrow as pa
 import yaml
 
 from orchestrator.errors import BadInput
+from orchestrator.redact import refuse_credentials
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import LOCK_FILE
 from orchestrator.store.reader import (
@@ -80,8 +81,9 @@ def open_run(url: str) -> Run:
     """The run at a folder or URL.
 
     Raises:
-        BadInput: when there is none, or its sweep cannot be read.
+        BadInput: when there is none, its URL holds credentials, or its sweep cannot be read.
     """
+    refuse_credentials(url)
     files = open_files(url)
     if not is_run(files):
         raise BadInput(

@@ -4,6 +4,7 @@ from collections import Counter
 
 from rich.console import Console
 
+from orchestrator.errors import literal
 from orchestrator.report.tables import capacity_by_group
 from orchestrator.report.terminal import searches_table, summary_table
 from orchestrator.run_directory import Run
@@ -23,4 +24,5 @@ def show_status(run: Run, *, limit: int) -> None:
     console.print(f"{run.files.url}: {said}; {writes}", markup=False, highlight=False, soft_wrap=True)
     failed = run.probes(("probe_id", "attempt", "source", "outcome", "reason")).to_pylist()
     for row in [row for row in failed if row["outcome"] == "failed"][:limit]:
-        console.print(f"failed: {row['source']}: {row['reason']}", markup=False, highlight=False, soft_wrap=True)
+        said = literal(f"failed: {row['source']}: {row['reason']}")
+        console.print(said, markup=False, highlight=False, soft_wrap=True)

@@ -18,6 +18,7 @@ from typing import Any
 
 from orchestrator.errors import BadInput
 from orchestrator.plan import Plan
+from orchestrator.redact import redact_command, redact_finished, refuse_credentials
 from orchestrator.run_directory import (
     DAMAGED_FOLDER,
     LIGHT_COLUMNS,
@@ -48,7 +49,7 @@ from orchestrator.store.recorder import Recorder
 from orchestrator.store.rows import RowContext
 from orchestrator.store.searches import VERDICT_COLUMNS, derive_searches, verdicts_of
 from orchestrator.store.snapshots import remove_snapshots
-from tasks.contract import Probe
+from tasks.contract import Finished, Probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ class Session:
 def new_recorder(url: str, context: RowContext) -> Recorder:
     """A recorder that stops writing as soon as another session holds the run."""
     files = open_files(url)
-    return Recorder(files, context, may_write=_may_write(files, context.session_id))
+    return _RedactingRecorder(files, context, may_write=_may_write(files, context.session_id))
 
 
 def _may_write(files: Files, session_id: str) -> Callable[[], None]:
@@ -87,6 +88,11 @@ def _may_write(files: Files, session_id: str) -> Callable[[], None]:
             raise LostLockError(f"{files.url}: session {session_id} has lost this run; its rows are not written.")
 
     return check
+
+
+class _RedactingRecorder(Recorder):
+    def record(self, finished: Sequence[Finished]) -> None:
+        super().record([redact_finished(item) for item in finished])
 
 
 def write_searches(files: Files, settings: SearchSettings) -> None:
@@ -102,6 +108,7 @@ def open_session(plan: Plan, url: str, *, take_over: bool = False) -> Iterator[S
     Raises:
         BadInput: when the folder holds something else, another session, or the inputs have changed since.
     """
+    refuse_credentials(url)
     files = open_files(url)
     check_same_run(plan, files)
     now = datetime.now(UTC)
@@ -233,7 +240,7 @@ def _provenance(plan: Plan, files: Files, session_id: str, now: datetime, notes:
     session = {
         "session_id": session_id,
         "started_at": now.isoformat(timespec="seconds"),
-        "command": ["capsweep", *sys.argv[1:]],
+        "command": redact_command(["capsweep", *sys.argv[1:]]),
         "host": platform.node(),
         "machine": platform.machine(),
         "python": platform.python_version(),

@@ -21,6 +21,8 @@ from tasks.registry import TASKS, TEXT_SOURCES
 
 LOCAL_MARKS = (".", "/", "~")
 """A model's name that begins so is a folder; so is one with more than the one slash of a hub id."""
+LONGEST_NAME = 255
+"""Bytes of a file's name on common file systems; ids of the hub are shorter."""
 PLAIN_NAMES = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -72,6 +74,8 @@ class Places:
         Raises:
             PydanticCustomError: when there is none, with the places tried.
         """
+        if any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(name).parts):
+            raise problem(f"found {_short(name)}; no part of a path may be longer than {LONGEST_NAME} bytes.")
         beside, here = self._folder / Path(name).expanduser(), Path(name).expanduser()
         for path in (beside, here):
             if _exists(path):
@@ -85,7 +89,7 @@ class Places:
         try:
             return self.find(name)
         except ValueError:
-            if name.startswith(LOCAL_MARKS) or name.count("/") > 1 or name.endswith("/"):
+            if len(name) > LONGEST_NAME or name.startswith(LOCAL_MARKS) or name.count("/") > 1 or name.endswith("/"):
                 raise
             return name
 

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from orchestrator.errors import suggest
+from orchestrator.redact import credentials_in
 from orchestrator.search.policy import SearchSettings
 from tasks.contract import DecodeFrom, EngineSettings, Model, Question, TaskError
 from tasks.registry import TASKS, TEXT_SOURCES
@@ -64,10 +65,17 @@ def _list_of_counts(value: Any) -> Any:
 def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     if not values:
         raise problem("the list is empty; it should have at least one entry.")
+    met: dict[T, int] = {}
     for i, value in enumerate(values):
-        if value in values[:i]:
-            raise problem(f"entries {values.index(value)} and {i} are the same; remove one.")
+        if (first := met.setdefault(value, i)) != i:
+            raise problem(f"entries {first} and {i} are the same; remove one.")
     return values
+
+
+def _without_credentials(url: str) -> str:
+    if said := credentials_in(url):
+        raise problem(said)
+    return url
 
 
 def _name_known(names: Callable[[], Mapping[str, Any]], kind: str) -> AfterValidator:
@@ -104,6 +112,8 @@ class ModelEntry(Entry, frozen=True):
     """Precision of weights and activations."""
     trust_remote_code: bool = False
     """Whether code that comes with the model may run."""
+    allow_pickle: bool = False
+    """Whether pickled weights are read where there are no safetensors."""
 
 
 class TeacherForced(Entry, frozen=True):
@@ -196,7 +206,7 @@ class Sweep(Entry, frozen=True):
         BeforeValidator(_list_to_tuple),
         AfterValidator(_distinct),
     ]
-    """Hub ids or local folders, or mappings with name, revision, dtype and trust_remote_code."""
+    """Hub ids or local folders, or mappings with name, revision, dtype, trust_remote_code and allow_pickle."""
     texts: Annotated[
         tuple[Annotated[SerializeAsAny[TextEntry], PlainValidator(_read_text_entry)], ...],
         BeforeValidator(_list_to_tuple),
@@ -223,7 +233,7 @@ class Sweep(Entry, frozen=True):
     """What a run may spend."""
     engines: EnginesEntry = EnginesEntry()
     """What computes, and with what."""
-    storage: Annotated[str, Field(min_length=1)] = "runs/"
+    storage: Annotated[str, Field(min_length=1), AfterValidator(_without_credentials)] = "runs/"
     """Folder or fsspec URL in which run directories are made."""
 
     @field_validator("recipe", mode="plain")

@@ -21,6 +21,35 @@ CONSTRUCTOR_ERRORS = (
     ArithmeticError,
     RecursionError,
 )
+LONGEST_NUMBER_BITS = 1024
+"""As many as the exponent of a float reaches."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and refuses scalars that no message, table or page could be written with."""
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Python refuses to write a number of more than 4300 digits as text; nothing here counts beyond a float."""
+        number = super().construct_yaml_int(node)
+        if number.bit_length() > LONGEST_NUMBER_BITS:
+            raise yaml.constructor.ConstructorError(
+                problem=f"found a whole number of more than {LONGEST_NUMBER_BITS} bits", problem_mark=node.start_mark
+            )
+        return number
+
+    def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
+        """Half of a surrogate pair, written as an escape, is no character: UTF-8 cannot hold it."""
+        text = super().construct_yaml_str(node)
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise yaml.constructor.ConstructorError(
+                problem="found half of a surrogate pair, which is no character", problem_mark=node.start_mark
+            )
+        return text
+
+
+# PyYAML looks constructors up by tag, not by method.
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_yaml_str)
 
 
 def read_mapping(path: Path) -> tuple[dict[Any, Any], list[str]]:
@@ -38,7 +67,7 @@ def read_mapping(path: Path) -> tuple[dict[Any, Any], list[str]]:
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 at byte {error.start}. Wanted a YAML file in UTF-8.") from error
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         document = None if node is None else loader.construct_document(node)
         repeated = [] if node is None else list(_repeated_keys(node, "", set()))

@@ -29,6 +29,8 @@ class Model:
     """Precision of weights and activations; memories are float32 always."""
     trust_remote_code: bool = False
     """Whether code that comes with the model may run."""
+    allow_pickle: bool = False
+    """Whether pickled weights are read where there are no safetensors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -50,12 +51,18 @@ def read_config(model: Model) -> Any:
         config = AutoConfig.from_pretrained(
             model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # what stands in the file decides what is raised: division by zero, among others
         raise TaskError(f"{model.name}: {_why_not_loaded(model, error)}") from error
-    architectures = config.architectures or []
+    architectures = config.architectures if isinstance(config.architectures, list) else []
     wrong_kind = bool(architectures) and not any(name.endswith(CAUSAL_SUFFIXES) for name in architectures)
     if config.is_encoder_decoder or wrong_kind:
         raise _not_causal(model, ", ".join(architectures) or config.model_type)
+    if (quantization := getattr(config, "quantization_config", None)) is not None:
+        settings = quantization if isinstance(quantization, dict) else vars(quantization)
+        raise TaskError(
+            f"{model.name}: its weights are quantized ({settings.get('quant_method', 'unknown')}), which is not "
+            "supported. Wanted the model as it was before, with dtype: bfloat16 or float16 if memory is short."
+        )
     return config
 
 
@@ -66,9 +73,19 @@ def _not_causal(model: Model, found: str) -> TaskError:
     )
 
 
+def _said(error: Exception) -> str:
+    """The beginning of what an error says, on one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def _why_not_loaded(model: Model, error: Exception) -> str:
     """Turn what transformers says into what a user can do."""
-    said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "trust_remote_code" in str(error):
+        return (
+            "it comes with code of its own, which is not run unasked. If you have read that code and trust it, say "
+            "trust_remote_code: true in the model's entry."
+        )
+    said = _said(error)
     chain = f"{error!r} {error.__cause__!r}"
     if Path(model.name).is_dir():
         return f"config.json could not be read as a model ({said}). Wanted a model as transformers saves it."
@@ -89,10 +106,12 @@ def _why_not_loaded(model: Model, error: Exception) -> str:
 
 def _weight_files(model: Model) -> list[Path]:
     files = sorted(Path(model.name).glob("*.safetensors"))
+    if not files and model.allow_pickle and (pickles := sorted(Path(model.name).glob("pytorch_model*.bin"))):
+        return pickles
     if not files:
         raise TaskError(
             f"{model.name}: no *.safetensors in this folder. Wanted weights as safetensors; pickled weights are "
-            "not loaded (convert them with save_pretrained)."
+            "not loaded (convert them with save_pretrained, or say allow_pickle: true in the model's entry)."
         )
     for file in files:
         try:
@@ -115,7 +134,8 @@ def facts(model: Model) -> ModelFacts:
     digest = hashlib.sha256(model.dtype.encode())
     folder = Path(model.name)
     if folder.is_dir():
-        for file in [*_weight_files(model), folder / "config.json", folder / "tokenizer.json"]:
+        code = sorted(folder.glob("*.py")) if model.trust_remote_code else []
+        for file in [*_weight_files(model), folder / "config.json", folder / "tokenizer.json", *code]:
             if file.is_file():
                 with file.open("rb") as handle:
                     digest.update(hashlib.file_digest(handle, "sha256").digest())
@@ -126,20 +146,33 @@ def facts(model: Model) -> ModelFacts:
     try:
         with torch.device("meta"):
             shell = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
-    except ValueError as error:  # what it says lists every model type there is
-        raise _not_causal(model, config.model_type) from error
+    except ValueError as error:
+        if "Unrecognized configuration class" in str(error):  # and then every model type there is
+            raise _not_causal(model, config.model_type) from error
+        raise TaskError(f"{model.name}: {_why_not_loaded(model, error)}") from error
+    except Exception as error:  # sizes that do not fit each other, in as many ways as there are models
+        raise TaskError(f"{model.name}: {_why_not_loaded(model, error)}") from error
     embedding, head = shell.get_input_embeddings(), shell.get_output_embeddings()
     text_config = config.get_text_config()
+    vocabulary = int(head.weight.shape[0] if head is not None else text_config.vocab_size)
+    if vocabulary < 2:
+        raise TaskError(f"{model.name}: its vocabulary has {vocabulary} tokens; wanted two at least, to tell apart.")
     return ModelFacts(
         fingerprint=digest.hexdigest(),
         revision=revision,
-        vocabulary=int(head.weight.shape[0] if head is not None else text_config.vocab_size),
+        vocabulary=vocabulary,
         context=getattr(text_config, "max_position_embeddings", None),
         embedding_width=int(embedding.weight.shape[1]),
         num_parameters=sum(p.numel() for p in shell.parameters()),
-        has_bos=getattr(config, "bos_token_id", None) is not None,
+        has_bos=_bos(config, num_embeddings=embedding.weight.shape[0]) is not None,
         is_recurrent=text_config.model_type in RECURRENT,
     )
+
+
+def _bos(config: Any, *, num_embeddings: int) -> int | None:
+    """The token that may stand before everything, if the model names one that it has."""
+    bos = getattr(config, "bos_token_id", None)
+    return bos if isinstance(bos, int) and 0 <= bos < num_embeddings else None
 
 
 class HubCodec:
@@ -151,10 +184,9 @@ class HubCodec:
             self._tokenizer = AutoTokenizer.from_pretrained(
                 model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
             )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            said = str(error).strip().splitlines()[0]
+        except Exception as error:  # tokenizers raises bare exceptions
             raise TaskError(
-                f"{model.name}: its tokenizer could not be read ({said}). "
+                f"{model.name}: its tokenizer could not be read ({_said(error)}). "
                 "Wanted a tokenizer.json and tokenizer_config.json beside the weights."
             ) from error
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
@@ -168,8 +200,11 @@ class HubCodec:
         self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
 
     def encode(self, text: str) -> Encoding:
-        """Cut the text into tokens, without special tokens."""
-        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        """Cut the text into tokens, none of them a special one."""
+        # What reads like a special token (`</s>`) is text here, as any other.
+        encoded = self._tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+        )
         ends = accumulate((end for _, end in encoded["offset_mapping"]), max)
         return Encoding(tokens=tuple(encoded["input_ids"]), ends=tuple(ends))
 
@@ -216,13 +251,25 @@ def _load(model: Model) -> PreTrainedModel:
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             dtype=DTYPES[model.dtype],
-            use_safetensors=True,
+            # None: safetensors where there are any.
+            use_safetensors=None if model.allow_pickle else True,
+            ignore_mismatched_sizes=True,  # else it says no more than that there are some
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        said = str(error).strip().splitlines()[0]
-        raise TaskError(f"{model.name}: its weights could not be loaded ({said}).") from error
+    except UnpicklingError as error:
+        raise TaskError(
+            f"{model.name}: its pickled weights hold more than tensors, and would run code. Not loaded; "
+            "get them as safetensors from someone you trust."
+        ) from error
+    except Exception as error:
+        raise TaskError(f"{model.name}: its weights could not be loaded ({_said(error)}).") from error
     loaded_model, info = loaded
+    if mismatched := sorted(info["mismatched_keys"]):
+        name, found, wanted = mismatched[0]
+        raise TaskError(
+            f"{model.name}: {len(mismatched)} weights have other shapes than config.json asks for, such as {name}: "
+            f"found {list(found)}, wanted {list(wanted)}. Wanted the files of one model; copy or download them again."
+        )
     if missing := sorted(info["missing_keys"]):
         # transformers would go on with random values in their place.
         raise TaskError(
@@ -254,7 +301,7 @@ class LanguageModel:
         self.embedding_std = float(self._embedding.weight.float().std()) * self._embedding_scale()
         """Spread of the values of the embedding table: the scale at which memories begin."""
         self.context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
-        self.bos: int | None = getattr(config, "bos_token_id", None)
+        self.bos = _bos(config, num_embeddings=len(self._embedding.weight))
         self.vocabulary = int(self._model(inputs_embeds=self._embedding.weight[None, :1]).logits.shape[-1])
         self.head: Callable[[Tensor], Tensor] = self._model.get_output_embeddings()
         self._head_is_separate = True

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.errors import literal
 from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger
 
@@ -77,9 +78,9 @@ class LiveView:
             table.add_column(name, style="dim" if name == "verdict" else "", justify="left")
         for verdict in self._verdicts:
             table.add_row(
-                Text(self._sources[verdict.search_id]),
+                Text(literal(self._sources[verdict.search_id])),
                 str(verdict.length),
                 str(verdict.proven_length),
-                Text(verdict.reason or verdict.outcome),
+                Text(literal(verdict.reason or verdict.outcome)),
             )
         return Group(self._progress, Text(self._line(), style="dim"), table)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from orchestrator.errors import literal
 from orchestrator.report.intervals import bootstrap_mean, wilson
 
 CENSORED = frozenset({"at_text_end", "at_max_length", "at_model_limit"})
@@ -211,6 +212,7 @@ def _given_back(text: str, token_ends: Sequence[int], capacity: int) -> str:
 def beginning(text: str, width: int = 80) -> str:
     """The first `width` characters of a text on one line, with signs for line breaks."""
     line = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", RETURN_SIGN).replace("\t", " ")
+    line = literal(line[: width + 1])
     return line if len(line) <= width else line[: width - 1] + "…"
 
 

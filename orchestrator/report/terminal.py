@@ -10,7 +10,16 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.report.tables import CENSORED, GroupSummary, Spread, beginning, search_rows, short_names
+from orchestrator.errors import literal
+from orchestrator.report.tables import (
+    CENSORED,
+    RETURN_SIGN,
+    GroupSummary,
+    Spread,
+    beginning,
+    search_rows,
+    short_names,
+)
 
 STATUS_STYLES = {"failed": "red", "open": "yellow", **dict.fromkeys(CENSORED, "yellow")}
 MODEL_WIDTH, SOURCE_WIDTH, ID_WIDTH, TEXT_WIDTH = 16, 20, 6, 80
@@ -80,6 +89,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def _end(name: str, width: int) -> str:
     """The last `width` characters: names of texts and models differ at their end."""
+    name = literal(name).replace("\n", RETURN_SIGN)
     return name if len(name) <= width else "…" + name[1 - width :]
 
 

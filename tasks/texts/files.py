@@ -4,6 +4,8 @@ import codecs
 import csv
 import glob
 import json
+import os
+import re
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -16,6 +18,7 @@ FIELD = "text"
 """Field or column that holds the text."""
 LONGEST_CSV_FIELD = 2**31 - 1
 """The csv module stops at 128 kB, which is less than a book."""
+HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 Rows = Iterator[tuple[int | None, Any]]
 """Number of the line or row from 1 (None: the file is one text), and what stands there as text."""
@@ -45,7 +48,9 @@ class FilesSource(TextEntry, frozen=True):
         for file in files:
             for number, found in READERS[file.suffix.lower()](file):
                 where = "" if number is None else f"#{number}"
-                source = f"files:{file.relative_to(root).as_posix()}{where}"
+                # Names need not be UTF-8 on every system; tables must be.
+                name = os.fsencode(file.relative_to(root).as_posix()).decode(errors="backslashreplace")
+                source = f"files:{name}{where}"
                 yield Text(text=_checked(found, f"{file}{where}"), source=source)
 
     def _files(self) -> tuple[Path, list[Path]]:
@@ -78,7 +83,7 @@ def _checked(found: Any, where: str) -> str:
         raise TaskError(f"{where}: {FIELD!r} is {type(found).__name__}; wanted text. Mend or remove this row.")
     if not found.strip():
         raise TaskError(f"{where}: the text is empty. Mend or remove it.")
-    if any("\ud800" <= character <= "\udfff" for character in found):
+    if HALF_PAIR.search(found):
         raise TaskError(f"{where}: the text holds half of a surrogate pair, which is no character. Mend or remove it.")
     return found
 

@@ -9,6 +9,9 @@ from pydantic import Field
 from tasks.contract import TaskError, Text
 from tasks.texts import LocalPath, Samples, TextEntry
 
+MOST_WORDS = 100_000_000
+"""All texts together; they are held in memory, and each word takes about ten bytes."""
+
 
 class RandomWordsSource(TextEntry, frozen=True):
     """Texts of words drawn with replacement, each word as likely as any other."""
@@ -24,7 +27,11 @@ class RandomWordsSource(TextEntry, frozen=True):
     """Words in each text."""
 
     def read(self) -> list[Text]:
-        """`samples` texts; raises TaskError when there is no usable list of words."""
+        """`samples` texts; raises TaskError when there is no usable list of words, or too many are asked for."""
+        if (asked := self.samples * self.words_per_text) > MOST_WORDS:
+            raise TaskError(
+                f"samples times words_per_text is {asked:,} words; wanted at most {MOST_WORDS:,}. Lower one of them."
+            )
         words = self._words()
         name = Path(self.words).name
         return [

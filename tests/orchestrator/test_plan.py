@@ -136,10 +136,7 @@ class TestSamples:
         assert len(plan.searches) == 2 * 2
         (first, _) = plan.samples.values()
         assert (first.source, first.other_sources) == ("given:0", ("given:2", "given:3"))
-        assert plan.notes == (
-            "given:2: the same tokens as given:0; searched once.",
-            "given:3: the same tokens as given:0; searched once.",
-        )
+        assert plan.notes == ("given:0: the same tokens in given:2, given:3; searched once.",)
 
     def test_two_models_say_it_once(self):
         assert len(plan_of(ONE, ONE, models=["toy/a", "toy/b"]).notes) == 1

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,12 @@ class TestPlaces:
         for missing in ("./nowhere", "models/of/mine", "nowhere/"):
             assert problems(MINIMAL.replace("some/model", missing))[0].startswith(f"models.0.name: found '{missing}'")
 
+    @pytest.mark.parametrize("key", ["some/model", "texts/"])
+    def test_a_name_longer_than_any(self, problems, key):
+        (line,) = problems(MINIMAL.replace(key, "x" * 5000))
+        assert line.endswith("x'; no part of a path may be longer than 255 bytes.")
+        assert len(line) < 200
+
     def test_both_places_are_named(self, problems, folder):
         (line,) = problems(MINIMAL.replace("texts/", "txts"))
         assert line == (
@@ -258,11 +265,21 @@ class TestFilesThatAreNoSweep:
             ("a: 1\n---\nb: 2", "not YAML: line 2, column 1: "),
             ("? [a]\n: 1", "not YAML: line 1, column 3: found unhashable key."),
             ("[" * 5000, "not YAML: "),
+            (
+                "seeds: [0x" + "f" * 5000 + "]",
+                "not YAML: line 1, column 9: found a whole number of more than",
+            ),
+            ('name: "\\ud800"', "not YAML: line 1, column 7: found half of a surrogate pair, which is no character."),
         ],
     )
     def test_says_what_it_is(self, problems, content, said):
         (line,) = problems(content)
         assert line.startswith(said)
+
+    def test_a_list_of_many_entries_takes_no_time(self, load):
+        started = time.perf_counter()
+        assert len(load(MINIMAL + f"seeds: {list(range(20_000))}").seeds) == 20_000
+        assert time.perf_counter() - started < 20
 
     def test_a_mapping_within_itself(self, problems):
         assert len(problems("&a\nname: x\nmodels: [m]\ntexts: [*a]\nbudget: *a")) > 1

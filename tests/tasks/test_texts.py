@@ -250,6 +250,11 @@ class TestRandomWords:
         with pytest.raises(TaskError, match=said):
             RandomWordsSource(words=str(tmp_path / "words.txt"), samples=1).read()
 
+    def test_more_words_than_memory_holds(self, tmp_path):
+        source = RandomWordsSource(words=str(write_words(tmp_path)), samples=2, words_per_text=2**31 - 1)
+        with pytest.raises(TaskError, match=r"samples times words_per_text is 4,294,967,294 words; wanted at most"):
+            source.read()
+
     def test_missing_list(self, tmp_path):
         with pytest.raises(TaskError, match=r"words\.txt: cannot be read \(No such file or directory\)"):
             RandomWordsSource(words=str(tmp_path / "words.txt"), samples=1).read()

@@ -1,0 +1,142 @@
+"""No secret of the environment or of the command line is in what a run writes or prints."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from orchestrator import cli
+from orchestrator.redact import redact, redact_command, redact_finished
+from tasks.contract import Failed, Finished, Probe
+from tasks.registry import TASKS
+
+PLANTED = "hf_PLANTEDplantedPLANTED"
+
+
+class TestText:
+    @pytest.mark.parametrize(
+        "name",
+        ["HF_TOKEN", "GITHUB_TOKEN", "MY_SECRET", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID_KEY", "DB_PASSWORD_OLD"],
+    )
+    def test_values_of_variables_whose_names_say_so(self, name):
+        assert redact(f"401 for {PLANTED}!", {name: PLANTED}) == "401 for [redacted]!"
+
+    @pytest.mark.parametrize("variable", [{"HOME": PLANTED}, {"HF_TOKEN": ""}, {"SORT_KEY": "for"}])
+    def test_no_others_and_none_too_short_to_be_one(self, variable):
+        assert redact(f"401 for {PLANTED}!", variable) == f"401 for {PLANTED}!"
+
+    def test_the_longer_of_two_that_begin_alike(self):
+        assert redact(PLANTED, {"A_TOKEN": PLANTED[:12], "B_TOKEN": PLANTED}) == "[redacted]"
+
+    @pytest.mark.parametrize(
+        ("text", "safe"),
+        [
+            ("s3://key:sec/ret@host/bucket", "s3://[redacted]@host/bucket"),
+            ("https://host:8080/a@b", "https://host:8080/a@b"),
+            ("at s3://key:secret@host/bucket: no", "at s3://[redacted]@host/bucket: no"),
+            ("https://user:p@ss@host/a", "https://[redacted]@host/a"),
+            ("https://token@host and ftp://a:b@c", "https://[redacted]@host and ftp://[redacted]@c"),
+            ("s3://bucket/a@b", "s3://bucket/a@b"),
+            ("mail me@host", "mail me@host"),
+            ("run --hf-token=abc --name=x", "run --hf-token=[redacted] --name=x"),
+            ("run --password abc --inline", "run --password [redacted] --inline"),
+        ],
+    )
+    def test_urls_and_flags(self, text, safe):
+        assert redact(text, {}) == safe
+
+    def test_commands(self):
+        command = ["capsweep", "run", "a.yaml", "--api-key", "abc", "--token=abc", "--inline", "ftp://a:b@c/d", PLANTED]
+        assert redact_command(command, {"HF_TOKEN": PLANTED}) == [
+            *["capsweep", "run", "a.yaml", "--api-key", "[redacted]", "--token=[redacted]", "--inline"],
+            *["ftp://[redacted]@c/d", "[redacted]"],
+        ]
+
+
+def everything_in(folder: Path) -> dict[Path, str]:
+    """What every file says; tables as text too, for their bytes are compressed."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    tables = {path: str(pq.read_table(path).to_pylist()) for path in files if path.suffix == ".parquet"}
+    return {path: path.read_bytes().decode("latin-1") + tables.get(path, "") for path in files}
+
+
+LEAKING = """
+import os, sys
+import tasks.toy
+from orchestrator.cli import app
+from tasks.contract import Failed
+answer = tasks.toy.ToyEngine._outcome
+def leak(self, probe):
+    return answer(self, probe) if probe.attempt else Failed(reason="refused: " + os.environ["HF_TOKEN"])
+tasks.toy.ToyEngine._outcome = leak
+app(sys.argv[1:-2])
+"""
+"""The command without its last two arguments; every probe fails once, with a reason that quotes the secret."""
+
+
+def test_nothing_planted_is_found_after_a_run(toy_sweep: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    ended = subprocess.run(
+        [sys.executable, "-c", LEAKING, "run", toy_sweep, "--inline", "--run-dir", run, f"--token={PLANTED}x", PLANTED],
+        env={**os.environ, "HF_TOKEN": PLANTED, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = everything_in(run)
+    assert any("'lossless'" in said and "refused: [redacted]" in said for said in found.values())
+    assert "--token=[redacted]" in found[run / "provenance.json"]
+    assert [path for path, said in found.items() if "PLANTED" in said] == []
+    assert "PLANTED" not in ended.stdout + ended.stderr
+
+
+def test_the_reason_of_a_failed_probe(monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", PLANTED)
+    probe = Probe(probe_id="p", search_id="s", number=0, sample_id="t", tokens=(1,), length=1, num_vectors=1)
+    failed = Failed(reason=f"refused {PLANTED}")
+    finished = Finished(probe=probe, outcome=failed, device="cpu", started_at=0, finished_at=1)
+    assert redact_finished(finished).outcome == Failed(reason="refused [redacted]")
+
+
+def test_what_is_said_of_bad_input(toy_sweep, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", PLANTED)
+    toy_sweep.write_text(toy_sweep.read_text() + f"budget: {PLANTED}\n")
+    ended = CliRunner().invoke(cli.app, ["check", str(toy_sweep)])
+    assert ended.exit_code == 2
+    assert "budget: found '[redacted]'" in ended.stderr
+
+
+def test_what_nobody_foresaw(toy_sweep, monkeypatch):
+    def facts(model):
+        raise ZeroDivisionError(f"Bearer {PLANTED}")
+
+    monkeypatch.setenv("HF_TOKEN", PLANTED)
+    monkeypatch.setattr(TASKS["toy"], "facts", facts)
+    monkeypatch.setattr(sys, "argv", ["capsweep", "check", str(toy_sweep)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert "ZeroDivisionError: Bearer [redacted]" in str(ended.value)
+    assert PLANTED not in str(ended.value)
+
+
+class TestUrls:
+    URL = "ftp://user:password@host/runs"
+
+    def test_a_sweep_is_refused(self, toy_sweep):
+        toy_sweep.write_text(toy_sweep.read_text() + f"storage: {self.URL}\n")
+        ended = CliRunner().invoke(cli.app, ["check", str(toy_sweep)])
+        assert ended.exit_code == 2
+        assert ended.stderr.startswith(f"{toy_sweep}: storage: ftp://[redacted]@host/runs holds credentials. Take them")
+
+    @pytest.mark.parametrize("verb", [["run", "SPEC", "--inline", "--run-dir"], ["resume"], ["status"], ["report"]])
+    def test_so_is_the_url_of_a_run(self, toy_sweep, verb):
+        arguments = [str(toy_sweep) if part == "SPEC" else part for part in verb]
+        ended = CliRunner().invoke(cli.app, [*arguments, self.URL])
+        assert ended.exit_code == 2
+        assert ended.stderr.startswith("ftp://[redacted]@host/runs holds credentials. Take them out")
+        assert ended.stdout == ""

@@ -1,0 +1,222 @@
+"""What a sweep, a text or its name may hold without harm: no file beside the run, no code, no time without end."""
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+from typer.testing import CliRunner
+
+from orchestrator import cli
+from orchestrator.errors import BadInput
+from orchestrator.launch import Exit, launch
+from orchestrator.memories import decode, export
+from orchestrator.plan import PICKLE_NOTE, REMOTE_CODE_NOTE, Plan, make_plan
+from orchestrator.run_directory import open_run
+from orchestrator.spec import load_sweep
+from orchestrator.sweep import Sweep
+from tasks.contract import Model
+from tasks.language_model import HubCodec
+
+SHIPPED_MODEL = Path(__file__).resolve().parents[2] / "sweeps" / "quickstart" / "model"
+ODD_TEXTS = {
+    "one token": "a",
+    "white space in a text": "a \t\n\r\u2003 b",
+    "NUL": "a\x00b\x00",
+    "right to left": "שלום עולם \u202eabc",
+    "emoji": "👩‍👩‍👧‍👦 🏳️‍🌈 e\u0301",
+    "special tokens": "<s> </s> <|endoftext|> <unk> [PAD]",
+    "markup": "[bold]x[/] <script>alert(1)</script> {{ 7 * 7 }} %s",
+    "terminal": "\x1b]0;owned\x07\x1b[2Jx",
+    "formula": "=cmd|' /C calc'!A0",
+}
+ODD_NAMES = [
+    "[bold]x",
+    "a'b\"c",
+    "a..",
+    "-rf",
+    "a\nb",
+    "$(touch x)",
+    "%s{0}",
+    "\u202eb",
+    "ä😀",
+    "a;b|c",
+    "<img src=x onerror=1>",
+]
+
+
+def plan_of(folder: Path, **changes: Any) -> Plan:
+    path = folder / "safe.yaml"
+    sweep = {"name": "safe", "task": "toy", "models": ["toy/model"], "texts": [{"source": "files", "path": "texts"}]}
+    path.write_text(yaml.safe_dump({**sweep, **changes}))
+    return make_plan(load_sweep(path))
+
+
+def everything(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    (tmp_path / "texts").mkdir()
+    return tmp_path / "texts"
+
+
+class TestModels:
+    @pytest.mark.parametrize(("key", "note"), [("trust_remote_code", REMOTE_CODE_NOTE), ("allow_pickle", PICKLE_NOTE)])
+    def test_what_is_let_in_is_off_by_default_and_said_with_the_model(self, texts, tmp_path, key, note):
+        (texts / "a.txt").write_text("a text")
+        plan = plan_of(tmp_path, models=["toy/plain", {"name": "toy/trusted", key: True}])
+        assert [getattr(model.model, key) for model in plan.models] == [False, True]
+        assert plan.notes == (f"toy/trusted: {note}",)
+
+    def test_yaml_makes_no_objects(self, tmp_path):
+        path = tmp_path / "evil.yaml"
+        path.write_text(f"name: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]\n")
+        ended = CliRunner().invoke(cli.app, ["check", str(path)])
+        assert ended.exit_code == 2
+        assert "could not determine a constructor" in ended.stderr
+        assert not (tmp_path / "made").exists()
+
+
+class TestPlaces:
+    """Whatever names hold, a run writes below its own folder."""
+
+    @pytest.mark.parametrize("name", ["../a", "/tmp/a", "a/b", "..", "a\x00b", "", "a\nb", ".", "-a"])
+    def test_the_name_of_a_sweep_names_a_folder(self, name):
+        with pytest.raises(ValueError, match="a text that can name a folder"):
+            Sweep.model_validate({"name": name, "task": "toy", "models": ["m"], "texts": []})
+
+    def test_nothing_is_written_elsewhere(self, texts, tmp_path, monkeypatch):
+        for number, name in enumerate(ODD_NAMES):
+            (texts / f"{name}.txt").write_text(f"text {number}")
+        rows = [{"text": f"row {number}", "id": "../../x"} for number in range(3)]
+        (texts / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        monkeypatch.chdir(tmp_path)
+        # The toy's models need not exist: their names may be anything.
+        models = ["../outside", "/tmp/outside", "a\\..\\b", "[/]", "'; drop table rows; --"]
+        found = [Model(name=name) for name in models]
+        plan = make_plan(plan_of(tmp_path).sweep.model_copy(update={"models": tuple(found)}))
+        before = everything(tmp_path)
+        console = Console(file=(tmp_path / "said").open("w"), width=200)
+        assert launch(plan, "run", inline=True, address=None, take_over=False, console=console) == Exit.DONE
+        run = open_run("run")
+        assert export(run, tmp_path / "run" / "memories") == len(plan.searches)
+        written = everything(tmp_path) - before - {tmp_path / "said"}
+        assert all(path.is_relative_to(tmp_path / "run") for path in written)
+        names = {path.relative_to(tmp_path / "run").parts[0] for path in written}
+        assert names <= {"sweep.yaml", "provenance.json", "samples.parquet", "searches.parquet"} | {
+            *("probes", "snapshots", "report", "memories")
+        }
+        sources = {sample.source for sample in plan.samples.values()}
+        assert sources == {f"files:{name}.txt" for name in ODD_NAMES} | {f"files:rows.jsonl#{n}" for n in (1, 2, 3)}
+
+    def test_folders_whose_names_are_markup(self, texts, tmp_path):
+        (texts / "a.txt").write_text("a text")
+        folder = tmp_path / "[" / "red]"
+        folder.mkdir(parents=True)
+        plan_of(tmp_path, models=[str(folder)])
+        runner = CliRunner()
+        assert runner.invoke(cli.app, ["check", str(tmp_path / "safe.yaml")]).exit_code == 0
+        arguments = ["run", str(tmp_path / "safe.yaml"), "--inline", "--run-dir", f"{folder}/run"]
+        assert runner.invoke(cli.app, arguments).exit_code == 0
+        assert runner.invoke(cli.app, ["status", f"{folder}/run"]).exit_code == 0
+
+
+class TestTexts:
+    def test_odd_ones_are_measured_kept_and_shown(self, texts, tmp_path):
+        (texts / "odd.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in ODD_TEXTS.values()))
+        plan_of(tmp_path)
+        run = str(tmp_path / "run")
+        ended = CliRunner().invoke(cli.app, ["run", str(tmp_path / "safe.yaml"), "--inline", "--run-dir", run])
+        assert ended.exit_code == 0, ended.output
+        assert not {"\x1b", "\x07", "\x00", "\u202e"} & set(ended.output)
+        opened = open_run(run)
+        assert sorted(opened.samples()["text"].to_pylist()) == sorted(ODD_TEXTS.values())
+        for search in opened.searches().to_pylist():
+            text = opened.sample(search["model"], search["sample_id"])["text"]
+            assert decode(opened, search["search_id"]) == text[: search["capacity_tokens"]]
+
+    def test_of_a_model_come_back_from_their_tokens(self):
+        codec = HubCodec(Model(name=str(SHIPPED_MODEL)))
+        special = {codec.encode(text).tokens for text in ODD_TEXTS.values()}
+        assert len(special) == len(ODD_TEXTS)
+        for text in ODD_TEXTS.values():
+            encoding = codec.encode(text)
+            assert codec.decode(encoding.tokens) == text
+            assert encoding.ends[-1] == len(text)
+
+    def test_what_reads_like_a_special_token_is_text(self):
+        codec = HubCodec(Model(name=str(SHIPPED_MODEL)))
+        assert len(codec.encode("<|endoftext|>").tokens) > 1
+
+    def test_a_name_that_is_not_utf_8(self, texts, tmp_path):
+        with open(os.fsencode(texts) + b"/\xff.txt", "w") as file:
+            file.write("a text")
+        plan = plan_of(tmp_path)
+        assert plan.samples_table()["source"].to_pylist() == ["files:\\xff.txt"]
+
+    def test_only_white_space_is_refused_with_its_place(self, texts, tmp_path):
+        (texts / "a.txt").write_text(" \n\t\u2003")
+        with pytest.raises(BadInput, match=r"texts\.0: .*/a\.txt: the text is empty"):
+            plan_of(tmp_path)
+
+    def test_a_thousand_copies_are_one_search_and_one_note(self, texts, tmp_path):
+        (texts / "a.jsonl").write_text('{"text": "the same"}\n' * 1000)
+        plan = plan_of(tmp_path)
+        assert len(plan.searches) == 1
+        (note,) = plan.notes
+        assert note == (
+            "files:a.jsonl#1: the same tokens in files:a.jsonl#2, files:a.jsonl#3, files:a.jsonl#4 and 996 more; "
+            "searched once."
+        )
+
+
+class TestBooks:
+    @pytest.fixture(scope="class")
+    def words(self) -> str:
+        book = (SHIPPED_MODEL.parent / "texts").glob("*.txt")
+        return " ".join(path.read_text() for path in sorted(book))
+
+    def test_fifty_megabytes_take_seconds(self, texts, tmp_path, words):
+        (texts / "book.txt").write_text(words * (50_000_000 // len(words) + 1))
+        assert os.path.getsize(texts / "book.txt") > 50_000_000
+        started = time.perf_counter()
+        plan = plan_of(tmp_path, task="cramming", models=[str(SHIPPED_MODEL)])
+        assert time.perf_counter() - started < 15
+        (sample,) = plan.samples.values()
+        assert sample.cut
+        assert plan.searches[0].limit_status == "at_model_limit"
+
+    @pytest.mark.parametrize("limit", [1, 7, 200])
+    def test_the_beginning_is_cut_as_the_whole(self, texts, tmp_path, words, limit):
+        whole = words[:40_000]
+        (texts / "a.txt").write_text(whole)
+        plan = plan_of(tmp_path, task="cramming", models=[str(SHIPPED_MODEL)], search={"max_length": limit})
+        (sample,) = plan.samples.values()
+        assert sample.tokens == HubCodec(Model(name=str(SHIPPED_MODEL))).encode(whole).tokens[:limit]
+        assert sample.cut
+
+    @pytest.mark.parametrize("text", ["a" * 30_000, " " * 30_000 + "a", "\n" * 30_000 + "a", "日本" * 10_000])
+    def test_so_is_one_that_is_no_prose(self, texts, tmp_path, text):
+        (texts / "a.txt").write_text(text)
+        plan = plan_of(tmp_path, task="cramming", models=[str(SHIPPED_MODEL)], search={"max_length": 50})
+        (sample,) = plan.samples.values()
+        assert sample.tokens == HubCodec(Model(name=str(SHIPPED_MODEL))).encode(text).tokens[:50]
+
+
+def test_the_tokenizer_of_a_larger_model_is_refused(texts, tmp_path):
+    folder = tmp_path / "foreign"
+    shutil.copytree(SHIPPED_MODEL, folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary["a"] = 10**6
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (texts / "a.txt").write_text("a")
+    with pytest.raises(BadInput, match=r"its tokenizer gives token 1000000 for files:a\.txt, its vocabulary has"):
+        plan_of(tmp_path, task="cramming", models=[str(folder)])
