@@ -122,7 +122,9 @@ def open_session(plan: Plan, url: str, *, take_over: bool = False) -> Iterator[S
             "choose another --run-dir or storage."
         ) from error
     try:
-        notes = _set_aside_damaged(files)
+        damaged: list[DamagedFileError] = []
+        probes = read_probes(files, VERDICT_COLUMNS, damaged=damaged)
+        notes = _set_aside_damaged(files, damaged)
         provenance = _provenance(plan, files, session_id, now, notes)
         files.write(PROVENANCE_FILE, json.dumps(provenance, indent=2).encode())
         # 1. What a plan says by itself, also where it was damaged.
@@ -141,7 +143,7 @@ def open_session(plan: Plan, url: str, *, take_over: bool = False) -> Iterator[S
             plan=plan,
             files=files,
             session_id=session_id,
-            ledger=Ledger(plan.searches, settings, verdicts_of(read_probes(files, VERDICT_COLUMNS))),
+            ledger=Ledger(plan.searches, settings, verdicts_of(probes)),
             context=RowContext(
                 run_id=Path(url).name,
                 session_id=session_id,
@@ -155,10 +157,9 @@ def open_session(plan: Plan, url: str, *, take_over: bool = False) -> Iterator[S
         lock.release()
 
 
-def _set_aside_damaged(files: Files) -> list[str]:
-    """Move what is not as it was written to `damaged/`; says what, and what becomes of it."""
-    damaged: list[DamagedFileError] = []
-    read_probes(files, (), damaged=damaged)
+def _set_aside_damaged(files: Files, damaged: list[DamagedFileError]) -> list[str]:
+    """Move files of rows that are damaged, and other tables that are, to `damaged/`; says what becomes of them."""
+    damaged = list(damaged)
     for name, read in ((SAMPLES_FILE, read_samples), (SEARCHES_FILE, read_searches)):
         try:
             if files.exists(name):

@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from orchestrator.errors import BadInput
 from orchestrator.store.files import Files
-from orchestrator.store.reader import write_table
+from orchestrator.store.reader import parse_table, write_table
 from tasks.contract import Snapshot
 
 SNAPSHOT_FOLDER = "snapshots"
@@ -28,9 +28,8 @@ class Snapshots:
         self._of_engine: dict[str, dict[str, Snapshot]] = {}
         for name in files.names(SNAPSHOT_FOLDER, suffix=".parquet"):
             try:
-                # One thread: as in the reader of rows.
-                table = pq.read_table(pa.BufferReader(files.read(name)), use_threads=False).cast(SNAPSHOTS)
-            except (pa.ArrowException, ValueError, OSError):
+                table = parse_table(files, name, files.read(name), SNAPSHOTS)
+            except (BadInput, OSError):
                 continue
             _keep_newest(self._earlier, [Snapshot(**row) for row in table.to_pylist()])
 
