@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup quickstart test browser-test lint bench bench-full
+.PHONY: help setup quickstart test browser-test chaos lint bench bench-full
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -35,3 +35,6 @@ bench: setup  ## measure against the published recipe: 4 texts three times, in t
 bench-full: setup  ## the same with 32 texts once (an hour or more); run it again to go on with it
 	$(BIN)/python benchmarks/versus_published.py --ray --count 32 --repetitions 1 --resume-dir runs/bench-full \
 		--to benchmarks/results
+
+chaos: setup  ## provoke every fault of docs/reliability.md and count what is lost (about 15 minutes)
+	CAPSWEEP_CHAOS=1 $(BIN)/python -m pytest tests/chaos
