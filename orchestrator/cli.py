@@ -102,7 +102,13 @@ def run(
 
 
 @app.command(epilog="Example: `capsweep resume runs/quickstart-20260101-120000`")
-def resume(run: RunArgument, inline: Inline = False, address: Address = None, take_over: TakeOver = False) -> None:
+def resume(
+    run: RunArgument,
+    inline: Inline = False,
+    address: Address = None,
+    take_over: TakeOver = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what the machine failed.")] = False,
+) -> None:
     """Go on with a run: what is on disk is kept, what was in flight is asked again."""
     with _bad_input():
         from rich.console import Console
@@ -113,7 +119,15 @@ def resume(run: RunArgument, inline: Inline = False, address: Address = None, ta
 
         # The samples that were there at the start are known: fewer of them than asked for is no news.
         plan = make_plan(open_run(run).sweep, allow_fewer=True)
-        code = launch(plan, run, inline=inline, address=address, take_over=take_over, console=Console())
+        code = launch(
+            plan,
+            run,
+            inline=inline,
+            address=address,
+            take_over=take_over,
+            retry_failed=retry_failed,
+            console=Console(),
+        )
     raise typer.Exit(code)
 
 

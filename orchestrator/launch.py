@@ -39,7 +39,16 @@ def new_run_url(sweep: Sweep) -> str:
     return f"{sweep.storage.rstrip('/')}/{sweep.name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def launch(plan: Plan, url: str, *, inline: bool, address: str | None, take_over: bool, console: Console) -> Exit:
+def launch(
+    plan: Plan,
+    url: str,
+    *,
+    inline: bool,
+    address: str | None,
+    take_over: bool,
+    console: Console,
+    retry_failed: bool = False,
+) -> Exit:
     """Run the plan's open searches in the run at `url`, show what came out, write the report.
 
     Raises:
@@ -47,7 +56,8 @@ def launch(plan: Plan, url: str, *, inline: bool, address: str | None, take_over
     """
     budget = plan.sweep.budget.minutes
     stop = Stop(budget_seconds=None if budget is None else 60 * budget)
-    with stop_on_signals(stop), open_session(plan, url, take_over=take_over) as session:
+    opening = open_session(plan, url, take_over=take_over, retry_failed=retry_failed)
+    with stop_on_signals(stop), opening as session:
         for note in (*plan.notes, *session.notes):
             console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
         console.print(
@@ -112,7 +122,10 @@ def _conclude(run: Run, searches: pa.Table, stats: EngineStats, stop: Stop, cons
         console.print(f"{why}: {num_open} searches are open; {resume}", markup=False, highlight=False, soft_wrap=True)
         return Exit.INTERRUPTED if stop.interrupted else Exit.BUDGET_SPENT if stop.budget_spent else Exit.SOME_FAILED
     if num_failed:
-        failed = f"{num_failed} searches failed; `capsweep status {run.files.url}` says why."
+        failed = (
+            f"{num_failed} searches failed; `capsweep status {run.files.url}` says why, "
+            f"`capsweep resume {run.files.url} --retry-failed` tries them again."
+        )
         console.print(failed, markup=False, highlight=False, soft_wrap=True)
         return Exit.SOME_FAILED
     return Exit.DONE

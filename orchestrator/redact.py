@@ -7,10 +7,8 @@ what follows a flag whose name says so. Knows nothing of runs or sweeps.
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from orchestrator.errors import BadInput
-from tasks.contract import Failed, Finished
 
 MARK = "[redacted]"
 SECRET_NAME = re.compile(r"TOKEN$|SECRET|KEY$|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL", re.IGNORECASE)
@@ -48,13 +46,6 @@ def redact_command(arguments: Sequence[str], environment: Mapping[str, str] | No
         MARK if re.fullmatch(r"--?[\w-]+", flag) and SECRET_NAME.search(flag) else redact(argument, environment)
         for flag, argument in zip(before, arguments, strict=False)
     ]
-
-
-def redact_finished(finished: Finished) -> Finished:
-    """The same probe; the reason of one that failed may quote an error, and an error may quote anything."""
-    if isinstance(finished.outcome, Failed):
-        return replace(finished, outcome=Failed(reason=redact(finished.outcome.reason)))
-    return finished
 
 
 def credentials_in(url: str) -> str | None:

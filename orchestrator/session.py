@@ -18,7 +18,7 @@ from typing import Any
 
 from orchestrator.errors import BadInput
 from orchestrator.plan import Plan
-from orchestrator.redact import redact_command, redact_finished, refuse_credentials
+from orchestrator.redact import redact_command, refuse_credentials
 from orchestrator.run_directory import (
     DAMAGED_FOLDER,
     LIGHT_COLUMNS,
@@ -49,7 +49,7 @@ from orchestrator.store.recorder import Recorder
 from orchestrator.store.rows import RowContext
 from orchestrator.store.searches import VERDICT_COLUMNS, derive_searches, verdicts_of
 from orchestrator.store.snapshots import remove_snapshots
-from tasks.contract import Finished, Probe
+from tasks.contract import Probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class Session:
 def new_recorder(url: str, context: RowContext) -> Recorder:
     """A recorder that stops writing as soon as another session holds the run."""
     files = open_files(url)
-    return _RedactingRecorder(files, context, may_write=_may_write(files, context.session_id))
+    return Recorder(files, context, may_write=_may_write(files, context.session_id))
 
 
 def _may_write(files: Files, session_id: str) -> Callable[[], None]:
@@ -90,11 +90,6 @@ def _may_write(files: Files, session_id: str) -> Callable[[], None]:
     return check
 
 
-class _RedactingRecorder(Recorder):
-    def record(self, finished: Sequence[Finished]) -> None:
-        super().record([redact_finished(item) for item in finished])
-
-
 def write_searches(files: Files, settings: SearchSettings) -> None:
     """Derive the searches table from all rows on disk; it is rewritten whole."""
     probes = read_probes(files, LIGHT_COLUMNS)
@@ -102,8 +97,14 @@ def write_searches(files: Files, settings: SearchSettings) -> None:
 
 
 @contextmanager
-def open_session(plan: Plan, url: str, *, take_over: bool = False) -> Iterator[Session]:
+def open_session(plan: Plan, url: str, *, take_over: bool = False, retry_failed: bool = False) -> Iterator[Session]:
     """Begin the run at `url`, or go on with it if it holds the same sweep.
+
+    Args:
+        plan: What to do.
+        url: The run.
+        take_over: Whether to take it from a session that seems to live.
+        retry_failed: Whether to try probes again that the machine failed too often.
 
     Raises:
         BadInput: when the folder holds something else, another session, or the inputs have changed since.
@@ -122,6 +123,7 @@ def open_session(plan: Plan, url: str, *, take_over: bool = False) -> Iterator[S
             "choose another --run-dir or storage."
         ) from error
     try:
+        files.remove_unfinished()
         damaged: list[DamagedFileError] = []
         probes = read_probes(files, VERDICT_COLUMNS, damaged=damaged)
         notes = _set_aside_damaged(files, damaged)
@@ -143,7 +145,7 @@ def open_session(plan: Plan, url: str, *, take_over: bool = False) -> Iterator[S
             plan=plan,
             files=files,
             session_id=session_id,
-            ledger=Ledger(plan.searches, settings, verdicts_of(probes)),
+            ledger=Ledger(plan.searches, settings, verdicts_of(probes), retry_failed=retry_failed),
             context=RowContext(
                 run_id=Path(url).name,
                 session_id=session_id,

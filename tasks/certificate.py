@@ -38,6 +38,8 @@ class Leaving:
     """The row alone, on the host."""
     started_at: float
     """Unix time in seconds."""
+    cut_short: str | None = None
+    """What the machine ended it with before it stalled or arrived; None if it did one of these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,11 +141,15 @@ def _outcome(
         without_at_proof if lossless else score_without_memory(model, probe.tokens[: probe.length], question=question)
     )
     reached, limit = int(row.length_B), int(row.limit_B)
+    if proven >= limit or leaving.cut_short is not None:
+        failed_length = None
+    else:
+        failed_length = max(reached, proven + 1) if lossless else probe.length
     memory = _stored_memory(leaving)[0].numpy().astype("<f4")
     measurement = Measurement(
         proven_length=proven,
         exact_prefix=decoding.exact_prefix,
-        failed_length=None if proven >= limit else max(reached, proven + 1) if lossless else probe.length,
+        failed_length=failed_length,
         measured_length=measured.length,
         steps=int(row.step_B),
         steps_to_proof=int(row.proof_step_B),
@@ -160,7 +166,7 @@ def _outcome(
         proven_token_gain=at_proof.num_right - without_at_proof.num_right,
         memory=memory.tobytes() if max(proven, decoding.exact_prefix) > 0 else None,
         memory_shape=memory.shape,
-        remark=BEGUN_AGAIN if float(row.rate_scale_B) < 1 else None,
+        remark=leaving.cut_short or (BEGUN_AGAIN if float(row.rate_scale_B) < 1 else None),
     )
     return Lossless(measurement=measurement) if lossless else Lossy(measurement=measurement)
 

@@ -131,7 +131,7 @@ class Measurement:
     exact_prefix: int
     """Longest prefix in tokens that the stored memory gives back when decoded greedily from nothing else."""
     failed_length: int | None
-    """Length that was given up on; None if the text's end was reached."""
+    """Length that was given up on; None if the text's end was reached, or the machine ended the row (see `remark`)."""
     measured_length: int
     """Tokens over which the accuracies and nats below are taken: proven_length, or the length asked if lossy."""
     steps: int

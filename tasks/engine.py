@@ -40,6 +40,7 @@ EXPECTED_ROW_TOKENS = 24
 """Row length assumed for `num_rows` before any row has been seen."""
 NOT_FINITE_RATE_SCALE = 0.1
 """Rate, in units of the recipe's, of the one cold start that follows a loss that was not finite."""
+NOT_FINITE = "not finite: loss or gradient"
 CERTIFY_ROWS = {"cpu": 16, "cuda": 64}
 CERTIFY_WAIT_STEPS = {"cpu": 20, "cuda": 50}
 """Leaving rows are decoded together: when so many have gathered, or the first has waited so many steps. Decoding
@@ -205,7 +206,7 @@ class BatchedEngine:
             batches = self._cut(rows, ~too_long_B)
             try:
                 return self._measure_all(rows, batches), too_long_B
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
             self._free_memory()
@@ -373,28 +374,30 @@ class BatchedEngine:
         out = rows.select(leaving).to(torch.device("cpu"))
         for place, i in enumerate(leaving.tolist()):
             probe, started_at = self._probes[i], self._started_at[i]
+            length = int(out.length_B[place])
+            fault = self._does_not_fit(length) if too_long_B[i] else None if finite_B[i] else NOT_FINITE
             # What was proven before the arithmetic or the memory failed stays proven: its memory is finite.
-            if (finite_B[i] and not too_long_B[i]) or int(out.proven_B[place]) >= probe.length:
+            if fault is None or int(out.proven_B[place]) >= probe.length:
                 row = out.select(torch.tensor([place]))
-                self._leaving.append(Leaving(probe=probe, row=row, started_at=started_at))
-            elif too_long_B[i]:
-                what = f"{int(out.length_B[place])} tokens do not fit on {self._model.device}"
-                if self._deterministic:
-                    what += f" {DETERMINISTIC_ROWS} times, as deterministic: true asks for"
-                reason = f"out of memory: {what}"
-                finished.append(self._finish(probe, Failed(reason=reason), started_at))
-            elif float(out.rate_scale_B[place]) == 1.0:
+                cut_short = None if fault is None else f"ended at {length} tokens: {fault}"
+                leaving_row = Leaving(probe=probe, row=row, started_at=started_at, cut_short=cut_short)
+                self._leaving.append(leaving_row)
+            elif fault is NOT_FINITE and float(out.rate_scale_B[place]) == 1.0:
                 self._not_finite.add(probe.probe_id)
                 self._waiting.appendleft(replace(probe, snapshot=None))
             else:
                 self._not_finite.discard(probe.probe_id)
-                reason = "not finite: loss or gradient, and again from a cold start at a lower rate"
+                reason = f"{fault}, and again from a cold start at a lower rate" if fault is NOT_FINITE else fault
                 finished.append(self._finish(probe, Failed(reason=reason), started_at))
         stay = (~leaves_B).nonzero()[:, 0]
         self._probes = [self._probes[i] for i in stay.tolist()]
         self._started_at = [self._started_at[i] for i in stay.tolist()]
         self._rows = rows.select(stay) if len(stay) else None
         return finished
+
+    def _does_not_fit(self, length: int) -> str:
+        copies = f" {DETERMINISTIC_ROWS} times, as deterministic: true asks for" if self._deterministic else ""
+        return f"out of memory: {length} tokens do not fit on {self._model.device}{copies}"
 
     def _certify(self) -> list[Finished]:
         """Decode the memories of the rows that left, and turn what came out into outcomes."""
@@ -413,7 +416,7 @@ class BatchedEngine:
         """The outcomes of these rows, decoded together as far as the device's memory holds them."""
         try:
             return list(certify(self._model, self._layout, leaving, question=self._question, num_rows=num_rows))
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
         self._free_memory()
@@ -464,4 +467,5 @@ def _with_seconds(outcome: Outcome, seconds: float) -> Outcome:
 def _is_out_of_memory(error: Exception) -> bool:
     # Only CUDA has an error of its own; CPU, MPS and cuBLAS raise a plain RuntimeError.
     said = str(error)
-    return any(words in said for words in ("out of memory", "can't allocate memory", "ALLOC_FAILED"))
+    words_of_it = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError) or any(words in said for words in words_of_it)

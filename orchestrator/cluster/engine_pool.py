@@ -205,10 +205,13 @@ class EnginePool:
 
     def expect(self, ledger: Ledger) -> None:
         """Tell the engines how many searches are left for each, which is what idle rows are counted against."""
-        if self.model is not None and self.ready:
-            share = math.ceil(ledger.num_open_of(self.model) / len(self.ready))
-            for engine in self.ready:
-                engine.actor.expect.remote(share)
+        for engine in self.ready:
+            engine.actor.expect.remote(self.share(ledger))
+
+    def share(self, ledger: Ledger) -> int:
+        """Open searches for each engine; 0 while there is no engine."""
+        assert self.model is not None
+        return math.ceil(ledger.num_open_of(self.model) / len(self.ready)) if self.ready else 0
 
     def least_loaded(self) -> EngineHandle | None:
         """The engine with the fewest probes in flight; None if there is none now."""

@@ -127,7 +127,7 @@ class LedgerSearcher(Searcher):
         engine = self._pool.least_loaded()
         if self._stop or engine is None:
             return None
-        size = self._cohort_size or self._choose_size(engine, model)
+        size = self._cohort_size or self._choose_size(engine)
         if engine.in_flight and engine.in_flight + size > BATCHES_IN_FLIGHT * engine.num_rows:
             return None
         if len(self._cohorts) >= self._most_cohorts:
@@ -154,13 +154,11 @@ class LedgerSearcher(Searcher):
             "lengths": [probe.length for probe in cohort.probes.values()],
         }
 
-    def _choose_size(self, engine: EngineHandle, model: str) -> int:
+    def _choose_size(self, engine: EngineHandle) -> int:
         """A part of an engine's rows, so many that all cohorts together fill them, and no more than its share."""
-        engines = len(self._pool.ready)
         part = engine.num_rows / COHORTS_PER_BATCH
-        filling = BATCHES_IN_FLIGHT * engine.num_rows * engines / self._most_cohorts
-        share = self._ledger.num_open_of(model) / engines
-        return max(1, math.ceil(min(max(part, filling), share)))
+        filling = BATCHES_IN_FLIGHT * engine.num_rows * len(self._pool.ready) / self._most_cohorts
+        return max(1, math.ceil(min(max(part, filling), self._pool.share(self._ledger))))
 
     def _model_to_run(self) -> str | None:
         """The model that runs now while it has open searches in any state, else the next with work."""
@@ -191,8 +189,8 @@ class LedgerSearcher(Searcher):
         full = len(self._cohorts) >= self._most_cohorts
         if self._cohort_size is not None or not full or model is None or self._stop or self.fault is not None:
             return
-        share = math.ceil(self._ledger.num_open_of(model) / max(1, len(self._pool.ready)))
-        probes = self._take_probes(model, min(engine.num_rows, share) - engine.in_flight, cohort)
+        most = min(engine.num_rows, self._pool.share(self._ledger))
+        probes = self._take_probes(model, most - engine.in_flight, cohort)
         if probes:
             # The trial claims them at its next step, which Tune begins after this.
             ray.get(self._recorder.stage.remote(cohort.cohort_id, probes))

@@ -70,8 +70,12 @@ class Bracket:
     """Starts that gave up, at whatever length."""
     attempts: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     """Number of a probe without a verdict -> how often the machine failed under it."""
+    forgiven: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
+    """Those of `attempts` that no longer count: a user asked for them to be tried again."""
     last_reason: str | None = None
     """Why the machine failed last."""
+    cut_short: bool = False
+    """Whether the machine ended the latest probe after it had proven something: it neither stalled nor arrived."""
 
     @property
     def smallest_failed(self) -> int | None:
@@ -84,7 +88,7 @@ def _rank(verdict: Verdict) -> tuple[int, int, int]:
     return verdict.attempt, verdict.proven_length, verdict.failed_length or 0
 
 
-def fold(verdicts: Iterable[Verdict]) -> Bracket:
+def fold(verdicts: Iterable[Verdict], *, forgiven: Mapping[int, int] = MappingProxyType({})) -> Bracket:
     """The bracket after these verdicts, in whatever order they arrive and however often each is said.
 
     Verdicts count up to the first number that has none: where a damaged file leaves a gap, the probe that is missing is
@@ -114,5 +118,7 @@ def fold(verdicts: Iterable[Verdict]) -> Bracket:
         verdicts=len(said),
         stalls=failures.total(),
         attempts=MappingProxyType({number: len(seen) for number, seen in attempts.items() if number not in said}),
+        forgiven=forgiven,
         last_reason=reasons[max(reasons)] if reasons else None,
+        cut_short=bool(said) and said[len(said) - 1].failed_length is None,
     )

@@ -9,7 +9,7 @@ Knows nothing of Ray, torch, disk or clock.
 import hashlib
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.search.bracket import Bracket, Verdict, fold
 from orchestrator.search.policy import SearchSettings, Status, Step, is_done, next_step, status_of
@@ -48,7 +48,15 @@ def probe_id_of(search_id: str, number: int) -> str:
 class Ledger:
     """Brackets of all searches, and which probes are in flight."""
 
-    def __init__(self, searches: Sequence[Search], settings: SearchSettings, verdicts: Iterable[Verdict] = ()) -> None:
+    def __init__(
+        self,
+        searches: Sequence[Search],
+        settings: SearchSettings,
+        verdicts: Iterable[Verdict] = (),
+        *,
+        retry_failed: bool = False,
+    ) -> None:
+        """`retry_failed`: what the machine has failed so far counts no longer."""
         self._settings = settings
         self._searches = {search.search_id: search for search in searches}
         self._verdicts: dict[str, list[Verdict]] = {search.search_id: [] for search in searches}
@@ -57,6 +65,8 @@ class Ledger:
             if verdict.search_id in self._verdicts:
                 self._verdicts[verdict.search_id].append(verdict)
         self._brackets = {search_id: fold(said) for search_id, said in self._verdicts.items()}
+        if retry_failed:
+            self._brackets = {key: replace(known, forgiven=known.attempts) for key, known in self._brackets.items()}
         self._in_flight: set[str] = set()
         self._ready: dict[str, deque[str]] = {search.model: deque() for search in searches}
         self._num_open = dict.fromkeys(self._ready, 0)
@@ -126,7 +136,8 @@ class Ledger:
         search = self._searches[verdict.search_id]
         was_done = self._done(verdict.search_id)
         self._verdicts[verdict.search_id].append(verdict)
-        self._brackets[verdict.search_id] = fold(self._verdicts[verdict.search_id])
+        forgiven = self._brackets[verdict.search_id].forgiven
+        self._brackets[verdict.search_id] = fold(self._verdicts[verdict.search_id], forgiven=forgiven)
         done = self._done(verdict.search_id)
         if done and not was_done:
             self._num_open[search.model] -= 1

@@ -2,7 +2,8 @@
 
 A probe that says yes grows by itself, so one probe walks up from its start to its first stall. Where that is differs
 much between starts of one text, so a search makes several: from the best memory at the shortest length not proven yet,
-and cold from half of what is proven, in turn; each grows again while it can.
+and cold from half of what is proven, in turn; each grows again while it can. A probe that the machine cut short is
+followed by one from its memory: if the machine fails that one too, the search has failed, with what was proven so far.
 
 What was tried, with figures, is in docs/recipe.md. Knows nothing of other searches, Ray, torch or files.
 """
@@ -57,7 +58,7 @@ def next_step(bracket: Bracket, *, limit: int, settings: SearchSettings) -> Step
     number = bracket.verdicts
     if number == 0:
         length, start = min(FIRST_LENGTH, limit), COLD
-    elif bracket.proven_by is not None and bracket.stalls % 2:
+    elif bracket.proven_by is not None and (bracket.stalls % 2 or bracket.cut_short):
         length, start = bracket.proven + 1, bracket.proven_by
     else:
         length, start = max(1, round(COLD_SHARE * bracket.proven)), COLD
@@ -69,7 +70,9 @@ def is_done(bracket: Bracket, *, limit: int, settings: SearchSettings) -> bool:
     return (
         bracket.proven >= limit
         or bracket.stalls > settings.retries
-        or any(count >= MACHINE_FAILURES for count in bracket.attempts.values())
+        or any(
+            count - bracket.forgiven.get(number, 0) >= MACHINE_FAILURES for number, count in bracket.attempts.items()
+        )
     )
 
 

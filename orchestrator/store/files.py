@@ -14,6 +14,9 @@ import fsspec
 
 from orchestrator.errors import BadInput
 
+UNFINISHED = ".tmp"
+"""How the name of a file ends that is being written."""
+
 
 class Files(Protocol):
     """Blobs by relative name, with `/` between folders."""
@@ -54,6 +57,10 @@ class Files(Protocol):
 
     def remove(self, *names: str) -> None:
         """Remove blobs; nothing happens where there is none."""
+        ...
+
+    def remove_unfinished(self) -> None:
+        """Remove what writers left half-written that were killed; one that lives on cannot finish its write then."""
         ...
 
 
@@ -133,13 +140,18 @@ class LocalFiles:
         for name in names:
             (self._root / name).unlink(missing_ok=True)
 
+    def remove_unfinished(self) -> None:
+        """Remove files that were to be renamed."""
+        for path in self._root.rglob(f".*{UNFINISHED}"):
+            path.unlink(missing_ok=True)
+
 
 @contextlib.contextmanager
 def _written_beside(target: Path, content: bytes) -> Iterator[Path]:
     """The content in a file next to `target`, on disk, until it is renamed or no longer wanted."""
     target.parent.mkdir(parents=True, exist_ok=True)
     # Outside the `*.parquet` glob, so that no reader meets a half-written file.
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
     try:
         with beside.open("wb") as handle:
             handle.write(content)
@@ -222,11 +234,12 @@ class RemoteFiles:
             self._system.mv(self._path(name), self._path(to))
 
     def remove(self, *names: str) -> None:
-        """Remove objects."""
-        with self._said_as_os_error():
-            for name in names:
-                if self._system.exists(self._path(name)):
-                    self._system.rm_file(self._path(name))
+        """Remove objects, many with one request where the store can."""
+        with self._said_as_os_error(), contextlib.suppress(FileNotFoundError):
+            self._system.rm([self._path(name) for name in names])
+
+    def remove_unfinished(self) -> None:
+        """Nothing: an object is whole or absent."""
 
     def _path(self, name: str) -> str:
         return str(self._root / name)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from orchestrator.redact import redact
 from orchestrator.store.schema import PROBES, SCHEMA_VERSION
 from tasks.contract import Failed, Finished, Lossless, Question
 
@@ -77,7 +78,8 @@ def _row(context: RowContext, finished: Finished) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
     }
     if isinstance(outcome, Failed):
-        return {**row, "outcome": "failed", "reason": outcome.reason}
+        # It may quote an error, and an error may quote anything.
+        return {**row, "outcome": "failed", "reason": redact(outcome.reason)}
     found = outcome.measurement
     return {
         **row,

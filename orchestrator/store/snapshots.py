@@ -63,5 +63,5 @@ def _keep_newest(kept: dict[str, Snapshot], snapshots: Sequence[Snapshot]) -> No
 
 def remove_snapshots(files: Files) -> None:
     """Remove them all: nothing is in flight any more."""
-    for name in files.names(SNAPSHOT_FOLDER, suffix=".parquet"):
-        files.remove(name)
+    if names := files.names(SNAPSHOT_FOLDER, suffix=".parquet"):
+        files.remove(*names)

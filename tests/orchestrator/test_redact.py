@@ -10,9 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator import cli
-from orchestrator.redact import redact, redact_command, redact_finished
-from tasks.contract import Failed, Finished, Probe
+from orchestrator.redact import redact, redact_command
+from orchestrator.store.rows import rows_table
 from tasks.registry import TASKS
+from tests.orchestrator.store.test_recorder import CONTEXT, failed, probe
 
 PLANTED = "hf_PLANTEDplantedPLANTED"
 
@@ -97,10 +98,8 @@ def test_nothing_planted_is_found_after_a_run(toy_sweep: Path, tmp_path: Path):
 
 def test_the_reason_of_a_failed_probe(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", PLANTED)
-    probe = Probe(probe_id="p", search_id="s", number=0, sample_id="t", tokens=(1,), length=1, num_vectors=1)
-    failed = Failed(reason=f"refused {PLANTED}")
-    finished = Finished(probe=probe, outcome=failed, device="cpu", started_at=0, finished_at=1)
-    assert redact_finished(finished).outcome == Failed(reason="refused [redacted]")
+    rows = rows_table(CONTEXT, [failed(probe(), f"refused {PLANTED}")])
+    assert rows["reason"].to_pylist() == ["refused [redacted]"]
 
 
 def test_what_is_said_of_bad_input(toy_sweep, monkeypatch):

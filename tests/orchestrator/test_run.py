@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 import orchestrator
@@ -104,6 +105,12 @@ def test_a_search_that_the_machine_always_fails_is_failed_and_says_why(toy_sweep
     assert run_to_end("run", toy_sweep, "--inline", "--run-dir", run).returncode == 1
     assert {(row["status"], row["capacity_tokens"]) for row in searches_of(run)} == {("failed", None)}
     assert "the toy was told to fail" in run_to_end("status", run).stdout
+    assert "0 open" in run_to_end("resume", run, "--inline").stdout
+    again = run_to_end("resume", run, "--inline", "--retry-failed")
+    assert again.returncode == 1, again.stderr
+    retried = orchestrator.read(str(run)).probes.filter(pc.field("outcome") != "failed")
+    assert set(retried["attempt"].to_pylist()) == {3}
+    assert len(retried) == 12
 
 
 def test_a_second_session_is_refused_and_a_stale_lock_is_not(slow_sweep, tmp_path, start, run_to_end):

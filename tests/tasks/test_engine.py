@@ -240,6 +240,17 @@ def test_a_row_that_fits_no_memory_is_a_failure_of_the_machine(language_model, r
     assert "out of memory" in outcome.reason
 
 
+def test_what_was_proven_before_the_memory_ended_stays_proven(language_model, run_engine, story_probes):
+    question = Question()
+    engine = LittleMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
+    engine.most = 9
+    (probe,) = story_probes(1, longest=30)
+    found = run_engine(engine, [replace(probe, length=8)])[probe.probe_id].outcome
+    assert isinstance(found, Lossless)
+    assert (found.measurement.proven_length, found.measurement.failed_length) == (9, None)
+    assert "out of memory: 10 tokens" in (found.measurement.remark or "")
+
+
 def test_rows_busy_is_a_share(open_engine, run_engine, story_probes):
     engine = open_engine()
     run_engine(engine, story_probes(2))

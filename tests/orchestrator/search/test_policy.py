@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from orchestrator.search.bracket import Bracket
@@ -67,3 +68,22 @@ def test_the_machine_may_fail_a_few_times():
     failed = bracket(attempts={0: MACHINE_FAILURES})
     assert next_step(failed, limit=100, settings=SETTINGS) is None
     assert status_of(failed, limit=100, limit_status="at_text_end", settings=SETTINGS) == "failed"
+
+
+def test_a_probe_that_the_machine_cut_short_is_followed_from_its_memory():
+    cut = replace(bracket(proven=12, verdicts=1), failures={}, cut_short=True)
+    step = next_step(cut, limit=100, settings=SETTINGS)
+    assert step is not None
+    assert (step.number, step.length, step.start) == (1, 13, "best")
+    again = replace(cut, attempts={1: MACHINE_FAILURES})
+    assert next_step(again, limit=100, settings=SETTINGS) is None
+    assert status_of(again, limit=100, limit_status="at_text_end", settings=SETTINGS) == "failed"
+
+
+def test_what_is_forgiven_is_tried_as_often_again():
+    forgiven = replace(bracket(attempts={0: MACHINE_FAILURES}), forgiven={0: MACHINE_FAILURES})
+    step = next_step(forgiven, limit=100, settings=SETTINGS)
+    assert step is not None
+    assert (step.number, step.attempt) == (0, MACHINE_FAILURES)
+    again = replace(forgiven, attempts={0: 2 * MACHINE_FAILURES})
+    assert next_step(again, limit=100, settings=SETTINGS) is None
