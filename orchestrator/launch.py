@@ -84,10 +84,13 @@ def _execute(session: Session, *, inline: bool, address: str | None, stop: Stop,
         return EngineStats()
     if inline:
         return run_inline(session, settings, stop=stop, heard=view.heard)
+    from orchestrator.cluster.environment import set_variables
+
+    set_variables(address)
     from orchestrator.cluster.runner import run_on_ray
 
     engines = session.plan.sweep.engines
-    return run_on_ray(session, engines, settings, address=address, stop=stop, heard=view.heard)
+    return run_on_ray(session, engines, settings, address=address, stop=stop, heard=view.heard, say=view.say)
 
 
 def write_report(run: Run, searches: pa.Table) -> str:

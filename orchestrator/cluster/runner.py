@@ -6,7 +6,6 @@ Knows how Ray is told to do things; what is done is the searcher's affair.
 import contextlib
 import logging
 import math
-import os
 import shutil
 import signal
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import AuthenticationError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster.cohort_trial import CohortTrial
@@ -57,6 +57,7 @@ def run_on_ray(
     address: str | None,
     stop: Stop,
     heard: Callable[[Sequence[Verdict]], None],
+    say: Callable[[str], None],
 ) -> EngineStats:
     """Run until no search is open or `stop` says so.
 
@@ -67,6 +68,7 @@ def run_on_ray(
         address: A cluster to join; None starts one on this machine and stops it afterwards.
         stop: Asked whenever Tune looks for work.
         heard: Told of verdicts once their rows are on disk.
+        say: Told where the cluster can be watched.
 
     Returns:
         What the engines have done.
@@ -77,7 +79,7 @@ def run_on_ray(
         OSError: when rows could not be written.
         SessionFaultError: when an engine broke down.
     """
-    with _cluster(session, address):
+    with _cluster(session, address, say):
         small_searches = _small_searches(session.plan)
 
         def choose() -> EngineResources:
@@ -225,21 +227,23 @@ class _StopWhenAsked(tune.Stopper):
 
 
 @contextmanager
-def _cluster(session: Session, address: str | None) -> Iterator[None]:
+def _cluster(session: Session, address: str | None, say: Callable[[str], None]) -> Iterator[None]:
     """Join a cluster or start one on this machine; stop it only if it was started here."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Five files instead of a thousand, and Ctrl-C is ours.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     was_running = ray.is_initialized()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     if not was_running:
         try:
-            _start_ray(session, address)
+            said = _start_ray(session, address).dashboard_url
         except ConnectionError as error:
-            said = str(error).strip().splitlines()[0]
-            raise BadInput(f"--address {address}: no Ray cluster answers there ({said}).") from error
+            why = str(error).strip().splitlines()[0]
+            raise BadInput(f"--address {address}: no Ray cluster answers there ({why}).") from error
+        except AuthenticationError as error:
+            raise BadInput(
+                f"--address {address}: that cluster wants its token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
+                "RAY_AUTH_TOKEN_PATH) here as they are there; docs/operations.md says how."
+            ) from error
+        if said:
+            say(f"dashboard: http://{said} (it asks for what `ray get-auth-token` prints)")
     # Ray puts its own handler in place of ours, which would end the process without a word.
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
@@ -251,8 +255,8 @@ def _cluster(session: Session, address: str | None) -> Iterator[None]:
             ray.shutdown()
 
 
-def _start_ray(session: Session, address: str | None) -> None:
-    ray.init(
+def _start_ray(session: Session, address: str | None) -> Any:
+    return ray.init(
         # `local`: a cluster of our own, also where another one happens to run.
         address=address or "local",
         namespace=session.session_id,

@@ -64,6 +64,10 @@ class LiveView:
             self._printed = time.monotonic()
             self._console.print(self._line(), highlight=False)
 
+    def say(self, said: str) -> None:
+        """Show a line that stays."""
+        self._console.print(said, markup=False, highlight=False, soft_wrap=True)
+
     def _line(self) -> str:
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
         return (

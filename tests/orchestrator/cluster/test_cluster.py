@@ -42,6 +42,7 @@ def on_ray(session: Session, *, stop: Stop) -> None:
         address=None,
         stop=stop,
         heard=lambda verdicts: None,
+        say=lambda said: None,
     )
 
 

@@ -38,7 +38,8 @@ def run_sweep(tmp_path: Path):
         with open_session(plan, str(tmp_path / name)) as session:
             settings, stop = plan.sweep.engine_settings(), Stop()
             if on_ray:
-                run_on_ray(session, plan.sweep.engines, settings, address=None, stop=stop, heard=lambda verdicts: None)
+                nobody = lambda said: None  # noqa: E731
+                run_on_ray(session, plan.sweep.engines, settings, address=None, stop=stop, heard=nobody, say=nobody)
             else:
                 run_inline(session, settings, stop=stop, heard=lambda verdicts: None)
         rows = orchestrator.read(str(tmp_path / name)).probes.to_pylist()
