@@ -206,18 +206,24 @@ def check_same_run(plan: Plan, files: Files) -> None:
         for model in plan.models
         if model.name in known and known[model.name]["facts"]["fingerprint"] != model.facts.fingerprint
     ]
-    try:
-        stored = {(row["model"], row["sample_id"]): row["source"] for row in read_samples(files).to_pylist()}
-    except (FileNotFoundError, DamagedFileError):
-        stored = dict.fromkeys(plan.samples, "")  # it is written anew; rows of other texts belong to other searches
-    if not problems and stored.keys() != plan.samples.keys():
-        changed = sorted({source for key, source in stored.items() if key not in plan.samples})
-        problems.append(
-            f"{files.url}: texts have changed since the run began ({', '.join(changed[:3]) or 'some were added'}). "
-            "Restore them, or begin a new run."
-        )
-    if problems:
+    # A model that has changed may cut its texts otherwise.
+    if problems := problems or _changed_texts(plan, files):
         raise BadInput(*problems)
+
+
+def _changed_texts(plan: Plan, files: Files) -> list[str]:
+    """What to say of texts that are not those of the run."""
+    try:
+        stored = {(row["model"], row["source"]): row["sample_id"] for row in read_samples(files).to_pylist()}
+    except (FileNotFoundError, DamagedFileError):
+        return []  # it is written anew; rows of other texts belong to other searches
+    now = {(model, sample.source): sample.sample_id for (model, _), sample in plan.samples.items()}
+    changed = {key[1]: key for key in {**stored, **now} if stored.get(key) != now.get(key)}
+    return [
+        f"{files.url}: text {source} has changed since the run began: hash {stored.get(key, 'none')} then, "
+        f"{now.get(key, 'none')} now. Restore it, or begin a new run."
+        for source, key in sorted(changed.items())
+    ]
 
 
 def make_probe(plan: Plan, order: Order) -> Probe:

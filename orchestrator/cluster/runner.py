@@ -229,6 +229,8 @@ class _StopWhenAsked(tune.Stopper):
 @contextmanager
 def _cluster(session: Session, address: str | None, say: Callable[[str], None]) -> Iterator[None]:
     """Join a cluster or start one on this machine; stop it only if it was started here."""
+    # It prints a traceback for each trial that the machine fails; the searcher hears of them, and says what is of use.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     was_running = ray.is_initialized()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     if not was_running:

@@ -117,6 +117,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",
             "AWS_DEFAULT_REGION": "us-east-1",
+            "MOTO_PID": str(server.pid),
         }
     finally:
         server.terminate()

@@ -1,6 +1,7 @@
 """Whole runs of the toy task, whose capacities are known: begun, interrupted, killed, resumed."""
 
 import json
+import re
 import signal
 import time
 from collections import Counter
@@ -157,5 +158,4 @@ def test_changed_texts_are_refused(toy_sweep, tmp_path, run_to_end):
     (toy_sweep.parent / "texts" / "03.txt").write_text("Something else altogether, since the run began.")
     refused = run_to_end("resume", run, "--inline")
     assert refused.returncode == 2
-    assert "texts have changed" in refused.stderr
-    assert "03.txt" in refused.stderr
+    assert re.search(r"text files:03.txt has changed .* hash \w{16} then, \w{16} now", refused.stderr)
