@@ -40,10 +40,9 @@ def _bad_input() -> Iterator[None]:
     except (BadInput, TaskError) as error:
         typer.echo(literal(redact(str(error))), err=True)
         raise typer.Exit(2) from None
-    except (OSError, SessionFaultError) as error:
-        typer.echo(
-            f"{literal(redact(str(error)))}\nWhat is on disk stays; `capsweep resume` goes on with the run.", err=True
-        )
+    except (OSError, SessionFaultError, MemoryError) as error:
+        said = literal(redact(str(error) or "out of memory"))
+        typer.echo(f"{said}\nWhat is on disk stays; `capsweep resume` goes on with the run.", err=True)
         raise typer.Exit(1) from None
 
 

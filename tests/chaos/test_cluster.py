@@ -98,7 +98,7 @@ def test_nodes_are_lost_and_added(tmp_path, tally, times):
     witness = Witness(run, found)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
-        process = begin("run", spec, "--run-dir", run, "--address", cluster.address)
+        process = begin("run", spec, "--run-dir", run, "--address", str(cluster.address))
         wait_until(lambda: num_row_files(run) > 1, process)
         for _ in range(losses):
             nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Disks that fill up, stores that are slow, files that are damaged, sessions that meet: nothing torn, nothing silent."""
+"""Disks that are full, stores that are slow, files that are damaged, sessions that meet: nothing torn or silent."""
 
 import os
 import random
@@ -221,13 +221,8 @@ def test_the_clock_jumps(tmp_path, tally, times, stories_sweep):
     run = tmp_path / "run"
     witness = Witness(run, found)
     started = time.monotonic()
-    arguments = ["run", spec, "--inline", "--run-dir", run]
-    process = subprocess.Popen(
-        [sys.executable, "-c", JUMPING, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    command = [sys.executable, "-c", JUMPING, "run", str(spec), "--inline", "--run-dir", str(run)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     time.sleep(7)
     assert process.poll() is None
     found.provoked += 2
