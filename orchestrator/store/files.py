@@ -252,4 +252,7 @@ class RemoteFiles:
         except OSError:
             raise
         except Exception as error:
-            raise OSError(f"{self.url}: the storage said: {error}") from error
+            raise OSError(
+                f"{self.url}: the storage said: {str(error).rstrip('.')}. Check the URL, the network, and the credentials "
+                "in the environment or in the settings of fsspec."
+            ) from error
