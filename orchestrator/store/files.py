@@ -253,6 +253,6 @@ class RemoteFiles:
             raise
         except Exception as error:
             raise OSError(
-                f"{self.url}: the storage said: {str(error).rstrip('.')}. Check the URL, the network, and the credentials "
-                "in the environment or in the settings of fsspec."
+                f"{self.url}: the storage said: {str(error).rstrip('.')}. Check the URL, the network, and the "
+                "credentials in the environment or in the settings of fsspec."
             ) from error
