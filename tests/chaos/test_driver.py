@@ -26,7 +26,7 @@ from tests.chaos.harness import (
 def test_a_driver_in_one_process_is_killed(tmp_path, tally, times):
     kills = times(20, 2)
     found = tally("SIGKILL of the driver, toy, one process")
-    spec = write_sweep(tmp_path, texts=15 + 6 * kills)
+    spec = write_sweep(tmp_path, texts=15 + 12 * kills)
     whole = begin("run", spec, "--inline", "--run-dir", tmp_path / "whole")
     run = tmp_path / "run"
     witness = kill_at_random(spec, run, "--inline", kills=kills, between=(0.3, 5.5), tally=found)
@@ -51,9 +51,9 @@ def test_a_driver_on_an_object_store_is_killed(tmp_path, tally, times, objects, 
     found = tally("SIGKILL of the driver, toy, object store")
     for name, value in objects.items():
         monkeypatch.setenv(name, value)
-    spec = write_sweep(tmp_path, texts=15 + 6 * kills)
+    spec = write_sweep(tmp_path, texts=15 + 18 * kills)
     run = f"s3://runs/{tmp_path.name}"
-    witness = kill_at_random(spec, run, "--inline", kills=kills, between=(1.5, 8), tally=found)
+    witness = kill_at_random(spec, run, "--inline", kills=kills, between=(1.5, 7), tally=found)
     to_end("run", spec, "--inline", "--run-dir", tmp_path / "whole")
     assert not differences(searches_of(run), searches_of(tmp_path / "whole"))
     found.said.append(f"{witness.num_finished} probes, the table of an uninterrupted run")
