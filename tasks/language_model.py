@@ -27,6 +27,9 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CACHES = ("past_key_values", "cache_params")
+"""What models call the memory of what they have read: attention's keys and values, Mamba's states. RWKV's `state` is
+not among them: with it, transformers 5.23 says other things than without."""
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 RECURRENT = {"mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"} | {"jamba", "zamba", "zamba2", "bamba", "falcon_h1"}
 """Model types with recurrent layers, alone or between others, that transformers computes without a fused kernel on a
@@ -366,31 +369,17 @@ class LanguageModel:
 
         The targets are never fed: they are what each step's logits are held against.
         """
-        tokens: list[Tensor] = []
-        margins: list[Tensor] = []
-        nats: list[Tensor] = []
-        cache = None
+        steps: list[Decoded] = []
+        cache: dict[str, Any] = {}
         inputs = inputs_BTD
         for target_B in targets_BL.unbind(1):
-            output = self._model(inputs_embeds=inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            logits_BV = output.logits[:, -1].float()
-            best_two = logits_BV.topk(2, dim=-1)
-            tokens.append(best_two.indices[:, 0])
-            margins.append(best_two.values[:, 0] - best_two.values[:, 1])
-            nats.append(torch.nn.functional.cross_entropy(logits_BV, target_B, reduction="none"))
-            newest = self.embed(tokens[-1][:, None])
-            cache = getattr(output, "past_key_values", None)
-            # A model without such a cache reads everything again: slower, the same answer.
-            inputs = newest if cache is not None else torch.cat([inputs, newest], dim=1)
-        tokens_BL = torch.stack(tokens, dim=1)
-        # A text is reproduced up to the first token that differs; what follows was decoded from another text.
-        same_BL = (tokens_BL == targets_BL).long().cumprod(1)
-        return Decoded(
-            tokens_BL=tokens_BL,
-            exact_prefix_B=same_BL.sum(1),
-            margins_BL=torch.stack(margins, dim=1),
-            nats_BL=torch.stack(nats, dim=1),
-        )
+            output = self._model(inputs_embeds=inputs, **cache, use_cache=True, logits_to_keep=1)
+            steps.append(hold_against(output.logits[:, -1:], target_B[:, None]))
+            newest = self.embed(steps[-1].tokens_BL)
+            cache = {name: output[name] for name in CACHES if output.get(name) is not None}
+            # A model without a cache reads everything again: slower, the same answer.
+            inputs = newest if cache else torch.cat([inputs, newest], dim=1)
+        return Decoded.in_turn(steps, targets_BL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -405,3 +394,32 @@ class Decoded:
     """Difference of the two largest logits at each step."""
     nats_BL: Tensor
     """Cross-entropy of the text's token at each step; means something up to the exact prefix."""
+
+    @classmethod
+    def in_turn(cls, steps: Sequence["Decoded"], targets_BL: Tensor) -> "Decoded":
+        """One decoding of several of single tokens."""
+        tokens_BL = torch.cat([step.tokens_BL for step in steps], dim=1)
+        return cls(
+            tokens_BL=tokens_BL,
+            exact_prefix_B=_exact_prefix(tokens_BL, targets_BL),
+            margins_BL=torch.cat([step.margins_BL for step in steps], dim=1),
+            nats_BL=torch.cat([step.nats_BL for step in steps], dim=1),
+        )
+
+
+def hold_against(logits_BLV: Tensor, targets_BL: Tensor) -> Decoded:
+    """The likeliest tokens by these logits, held against the texts'."""
+    logits_BLV = logits_BLV.float()
+    best_two = logits_BLV.topk(2, dim=-1)
+    tokens_BL = best_two.indices[..., 0]
+    return Decoded(
+        tokens_BL=tokens_BL,
+        exact_prefix_B=_exact_prefix(tokens_BL, targets_BL),
+        margins_BL=best_two.values[..., 0] - best_two.values[..., 1],
+        nats_BL=torch.nn.functional.cross_entropy(logits_BLV.transpose(1, 2), targets_BL, reduction="none"),
+    )
+
+
+def _exact_prefix(tokens_BL: Tensor, targets_BL: Tensor) -> Tensor:
+    # A text is reproduced up to the first token that differs; what follows was decoded from another text.
+    return (tokens_BL == targets_BL).long().cumprod(1).sum(1)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tasks.contract import Question
-from tasks.language_model import Decoded, LanguageModel
+from tasks.language_model import Decoded, LanguageModel, hold_against
 
 PREFIX_SLOT = -1
 
@@ -90,3 +90,32 @@ class Cramming:
         if self._prefix:
             inputs = torch.cat([model.prefix(len(inputs)), inputs], dim=1)
         return model.decode(inputs, tokens_BL)
+
+
+class OneStep:
+    """Input `[e, m, m, .. m]`, targets `t_1 .. t_L` in one forward pass, which is also the proof."""
+
+    def __init__(self, question: Question) -> None:
+        self._prefix = [PREFIX_SLOT] if question.prefix == "bos" else []
+
+    def memory_shape(self, num_vectors: int, embedding_width: int) -> tuple[int, int]:
+        """(K, D) of the trainable vectors."""
+        return num_vectors, embedding_width
+
+    def build_inputs(self, num_vectors: int, length: int) -> list[int]:
+        """Prefix, e, then m once for each further token."""
+        return [*self._prefix, memory_slot(0), *[memory_slot(1)] * (length - 1)]
+
+    def target_positions(self, num_vectors: int, length: int) -> list[int]:
+        """Each position says the token of its place."""
+        return list(range(len(self._prefix), len(self._prefix) + length))
+
+    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Decoded:
+        """One forward pass; no token of the text is in it."""
+        length = tokens_BL.shape[1]
+        slots_BT = torch.tensor([self.build_inputs(2, length)] * len(tokens_BL), device=tokens_BL.device)
+        nothing_B1 = torch.zeros_like(tokens_BL[:, :1])
+        with torch.no_grad():
+            inputs_BTD = pick_inputs(model, memory_BKD, nothing_B1, slots_BT, prefix=bool(self._prefix))
+            logits_BLV = model.head(model.hidden(inputs_BTD)[:, len(self._prefix) :])
+            return hold_against(logits_BLV, tokens_BL)

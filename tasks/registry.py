@@ -6,13 +6,14 @@ that needs them.
 
 from tasks.contract import Task
 from tasks.cramming import CrammingTask
+from tasks.one_step import OneStepTask
 from tasks.texts import TextEntry
 from tasks.texts.files import FilesSource
 from tasks.texts.hub import HubSource
 from tasks.texts.random_words import RandomWordsSource
 from tasks.toy import ToyTask
 
-TASKS: dict[str, Task] = {"cramming": CrammingTask(), "toy": ToyTask()}
+TASKS: dict[str, Task] = {"cramming": CrammingTask(), "one_step": OneStepTask(), "toy": ToyTask()}
 """Name in the sweep file -> the task."""
 
 TEXT_SOURCES: dict[str, type[TextEntry]] = {

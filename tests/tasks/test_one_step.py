@@ -1,0 +1,63 @@
+"""The task one_step, on stories260K: the engine that crams optimizes it too."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tasks.contract import EngineSettings, Lossless, Model, Probe, Question, TaskError
+from tasks.language_model import LanguageModel
+from tasks.one_step import OneStepTask
+
+TASK = OneStepTask()
+
+
+@pytest.fixture(scope="module")
+def outcomes(model: Model, story_probes: Callable[..., list[Probe]], run_engine):
+    engine = TASK.open_engine(model, Question(), EngineSettings(device="cpu"))
+    return list(run_engine(engine, story_probes(4, longest=24, length=2, num_vectors=2)).values())
+
+
+def test_what_is_proven_comes_out_of_one_forward_pass_of_plain_torch(model, outcomes):
+    frozen = LanguageModel(model, device="cpu")
+    for item in outcomes:
+        assert isinstance(item.outcome, Lossless)
+        found = item.outcome.measurement
+        assert found.memory is not None
+        e, m = torch.frombuffer(bytearray(found.memory), dtype=torch.float32).view(2, -1)
+        inputs = torch.stack([e, *[m] * (found.exact_prefix - 1)])[None]
+        said = frozen.head(frozen.hidden(inputs)).argmax(-1)[0]
+        assert tuple(said.tolist()) == item.probe.tokens[: found.exact_prefix]
+        assert (found.margin or 0) > 0
+
+
+def test_the_prover_agrees(model, outcomes):
+    prove = TASK.prove(model, Question(), "cpu")
+    for item in outcomes:
+        found = item.outcome.measurement
+        proof = prove(found.memory, num_vectors=2, tokens=item.probe.tokens[: found.exact_prefix])
+        assert proof.exact_prefix == found.exact_prefix
+        assert proof.margin == pytest.approx(found.margin, abs=1e-4)
+
+
+def test_a_bos_may_stand_before_it(model, story_probes, run_engine):
+    question = Question(prefix="bos")
+    engine = TASK.open_engine(model, question, EngineSettings(device="cpu"))
+    (item,) = run_engine(engine, story_probes(1, longest=3, length=2, num_vectors=2)).values()
+    assert isinstance(item.outcome, Lossless)
+
+
+def test_the_context_holds_as_many_tokens_as_positions(model):
+    facts = TASK.facts(model)
+    assert TASK.longest_text(facts, num_vectors=2, question=Question()) == facts.context == 512
+    assert TASK.longest_text(replace(facts, context=None), num_vectors=2, question=Question()) is None
+
+
+@pytest.mark.parametrize(
+    ("num_vectors", "question", "said"),
+    [(1, Question(), r"Wanted \[2\]"), (2, Question(decode_from="memory+first_token"), "Wanted memory")],
+)
+def test_what_it_cannot_be_asked(model, num_vectors, question, said):
+    with pytest.raises(TaskError, match=said):
+        TASK.longest_text(TASK.facts(model), num_vectors=num_vectors, question=question)
