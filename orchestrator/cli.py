@@ -92,10 +92,12 @@ def run(
 
         from orchestrator.launch import launch, new_run_url
         from orchestrator.plan import make_plan
+        from orchestrator.run_directory import drawn_texts
         from orchestrator.spec import load_sweep
 
-        plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer)
-        url = run_dir or new_run_url(plan.sweep)
+        sweep = load_sweep(spec)
+        url = run_dir or new_run_url(sweep)
+        plan = make_plan(sweep, allow_fewer=allow_fewer, drawn=drawn_texts(url))
         code = launch(plan, url, inline=inline, address=address, take_over=take_over, console=Console())
     raise typer.Exit(code)
 
@@ -114,10 +116,10 @@ def resume(
 
         from orchestrator.launch import launch
         from orchestrator.plan import make_plan
-        from orchestrator.run_directory import open_run
+        from orchestrator.run_directory import drawn_texts, open_run
 
         # The samples that were there at the start are known: fewer of them than asked for is no news.
-        plan = make_plan(open_run(run).sweep, allow_fewer=True)
+        plan = make_plan(open_run(run).sweep, allow_fewer=True, drawn=drawn_texts(run))
         code = launch(
             plan,
             run,

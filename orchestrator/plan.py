@@ -5,8 +5,9 @@ Reads texts, tokenizers and model configurations; writes nothing. Knows nothing 
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,8 +19,9 @@ from orchestrator.store.rows import SearchColumns, criterion_name
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from orchestrator.store.searches import theoretical_tokens
 from orchestrator.sweep import Sweep
-from tasks.contract import Encoding, Model, ModelFacts, Question, Task, TaskError, Text, TextCodec
+from tasks.contract import Encoding, Model, ModelFacts, Question, Reader, Task, TaskError, Text, TextCodec
 from tasks.registry import TASKS
+from tasks.texts import texts_of
 
 RECURRENT_NOTE = (
     "a recurrent model, for which there is no fused kernel here: on a CPU a step takes 7 to 22 times as long as that "
@@ -32,6 +34,8 @@ PICKLE_NOTE = (
 )
 CHARACTERS_PER_TOKEN = 16
 """Of a long text so many characters for each token are cut to tokens first, and twice as many while that is short."""
+WINDOW = 8
+"""Tokens before one that are decoded with it to see how many characters it adds: some join with their neighbours."""
 CUT_MARGIN = 4096
 """Characters beyond the last token kept: a token near the end of what was read may be another one in the whole text."""
 
@@ -125,12 +129,13 @@ class Plan:
         return pa.Table.from_pylist([asdict(sample) for sample in self.samples.values()], schema=SAMPLES)
 
 
-def make_plan(sweep: Sweep, *, allow_fewer: bool = False) -> Plan:
+def make_plan(sweep: Sweep, *, allow_fewer: bool = False, drawn: Mapping[tuple[str, str], Text] | None = None) -> Plan:
     """Read models and texts and lay out all searches.
 
     Args:
         sweep: What the user asks for.
         allow_fewer: Go on when a text source has fewer texts than asked for.
+        drawn: Texts of the run by model and source: what a model drew for it once, another machine may draw otherwise.
 
     Raises:
         BadInput: with every problem found in models and texts.
@@ -140,6 +145,10 @@ def make_plan(sweep: Sweep, *, allow_fewer: bool = False) -> Plan:
     notes: list[str] = []
     texts = _read_texts(sweep, problems, notes, allow_fewer=allow_fewer)
     models = _read_models(sweep, task, problems)
+    own = {
+        model.name: _texts_of_reader(sweep, model, codec, problems, drawn or {})
+        for model, codec in (models if not problems else [])
+    }
     if problems:
         raise BadInput(*problems)
     for model, _ in models:
@@ -152,7 +161,8 @@ def make_plan(sweep: Sweep, *, allow_fewer: bool = False) -> Plan:
         longest = {k: _longest(sweep, task, model, question, k, problems) for k in sweep.num_vectors}
         # As for one vector, whatever k is asked for: a sample keeps its name when a sweep gains another k.
         cut_at = _longest(sweep, task, model, question, 1, problems=[])
-        for sample in _cut(texts, model.name, codec, cut_at, notes):
+        mine = [text for entry, found in zip(texts, own[model.name], strict=True) for text in entry or found]
+        for sample in _cut(mine, model.name, codec, cut_at, notes, special=sweep.special_tokens):
             samples[model.name, sample.sample_id] = sample
             if max(sample.tokens) >= model.facts.vocabulary:
                 problems.append(
@@ -177,13 +187,19 @@ def make_plan(sweep: Sweep, *, allow_fewer: bool = False) -> Plan:
     )
 
 
-def _read_texts(sweep: Sweep, problems: list[str], notes: list[str], *, allow_fewer: bool) -> list[Text]:
-    texts: list[Text] = []
+def _read_texts(sweep: Sweep, problems: list[str], notes: list[str], *, allow_fewer: bool) -> list[list[Text]]:
+    """The texts of each entry; none yet of those that depend on the model."""
+    texts: list[list[Text]] = []
     for number, source in enumerate(sweep.texts):
+        found: list[Text] = []
         try:
-            found = source.read()
+            if not source.needs_reader:
+                found = texts_of(source)
         except TaskError as error:
             problems.append(f"texts.{number}: {error}")
+            continue
+        texts.append(found)
+        if source.needs_reader:
             continue
         if source.samples is not None and len(found) < source.samples:
             said = f"texts.{number}: {source.samples} samples were asked for, the source has {len(found)}."
@@ -191,8 +207,30 @@ def _read_texts(sweep: Sweep, problems: list[str], notes: list[str], *, allow_fe
                 problems.append(f"{said} Ask for fewer, or go on with those by --allow-fewer.")
             else:
                 notes.append(f"{said} Going on with {len(found)}.")
-        texts += found
     return texts
+
+
+def _texts_of_reader(
+    sweep: Sweep, model: PlannedModel, codec: TextCodec, problems: list[str], drawn: Mapping[tuple[str, str], Text]
+) -> list[list[Text]]:
+    """The texts of each entry that depend on the model; none of the others."""
+    reader = Reader(model=model.model, facts=model.facts, codec=codec)
+    texts: list[list[Text]] = []
+    for number, source in enumerate(sweep.texts):
+        try:
+            found = texts_of(source, reader) if source.needs_reader else []
+        except TaskError as error:
+            problems.append(f"texts.{number}: {model.name}: {error}")
+            continue
+        texts.append([_as_drawn(text, drawn.get((model.name, text.source))) for text in found])
+    return texts
+
+
+def _as_drawn(text: Text, before: Text | None) -> Text:
+    """The text as the run has it, unless this one is the same and only longer."""
+    if before is None or text.tokens is None or text.tokens[: len(before.tokens or ())] == before.tokens:
+        return text
+    return before
 
 
 def _read_models(sweep: Sweep, task: Task, problems: list[str]) -> list[tuple[PlannedModel, TextCodec]]:
@@ -207,6 +245,8 @@ def _read_models(sweep: Sweep, task: Task, problems: list[str]) -> list[tuple[Pl
             problems.append(f"models.{number}: {model.name} has the same weights and dtype as {same[0]}; remove one.")
             continue
         name = _model_name(model)
+        if model.revision and sum(other.name == model.name for other in sweep.models) > 1:
+            name = f"{name}@{model.revision}"
         if any(other.name == name for other, _ in found):
             # The same name twice: another revision, dtype or folder. The fingerprint tells them apart.
             name = f"{name}@{facts.fingerprint[:8]}"
@@ -243,15 +283,19 @@ def _longest(
     return min((limit for limit in (fits, wanted) if limit is not None), default=None)
 
 
-def _cut(texts: Sequence[Text], model: str, codec: TextCodec, limit: int | None, notes: list[str]) -> list[Sample]:
-    """Each text as tokens, the same tokens once."""
+def _cut(
+    texts: Sequence[Text], model: str, codec: TextCodec, limit: int | None, notes: list[str], *, special: bool
+) -> list[Sample]:
+    """Each text as tokens, the special ones before it if `special`; the same tokens once."""
+    before = codec.special_before if special else ()
     cut: dict[str, Sample] = {}
     for text in texts:
-        encoding, whole = _encode(codec, text.text, limit)
+        encoding, whole = _encode(codec, text, limit)
         if not encoding.tokens:
             notes.append(f"{text.source}: no tokens in this text; left out.")
             continue
-        tokens, ends = encoding.tokens[:limit], encoding.ends[:limit]
+        whole_tokens, whole_ends = (*before, *encoding.tokens), (*[0] * len(before), *encoding.ends)
+        tokens, ends = whole_tokens[:limit], whole_ends[:limit]
         sample_id = _hash(codec.fingerprint, json.dumps(tokens))
         if (same := cut.get(sample_id)) is not None:
             cut[sample_id] = replace(same, other_sources=(*same.other_sources, text.source))
@@ -264,7 +308,7 @@ def _cut(texts: Sequence[Text], model: str, codec: TextCodec, limit: int | None,
             text=text.text[: ends[-1]],
             tokens=tokens,
             token_ends=ends,
-            cut=len(tokens) < len(encoding.tokens) or not whole,
+            cut=len(tokens) < len(whole_tokens) or not whole,
         )
     for sample in cut.values():
         if others := sample.other_sources:
@@ -273,8 +317,11 @@ def _cut(texts: Sequence[Text], model: str, codec: TextCodec, limit: int | None,
     return list(cut.values())
 
 
-def _encode(codec: TextCodec, text: str, limit: int | None) -> tuple[Encoding, bool]:
+def _encode(codec: TextCodec, read: Text, limit: int | None) -> tuple[Encoding, bool]:
     """The text as tokens, and whether it is the whole; of a book only the beginning that holds `limit` tokens."""
+    text = read.text
+    if read.tokens is not None:
+        return Encoding(tokens=read.tokens, ends=_ends_of(codec, read)), True
     length = len(text) if limit is None else CHARACTERS_PER_TOKEN * limit + CUT_MARGIN
     while length < len(text):
         encoding = codec.encode(text[:length])
@@ -282,6 +329,16 @@ def _encode(codec: TextCodec, text: str, limit: int | None) -> tuple[Encoding, b
             return encoding, False
         length *= 2
     return codec.encode(text), True
+
+
+def _ends_of(codec: TextCodec, read: Text) -> tuple[int, ...]:
+    """Where each of the source's own tokens ends in its text: how much longer the text gets by it."""
+    assert read.tokens is not None
+    longer: list[int] = []
+    for i in range(len(read.tokens)):
+        before = read.tokens[max(0, i - WINDOW) : i]
+        longer.append(max(0, len(codec.decode((*before, read.tokens[i]))) - len(codec.decode(before))))
+    return tuple(min(end, len(read.text)) for end in accumulate(longer))
 
 
 def _search(

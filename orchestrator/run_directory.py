@@ -20,6 +20,7 @@ from orchestrator.store.reader import (
     PROBE_FOLDER,
     SAMPLES_FILE,
     SEARCHES_FILE,
+    DamagedFileError,
     read_probes,
     read_samples,
     read_searches,
@@ -27,7 +28,7 @@ from orchestrator.store.reader import (
 from orchestrator.store.schema import PROBES
 from orchestrator.store.searches import derive_searches
 from orchestrator.sweep import Sweep
-from tasks.contract import Model
+from tasks.contract import Model, Text
 
 SWEEP_FILE = "sweep.yaml"
 PROVENANCE_FILE = "provenance.json"
@@ -75,6 +76,20 @@ class Run:
 def is_run(files: Files) -> bool:
     """Whether a session ever began here."""
     return files.exists(SWEEP_FILE)
+
+
+def drawn_texts(url: str) -> dict[tuple[str, str], Text]:
+    """The texts of the run at `url` by model and source; none where there is no run yet, or they cannot be read."""
+    refuse_credentials(url)
+    files = open_files(url)
+    try:
+        rows = read_samples(files).to_pylist() if is_run(files) else []
+    except (FileNotFoundError, DamagedFileError):
+        return {}
+    return {
+        (row["model"], row["source"]): Text(text=row["text"], source=row["source"], tokens=tuple(row["tokens"]))
+        for row in rows
+    }
 
 
 def open_run(url: str) -> Run:

@@ -108,6 +108,8 @@ class ModelEntry(Entry, frozen=True):
     """Hub id, or a local folder."""
     revision: str | None = None
     """Revision of a hub model; null takes the default branch."""
+    revisions: tuple[str, ...] | None = None
+    """Several revisions of it, each measured as a model of its own: checkpoints of one training."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of weights and activations."""
     trust_remote_code: bool = False
@@ -164,6 +166,24 @@ class EnginesEntry(Entry, frozen=True):
     """An engine that takes no step for so long is ended and replaced."""
 
 
+def _each_revision(value: Any) -> Any:
+    """An entry with `revisions` stands for as many entries with a `revision`."""
+    if not isinstance(value, list):
+        return value
+    entries: list[Any] = []
+    for i, entry in enumerate(value):
+        revisions = entry.get("revisions") if isinstance(entry, dict) else None
+        if revisions is None:
+            entries.append(entry)
+            continue
+        if entry.get("revision") is not None:
+            raise problem(f"entry {i} has both revision and revisions; remove one.")
+        if not isinstance(revisions, list) or not revisions or not all(isinstance(name, str) for name in revisions):
+            raise problem(f"entry {i}: revisions should be a list of texts, such as [step1000, step10000].")
+        entries += [{**entry, "revisions": None, "revision": revision} for revision in revisions]
+    return tuple(entries)
+
+
 def _read_model(value: Any, info: ValidationInfo) -> Model:
     if isinstance(value, Model):
         return value
@@ -174,7 +194,7 @@ def _read_model(value: Any, info: ValidationInfo) -> Model:
         name = info.context["find_model"](entry.name) if info.context else entry.name
     except PydanticCustomError as error:
         raise _at("name", error, entry.name) from None
-    return Model(**{**entry.model_dump(), "name": name})
+    return Model(**{**entry.model_dump(exclude={"revisions"}), "name": name})
 
 
 def _read_text_entry(value: Any, info: ValidationInfo) -> TextEntry:
@@ -203,10 +223,10 @@ class Sweep(Entry, frozen=True):
     """What is measured."""
     models: Annotated[
         tuple[Annotated[Model, PlainValidator(_read_model), PlainSerializer(asdict)], ...],
-        BeforeValidator(_list_to_tuple),
+        BeforeValidator(_each_revision),
         AfterValidator(_distinct),
     ]
-    """Hub ids or local folders, or mappings with name, revision, dtype, trust_remote_code and allow_pickle."""
+    """Hub ids or local folders, or mappings with a name and more: revision, revisions, dtype and others."""
     texts: Annotated[
         tuple[Annotated[SerializeAsAny[TextEntry], PlainValidator(_read_text_entry)], ...],
         BeforeValidator(_list_to_tuple),
@@ -217,6 +237,8 @@ class Sweep(Entry, frozen=True):
     """Numbers of vectors in a memory."""
     prefix: Annotated[Literal["bos"] | None, wanted("bos or null")] = None
     """What stands before the memory."""
+    special_tokens: bool = False
+    """Whether the special tokens that a tokenizer puts before a text are its first tokens, and count, as published."""
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(_list_to_tuple), AfterValidator(_distinct)] = (0,)
     """Each seed makes every search once more, from other random vectors."""
     criterion: Annotated[

@@ -287,6 +287,10 @@ class TextCodec(Protocol):
 
     fingerprint: str
     """Hash of the tokenizer: equal fingerprints cut equal texts alike."""
+    ordinary_tokens: Sequence[int]
+    """Every token id that is not a special one, ascending."""
+    special_before: tuple[int, ...]
+    """Special tokens that the tokenizer puts before a text unless told not to."""
 
     def encode(self, text: str) -> Encoding:
         """Cut the text into tokens, without special tokens."""
@@ -359,16 +363,13 @@ class Prover(Protocol):
         ...
 
 
-class TextSource(Protocol):
-    """Where texts come from; its fields are those of the sweep file's entry."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """A model as a text source sees it: what will read the texts."""
 
-    def read(self) -> list["Text"]:
-        """The first `samples` texts in a fixed order.
-
-        Raises:
-            TaskError: when nothing can be read.
-        """
-        ...
+    model: Model
+    facts: ModelFacts
+    codec: TextCodec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -378,3 +379,5 @@ class Text:
     text: str
     source: str
     """Name of the source and of the text within it, for tables: `files:texts/01-story.txt`."""
+    tokens: tuple[int, ...] | None = None
+    """Token ids, where the source made these; None: the reader's tokenizer cuts `text`."""

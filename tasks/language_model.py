@@ -201,6 +201,12 @@ class HubCodec:
         if self._tokenizer.get_vocab().keys() <= self._tokenizer.get_added_vocab().keys():
             raise TaskError(f"{model.name}: its tokenizer has no tokens; wanted a tokenizer.json beside the weights.")
         self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
+        special = {*self._tokenizer.all_special_ids, *self._tokenizer.get_added_vocab().values()}
+        self.ordinary_tokens: Sequence[int] = sorted(set(self._tokenizer.get_vocab().values()) - special)
+        whole = self._tokenizer("a")["input_ids"]
+        bare = self._tokenizer("a", add_special_tokens=False)["input_ids"]
+        before = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
+        self.special_before: tuple[int, ...] = tuple(whole[:before])
 
     def encode(self, text: str) -> Encoding:
         """Cut the text into tokens, none of them a special one."""
@@ -362,6 +368,34 @@ class LanguageModel:
         if self.bos is None:
             raise TaskError("prefix: bos was asked for, but this model names no BOS token; use prefix: null.")
         return self.embed(torch.full((num_rows, 1), self.bos, device=self.device))
+
+    @torch.no_grad()
+    def sample(
+        self, num_rows: int, length: int, *, temperature: float, seed: int, ordinary_tokens: Sequence[int]
+    ) -> Tensor:
+        """Texts that the model draws by itself, (B, L) token ids, none of them special.
+
+        The first token follows the BOS; without one it is any, each as likely as another.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        ordinary_V = torch.tensor(ordinary_tokens)
+        drawn: list[Tensor] = []
+        if self.bos is None:
+            drawn.append(ordinary_V[torch.randint(len(ordinary_V), (num_rows,), generator=generator)][:, None])
+        inputs = self.prefix(num_rows) if self.bos is not None else self.embed(drawn[0].to(self.device))
+        cache: dict[str, Any] = {}
+        while len(drawn) < length:
+            output = self._model(inputs_embeds=inputs, **cache, use_cache=True, logits_to_keep=1)
+            logits_BV = output.logits[:, -1].float().cpu()[:, ordinary_V]
+            if temperature == 0:
+                choice_B1 = logits_BV.argmax(-1, keepdim=True)
+            else:
+                choice_B1 = (logits_BV / temperature).softmax(-1).multinomial(1, generator=generator)
+            drawn.append(ordinary_V[choice_B1])
+            newest = self.embed(drawn[-1].to(self.device))
+            cache = {name: output[name] for name in CACHES if output.get(name) is not None}
+            inputs = newest if cache else torch.cat([inputs, newest], dim=1)
+        return torch.cat(drawn, dim=1)
 
     @torch.no_grad()
     def decode(self, inputs_BTD: Tensor, targets_BL: Tensor) -> "Decoded":

@@ -10,6 +10,8 @@ from tasks.one_step import OneStepTask
 from tasks.texts import TextEntry
 from tasks.texts.files import FilesSource
 from tasks.texts.hub import HubSource
+from tasks.texts.model_samples import ModelSamplesSource
+from tasks.texts.random_tokens import RandomTokensSource
 from tasks.texts.random_words import RandomWordsSource
 from tasks.toy import ToyTask
 
@@ -20,5 +22,7 @@ TEXT_SOURCES: dict[str, type[TextEntry]] = {
     "files": FilesSource,
     "hub": HubSource,
     "random_words": RandomWordsSource,
+    "random_tokens": RandomTokensSource,
+    "model_samples": ModelSamplesSource,
 }
 """Name in the sweep file -> the class whose fields are those of the entry."""

@@ -163,6 +163,8 @@ class ToyCodec:
     """One token a character."""
 
     fingerprint = "toy"
+    ordinary_tokens: Sequence[int] = range(ord(" "), ord("~") + 1)
+    special_before: tuple[int, ...] = ()
 
     def encode(self, text: str) -> Encoding:
         """Code points of the text."""

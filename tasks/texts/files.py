@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.contract import TaskError, Text
+from tasks.contract import Reader, TaskError, Text
 from tasks.texts import LocalPath, Samples, TextEntry
 
 FIELD = "text"
@@ -33,7 +33,7 @@ class FilesSource(TextEntry, frozen=True):
     samples: Samples | None = None
     """The first so many texts; null takes all."""
 
-    def read(self) -> list[Text]:
+    def read(self, reader: Reader | None = None) -> list[Text]:
         """The first `samples` texts; raises TaskError when a file that is needed cannot be read."""
         try:
             texts = list(islice(self._texts(), self.samples))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tasks.contract import TaskError, Text
+from tasks.contract import Reader, TaskError, Text
 from tasks.texts import Samples, TextEntry
 
 Name = Annotated[str, Field(min_length=1)]
@@ -27,7 +27,7 @@ class HubSource(TextEntry, frozen=True):
     samples: Samples | None = None
     """The first so many texts; null takes all."""
 
-    def read(self) -> list[Text]:
+    def read(self, reader: Reader | None = None) -> list[Text]:
         """The first `samples` texts in the data set's order; raises TaskError when they cannot be had."""
         texts = list(islice(self._texts(), self.samples))
         if not texts:

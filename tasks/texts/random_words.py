@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tasks.contract import TaskError, Text
+from tasks.contract import Reader, TaskError, Text
 from tasks.texts import LocalPath, Samples, TextEntry
 
 MOST_WORDS = 100_000_000
@@ -26,7 +26,7 @@ class RandomWordsSource(TextEntry, frozen=True):
     words_per_text: Annotated[int, Field(ge=1, lt=2**31)] = 400
     """Words in each text."""
 
-    def read(self) -> list[Text]:
+    def read(self, reader: Reader | None = None) -> list[Text]:
         """`samples` texts; raises TaskError when there is no usable list of words, or too many are asked for."""
         if (asked := self.samples * self.words_per_text) > MOST_WORDS:
             raise TaskError(

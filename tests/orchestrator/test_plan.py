@@ -14,7 +14,7 @@ from orchestrator.store.files import LocalFiles
 from orchestrator.store.reader import SAMPLES_FILE, read_samples, write_table
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from orchestrator.sweep import Sweep
-from tasks.contract import Model, ModelFacts, Question, Text
+from tasks.contract import Model, ModelFacts, Question, Reader, Text
 from tasks.registry import TASKS
 from tasks.texts import TextEntry
 
@@ -29,7 +29,7 @@ class GivenTexts(TextEntry, frozen=True):
     samples: int | None = None
     texts: tuple[str, ...]
 
-    def read(self) -> list[Text]:
+    def read(self, reader: Reader | None = None) -> list[Text]:
         return [Text(text=text, source=f"given:{number}") for number, text in enumerate(self.texts)]
 
 

@@ -171,7 +171,7 @@ REFUSED = {
     "name: a b": ["name: found 'a b'; it should be a text that can name a folder"],
     "name: ../a": ["name: found '../a'"],
     "name: 2024": ["name: found 2024"],
-    "task: craming": ["task: 'craming' is not a task. known: cramming, toy. Did you mean 'cramming'?"],
+    "task: craming": ["task: 'craming' is not a task. known: cramming, one_step, toy. Did you mean 'cramming'?"],
     "models: []": ["models: the list is empty"],
     "models: [a/b, a/b]": ["models: entries 0 and 1 are the same"],
     "models: [3]": ["models.0: found 3; it should be the name of a model, or a mapping with its name."],
@@ -179,9 +179,11 @@ REFUSED = {
     "models: [{name: a/b, dtype: bfloat17}]": ["models.0.dtype: found 'bfloat17'.", "Did you mean 'bfloat16'?"],
     "models: [{revision: main}]": ["models.0.name: missing. Hub id, or a local folder."],
     "texts: [{source: file, path: texts}]": [
-        "texts.0.source: 'file' is not a text source. known: files, hub, random_words. Did you mean 'files'?"
+        "texts.0.source: 'file' is not a text source. known: files, hub, random_words, random_tokens, model_samples. Did you mean 'files'?"
     ],
-    "texts: [{path: texts}]": ["texts.0.source: no source is named. known: files, hub, random_words."],
+    "texts: [{path: texts}]": [
+        "texts.0.source: no source is named. known: files, hub, random_words, random_tokens, model_samples."
+    ],
     "texts: [texts]": ["texts.0: found 'texts'; it should be a mapping such as {source: files, path: texts/}."],
     "texts: {source: files}": ["texts: found {'source': 'files'}; it should be a list."],
     "texts: [{source: files, path: texts, sample: 3}]": ["texts.0.sample: unknown key.", "Did you mean 'samples'?"],

@@ -12,12 +12,17 @@ import pytest
 from datasets.exceptions import DatasetNotFoundError
 from pydantic import ValidationError
 
-from tasks.contract import TaskError
+from tasks.contract import Model, Reader, TaskError
+from tasks.cramming import CrammingTask
 from tasks.registry import TASKS, TEXT_SOURCES
+from tasks.texts import TextEntry, reordered, second_half, texts_of
 from tasks.texts.files import FilesSource
 from tasks.texts.hub import HubSource
+from tasks.texts.model_samples import ModelSamplesSource
+from tasks.texts.random_tokens import RandomTokensSource
 from tasks.texts.random_words import RandomWordsSource
 
+SHIPPED_MODEL = Path(__file__).resolve().parents[2] / "sweeps" / "quickstart" / "model"
 NUM_TEXTS = 5
 TEXTS = [f"Text {i}.\n\nÄ line, «quoted», with a comma" for i in range(NUM_TEXTS)]
 
@@ -63,7 +68,9 @@ def fake_hub(monkeypatch, rows, *, error: Exception | None = None):
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
 
 
-@pytest.fixture(params=["txt", "jsonl", "csv", "parquet", "pattern", "hub", "random_words"])
+@pytest.fixture(
+    params=["txt", "jsonl", "csv", "parquet", "pattern", "hub", "random_words", "random_tokens", "model_samples"]
+)
 def source(request, tmp_path, monkeypatch):
     """`make(samples)` gives a source that holds NUM_TEXTS texts."""
 
@@ -79,24 +86,42 @@ def source(request, tmp_path, monkeypatch):
         case "random_words":
             words = str(write_words(tmp_path))
             return lambda samples: RandomWordsSource(words=words, samples=samples or NUM_TEXTS)
+        case "random_tokens":
+            return lambda samples: RandomTokensSource(samples=samples or NUM_TEXTS, tokens_per_text=20)
+        case "model_samples":
+            return lambda samples: ModelSamplesSource(samples=samples or NUM_TEXTS, tokens_per_text=20)
         case kind:
             return files(
                 {"txt": write_txt, "jsonl": write_jsonl, "csv": write_csv, "parquet": write_parquet}[kind](tmp_path)
             )
 
 
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    """The shipped model."""
+    task, model = CrammingTask(), Model(name=str(SHIPPED_MODEL))
+    return Reader(model=model, facts=task.facts(model), codec=task.codec(model))
+
+
 class TestEverySource:
-    def test_reads_all_its_texts_in_the_same_order_each_time(self, source):
-        texts = source(None).read()
+    def test_reads_all_its_texts_in_the_same_order_each_time(self, source, reader):
+        texts = source(None).read(reader)
         assert len(texts) == NUM_TEXTS
-        assert source(None).read() == texts
+        assert source(None).read(reader) == texts
         assert all(text.text.strip() for text in texts)
 
-    def test_samples_are_the_first_texts(self, source):
-        assert source(2).read() == source(None).read()[:2]
+    def test_samples_are_the_first_texts(self, source, reader):
+        if source(1).source != "model_samples":  # drawn together, they share a generator
+            assert source(2).read(reader) == source(None).read(reader)[:2]
 
-    def test_texts_have_names_of_their_own_without_machine_paths(self, source, tmp_path):
-        names = [text.source for text in source(None).read()]
+    def test_may_be_named_and_put_in_another_order(self, source, reader):
+        entry = source(2).model_copy(update={"name": "mine", "control": "reversed"})
+        plain, turned = texts_of(source(2), reader), texts_of(entry, reader)
+        assert [text.text.split() for text in turned] == [text.text.split()[::-1] for text in plain]
+        assert all(text.source.startswith("mine reversed:") and text.tokens is None for text in turned)
+
+    def test_texts_have_names_of_their_own_without_machine_paths(self, source, reader, tmp_path):
+        names = [text.source for text in source(None).read(reader)]
         assert len(set(names)) == NUM_TEXTS
         assert all(name.startswith(f"{source(1).source}:") for name in names)
         assert not any(str(tmp_path) in name or tmp_path.name in name for name in names)
@@ -262,3 +287,63 @@ class TestRandomWords:
 
 def test_tasks_are_named_as_they_name_themselves():
     assert {name: task.name for name, task in TASKS.items()} == {name: name for name in TASKS}
+
+
+class TestSecondHalf:
+    def test_cuts_between_sentences_abbreviations_or_not(self):
+        text = "Mr. Smith went to Washington. He came back.  Then he slept.\nHe woke up."
+        assert second_half(text) == "Then he slept. He woke up."
+        assert second_half("One. Two. Three.") == "Two. Three."
+
+    def test_one_sentence_has_none_and_says_so(self, tmp_path):
+        (tmp_path / "a.txt").write_text("Only one sentence")
+        assert second_half("Only one sentence") == ""
+        with pytest.raises(TaskError, match=r"files:a\.txt: second_half: one sentence"):
+            texts_of(FilesSource(path=str(tmp_path), second_half=True))
+
+    def test_is_another_group(self, tmp_path):
+        (tmp_path / "a.txt").write_text("One. Two.")
+        (text,) = texts_of(FilesSource(path=str(tmp_path), second_half=True))
+        assert (text.text, text.source) == ("Two.", "files second half:a.txt")
+
+
+class TestControls:
+    WORDS = " ".join(f"w{i}" for i in range(20))
+
+    def test_each_has_as_many_words(self):
+        for control in ("repeated", "reversed", "shuffled"):
+            assert len(reordered(self.WORDS, control).split()) == 20
+
+    def test_shuffled_has_the_same_words_in_one_other_order(self):
+        shuffled = reordered(self.WORDS, "shuffled")
+        assert sorted(shuffled.split()) == sorted(self.WORDS.split())
+        assert shuffled == reordered(self.WORDS, "shuffled") != self.WORDS
+
+    def test_repeated_says_the_first_eight_again(self):
+        words = reordered(self.WORDS, "repeated").split()
+        assert words[:8] == words[8:16] == self.WORDS.split()[:8]
+
+
+class TestOfTheReader:
+    def test_tokens_are_the_models_own_and_none_is_special(self, reader):
+        for entry in (RandomTokensSource(samples=3), ModelSamplesSource(samples=3, tokens_per_text=40)):
+            for text in texts_of(entry, reader):
+                assert text.tokens
+                assert set(text.tokens) <= set(reader.codec.ordinary_tokens)
+                assert text.text == reader.codec.decode(text.tokens)
+
+    def test_what_a_model_draws_is_likelier_to_it_than_chance(self, reader):
+        from tasks.certificate import score_without_memory
+        from tasks.contract import Question
+        from tasks.language_model import LanguageModel
+
+        model = LanguageModel(reader.model, device="cpu")
+
+        def nats(entry: TextEntry) -> float:
+            texts = texts_of(entry, reader)
+            scored = [score_without_memory(model, text.tokens or (), question=Question()) for text in texts]
+            return sum(found.nats for found in scored) / sum(found.length for found in scored)
+
+        cold = nats(ModelSamplesSource(samples=3, tokens_per_text=60, temperature=0.5))
+        warm = nats(ModelSamplesSource(samples=3, tokens_per_text=60))
+        assert cold < warm < nats(RandomTokensSource(samples=3, tokens_per_text=60))

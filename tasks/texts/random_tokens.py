@@ -1,0 +1,36 @@
+"""The text source `random_tokens`: token ids drawn at random, the least foreseeable text that a model can read."""
+
+import random
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from tasks.contract import Reader, Text
+from tasks.texts import Samples, TextEntry
+
+
+class RandomTokensSource(TextEntry, frozen=True):
+    """Texts of token ids of the model's own tokenizer, each as likely as any other but the special ones."""
+
+    needs_reader: ClassVar[bool] = True
+
+    source: Literal["random_tokens"] = "random_tokens"
+    samples: Samples
+    """How many texts to make."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Another seed gives other texts."""
+    tokens_per_text: Annotated[int, Field(ge=1, lt=2**20)] = 512
+    """Tokens in each text."""
+
+    def read(self, reader: Reader | None = None) -> list[Text]:
+        """`samples` texts of the reader's tokens."""
+        assert reader is not None, "a source that needs a reader is given one"
+        ordinary = reader.codec.ordinary_tokens
+        made: list[Text] = []
+        for number in range(1, self.samples + 1):
+            # Each text has its own generator: it stays the same when more are asked for.
+            generator = random.Random(f"{self.seed}/{number}")
+            tokens = [ordinary[int(generator.random() * len(ordinary))] for _ in range(self.tokens_per_text)]
+            source = f"random_tokens:seed-{self.seed}#{number}"
+            made.append(Text(text=reader.codec.decode(tokens), source=source, tokens=tuple(tokens)))
+        return made
