@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.errors import BadInput, SessionFaultError, literal
+from orchestrator.errors import BadInput, SessionFaultError, literal, suggest
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,7 +47,11 @@ def _bad_input() -> Iterator[None]:
 
 
 @app.command(epilog="Example: `capsweep check sweeps/quickstart.yaml`")
-def check(spec: SpecArgument, allow_fewer: AllowFewer = False) -> None:
+def check(
+    spec: SpecArgument,
+    allow_fewer: AllowFewer = False,
+    tflops: Annotated[float, typer.Option(min=0.001, help="10^12 operations a second of the device to price.")] = 100.0,
+) -> None:
     """Say every problem of a sweep file, or what the sweep will do and about what it costs."""
     with _bad_input():
         from rich.console import Console
@@ -60,7 +64,9 @@ def check(spec: SpecArgument, allow_fewer: AllowFewer = False) -> None:
 
         plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer)
         console = Console()
-        table = Table(Column("model", no_wrap=True), "parameters", "context", "texts", "searches", "probes", "Tflop")
+        table = Table(
+            Column("model", no_wrap=True), "parameters", "context", "texts", "searches", "probes", "Tflop", "hours"
+        )
         for row in estimate(plan):
             table.add_row(
                 Text(literal(row.model)),
@@ -70,11 +76,15 @@ def check(spec: SpecArgument, allow_fewer: AllowFewer = False) -> None:
                 str(row.searches),
                 f"~{row.probes:,}",
                 f"~{row.tera_operations:,.1f}",
+                f"~{row.gpu_hours(tflops):,.2g}",
             )
         console.print(table)
         for note in plan.notes:
             console.print(f"note: {literal(note)}", markup=False, highlight=False)
-        console.print("Probes and operations (10^12) are rough: they suppose a tenth of the theoretical capacity.")
+        console.print(
+            "Probes and operations (10^12) are rough: they suppose a tenth of the theoretical capacity. "
+            f"Hours are those of one device at {tflops:g} Tflop/s, kept busy (--tflops)."
+        )
 
 
 @app.command(epilog="Example: `capsweep run sweeps/quickstart.yaml --inline`")
@@ -189,6 +199,67 @@ def decode(
 
         text = decode_search(open_run(run), search_id, device=device)
         typer.echo(literal(text) if sys.stdout.isatty() else text)
+
+
+@app.command(epilog="Example: `capsweep measure runs/quickstart-20260101-120000`")
+def measure(run: RunArgument, device: Device = "auto") -> None:
+    """Measure what needs the models again (bits ledger, lines between memories), and write the page with it."""
+    with _bad_input():
+        from orchestrator.launch import write_report
+        from orchestrator.measure import measure as measure_run
+        from orchestrator.run_directory import open_run
+        from orchestrator.store.reader import BITS_FILE, LINES_FILE, write_table
+
+        opened = open_run(run)
+        bits, lines = measure_run(opened, device=device)
+        write_table(opened.files, BITS_FILE, bits)
+        write_table(opened.files, LINES_FILE, lines)
+        typer.echo(f"{bits.num_rows} searches in {BITS_FILE}, {lines.num_rows} points in {LINES_FILE}")
+        typer.echo(write_report(opened, opened.searches()))
+
+
+@app.command(epilog="Example: `capsweep compare runs/pythia-160m-20260101-120000 --with published`")
+def compare(
+    run: RunArgument,
+    paper: Annotated[str, typer.Option("--with", help="published, progressive or one_step.")] = "published",
+    called: Annotated[
+        list[str] | None, typer.Option("--called", help="RUN_NAME=PAPER_NAME of a model; may be given again.")
+    ] = None,
+    gains_where: Annotated[str, typer.Option(help="beyond_capacity (published) or all.")] = "beyond_capacity",
+    scored_to_length: Annotated[
+        bool, typer.Option(help="Scale sums over L - 1 scored tokens to L (published).")
+    ] = True,
+) -> None:
+    """Print what a run measured beside what a paper published, by the paper's conventions."""
+    with _bad_input():
+        from rich.console import Console
+
+        from orchestrator.report.published_measures import FOOTNOTES, Conventions
+        from orchestrator.report.published_measures import compare as compare_tables
+        from orchestrator.report.terminal import compared_table
+        from orchestrator.run_directory import open_run
+
+        if paper not in FOOTNOTES:
+            raise BadInput(f"--with: found {paper!r}. {suggest(paper, FOOTNOTES)}")
+        if gains_where not in ("beyond_capacity", "all"):
+            raise BadInput(f"--gains-where: found {gains_where!r}. {suggest(gains_where, ['beyond_capacity', 'all'])}")
+        if odd := [pair for pair in called or [] if "=" not in pair]:
+            raise BadInput(f"--called: found {odd[0]!r}; wanted RUN_NAME=PAPER_NAME.")
+        opened = open_run(run)
+        conventions = Conventions(gains_where=gains_where, scored_to_length=scored_to_length)
+        names = dict(pair.rsplit("=", 1) for pair in called or [])
+        lines = compare_tables(opened.probes(), opened.searches(), paper, conventions=conventions, called=names)
+        if not lines:
+            models = sorted(set(opened.searches()["model"].to_pylist()))
+            raise BadInput(
+                f"{run}: nothing of it is among the figures of {paper!r}: models {', '.join(models)}. Sources are to "
+                "be called pg19, fanfics or random (name: pg19 in a text's entry); --called RUN_NAME=PAPER_NAME names "
+                "models."
+            )
+        console = Console()
+        console.print(compared_table(lines))
+        for number, footnote in enumerate(FOOTNOTES[paper], 1):
+            console.print(f"[{number}] {footnote}", markup=False, highlight=False)
 
 
 @app.command(epilog="Example: `capsweep export runs/quickstart-20260101-120000 --to memories/`")

@@ -45,7 +45,7 @@ def verify(run: Run, *, device: str = "auto") -> Iterator[Verified]:
         "memory",
     )
     rows = sorted(run.probes(wanted).to_pylist(), key=lambda row: (row["model"], row["source"], row["probe_id"]))
-    provers = _Provers(run, device)
+    provers = Provers(run, device)
     for row in rows:
         if row["memory"] is not None and row["exact_prefix"]:
             tokens = run.sample(row["model"], row["sample_id"])["tokens"][: row["exact_prefix"]]
@@ -76,7 +76,7 @@ def decode(run: Run, search_id: str, *, device: str = "auto") -> str:
     rows = run.probes(("probe_id", "attempt", "memory")).to_pylist()
     memory = next(row["memory"] for row in rows if row["probe_id"] == search["probe_id"] and row["memory"] is not None)
     tokens = run.sample(search["model"], search["sample_id"])["tokens"][: search["capacity_tokens"]]
-    proof = _Provers(run, device).of(search["model"])(memory, num_vectors=search["num_vectors"], tokens=tokens)
+    proof = Provers(run, device).of(search["model"])(memory, num_vectors=search["num_vectors"], tokens=tokens)
     return TASKS[run.sweep.task].codec(run.model(search["model"])).decode(proof.tokens)
 
 
@@ -107,8 +107,8 @@ def export(run: Run, folder: Path) -> int:
     return len(tensors)
 
 
-class _Provers:
-    """One loaded model at a time."""
+class Provers:
+    """The models of a run, one loaded at a time."""
 
     def __init__(self, run: Run, device: str) -> None:
         self._run = run
@@ -117,6 +117,7 @@ class _Provers:
         self._prover: Prover | None = None
 
     def of(self, model: str) -> Prover:
+        """The model that rows call `model`; the one before it is let go."""
         if self._prover is None or model != self._model:
             question: Question = self._run.sweep.question()
             self._prover = TASKS[self._run.sweep.task].prove(self._run.model(model), question, self._device)

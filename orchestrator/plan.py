@@ -18,7 +18,7 @@ from orchestrator.search.policy import Status
 from orchestrator.store.rows import SearchColumns, criterion_name
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from orchestrator.store.searches import theoretical_tokens
-from orchestrator.sweep import Sweep
+from orchestrator.sweep import RandomLengths, Sweep
 from tasks.contract import Encoding, Model, ModelFacts, Question, Reader, Task, TaskError, Text, TextCodec
 from tasks.registry import TASKS
 from tasks.texts import texts_of
@@ -105,6 +105,7 @@ class Plan:
         rows = [
             {
                 "search_id": search.search_id,
+                "task": self.sweep.task,
                 "model": search.model,
                 "model_revision": self.model(search.model).facts.revision,
                 "sample_id": search.sample_id,
@@ -115,6 +116,7 @@ class Plan:
                 "decode_from": self.question.decode_from,
                 "limit": search.limit,
                 "limit_status": search.limit_status,
+                "grid": search.grid,
                 "status": "open",
                 "theoretical_tokens": theoretical_tokens(
                     self.model(search.model).facts, num_vectors=search.num_vectors
@@ -171,11 +173,17 @@ def make_plan(sweep: Sweep, *, allow_fewer: bool = False, drawn: Mapping[tuple[s
                 )
             for num_vectors, limit in longest.items():
                 for seed in sweep.seeds:
-                    searches.append(_search(sweep, question, model, sample, num_vectors, seed, limit))
+                    search = _search(sweep, question, model, sample, num_vectors, seed, limit)
+                    if search.grid == ():
+                        notes.append(
+                            f"{sample.source}: {search.limit} tokens, shorter than every length of the grid; left out."
+                        )
+                    else:
+                        searches.append(search)
     if problems:  # one may be said for each number of vectors
         raise BadInput(*dict.fromkeys(problems))
     if not searches:
-        raise BadInput("texts: every text is empty once cut to tokens; wanted at least one token in one text.")
+        raise BadInput("texts: every text is empty or too short once cut to tokens; wanted one that is not.", *notes)
     return Plan(
         sweep=sweep,
         task=task,
@@ -365,14 +373,24 @@ def _search(
         "search": asdict(sweep.search_settings()),
         "limit": limit,
     }
+    lengths = sweep.search.lengths
+    if lengths is not None:
+        decides["grid"] = lengths.model_dump() if isinstance(lengths, RandomLengths) else lengths
+    search_id = _hash(json.dumps(decides, sort_keys=True))
+    grid = lengths.draw(search_id) if isinstance(lengths, RandomLengths) else lengths
+    if grid is not None:
+        grid = tuple(length for length in grid if length <= limit)
+        if grid and max(grid) < limit:
+            limit, limit_status = max(grid), "at_max_length"
     return Search(
-        search_id=_hash(json.dumps(decides, sort_keys=True)),
+        search_id=search_id,
         model=model.name,
         sample_id=sample.sample_id,
         num_vectors=num_vectors,
         seed=seed,
         limit=limit,
         limit_status=limit_status,
+        grid=grid,
     )
 
 

@@ -17,6 +17,8 @@ from orchestrator.redact import refuse_credentials
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import LOCK_FILE
 from orchestrator.store.reader import (
+    BITS_FILE,
+    LINES_FILE,
     PROBE_FOLDER,
     SAMPLES_FILE,
     SEARCHES_FILE,
@@ -35,10 +37,11 @@ PROVENANCE_FILE = "provenance.json"
 REPORT_FILE = "report/index.html"
 DAMAGED_FOLDER = "damaged"
 RUN_FOLDERS = (PROBE_FOLDER, "snapshots", DAMAGED_FOLDER, "report", "logs")
-RUN_NAMES = frozenset([SWEEP_FILE, PROVENANCE_FILE, SAMPLES_FILE, SEARCHES_FILE, LOCK_FILE, *RUN_FOLDERS])
+TABLE_FILES = (SAMPLES_FILE, SEARCHES_FILE, BITS_FILE, LINES_FILE)
+RUN_NAMES = frozenset([SWEEP_FILE, PROVENANCE_FILE, *TABLE_FILES, LOCK_FILE, *RUN_FOLDERS])
 """Everything that may lie in a run directory."""
-LIGHT_COLUMNS = [name for name in PROBES.names if name != "memory"]
-"""All columns of probes but the memories."""
+LIGHT_COLUMNS = [name for name in PROBES.names if name != "memory" and "_by_token" not in name]
+"""All columns of probes but the memories and what is said of single tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,7 @@ class Run:
     _samples: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def probes(self, columns: Sequence[str] = LIGHT_COLUMNS) -> pa.Table:
-        """The rows, without their memories unless asked for."""
+        """The rows, without memories and single tokens unless asked for."""
         return read_probes(self.files, columns)
 
     def searches(self) -> pa.Table:

@@ -236,7 +236,7 @@ def make_probe(plan: Plan, order: Order) -> Probe:
         number=step.number,
         attempt=step.attempt,
         sample_id=search.sample_id,
-        tokens=sample.tokens[: search.limit],
+        tokens=sample.tokens[: step.limit],
         length=step.length,
         num_vectors=search.num_vectors,
         start=step.start,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tasks.coder import compress, decompress
 from tasks.contract import Lossless, Lossy, Measurement, Probe, Proof, Question
 from tasks.cross_entropy import cross_entropy
 from tasks.language_model import LanguageModel
@@ -49,8 +50,10 @@ class Decoding:
     exact_prefix: int
     margin: float | None
     """Smallest logit margin over the exact prefix."""
-    nats: float
-    """Summed cross-entropy over the exact prefix."""
+    nats_by_token: tuple[float, ...]
+    """Cross-entropy of each token of the exact prefix."""
+    margin_by_token: tuple[float, ...]
+    """Difference of the two largest logits at each of them."""
 
 
 def certify(
@@ -79,7 +82,7 @@ def _decode(
     """Decode memories of the same number of vectors together; near ties again, each by itself."""
     num_tokens = max(int(row.row.proven_B) for row in leaving)
     if num_tokens == 0:
-        return [Decoding(exact_prefix=0, margin=None, nats=0.0) for _ in leaving]
+        return [Decoding(exact_prefix=0, margin=None, nats_by_token=(), margin_by_token=()) for _ in leaving]
     padded = [*leaving, *[leaving[-1]] * max(0, (num_rows or 0) - len(leaving))]
     memory_BKD = torch.cat([_stored_memory(row) for row in padded]).to(model.device)
     tokens_BL = torch.cat([_text(row, num_tokens) for row in padded]).to(model.device)
@@ -111,7 +114,8 @@ def _decoding(exact_prefix: Tensor, margins_L: Tensor, nats_L: Tensor, leaving: 
     return Decoding(
         exact_prefix=prefix,
         margin=float(margins_L[:prefix].min()) if prefix else None,
-        nats=float(nats_L[:prefix].sum()),
+        nats_by_token=tuple(nats_L[:prefix].tolist()),
+        margin_by_token=tuple(margins_L[:prefix].tolist()),
     )
 
 
@@ -124,8 +128,13 @@ def _outcome(
     at_proof = Scored.nothing()
     if proven:
         memory_BKD = _stored_memory(leaving).to(model.device)
-        with_memory = score_with_memory(model, layout, memory_BKD, probe, proven, question=question)
-        at_proof = with_memory if question.criterion is not None else replace(with_memory, nats=decoding.nats)
+        with_memory = score_with_memory(
+            model, layout, memory_BKD, probe.tokens[:proven], num_vectors=probe.num_vectors, question=question
+        )
+        at_proof = with_memory
+        if question.criterion is None:
+            by_token = decoding.nats_by_token
+            at_proof = replace(with_memory, nats=sum(by_token), nats_by_token=by_token)
     without_at_proof = score_without_memory(model, probe.tokens[:proven], question=question)
     at_asked = Scored(
         length=probe.length,
@@ -135,6 +144,8 @@ def _outcome(
         first_error=min(int(row.asked_prefix_B), decoding.exact_prefix)
         if int(row.asked_right_B) == probe.length
         else int(row.asked_prefix_B),
+        right=tuple(row.asked_right_BL[0, : probe.length].tolist()),
+        nats_by_token=(),
     )
     measured = at_proof if lossless else at_asked
     without = (
@@ -166,6 +177,11 @@ def _outcome(
         proven_token_gain=at_proof.num_right - without_at_proof.num_right,
         memory=memory.tobytes() if max(proven, decoding.exact_prefix) > 0 else None,
         memory_shape=memory.shape,
+        right=measured.right,
+        right_without=without.right,
+        nats_by_token=at_proof.nats_by_token,
+        nats_by_token_without=without_at_proof.nats_by_token,
+        margin_by_token=decoding.margin_by_token,
         remark=leaving.cut_short or (BEGUN_AGAIN if float(row.rate_scale_B) < 1 else None),
     )
     return Lossless(measurement=measurement) if lossless else Lossy(measurement=measurement)
@@ -181,39 +197,58 @@ class Scored:
     num_right: int
     first_error: int | None
     """Index of the first wrong token; None if all are right."""
+    right: tuple[bool, ...]
+    """Which tokens are right."""
+    nats_by_token: tuple[float, ...]
+    """Cross-entropy of each token; empty where it is not known."""
 
     @classmethod
     def nothing(cls) -> "Scored":
         """No token."""
-        return cls(length=0, nats=0.0, num_right=0, first_error=None)
+        return cls(length=0, nats=0.0, num_right=0, first_error=None, right=(), nats_by_token=())
+
+    def after(self, nats: float, *, right: bool) -> "Scored":
+        """The same with one token more before it."""
+        first_error = None if self.first_error is None else self.first_error + 1
+        return Scored(
+            length=self.length + 1,
+            nats=self.nats + nats,
+            num_right=self.num_right + right,
+            first_error=first_error if right else 0,
+            right=(right, *self.right),
+            nats_by_token=(nats, *self.nats_by_token),
+        )
 
 
 @torch.no_grad()
 def score_with_memory(
-    model: LanguageModel, layout: Layout, memory_BKD: Tensor, probe: Probe, length: int, *, question: Question
+    model: LanguageModel,
+    layout: Layout,
+    memory_BKD: Tensor,
+    tokens: Sequence[int],
+    *,
+    num_vectors: int,
+    question: Question,
 ) -> Scored:
-    """The first `length` tokens of the probe's text, predicted from its memory."""
-    tokens_BL = torch.tensor([probe.tokens[:length]], device=model.device)
-    slots_BT = torch.tensor([layout.build_inputs(probe.num_vectors, length)], device=model.device)
-    positions_L = torch.tensor(layout.target_positions(probe.num_vectors, length), device=model.device)
+    """The text with its memory, which is (1, K, D)."""
+    length = len(tokens)
+    tokens_BL = torch.tensor([list(tokens)], device=model.device)
+    slots_BT = torch.tensor([layout.build_inputs(num_vectors, length)], device=model.device)
+    positions_L = torch.tensor(layout.target_positions(num_vectors, length), device=model.device)
     slots_BT = slots_BT[:, : int(positions_L.max()) + 1]
     inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, slots_BT, prefix=question.prefix is not None)
     # Where t_1 is given, it costs nothing and counts as right.
     given = int(question.decode_from == "memory+first_token")
     scored = _score(model, model.hidden(inputs_BTD)[0, positions_L[given:]], tokens_BL[0, given:])
-    return Scored(
-        length=length,
-        nats=scored.nats,
-        num_right=scored.num_right + given,
-        first_error=None if scored.first_error is None else scored.first_error + given,
-    )
+    return scored.after(0.0, right=True) if given else scored
 
 
 @torch.no_grad()
 def score_without_memory(model: LanguageModel, tokens: Sequence[int], *, question: Question) -> Scored:
     """The text by itself.
 
-    Without a BOS before it nothing predicts t_1: it is charged ln V and counts as wrong.
+    Without a BOS before it nothing predicts t_1: it is charged ln V and counts as wrong; unless it is given, when it
+    costs nothing and counts as right, as it does with the memory.
     """
     if not tokens:
         return Scored.nothing()
@@ -222,12 +257,11 @@ def score_without_memory(model: LanguageModel, tokens: Sequence[int], *, questio
     if question.prefix == "bos":
         inputs_BTD = torch.cat([model.prefix(1), inputs_BTD], dim=1)
     hidden_LH = model.hidden(inputs_BTD)[0, :-1]
-    if question.prefix == "bos":
+    given = question.decode_from == "memory+first_token"
+    if question.prefix == "bos" and not given:
         return _score(model, hidden_LH, tokens_BL[0])
-    rest = _score(model, hidden_LH, tokens_BL[0, 1:])
-    return Scored(
-        length=len(tokens), nats=rest.nats + math.log(model.vocabulary), num_right=rest.num_right, first_error=0
-    )
+    rest = _score(model, hidden_LH[-(len(tokens) - 1) :] if len(tokens) > 1 else hidden_LH[:0], tokens_BL[0, 1:])
+    return rest.after(0.0, right=True) if given else rest.after(math.log(model.vocabulary), right=False)
 
 
 def _score(model: LanguageModel, hidden_LH: Tensor, targets_L: Tensor) -> Scored:
@@ -238,28 +272,47 @@ def _score(model: LanguageModel, hidden_LH: Tensor, targets_L: Tensor) -> Scored
         nats=float(nats_L.sum()),
         num_right=len(targets_L) - len(wrong),
         first_error=wrong[0] if wrong else None,
+        right=tuple(right_L.tolist()),
+        nats_by_token=tuple(nats_L.tolist()),
     )
 
 
 class LayoutProver:
-    """Decodes stored memories one text at a time."""
+    """A loaded model and a layout, asked about one memory or text at a time."""
 
-    def __init__(self, model: LanguageModel, layout: Layout) -> None:
+    def __init__(self, model: LanguageModel, layout: Layout, question: Question) -> None:
         self._model = model
         self._layout = layout
+        self._question = question
 
     def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
         """Decode `len(tokens)` tokens from the memory and compare them with the text's."""
-        shape = self._layout.memory_shape(num_vectors, self._model.embedding_width)
-        values = np.frombuffer(memory, dtype="<f4").reshape(1, *shape).copy()
-        decoded = self._layout.prove(
-            self._model,
-            torch.from_numpy(values).to(self._model.device),
-            torch.tensor([list(tokens)], device=self._model.device),
-        )
+        tokens_BL = torch.tensor([list(tokens)], device=self._model.device)
+        decoded = self._layout.prove(self._model, self._memory(memory, num_vectors), tokens_BL)
         prefix = int(decoded.exact_prefix_B[0])
         return Proof(
             tokens=tuple(decoded.tokens_BL[0].tolist()),
             exact_prefix=prefix,
             margin=float(decoded.margins_BL[0, :prefix].min()) if prefix else None,
         )
+
+    def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
+        """Share of the tokens that are right with this memory, teacher forced."""
+        memory_BKD = self._memory(memory, num_vectors)
+        scored = score_with_memory(
+            self._model, self._layout, memory_BKD, tokens, num_vectors=num_vectors, question=self._question
+        )
+        return scored.num_right / scored.length
+
+    def compress(self, tokens: Sequence[int]) -> bytes:
+        """Arithmetic coding with the model's own predictions."""
+        return compress(self._model, tokens, question=self._question)
+
+    def decompress(self, data: bytes, num_tokens: int) -> tuple[int, ...]:
+        """The tokens that `compress` made these bytes of."""
+        return decompress(self._model, data, num_tokens, question=self._question)
+
+    def _memory(self, memory: bytes, num_vectors: int) -> Tensor:
+        shape = self._layout.memory_shape(num_vectors, self._model.embedding_width)
+        values = np.frombuffer(memory, dtype="<f4").reshape(1, *shape).copy()
+        return torch.from_numpy(values).to(self._model.device)

@@ -151,7 +151,7 @@ class Measurement:
     margin: float | None
     """Smallest difference between the two largest logits over exact_prefix; None if it is 0."""
     nats_without: float
-    """Summed cross-entropy without memory; ln V stands for t_1 unless a BOS stands before it."""
+    """Summed cross-entropy without memory; ln V stands for t_1 unless a BOS stands before it, or t_1 is given."""
     nats_with: float
     """Summed cross-entropy with memory."""
     proven_nats_without: float
@@ -164,6 +164,17 @@ class Measurement:
     """Little-endian float32 values of the memory that was certified; None if it proves nothing."""
     memory_shape: tuple[int, ...]
     """(num_vectors, embedding_width)."""
+    right: tuple[bool, ...] = ()
+    """Which tokens are right with the memory, teacher forced, over measured_length; empty where nobody looked, like the
+    next four."""
+    right_without: tuple[bool, ...] = ()
+    """The same without memory."""
+    nats_by_token: tuple[float, ...] = ()
+    """Cross-entropy of each token with the stored memory, over proven_length."""
+    nats_by_token_without: tuple[float, ...] = ()
+    """The same without memory."""
+    margin_by_token: tuple[float, ...] = ()
+    """Difference of the two largest logits at each token, over exact_prefix."""
     remark: str | None = None
     """What was out of the ordinary about this optimization; None if nothing was."""
 
@@ -356,10 +367,22 @@ class Proof:
 
 
 class Prover(Protocol):
-    """Decodes memories, one at a time, from nothing else."""
+    """A loaded model, to be asked about stored memories and their texts, one at a time."""
 
     def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
-        """Decode `len(tokens)` tokens and compare them with the text's."""
+        """Decode `len(tokens)` tokens from nothing but the memory and compare them with the text's."""
+        ...
+
+    def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
+        """Share of the tokens that are right with this memory, each predicted from the right ones before it."""
+        ...
+
+    def compress(self, tokens: Sequence[int]) -> bytes:
+        """The tokens without any memory, in as few bytes as the model's own predictions allow."""
+        ...
+
+    def decompress(self, data: bytes, num_tokens: int) -> tuple[int, ...]:
+        """The tokens that `compress` made these bytes of, on the same machine."""
         ...
 
 

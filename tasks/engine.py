@@ -57,13 +57,15 @@ class Measured:
     """Right tokens before the first wrong one."""
     nats_B: Tensor
     """Summed cross-entropy over the row's tokens."""
+    right_BL: Tensor
+    """Which tokens are right; False beyond the row's length."""
     gradient_BKD: Tensor
     """Gradient of the recipe's loss with respect to the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """The same but for the gradient, on the host."""
+    """One number of it for each row, on the host."""
 
     right_B: Tensor
     prefix_B: Tensor
@@ -145,8 +147,8 @@ class BatchedEngine:
             rows, trained_B = self._rows, self._rows.length_B
             measured, too_long_B = self._measure_within_memory(rows)
             said = _read(measured)
-            longer_B, stops_B = self._judge(rows, said)
-            _keep_proofs(rows, longer_B)
+            longer_B, asked_B, stops_B = self._judge(rows, said)
+            _keep(rows, measured, longer_B, asked_B)
             self._update(rows, measured.gradient_BKD)
             self._count(rows, trained_B, time.perf_counter() - started)
             leaves_B = stops_B | ~said.finite_B | too_long_B
@@ -236,6 +238,7 @@ class BatchedEngine:
             right_B=torch.zeros(len(rows), device=self._model.device),
             prefix_B=torch.zeros(len(rows), device=self._model.device),
             nats_B=torch.zeros(len(rows), device=self._model.device),
+            right_BL=torch.zeros_like(rows.tokens_BL, dtype=torch.bool),
             gradient_BKD=torch.zeros_like(rows.memory_BKD),
         )
         for batch in batches:
@@ -243,6 +246,7 @@ class BatchedEngine:
             real = batch.index_B[: batch.num_real].to(self._model.device)
             for name in ("right_B", "prefix_B", "nats_B", "gradient_BKD"):
                 getattr(whole, name)[real] = getattr(part, name)[: batch.num_real].to(getattr(whole, name).dtype)
+            whole.right_BL[real, : part.right_BL.shape[1]] = part.right_BL[: batch.num_real]
         if batches and not self._memory_is_known:
             self._learn_memory(max(batch.num_real * batch.width for batch in batches))
         return whole
@@ -297,28 +301,33 @@ class BatchedEngine:
             right_B=right_BL.sum(1),
             prefix_B=right_BL.long().cumprod(1).sum(1),
             nats_B=(nats_BL * scored_BL).sum(1),
+            right_BL=right_BL,
             gradient_BKD=gradient_BKD,
         )
 
-    def _judge(self, rows: Rows, result: Said) -> tuple[Tensor, Tensor]:
+    def _judge(self, rows: Rows, result: Said) -> tuple[Tensor, Tensor, Tensor]:
         """Note what this measurement proves, and grow the rows that met the criterion.
 
         Returns:
-            Which rows proved more than before, and which stop, (B,) each.
+            Which rows proved more than before, which came closer to the length asked for, and which stop, (B,) each.
         """
         recipe, length_B = self._recipe, rows.length_B
-        # 1. A longer proof.
+        # 1. A longer proof; of a criterion that may be met more or less, also a better one of the same length.
+        better_B = result.right_B > rows.best_right_B
+        every_B = result.right_B >= length_B
         if self._question.criterion is None:
-            met_B, proof_B = result.right_B >= length_B, result.prefix_B
+            met_B, proof_B = every_B, result.prefix_B
+            longer_B = proof_B > rows.proven_B
         else:
             met_B = result.right_B >= torch.ceil(self._question.criterion * length_B - 1e-6)
             proof_B = torch.where(met_B, length_B, 0)
-        longer_B = proof_B > rows.proven_B
+            longer_B = (proof_B > rows.proven_B) | (met_B & better_B)
         rows.proven_B = torch.where(longer_B, proof_B, rows.proven_B)
         rows.proof_step_B = torch.where(longer_B, rows.step_B, rows.proof_step_B)
+        if recipe.stop_at == "every_token":
+            met_B = every_B
 
         # 2. Progress at this length; at the length asked for it is what a lossy row reports.
-        better_B = result.right_B > rows.best_right_B
         rows.best_right_B = torch.where(better_B, result.right_B, rows.best_right_B)
         rows.since_better_B = torch.where(better_B, 0, rows.since_better_B + 1)
         rows.since_growth_B = rows.since_growth_B + 1
@@ -336,7 +345,7 @@ class BatchedEngine:
         rows.best_right_B = torch.where(met_B, -1, rows.best_right_B)
         rows.since_better_B = torch.where(met_B, 0, rows.since_better_B)
         rows.since_growth_B = torch.where(met_B, 0, rows.since_growth_B)
-        return longer_B, at_end_B | stalled_B
+        return longer_B, asked_B, at_end_B | stalled_B
 
     def _update(self, rows: Rows, gradient_BKD: Tensor) -> None:
         rows.step_B = rows.step_B + 1
@@ -449,8 +458,11 @@ def _read(measured: Measured) -> Said:
     )
 
 
-def _keep_proofs(rows: Rows, longer_B: Tensor) -> None:
-    """Keep memories as they were measured, before the optimizer moves them."""
+def _keep(rows: Rows, measured: Measured, longer_B: Tensor, asked_B: Tensor) -> None:
+    """Keep memories as they were measured, before the optimizer moves them, and which tokens were right at best."""
+    if asked_B.any():
+        asked_B1 = asked_B.to(measured.right_BL.device)[:, None]
+        rows.asked_right_BL = torch.where(asked_B1, measured.right_BL, rows.asked_right_BL)
     if longer_B.any():
         longer_B11 = longer_B.to(rows.memory_BKD.device)[:, None, None]
         rows.proof_memory_BKD = torch.where(longer_B11, rows.memory_BKD, rows.proof_memory_BKD)

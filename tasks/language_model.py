@@ -383,18 +383,15 @@ class LanguageModel:
         if self.bos is None:
             drawn.append(ordinary_V[torch.randint(len(ordinary_V), (num_rows,), generator=generator)][:, None])
         inputs = self.prefix(num_rows) if self.bos is not None else self.embed(drawn[0].to(self.device))
-        cache: dict[str, Any] = {}
+        reading = self.reading()
         while len(drawn) < length:
-            output = self._model(inputs_embeds=inputs, **cache, use_cache=True, logits_to_keep=1)
-            logits_BV = output.logits[:, -1].float().cpu()[:, ordinary_V]
+            logits_BV = reading.read(inputs).cpu()[:, ordinary_V]
             if temperature == 0:
                 choice_B1 = logits_BV.argmax(-1, keepdim=True)
             else:
                 choice_B1 = (logits_BV / temperature).softmax(-1).multinomial(1, generator=generator)
             drawn.append(ordinary_V[choice_B1])
-            newest = self.embed(drawn[-1].to(self.device))
-            cache = {name: output[name] for name in CACHES if output.get(name) is not None}
-            inputs = newest if cache else torch.cat([inputs, newest], dim=1)
+            inputs = self.embed(drawn[-1].to(self.device))
         return torch.cat(drawn, dim=1)
 
     @torch.no_grad()
@@ -404,16 +401,35 @@ class LanguageModel:
         The targets are never fed: they are what each step's logits are held against.
         """
         steps: list[Decoded] = []
-        cache: dict[str, Any] = {}
-        inputs = inputs_BTD
+        reading, inputs = self.reading(), inputs_BTD
         for target_B in targets_BL.unbind(1):
-            output = self._model(inputs_embeds=inputs, **cache, use_cache=True, logits_to_keep=1)
-            steps.append(hold_against(output.logits[:, -1:], target_B[:, None]))
-            newest = self.embed(steps[-1].tokens_BL)
-            cache = {name: output[name] for name in CACHES if output.get(name) is not None}
-            # A model without a cache reads everything again: slower, the same answer.
-            inputs = newest if cache else torch.cat([inputs, newest], dim=1)
+            steps.append(hold_against(reading.read(inputs)[:, None], target_B[:, None]))
+            inputs = self.embed(steps[-1].tokens_BL)
         return Decoded.in_turn(steps, targets_BL)
+
+    def reading(self) -> "Reading":
+        """A reading that begins with nothing read."""
+        return Reading(self._model)
+
+
+class Reading:
+    """A model that reads vectors one after the other and remembers them."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._cache: dict[str, Any] = {}
+        self._read: list[Tensor] = []
+
+    @torch.no_grad()
+    def read(self, inputs_BTD: Tensor) -> Tensor:
+        """Read these vectors after all before; returns the logits (B, V) of what follows, in float32."""
+        if not self._cache:
+            # A model without a cache reads everything again: slower, the same answer.
+            self._read.append(inputs_BTD)
+            inputs_BTD = torch.cat(self._read, dim=1)
+        output = self._model(inputs_embeds=inputs_BTD, **self._cache, use_cache=True, logits_to_keep=1)
+        self._cache = {name: output[name] for name in CACHES if output.get(name) is not None}
+        return output.logits[:, -1].float()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

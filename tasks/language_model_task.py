@@ -66,4 +66,4 @@ class LanguageModelTask:
         from tasks.certificate import LayoutProver
         from tasks.language_model import LanguageModel
 
-        return LayoutProver(LanguageModel(model, device=device), self.layout(question))
+        return LayoutProver(LanguageModel(model, device=device), self.layout(question), question)

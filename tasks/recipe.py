@@ -37,6 +37,9 @@ class Recipe(BaseModel):
     """Most optimizer steps since the last growth. Of the successes 99 % came within 560."""
     patience: int = Field(default=150, ge=1)
     """Most steps without a new highest number of right tokens since the last growth. See docs/recipe.md."""
+    stop_at: Literal["criterion", "every_token"] = "criterion"
+    """When a row has what was asked for: as soon as the criterion is met, or (as published) only when every token is
+    right; a row that stalls before that has still met the criterion if it ever did."""
     init_scale: float = Field(default=1.0, ge=0)
     """Standard deviation of a cold memory, in units of that of the embedding table. 3: no gain, slower."""
 
@@ -50,6 +53,7 @@ RECIPES: dict[str, Recipe] = {
         right_token_weight=1.0,
         steps=5000,
         patience=2000,
+        stop_at="every_token",
     ),
 }
 

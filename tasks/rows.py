@@ -73,6 +73,8 @@ class Rows:
     """Right tokens before the first wrong one at that step."""
     asked_nats_B: Tensor
     """Summed cross-entropy at that step."""
+    asked_right_BL: Tensor
+    """Which tokens were right at that step. On the engine's device."""
     proven_B: Tensor
     """Longest length at which the criterion was met."""
     proof_step_B: Tensor
@@ -101,7 +103,9 @@ class Rows:
         return Rows(**{name: value.to(device) if name in ON_DEVICE else value for name, value in values.items()})
 
 
-ON_DEVICE = frozenset({"memory_BKD", "first_BKD", "second_BKD", "proof_memory_BKD", "tokens_BL", "slots_BT"})
+ON_DEVICE = frozenset(
+    {"memory_BKD", "first_BKD", "second_BKD", "proof_memory_BKD", "tokens_BL", "slots_BT", "asked_right_BL"}
+)
 
 
 FROM_PROBE = frozenset({"tokens_BL", "slots_BT", "positions_BL", "num_vectors_B", "limit_B", "asked_B"})
@@ -166,6 +170,7 @@ def new_row(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: int
         proven_B=zero,
         proof_step_B=zero,
         proof_memory_BKD=torch.zeros_like(memory_BKD),
+        asked_right_BL=torch.zeros(1, width, dtype=torch.bool),
         row_steps_tokens_B=zero,
         seconds_B=torch.zeros(1),
         rate_scale_B=torch.ones(1),
@@ -195,4 +200,7 @@ def from_bytes(probe: Probe, state: bytes, *, layout: Layout, most_inputs: int |
     if saved.keys() != {f.name for f in fields(Rows)} - FROM_PROBE:
         raise ValueError(f"the state of a row of another version: {sorted(saved)}")
     row = new_row(probe, saved["memory_BKD"][0], layout=layout, most_inputs=most_inputs)
+    # It was padded to the widest of its batch.
+    right_BL = saved["asked_right_BL"]
+    saved["asked_right_BL"] = torch.nn.functional.pad(right_BL, (0, row.tokens_BL.shape[1] - right_BL.shape[1]))
     return replace(row, **saved)

@@ -183,6 +183,18 @@ class ToyProver:
         prefix = min(len(tokens), round(struct.unpack("<f", memory)[0]))
         return Proof(tokens=tuple(tokens[:prefix]), exact_prefix=prefix, margin=1.0 if prefix else None)
 
+    def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
+        """Share of the tokens that the memory holds."""
+        return self(memory, num_vectors=num_vectors, tokens=tokens).exact_prefix / len(tokens)
+
+    def compress(self, tokens: Sequence[int]) -> bytes:
+        """Their text: the toy predicts nothing."""
+        return "".join(map(chr, tokens)).encode()
+
+    def decompress(self, data: bytes, num_tokens: int) -> tuple[int, ...]:
+        """The code points of the text."""
+        return tuple(map(ord, data.decode()))
+
 
 class ToyTask:
     """A task whose capacities are known."""

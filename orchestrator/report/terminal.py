@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.errors import literal
+from orchestrator.report.published_measures import Compared
 from orchestrator.report.tables import (
     CENSORED,
     RETURN_SIGN,
@@ -71,6 +72,34 @@ def searches_table(searches: pa.Table, samples: pa.Table, limit: int = 20) -> Ta
             Text(beginning(row.text, TEXT_WIDTH)),
         )
     return table
+
+
+def compared_table(lines: Sequence[Compared]) -> Table:
+    """Measured beside published, one line a measure."""
+    table = _table("Measured and published", "model", "source", "k")
+    table.add_column("measure", no_wrap=True)
+    for column in ("unit", "measured", "published", "difference"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.caption = "mean ± standard deviation; difference in published standard deviations"
+    for line in lines:
+        difference = line.difference_in_sd
+        table.add_row(
+            Text(_end(line.model, MODEL_WIDTH)),
+            Text(_end(line.source, MODEL_WIDTH)),
+            str(line.num_vectors),
+            line.measure,
+            line.unit,
+            _plus_minus(line.measured, line.measured_sd),
+            _plus_minus(line.published, line.published_sd),
+            "-" if difference is None else f"{difference:+.1f} sd",
+        )
+    return table
+
+
+def _plus_minus(mean: float | None, sd: float | None) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:,.1f}" + ("" if sd is None else f" ± {sd:,.1f}")
 
 
 def _table(title: str, *columns: str) -> Table:

@@ -29,6 +29,8 @@ class Search:
     """Longest length it may ask for, in tokens."""
     limit_status: Status
     """What it means to reach the limit: at_text_end, at_max_length or at_model_limit."""
+    grid: tuple[int, ...] | None = None
+    """The lengths to ask for, in tokens, in this order; None searches for the longest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +113,11 @@ class Ledger:
         """Whether and how this search ended."""
         search = self._searches[search_id]
         return status_of(
-            self._brackets[search_id], limit=search.limit, limit_status=search.limit_status, settings=self._settings
+            self._brackets[search_id],
+            limit=search.limit,
+            limit_status=search.limit_status,
+            settings=self._settings,
+            grid=search.grid,
         )
 
     def next_orders(self, model: str, count: int) -> list[Order]:
@@ -124,6 +130,7 @@ class Ledger:
                 self._brackets[search.search_id],
                 limit=search.limit,
                 settings=self._settings,
+                grid=search.grid,
             )
             assert step is not None, "a search that is done does not wait for a probe"
             self._in_flight.add(search.search_id)
@@ -156,4 +163,5 @@ class Ledger:
                 self._ready[search.model].append(search.search_id)
 
     def _done(self, search_id: str) -> bool:
-        return is_done(self._brackets[search_id], limit=self._searches[search_id].limit, settings=self._settings)
+        search = self._searches[search_id]
+        return is_done(self._brackets[search_id], limit=search.limit, settings=self._settings, grid=search.grid)

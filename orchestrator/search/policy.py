@@ -5,9 +5,12 @@ much between starts of one text, so a search makes several: from the best memory
 and cold from half of what is proven, in turn; each grows again while it can. A probe that the machine cut short is
 followed by one from its memory: if the machine fails that one too, the search has failed, with what was proven so far.
 
+Where a search has a grid of lengths, as published protocols do, each length is asked once, cold, and nothing grows.
+
 What was tried, with figures, is in docs/recipe.md. Knows nothing of other searches, Ray, torch or files.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,43 +46,60 @@ class Step:
     """Tokens asked for."""
     start: str
     """`cold`, or the probe_id to begin from."""
+    limit: int
+    """Tokens that it may grow to."""
 
 
-def next_step(bracket: Bracket, *, limit: int, settings: SearchSettings) -> Step | None:
+def next_step(
+    bracket: Bracket, *, limit: int, settings: SearchSettings, grid: Sequence[int] | None = None
+) -> Step | None:
     """The next probe, or None if the search is done.
 
     Args:
         bracket: What the search knows.
         limit: Longest length it may ask for, in tokens.
         settings: Of the sweep.
+        grid: The lengths to ask for, in tokens; None searches for the longest.
     """
-    if is_done(bracket, limit=limit, settings=settings):
+    if is_done(bracket, limit=limit, settings=settings, grid=grid):
         return None
     number = bracket.verdicts
+    attempt = bracket.attempts.get(number, 0)
+    if grid is not None:
+        return Step(number=number, attempt=attempt, length=grid[number], start=COLD, limit=grid[number])
     if number == 0:
         length, start = min(FIRST_LENGTH, limit), COLD
     elif bracket.proven_by is not None and (bracket.stalls % 2 or bracket.cut_short):
         length, start = bracket.proven + 1, bracket.proven_by
     else:
         length, start = max(1, round(COLD_SHARE * bracket.proven)), COLD
-    return Step(number=number, attempt=bracket.attempts.get(number, 0), length=length, start=start)
+    return Step(number=number, attempt=attempt, length=length, start=start, limit=limit)
 
 
-def is_done(bracket: Bracket, *, limit: int, settings: SearchSettings) -> bool:
+def is_done(bracket: Bracket, *, limit: int, settings: SearchSettings, grid: Sequence[int] | None = None) -> bool:
     """Whether no further probe is wanted."""
-    return (
-        bracket.proven >= limit
-        or bracket.stalls > settings.retries
-        or any(
-            count - bracket.forgiven.get(number, 0) >= MACHINE_FAILURES for number, count in bracket.attempts.items()
-        )
+    return _is_answered(bracket, limit=limit, settings=settings, grid=grid) or any(
+        count - bracket.forgiven.get(number, 0) >= MACHINE_FAILURES for number, count in bracket.attempts.items()
     )
 
 
-def status_of(bracket: Bracket, *, limit: int, limit_status: Status, settings: SearchSettings) -> Status:
+def _is_answered(bracket: Bracket, *, limit: int, settings: SearchSettings, grid: Sequence[int] | None) -> bool:
+    if grid is not None:
+        return bracket.verdicts >= len(grid)
+    return bracket.proven >= limit or bracket.stalls > settings.retries
+
+
+def status_of(
+    bracket: Bracket,
+    *,
+    limit: int,
+    limit_status: Status,
+    settings: SearchSettings,
+    grid: Sequence[int] | None = None,
+) -> Status:
     """What to say of a search: `limit_status` is for one that reached its limit."""
-    if bracket.proven >= limit:
-        return limit_status
-    if not is_done(bracket, limit=limit, settings=settings):
+    if not is_done(bracket, limit=limit, settings=settings, grid=grid):
         return "open"
-    return "measured" if bracket.stalls > settings.retries else "failed"
+    if not _is_answered(bracket, limit=limit, settings=settings, grid=grid):
+        return "failed"
+    return limit_status if bracket.proven >= limit else "measured"

@@ -16,11 +16,13 @@ import pyarrow.parquet as pq
 
 from orchestrator.errors import BadInput
 from orchestrator.store.files import Files, open_files
-from orchestrator.store.schema import PROBES, SAMPLES, SCHEMA_VERSION, SEARCHES
+from orchestrator.store.schema import BITS, LINES, PROBES, SAMPLES, SCHEMA_VERSION, SEARCHES
 
 PROBE_FOLDER = "probes"
 SEARCHES_FILE = "searches.parquet"
 SAMPLES_FILE = "samples.parquet"
+BITS_FILE = "bits.parquet"
+LINES_FILE = "lines.parquet"
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{16})\.parquet$")
 VERSION_KEY = b"capsweep_schema_version"
 READ_TOGETHER = 256
@@ -133,6 +135,14 @@ def read_searches(files: Files) -> pa.Table:
 def read_samples(files: Files) -> pa.Table:
     """The texts of a run."""
     return _read_table(files, SAMPLES_FILE, SAMPLES)
+
+
+def read_measured(files: Files) -> tuple[pa.Table, pa.Table]:
+    """The bits ledger and the lines between memories; empty where `capsweep measure` has not been run."""
+    return tuple(
+        _read_table(files, name, schema) if files.exists(name) else schema.empty_table()
+        for name, schema in ((BITS_FILE, BITS), (LINES_FILE, LINES))
+    )
 
 
 def _read_table(files: Files, name: str, schema: pa.Schema) -> pa.Table:

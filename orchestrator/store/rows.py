@@ -49,6 +49,18 @@ def rows_table(context: RowContext, finished: Sequence[Finished]) -> pa.Table:
     return pa.Table.from_pylist([_row(context, item) for item in finished], schema=PROBES)
 
 
+def packed_bits(bits: Sequence[bool]) -> bytes | None:
+    """One bit each, the first in the lowest bit of the first byte; None if there are none."""
+    number = sum(bit << place for place, bit in enumerate(bits))
+    return number.to_bytes(-(-len(bits) // 8), "little") if bits else None
+
+
+def unpacked_bits(packed: bytes, count: int) -> list[bool]:
+    """The first `count` bits of `packed_bits`."""
+    number = int.from_bytes(packed, "little")
+    return [bool(number >> place & 1) for place in range(count)]
+
+
 def _row(context: RowContext, finished: Finished) -> dict[str, Any]:
     probe, outcome, search = finished.probe, finished.outcome, context.searches[finished.probe.search_id]
     row: dict[str, Any] = {
@@ -102,6 +114,11 @@ def _row(context: RowContext, finished: Finished) -> dict[str, Any]:
         "proven_nats_without": found.proven_nats_without,
         "proven_nats_with": found.proven_nats_with,
         "proven_token_gain": found.proven_token_gain,
+        "right_by_token": packed_bits(found.right),
+        "right_by_token_without": packed_bits(found.right_without),
+        "nats_by_token": found.nats_by_token or None,
+        "nats_by_token_without": found.nats_by_token_without or None,
+        "margin_by_token": found.margin_by_token or None,
         "memory": found.memory,
         "memory_dtype": "float32",
         "memory_shape": list(found.memory_shape),

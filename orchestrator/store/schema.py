@@ -6,8 +6,9 @@ More columns may follow, none may vanish: papers and notebooks read these names.
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
-"""2: files of rows are named by their content, and every file says its version. Columns are those of 1."""
+SCHEMA_VERSION = 3
+"""3: `task` and `grid` of searches, what single tokens cost.
+2: files of rows are named by their content, and every file says its version. Columns are those of 1."""
 
 PROBES = pa.schema(
     [
@@ -49,6 +50,11 @@ PROBES = pa.schema(
         ("proven_nats_without", pa.float64()),
         ("proven_nats_with", pa.float64()),
         ("proven_token_gain", pa.int32()),
+        ("right_by_token", pa.binary()),
+        ("right_by_token_without", pa.binary()),
+        ("nats_by_token", pa.list_(pa.float32())),
+        ("nats_by_token_without", pa.list_(pa.float32())),
+        ("margin_by_token", pa.list_(pa.float32())),
         ("memory", pa.binary()),
         ("memory_dtype", pa.string()),
         ("memory_shape", pa.list_(pa.int32())),
@@ -59,11 +65,14 @@ PROBES = pa.schema(
         ("schema_version", pa.int32()),
     ]
 )
-"""One row per probe outcome. `length` was asked; accuracies and nats are taken over `measured_length` tokens."""
+"""One row per probe outcome. `length` was asked; accuracies and nats are taken over `measured_length` tokens, and so
+are `right_by_token` and `right_by_token_without`: one bit a token, the first in the lowest bit of the first byte.
+`nats_by_token` and `nats_by_token_without` go to `proven_length`, `margin_by_token` to `exact_prefix`."""
 
 SEARCHES = pa.schema(
     [
         ("search_id", pa.string()),
+        ("task", pa.string()),
         ("model", pa.string()),
         ("model_revision", pa.string()),
         ("sample_id", pa.string()),
@@ -74,6 +83,7 @@ SEARCHES = pa.schema(
         ("decode_from", pa.string()),
         ("limit", pa.int32()),
         ("limit_status", pa.string()),
+        ("grid", pa.list_(pa.int32())),
         ("capacity_tokens", pa.int32()),
         ("status", pa.string()),
         ("smallest_failed", pa.int32()),
@@ -93,7 +103,8 @@ SEARCHES = pa.schema(
     ]
 )
 """One row per search, derived from PROBES. `limit` is the longest length it may ask for and `limit_status` what it
-means to reach it; `probe_id` holds the memory that gives `capacity_tokens` back."""
+means to reach it; `grid` are the lengths asked for where
+they are fixed; `probe_id` holds the memory that gives `capacity_tokens` back."""
 
 SAMPLES = pa.schema(
     [
@@ -108,3 +119,41 @@ SAMPLES = pa.schema(
     ]
 )
 """One row per sample: the text up to the longest length searched, its token ids, and where each token ends in it."""
+
+BITS = pa.schema(
+    [
+        ("search_id", pa.string()),
+        ("tokens", pa.int32()),
+        ("text_bytes", pa.int32()),
+        ("model_bits", pa.float64()),
+        ("removed_bits", pa.float64()),
+        ("zlib_bytes", pa.int32()),
+        ("bz2_bytes", pa.int32()),
+        ("lzma_bytes", pa.int32()),
+        ("zstd_bytes", pa.int32()),
+        ("arithmetic_bytes", pa.int32()),
+        *(
+            column
+            for precision in ("float32", "bfloat16", "float16", "int8")
+            for column in ((f"{precision}_bytes", pa.int32()), (f"{precision}_exact_prefix", pa.int32()))
+        ),
+    ]
+)
+"""The bits ledger, one row per search with a capacity: its text under the model, under compressors that were really run
+both ways, and its memory at four precisions, each decoded again: `_exact_prefix` is how many tokens still come back."""
+
+LINES = pa.schema(
+    [
+        ("model", pa.string()),
+        ("sample_id", pa.string()),
+        ("source", pa.string()),
+        ("num_vectors", pa.int32()),
+        ("from_probe_id", pa.string()),
+        ("to_probe_id", pa.string()),
+        ("tokens", pa.int32()),
+        ("share", pa.float64()),
+        ("accuracy", pa.float64()),
+    ]
+)
+"""Along the straight line between two memories of one text: `share` of the way, and `accuracy` there, teacher forced,
+over the `tokens` that both give back."""

@@ -40,8 +40,9 @@ def theoretical_tokens(facts: ModelFacts, *, num_vectors: int) -> float:
 
 def searches_of(table: pa.Table) -> list[Search]:
     """The searches that a table of SEARCHES names, in its order."""
-    columns = ("search_id", "model", "sample_id", "num_vectors", "seed", "limit", "limit_status")
-    return [Search(**row) for row in table.select(columns).to_pylist()]
+    columns = ("search_id", "model", "sample_id", "num_vectors", "seed", "limit", "limit_status", "grid")
+    rows = table.select(columns).to_pylist()
+    return [Search(**{**row, "grid": None if row["grid"] is None else tuple(row["grid"])}) for row in rows]
 
 
 def verdicts_of(probes: pa.Table) -> list[Verdict]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import BadInput, suggest
 from orchestrator.spec import dump, load_sweep
-from orchestrator.sweep import Sweep
+from orchestrator.sweep import RandomLengths, Sweep
 from tasks.contract import EngineSettings, Model
 from tasks.recipe import RECIPES
 
@@ -173,13 +173,20 @@ REFUSED = {
     "name: 2024": ["name: found 2024"],
     "task: craming": ["task: 'craming' is not a task. known: cramming, one_step, toy. Did you mean 'cramming'?"],
     "models: []": ["models: the list is empty"],
+    "models: [{name: a/b, revision: x, revisions: [y]}]": ["models: entry 0 has both revision and revisions"],
+    "models: [{name: a/b, revisions: []}]": ["models: entry 0: revisions should be a list of texts"],
+    "search: {policy: grid}": ["search: policy: grid asks for given lengths"],
+    "search: {lengths: [4]}": ["search.lengths: lengths are those of a grid"],
+    "search: {policy: grid, lengths: [0]}": ["search.lengths: found [0]; it should be a list of lengths in tokens"],
+    "search: {policy: grid, lengths: {draws: 3, shortest: 9, longest: 4}}": ["search.lengths: found"],
     "models: [a/b, a/b]": ["models: entries 0 and 1 are the same"],
     "models: [3]": ["models.0: found 3; it should be the name of a model, or a mapping with its name."],
     "models: [{name: a/b, dtyp: float32}]": ["models.0.dtyp: unknown key.", "Did you mean 'dtype'?"],
     "models: [{name: a/b, dtype: bfloat17}]": ["models.0.dtype: found 'bfloat17'.", "Did you mean 'bfloat16'?"],
     "models: [{revision: main}]": ["models.0.name: missing. Hub id, or a local folder."],
     "texts: [{source: file, path: texts}]": [
-        "texts.0.source: 'file' is not a text source. known: files, hub, random_words, random_tokens, model_samples. Did you mean 'files'?"
+        "texts.0.source: 'file' is not a text source. "
+        "known: files, hub, random_words, random_tokens, model_samples. Did you mean 'files'?"
     ],
     "texts: [{path: texts}]": [
         "texts.0.source: no source is named. known: files, hub, random_words, random_tokens, model_samples."
@@ -356,3 +363,20 @@ def test_any_file_gives_a_sweep_or_bad_input(load, text):
     except BadInput:
         return
     assert load(dump(sweep)) == sweep
+
+
+def test_revisions_stand_for_as_many_models(load):
+    text = MINIMAL.replace("[some/model]", "[{name: some/model, revisions: [step1, step2], dtype: bfloat16}]")
+    assert [(model.name, model.revision, model.dtype) for model in load(text).models] == [
+        ("some/model", "step1", "bfloat16"),
+        ("some/model", "step2", "bfloat16"),
+    ]
+
+
+def test_a_grid_is_a_list_or_drawn_for_each_search(load):
+    listed = load(MINIMAL + "search: {policy: grid, lengths: [4, 8]}").search.lengths
+    assert listed == (4, 8)
+    drawn = load(MINIMAL + "search: {policy: grid, lengths: {draws: 9, shortest: 4, longest: 30}}").search.lengths
+    assert isinstance(drawn, RandomLengths)
+    assert drawn.draw("a") == drawn.draw("a") != drawn.draw("b")
+    assert all(4 <= length <= 30 for length in drawn.draw("a"))

@@ -41,7 +41,7 @@ def test_short_texts_are_lossless_and_grow_to_their_end(finished):
 
 
 def test_the_stored_memory_gives_the_text_back_by_itself(finished, language_model):
-    prover = LayoutProver(language_model, Cramming(Question()))
+    prover = LayoutProver(language_model, Cramming(Question()), Question())
     for item in finished.values():
         memory = measurement(item).memory
         assert memory is not None
@@ -56,7 +56,7 @@ def test_a_memory_lowers_the_cross_entropy(finished):
 
 
 def test_a_damaged_memory_is_not_a_proof(finished, language_model):
-    prover = LayoutProver(language_model, Cramming(Question()))
+    prover = LayoutProver(language_model, Cramming(Question()), Question())
     item = next(iter(finished.values()))
     proof = prover(bytes(256), num_vectors=1, tokens=item.probe.tokens)
     assert proof.exact_prefix < len(item.probe.tokens)

@@ -205,7 +205,9 @@ def test_verdict_and_certificate_agree(family, layout, num_vectors):
     for item in outcomes.values():
         measured = item.outcome.measurement
         if measured.memory is not None:
-            proof = LayoutProver(model, layout)(measured.memory, num_vectors=num_vectors, tokens=item.probe.tokens)
+            proof = LayoutProver(model, layout, question)(
+                measured.memory, num_vectors=num_vectors, tokens=item.probe.tokens
+            )
             assert proof.exact_prefix >= measured.exact_prefix
             if measured.proven_length == item.probe.length:
                 assert proof.exact_prefix == measured.exact_prefix == measured.proven_length

@@ -2,8 +2,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from orchestrator.search.bracket import Bracket
-from orchestrator.search.policy import FIRST_LENGTH, MACHINE_FAILURES, SearchSettings, next_step, status_of
+import pytest
+
+from orchestrator.search.bracket import Bracket, Verdict, fold
+from orchestrator.search.policy import FIRST_LENGTH, MACHINE_FAILURES, SearchSettings, Step, next_step, status_of
+from tasks.contract import COLD
 
 SETTINGS = SearchSettings(retries=2)
 
@@ -87,3 +90,47 @@ def test_what_is_forgiven_is_tried_as_often_again():
     assert (step.number, step.attempt) == (0, MACHINE_FAILURES)
     again = replace(forgiven, attempts={0: 2 * MACHINE_FAILURES})
     assert next_step(again, limit=100, settings=SETTINGS) is None
+
+
+class TestGrid:
+    GRID = (8, 16, 32)
+
+    def steps(self, *outcomes: bool) -> Step | None:
+        said = [
+            Verdict(
+                probe_id=str(number),
+                search_id="s",
+                number=number,
+                outcome="lossless" if yes else "lossy",
+                length=length,
+                proven_length=length if yes else 0,
+                failed_length=None if yes else length,
+            )
+            for number, (yes, length) in enumerate(zip(outcomes, self.GRID, strict=False))
+        ]
+        return next_step(fold(said), limit=32, settings=SearchSettings(retries=0), grid=self.GRID)
+
+    @pytest.mark.parametrize("outcomes", [(), (True,), (False,), (False, False), (True, False)])
+    def test_each_length_is_asked_once_cold_whatever_came_out_before(self, outcomes):
+        step = self.steps(*outcomes)
+        assert step is not None
+        length = self.GRID[len(outcomes)]
+        assert (step.length, step.limit, step.start) == (length, length, COLD)
+
+    @pytest.mark.parametrize("outcomes", [(False, True, False), (True, True, True), (False, False, False)])
+    def test_it_is_done_when_all_were_asked(self, outcomes):
+        assert self.steps(*outcomes) is None
+
+    def test_the_longest_length_that_was_lossless_counts_also_above_one_that_was_not(self):
+        said = [
+            Verdict(
+                probe_id=str(number),
+                search_id="s",
+                number=number,
+                outcome="lossless",
+                length=length,
+                proven_length=length,
+            )
+            for number, length in ((0, 8), (1, 32))
+        ]
+        assert fold(said).proven == 32

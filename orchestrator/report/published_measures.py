@@ -1,0 +1,267 @@
+"""A run held against published figures: the papers' measures, by the papers' conventions, each a named option.
+
+Pure functions from Arrow tables to values. Knows nothing of figures, HTML or run directories.
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from orchestrator.report.tables import UNFINISHED, source_kind
+
+Paper = Literal["published", "progressive", "one_step"]
+
+FOOTNOTES: dict[Paper, tuple[str, ...]] = {
+    "published": (
+        "The paper prints information gains as bits; its numbers are nats (Llama-3.1-8B at 1568 tokens: 2.337136 nats "
+        "a token x 1568 = 3664.6, as printed), and nats are compared here.",
+        "The published code neither trains nor scores t_1. Where the tokenizer puts a BOS first that is the BOS; "
+        "elsewhere it is a token of the text that is given, not recovered.",
+        "The published code saves the memory after the step that follows the measurement: what is stored is not what "
+        "passed. Here the memory that was measured is stored.",
+    ),
+    "progressive": (
+        "Exact horizons: every token right under teacher forcing, t_1 included. Here they are certified by decoding "
+        "besides.",
+    ),
+    "one_step": ("The longest text over restarts at an accuracy of at least .99; here every token is right.",),
+}
+"""Where the papers' code departs from their text, or from this project."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conventions:
+    """What a measure of a group means; the defaults are those of the published table."""
+
+    capacity_threshold: float = 0.99
+    """Decoding capacity is the longest length whose accuracy reaches this."""
+    capacity_over: Literal["mean", "longest_draw"] | None = None
+    """mean: the accuracy is the mean over texts at that length; longest_draw: a single text that reaches it will do (as
+    published for random words, whose lengths are drawn); None: longest_draw for a source called `random`."""
+    gains_where: Literal["beyond_capacity", "all"] = "beyond_capacity"
+    """beyond_capacity: gains are averaged only over probes with an accuracy of at most the threshold, whose memory was
+    full; all: over every probe."""
+    scored_to_length: bool = True
+    """Sums over the L - 1 tokens that are scored where t_1 is given are scaled to L: published means were multiplied
+    by the length."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupMeasures:
+    """The published measures of one model, source and number of vectors."""
+
+    model: str
+    source: str
+    num_vectors: int
+    num_probes: int
+    decoding_capacity: int | None
+    """Tokens; None if no length reaches the threshold."""
+    token_gain: tuple[float, float | None] | None
+    """Mean and standard deviation, in tokens; None if no probe counts."""
+    information_gain_nats: tuple[float, float | None] | None
+    """The same in nats."""
+
+
+def published_measures(probes: pa.Table, conventions: Conventions) -> list[GroupMeasures]:
+    """The measures of every group of probes that asked for given lengths, by the conventions.
+
+    Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), section 3 and table 1.
+    """
+    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = defaultdict(list)
+    columns = [
+        *("model", "source", "num_vectors", "outcome", "decode_from", "measured_length", "token_accuracy"),
+        *("token_accuracy_without", "nats_without", "nats_with"),
+    ]
+    for row in probes.select(columns).to_pylist():
+        if row["outcome"] != "failed":
+            groups[row["model"], source_kind(row["source"]), row["num_vectors"]].append(_scored(row, conventions))
+    return [_measures(key, groups[key], conventions) for key in sorted(groups)]
+
+
+def _scored(row: Mapping[str, Any], conventions: Conventions) -> dict[str, float]:
+    """One probe over the tokens that are scored."""
+    length = row["measured_length"]
+    given = int(row["decode_from"] == "memory+first_token")
+    scored = max(1, length - given)
+    right, right_without = (length * row[name] - given for name in ("token_accuracy", "token_accuracy_without"))
+    scale = length / scored if conventions.scored_to_length else 1.0
+    return {
+        "length": length,
+        "accuracy": right / scored,
+        "token_gain": (right - right_without) * scale,
+        "information_gain": (row["nats_without"] - row["nats_with"]) * scale,
+    }
+
+
+def _measures(
+    key: tuple[str, str, int], rows: Sequence[Mapping[str, float]], conventions: Conventions
+) -> GroupMeasures:
+    model, source, num_vectors = key
+    over = conventions.capacity_over or ("longest_draw" if source == "random" else "mean")
+    by_length: dict[int, list[float]] = defaultdict(list)
+    for row in rows:
+        by_length[int(row["length"])].append(row["accuracy"])
+    reached = [
+        length
+        for length, accuracies in by_length.items()
+        # Sums of shares of tokens: 99 of 100 right is .99, whatever the last bit says.
+        if (fmean(accuracies) if over == "mean" else max(accuracies)) >= conventions.capacity_threshold - 1e-9
+    ]
+    counted = [
+        row
+        for row in rows
+        if conventions.gains_where == "all" or row["accuracy"] <= conventions.capacity_threshold + 1e-9
+    ]
+    return GroupMeasures(
+        model=model,
+        source=source,
+        num_vectors=num_vectors,
+        num_probes=len(rows),
+        decoding_capacity=max(reached, default=None),
+        token_gain=_mean_and_sd([row["token_gain"] for row in counted]),
+        information_gain_nats=_mean_and_sd([row["information_gain"] for row in counted]),
+    )
+
+
+def _mean_and_sd(values: Sequence[float]) -> tuple[float, float | None] | None:
+    return (fmean(values), stdev(values) if len(values) > 1 else None) if values else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One measure of one group, measured and published."""
+
+    model: str
+    source: str
+    num_vectors: int
+    measure: str
+    unit: str
+    measured: float | None
+    measured_sd: float | None
+    published: float
+    published_sd: float | None
+
+    @property
+    def difference_in_sd(self) -> float | None:
+        """Measured less published, in published standard deviations; None where one of them is not known."""
+        if self.measured is None or not self.published_sd:
+            return None
+        return (self.measured - self.published) / self.published_sd
+
+
+def compare(
+    probes: pa.Table,
+    searches: pa.Table,
+    paper: Paper,
+    *,
+    conventions: Conventions | None = None,
+    called: Mapping[str, str] | None = None,
+) -> list[Compared]:
+    """Each published measure of the models, sources and k of a run beside the run's.
+
+    Args:
+        probes: Rows of PROBES.
+        searches: Rows of SEARCHES.
+        paper: Whose figures.
+        conventions: For `published`; None takes the paper's.
+        called: The run's name of a model -> the paper's, where it is neither the hub id nor the paper's name.
+    """
+    called = called or {}
+    if paper == "published":
+        groups = published_measures(probes, conventions or Conventions())
+        return [line for group in groups for line in _beside_published(group, called)]
+    return _beside_capacities(searches, paper, called)
+
+
+def published_rows(name: str) -> list[dict[str, str]]:
+    """The rows of a file of published figures, as text."""
+    file = resources.files("orchestrator.report").joinpath("published", name)
+    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+
+
+def _beside_published(group: GroupMeasures, called: Mapping[str, str]) -> list[Compared]:
+    table = [{**row, "num_vectors": "1"} for row in published_rows("cramming_table1.csv")]
+    ids = {row["hf_id"]: row["model"] for row in table}
+    by_vectors = [{**row, "source": "pg19"} for row in published_rows("cramming_by_vectors.csv")]
+    table += [row for row in by_vectors if row["num_vectors"] != "1"]
+    name = called.get(group.model) or ids.get(group.model, group.model)
+    lines: list[Compared] = []
+    for row in table:
+        if (row["model"], row["source"], row["num_vectors"]) != (name, group.source, str(group.num_vectors)):
+            continue
+        capacity = None if group.decoding_capacity is None else (float(group.decoding_capacity), None)
+        found_by_stem = (
+            ("decoding capacity", "tokens", capacity, "decoding_capacity_tokens"),
+            ("token gain", "tokens", group.token_gain, "token_gain_mean"),
+            ("information gain", "nats", group.information_gain_nats, "information_gain_nats_mean"),
+        )
+        for measure, unit, found, stem in found_by_stem:
+            sd = row.get(stem.replace("_mean", "_std")) if stem.endswith("_mean") else None
+            if row[stem]:
+                lines.append(
+                    Compared(
+                        model=name,
+                        source=group.source,
+                        num_vectors=group.num_vectors,
+                        measure=measure,
+                        unit=unit,
+                        measured=found[0] if found else None,
+                        measured_sd=found[1] if found else None,
+                        published=float(row[stem]),
+                        published_sd=float(sd) if sd else None,
+                    )
+                )
+    return lines
+
+
+def _beside_capacities(searches: pa.Table, paper: Paper, called: Mapping[str, str]) -> list[Compared]:
+    ids = {row["hf_id"]: row["model"] for row in published_rows("cramming_table1.csv")}
+    groups: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+    for row in searches.to_pylist():
+        if row["status"] not in UNFINISHED and row["capacity_tokens"] is not None:
+            name = called.get(row["model"]) or ids.get(row["model"], row["model"].rpartition("/")[2])
+            groups[name, source_kind(row["source"]), row["num_vectors"]].append(float(row["capacity_tokens"]))
+    lines: list[Compared] = []
+    for (model, source, num_vectors), values in sorted(groups.items()):
+        for said, mean, sd in _published_capacities(paper, model, source):
+            found = _mean_and_sd(values) if paper == "progressive" else (max(values), None)
+            assert found is not None, "a group has a search"
+            lines.append(
+                Compared(
+                    model=model,
+                    source=source,
+                    num_vectors=num_vectors,
+                    measure=said,
+                    unit="tokens",
+                    measured=found[0],
+                    measured_sd=found[1],
+                    published=mean,
+                    published_sd=sd,
+                )
+            )
+    return lines
+
+
+def _published_capacities(paper: Paper, model: str, source: str) -> list[tuple[str, float, float | None]]:
+    """(measure, mean or longest, standard deviation) of a model, by the paper."""
+    if paper == "progressive":
+        return [
+            (
+                f"exact horizon, {row['method']}",
+                float(row["exact_tokens_mean"]),
+                float(row["exact_tokens_std"]) if row["exact_tokens_std"] else None,
+            )
+            for row in published_rows("progressive_horizons.csv")
+            if row["model"] == model
+        ]
+    return [
+        (f"longest text, second vector {row['second_vector']}", float(row[model]), None)
+        for row in published_rows("one_step_lengths.csv")
+        if row["source"] == source and row.get(model)
+    ]

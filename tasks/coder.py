@@ -1,0 +1,76 @@
+"""Arithmetic coding of tokens with a language model: what a text costs when the model itself compresses it.
+
+Really encoded and decoded: both sides read token by token, so that they see the same numbers to the last bit on one
+machine. On another, what was encoded here need not decode.
+
+Source: Rissanen and Langdon, IBM Journal of Research and Development 23 (1979), 149-162; the range coder is that of
+the library constriction.
+"""
+
+# Axes: L tokens, V vocabulary.
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tasks.contract import Question
+from tasks.language_model import LanguageModel
+
+
+def compress(model: LanguageModel, tokens: Sequence[int], *, question: Question) -> bytes:
+    """The tokens as bytes, a multiple of four of them; how many tokens there are is not among them."""
+    encoder, shares = _stream().queue.RangeEncoder(), _Shares(model, question)
+    for token in tokens:
+        encoder.encode(np.array([token], dtype=np.int32), _categorical(shares.following()))
+        shares.read(token)
+    return encoder.get_compressed().astype("<u4").tobytes()
+
+
+def decompress(model: LanguageModel, data: bytes, num_tokens: int, *, question: Question) -> tuple[int, ...]:
+    """The tokens that `compress` made these bytes of, on the same machine."""
+    words = np.frombuffer(data, dtype="<u4").astype(np.uint32)
+    decoder, shares = _stream().queue.RangeDecoder(words), _Shares(model, question)
+    return tuple(_decoded(decoder, shares, num_tokens))
+
+
+def _decoded(decoder: Any, shares: "_Shares", num_tokens: int) -> Iterator[int]:
+    for _ in range(num_tokens):
+        token = int(decoder.decode(_categorical(shares.following())))
+        shares.read(token)
+        yield token
+
+
+def _categorical(shares_V: NDArray[np.float64]) -> Any:
+    return _stream().model.Categorical(shares_V, perfect=False)
+
+
+class _Shares:
+    """How likely the model takes each token to be the next, while it reads."""
+
+    def __init__(self, model: LanguageModel, question: Question) -> None:
+        self._reading = model.reading()
+        # Without a BOS nothing predicts t_1: every token is as likely as another.
+        self._next_V = np.full(model.vocabulary, 1 / model.vocabulary)
+        if question.prefix == "bos":
+            self._hear(self._reading.read(model.prefix(1)))
+        self._model = model
+
+    def following(self) -> NDArray[np.float64]:
+        """Of each token, (V,)."""
+        return self._next_V
+
+    def read(self, token: int) -> None:
+        self._hear(self._reading.read(self._model.embed(torch.tensor([[token]], device=self._model.device))))
+
+    def _hear(self, logits_BV: torch.Tensor) -> None:
+        self._next_V = logits_BV[0].double().softmax(-1).cpu().numpy()
+
+
+def _stream() -> Any:
+    # Any: a compiled module without types.
+    import constriction
+
+    return constriction.stream  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,157 @@
+"""recipe: published, held against a straightforward computation of the same protocol, one text at a time."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from tasks.contract import EngineSettings, Lossless, Lossy, Model, Probe, Question
+from tasks.cramming import CrammingTask
+from tasks.optimizer import cold_memory
+
+SHORT, LONG = 4, 120
+"""Tokens far below and far above what one vector of stories260K holds (20 to 30)."""
+
+
+@dataclass
+class Reference:
+    """What the published procedure finds for one text at one length."""
+
+    memories: list[Tensor]
+    """Before each step, (D,)."""
+    losses: list[float]
+    """Mean cross-entropy over t_2 .. t_L at each step, in nats."""
+    best_accuracy: float
+    """Over t_2 .. t_L."""
+    loss_at_best: float
+    steps: int
+
+
+def reference(model: Any, tokens: tuple[int, ...], memory_D: Tensor, *, most_steps: int, patience: int) -> Reference:
+    """Optimize one vector before one text with torch's AdamW: t_1 is fed, and neither trained nor scored."""
+    memory = torch.nn.Parameter(memory_D.clone()[None, None])
+    optimizer = torch.optim.AdamW([memory], lr=0.01, betas=(0.9, 0.9), weight_decay=0.01)
+    text = torch.tensor([tokens])
+    embedded = model.get_input_embeddings()(text)
+    found = Reference(memories=[], losses=[], best_accuracy=-1.0, loss_at_best=math.nan, steps=0)
+    since_better = 0
+    while found.steps < most_steps and since_better < patience:
+        found.memories.append(memory.detach()[0, 0].clone())
+        logits = model(inputs_embeds=torch.cat([memory, embedded], dim=1)).logits
+        # Position 0 is the memory, position 1 is t_1: it predicts t_2.
+        scored, wanted = logits[0, 1:-1], text[0, 1:]
+        loss = torch.nn.functional.cross_entropy(scored, wanted)
+        accuracy = float((scored.argmax(-1) == wanted).float().mean())
+        found.losses.append(float(loss))
+        found.steps += 1
+        since_better += 1
+        if accuracy > found.best_accuracy:
+            found.best_accuracy, found.loss_at_best, since_better = accuracy, float(loss), 0
+        if accuracy == 1.0:
+            break
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return found
+
+
+@pytest.fixture(scope="module")
+def plain(stories_model) -> Any:
+    return AutoModelForCausalLM.from_pretrained(stories_model, dtype=torch.float32).eval().requires_grad_(False)
+
+
+def question(**changes: Any) -> Question:
+    recipe = {**CrammingTask().recipe("published"), **changes}
+    return Question(criterion=0.99, decode_from="memory+first_token", recipe=recipe)
+
+
+@pytest.fixture(scope="module")
+def texts(story_probes) -> list[tuple[int, ...]]:
+    return [probe.tokens for probe in story_probes(4, longest=LONG)]
+
+
+def probe_of(tokens: tuple[int, ...], number: int = 0) -> Probe:
+    return Probe(
+        probe_id=f"published {number}",
+        search_id=f"search {number}",
+        number=0,
+        sample_id=f"sample {number}",
+        tokens=tokens,
+        length=len(tokens),
+        num_vectors=1,
+    )
+
+
+def start_of(probe: Probe, plain: Any) -> Tensor:
+    std = float(plain.get_input_embeddings().weight.std())
+    return cold_memory(probe.probe_id, (1, plain.config.hidden_size), std=std)[0]
+
+
+@pytest.mark.parametrize("length", [20, LONG])
+def test_memory_and_loss_over_the_first_fifty_steps(model: Model, plain, texts, length):
+    engine = CrammingTask().open_engine(model, question(), EngineSettings(device="cpu"))
+    probes = [probe_of(tokens[:length], number) for number, tokens in enumerate(texts)]
+    engine.submit(probes, num_open=len(probes))
+    references = [
+        reference(plain, probe.tokens, start_of(probe, plain), most_steps=51, patience=100) for probe in probes
+    ]
+    for step in range(50):
+        assert engine.step() == []
+        for snapshot, wanted in zip(engine.snapshots(), references, strict=True):
+            state = load(snapshot.state)
+            # The engine has taken its step: its memory is the one that the next step measures.
+            torch.testing.assert_close(
+                state["memory_BKD"][0, 0], wanted.memories[step + 1], rtol=1e-3, atol=2e-3, msg=f"step {step}"
+            )
+            if int(state["since_better_B"]) == 0:  # its loss is kept
+                loss = float(state["asked_nats_B"]) / (length - 1)
+                assert loss == pytest.approx(wanted.losses[step], rel=1e-3)
+
+
+def test_outcomes_and_gains_far_from_the_boundary(model: Model, plain, texts, run_engine):
+    patience = 150  # of 2,000, so that the test stays short; the same on both sides
+    engine = CrammingTask().open_engine(model, question(patience=patience), EngineSettings(device="cpu"))
+    probes = [probe_of(tokens[:length], 10 * n + length) for n, tokens in enumerate(texts) for length in (SHORT, LONG)]
+    finished = run_engine(engine, probes)
+    for probe in probes:
+        wanted = reference(plain, probe.tokens, start_of(probe, plain), most_steps=5000, patience=patience)
+        outcome, length = finished[probe.probe_id].outcome, probe.length
+        assert isinstance(outcome, Lossless if length == SHORT else Lossy)
+        assert isinstance(outcome, Lossless) == (wanted.best_accuracy > 0.99)
+        found = outcome.measurement
+        # What the text costs by itself, and how much of it is right, over t_2 .. t_L.
+        text = torch.tensor([probe.tokens])
+        scored = plain(input_ids=text).logits[0, :-1].detach()
+        nats_without = float(torch.nn.functional.cross_entropy(scored, text[0, 1:], reduction="sum"))
+        right_without = int((scored.argmax(-1) == text[0, 1:]).sum())
+        assert found.nats_without == pytest.approx(nats_without, rel=1e-4)
+        assert found.token_accuracy_without == pytest.approx((right_without + 1) / length)
+        gain = round(found.token_accuracy * length) - round(found.token_accuracy_without * length)
+        wanted_gain = round(wanted.best_accuracy * (length - 1)) - right_without
+        information_gain = found.nats_without - found.nats_with
+        wanted_information = nats_without - wanted.loss_at_best * (length - 1)
+        if length == SHORT:
+            assert (gain, found.steps) == (wanted_gain, pytest.approx(wanted.steps, abs=2))
+            assert information_gain == pytest.approx(wanted_information, rel=0.02)
+        else:
+            # Trajectories part in the last bits after some hundred steps: what they reach is alike, not equal.
+            assert gain == pytest.approx(wanted_gain, abs=0.25 * length)
+            assert information_gain == pytest.approx(wanted_information, rel=0.25)
+
+
+def test_a_row_goes_on_until_every_token_is_right_though_99_percent_would_do(model: Model, texts, run_engine):
+    tokens = texts[0][:12]
+
+    def steps(stop_at: str) -> int:
+        asked = Question(criterion=0.5, recipe={**CrammingTask().recipe({}), "stop_at": stop_at}, growth=1.5)
+        engine = CrammingTask().open_engine(model, asked, EngineSettings(device="cpu"))
+        (item,) = run_engine(engine, [probe_of(tokens)]).values()
+        assert isinstance(item.outcome, Lossless)
+        return item.outcome.measurement.steps
+
+    assert steps("criterion") < steps("every_token")
