@@ -155,15 +155,32 @@ def status(
         show_status(open_run(run), limit=limit)
 
 
-@app.command(epilog="Example: `capsweep report runs/quickstart-20260101-120000`")
-def report(run: RunArgument) -> None:
-    """Write the run's page, report/index.html, anew from its tables."""
+@app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")
+def report(
+    runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],
+    to: Annotated[Path, typer.Option(help="Where the page of several runs goes.")] = Path("report.html"),
+    tables: Annotated[Path | None, typer.Option(help="Also write the tables as CSV, Markdown and LaTeX here.")] = None,
+    images: Annotated[str | None, typer.Option(help="Also write the figures: png, svg or pdf.")] = None,
+) -> None:
+    """Write a run's page, report/index.html, anew from its tables; of several runs one page together."""
     with _bad_input():
-        from orchestrator.launch import write_report
+        from orchestrator.reporting import all_tables, write_images, write_page, write_report, write_tables
         from orchestrator.run_directory import open_run
 
-        opened = open_run(run)
-        typer.echo(write_report(opened, opened.searches()))
+        if images not in (None, "png", "svg", "pdf"):
+            raise BadInput(f"--images: found {images!r}. {suggest(images, ['png', 'svg', 'pdf'])}")
+        opened = [open_run(run) for run in runs]
+        if len(opened) == 1:
+            typer.echo(write_report(opened[0]))
+        read = all_tables(opened) if len(opened) > 1 or tables or images else None
+        if read is not None and len(opened) > 1:
+            write_page(opened, read, to)
+            typer.echo(to)
+        if read is not None and tables:
+            typer.echo(f"{len(write_tables(read, tables))} tables in {tables}")
+        if read is not None and images:
+            folder = tables or to.parent / "figures"
+            typer.echo(f"{len(write_images(read, folder, images))} figures in {folder}")
 
 
 @app.command(epilog="Example: `capsweep verify runs/quickstart-20260101-120000`")
@@ -205,8 +222,8 @@ def decode(
 def measure(run: RunArgument, device: Device = "auto") -> None:
     """Measure what needs the models again (bits ledger, lines between memories), and write the page with it."""
     with _bad_input():
-        from orchestrator.launch import write_report
         from orchestrator.measure import measure as measure_run
+        from orchestrator.reporting import write_report
         from orchestrator.run_directory import open_run
         from orchestrator.store.reader import BITS_FILE, LINES_FILE, write_table
 
@@ -215,7 +232,7 @@ def measure(run: RunArgument, device: Device = "auto") -> None:
         write_table(opened.files, BITS_FILE, bits)
         write_table(opened.files, LINES_FILE, lines)
         typer.echo(f"{bits.num_rows} searches in {BITS_FILE}, {lines.num_rows} points in {LINES_FILE}")
-        typer.echo(write_report(opened, opened.searches()))
+        typer.echo(write_report(opened))
 
 
 @app.command(epilog="Example: `capsweep compare runs/pythia-160m-20260101-120000 --with published`")

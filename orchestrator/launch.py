@@ -13,12 +13,11 @@ from orchestrator.errors import literal
 from orchestrator.inline import run_inline
 from orchestrator.plan import Plan
 from orchestrator.report.live import LiveView
-from orchestrator.report.page import render_page
 from orchestrator.report.tables import capacity_by_group
 from orchestrator.report.terminal import searches_table, summary_table
+from orchestrator.reporting import write_report
 from orchestrator.run_directory import REPORT_FILE, Run, open_run
 from orchestrator.session import Session, open_session
-from orchestrator.spec import dump
 from orchestrator.stop import Stop, stop_on_signals
 from orchestrator.sweep import Sweep
 from tasks.contract import EngineStats
@@ -91,19 +90,6 @@ def _execute(session: Session, *, inline: bool, address: str | None, stop: Stop,
 
     engines = session.plan.sweep.engines
     return run_on_ray(session, engines, settings, address=address, stop=stop, heard=view.heard, say=view.say)
-
-
-def write_report(run: Run, searches: pa.Table) -> str:
-    """Write the page of a run from its tables, of which `searches` is derived already; returns where it is."""
-    page = render_page(
-        probes=run.probes(),
-        searches=searches,
-        samples=run.samples(),
-        sweep_yaml=dump(run.sweep),
-        provenance=run.provenance,
-    )
-    run.files.write(REPORT_FILE, page.encode())
-    return f"{run.files.url}/{REPORT_FILE}"
 
 
 def _conclude(run: Run, searches: pa.Table, stats: EngineStats, stop: Stop, console: Console) -> Exit:

@@ -5,7 +5,7 @@ style sheet sets the colour of text and lines. Titles and captions are text besi
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 
 from orchestrator.report.tables import UNFINISHED, SearchRow, beginning, search_rows, source_kind
+from orchestrator.store.schema import BITS, LINES
 
 COLOURS = ("#3b82c4", "#d9773a", "#3f9d76", "#b05fb0", "#cf4f5b", "#93852f", "#6b74dd", "#2f9fa8")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
@@ -39,11 +40,16 @@ class CaptionedFigure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunTables:
-    """The three tables of a run."""
+    """The tables of a run, or of several together."""
 
     probes: pa.Table
+    """Rows of PROBES, with what is said of single tokens; memories may be null."""
     searches: pa.Table
     samples: pa.Table
+    bits: pa.Table = field(default_factory=BITS.empty_table)
+    """The bits ledger; empty until it is measured."""
+    lines: pa.Table = field(default_factory=LINES.empty_table)
+    """The lines between memories; empty until they are measured."""
 
 
 def blank_figure(x_title: str, y_title: str, height: int = FIGURE_PIXELS) -> go.Figure:

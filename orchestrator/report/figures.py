@@ -1,9 +1,11 @@
 """The figures of a report, one function each, from Arrow tables to plotly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from math import log
 from random import Random
+from statistics import fmean
+from typing import Any
 
 from orchestrator.report.canvas import (
     COLOURS,
@@ -24,10 +26,24 @@ from orchestrator.report.canvas import (
     plain,
     symbols_of,
 )
+from orchestrator.report.figures_memories import (
+    accuracy_along_lines,
+    bits_ledger,
+    cosines_of_memories,
+    memories_in_two_dimensions,
+)
+from orchestrator.report.figures_scaling import (
+    accuracy_over_positions,
+    gain_against_theory,
+    models_paired,
+    scaling_with_vectors,
+    steps_by_start,
+    utilization_by_source,
+)
 from orchestrator.report.findings import group_name
+from orchestrator.report.statistics import reach_by_length
 from orchestrator.report.tables import (
     capacity_by_group,
-    reach_by_length,
     short_names,
     source_kind,
     steps_around_last_gain,
@@ -243,6 +259,28 @@ def entropy_with_and_without(tables: RunTables) -> CaptionedFigure | None:
             "colorbar": {"title": {"text": "tokens"}, "thickness": 10, "outlinewidth": 0, "x": 1.01, "xpad": 4},
         }
     )
+    gain, threshold = mean_gain(rows), lossless_threshold(rows)
+    told = ""
+    if gain is not None and gain < longest:
+        figure.add_scatter(
+            x=[gain, longest],
+            y=[0, longest - gain],
+            mode="lines",
+            name=f"y = x - {gain:.0f} bits",
+            line={"color": COLOURS[4], "width": 1.5},
+            hoverinfo="skip",
+        )
+        told += f" Where a memory is full it removes {gain:.0f} bits on average, whatever the text (line)."
+    if threshold is not None:
+        figure.add_scatter(
+            x=[0, longest],
+            y=[threshold, threshold],
+            mode="lines",
+            name=f"lossless below {threshold:.0f} bits",
+            line={"color": NEUTRAL, "dash": "dash", "width": 1},
+            hoverinfo="skip",
+        )
+        told += f" {threshold:.0f} bits with memory tell lossless from lossy best (dashed)."
     removed = 1 - sum(row["nats_with"] for row in rows) / (sum(row["nats_without"] for row in rows) or 1)
     return CaptionedFigure(
         name="entropy-with-and-without",
@@ -250,10 +288,33 @@ def entropy_with_and_without(tables: RunTables) -> CaptionedFigure | None:
         caption=(
             "A dot is a probe, over the tokens it was measured on (colour); open where it stayed lossy. Over all of "
             f"them the memory removes {100 * removed:.0f} % of the bits. Lossless texts keep some: decoded greedily, "
-            f"a token need only be the likeliest. n = {len(rows):,} probes."
+            f"a token need only be the likeliest.{told} n = {len(rows):,} probes."
         ),
         figure=figure,
     )
+
+
+def mean_gain(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Bits that memories remove on average where they stayed lossy, and so were full; None if none did.
+
+    Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), section 3: information gain.
+    """
+    lossy = [(row["nats_without"] - row["nats_with"]) / log(2) for row in rows if row["outcome"] == "lossy"]
+    return fmean(lossy) if lossy else None
+
+
+def lossless_threshold(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """Bits with memory that put fewest probes on the wrong side; None unless there are both kinds."""
+    ordered = sorted((row["nats_with"] / log(2), row["outcome"] == "lossless") for row in rows)
+    wrong = sum(lossless for _, lossless in ordered)
+    if wrong in (0, len(ordered)):
+        return None
+    best, found = wrong, ordered[0][0]
+    for bits, lossless in ordered:
+        wrong += -1 if lossless else 1
+        if wrong < best:
+            best, found = wrong, bits
+    return found
 
 
 def steps_before_and_after(tables: RunTables) -> CaptionedFigure | None:
@@ -299,6 +360,16 @@ FIGURES: tuple[Callable[[RunTables], CaptionedFigure | None], ...] = (
     bits_against_tokens,
     success_against_length,
     entropy_with_and_without,
+    scaling_with_vectors,
+    gain_against_theory,
+    utilization_by_source,
+    models_paired,
+    accuracy_over_positions,
     steps_before_and_after,
+    steps_by_start,
+    bits_ledger,
+    cosines_of_memories,
+    memories_in_two_dimensions,
+    accuracy_along_lines,
 )
 """Those of the page, in its order; each gives None where there is nothing to draw."""

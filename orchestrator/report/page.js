@@ -4,14 +4,72 @@ const config = { responsive: true, displayModeBar: false };
 // A mouse draws a rectangle to zoom, a double click goes back; a finger must go on scrolling the page.
 const dragmode = matchMedia("(pointer: fine)").matches ? "zoom" : false;
 
-for (const plot of plots) {
-  const { data, layout } = JSON.parse(plot.nextElementSibling.textContent);
+// What is large lies in the page as gzip in base64.
+const unpacked = async (id) => {
+  const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
+  return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+};
+const described = (plot) => JSON.parse(plot.nextElementSibling.textContent);
+
+const drawn = new Set();
+const draw = (plot) => {
+  if (drawn.has(plot)) return;
+  drawn.add(plot);
+  const { data, layout } = described(plot);
   Plotly.newPlot(plot, data, { ...layout, dragmode }, config);
-}
+};
 // Figures are as wide as the screen's column; paper is narrower.
 const PAPER_PIXELS = 660;
-addEventListener("beforeprint", () => plots.forEach((plot) => Plotly.relayout(plot, { width: PAPER_PIXELS })));
-addEventListener("afterprint", () => plots.forEach((plot) => Plotly.relayout(plot, { width: null, autosize: true })));
+if (plots.length) {
+  unpacked("plotly").then((code) => {
+    const script = document.createElement("script");
+    script.textContent = code;
+    document.head.append(script);
+    // A figure is drawn when it is about to be seen: fifteen at once would keep a reader waiting.
+    const seen = new IntersectionObserver(
+      (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
+      { rootMargin: "800px" },
+    );
+    plots.forEach((plot) => seen.observe(plot));
+    addEventListener("beforeprint", () => {
+      plots.forEach(draw);
+      plots.forEach((plot) => Plotly.relayout(plot, { width: PAPER_PIXELS }));
+    });
+    addEventListener("afterprint", () => plots.forEach((plot) => Plotly.relayout(plot, { width: null, autosize: true })));
+  });
+}
+
+// A figure's data, one line a point.
+const plainText = (html) => new DOMParser().parseFromString(String(html).replaceAll("<br>", "; "), "text/html").body.textContent;
+const csvCell = (value) => {
+  // A spreadsheet takes what begins so for a formula.
+  const text = value === null || value === undefined ? "" : String(value);
+  const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+};
+const csvOf = ({ data, layout }) => {
+  const axis = (name) => plainText(layout[name]?.title?.text || name[0]);
+  const lines = [["series", axis("xaxis"), axis("yaxis"), "colour", "said"]];
+  for (const trace of data) {
+    const at = (list, i) => (Array.isArray(list) ? list[i] : undefined);
+    (trace.x ?? []).forEach((x, i) => {
+      if (x === null) return;
+      const said = at(trace.text, i);
+      lines.push([plainText(trace.name ?? ""), x, at(trace.y, i), at(trace.marker?.color, i), said && plainText(said)]);
+    });
+  }
+  return lines.map((line) => line.map(csvCell).join(",")).join("\n") + "\n";
+};
+document.querySelectorAll("button.csv").forEach((button) =>
+  button.addEventListener("click", () => {
+    const figure = described(button.closest("figure").querySelector(".plot"));
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([csvOf(figure)], { type: "text/csv" }));
+    link.download = `${button.dataset.name}.csv`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  }),
+);
 
 const table = document.querySelector("table.sortable");
 if (table) {
@@ -57,3 +115,89 @@ if (table) {
     shown.textContent = `${count} of ${rows.length}`;
   });
 }
+
+// One search, opened.
+const dialog = document.getElementById("opened");
+let details;
+const byId = (id) => document.getElementById(id);
+const element = (name, text, attributes = {}) => {
+  const made = document.createElement(name);
+  made.textContent = text;
+  Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
+  return made;
+};
+const svg = (name, attributes, text = "") => {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
+  made.textContent = text;
+  return made;
+};
+const SCALES = {
+  nats: ["white: certain, red: 4 nats and more", (value) => `rgba(214, 69, 48, ${Math.min(0.75, value / 5.3)})`],
+  without: ["white: certain, red: 4 nats and more", (value) => `rgba(214, 69, 48, ${Math.min(0.75, value / 5.3)})`],
+  margins: ["the bluer, the closer a second token comes", (value) => `rgba(46, 118, 196, ${0.75 / (1 + Math.max(0, value))})`],
+};
+const showTokens = (search) => {
+  const which = document.querySelector("input[name=colouring]:checked").value;
+  const [legend, colour] = SCALES[which];
+  byId("opened-scale").textContent = legend;
+  const number = (list, i, unit) => (list[i] === undefined ? "" : `, ${list[i]} ${unit}`);
+  byId("opened-tokens").replaceChildren(
+    ...search.pieces.map((piece, i) => {
+      const inside = i < search.capacity;
+      const shown = piece.replaceAll("\r", "").replaceAll("\n", "↵\n") || "·";
+      const token = element("span", shown, { class: inside ? "token" : "token beyond" });
+      if (i === search.capacity) token.classList.add("boundary");
+      if (inside && search[which][i] !== undefined) token.style.backgroundColor = colour(search[which][i]);
+      const facts = number(search.nats, i, "nats with memory") + number(search.without, i, "without");
+      token.title = `token ${i + 1}${facts}${number(search.margins, i, "margin")}`;
+      return token;
+    }),
+  );
+};
+const showProbes = (search) => {
+  const longest = Math.max(1, ...search.probes.flatMap((p) => [p.length, p.proven, p.failed ?? 0]));
+  const [left, right, line, width] = [150, 20, 24, 760];
+  const height = line * search.probes.length + 34;
+  const at = (length) => left + ((width - left - right) * length) / longest;
+  const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "probes" });
+  const step = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].find((s) => longest / s <= 10) ?? 2000;
+  for (let length = 0; length <= longest; length += step) {
+    chart.append(svg("line", { x1: at(length), x2: at(length), y1: 4, y2: height - 26, class: "grid" }));
+    chart.append(svg("text", { x: at(length), y: height - 10, "text-anchor": "middle" }, String(length)));
+  }
+  search.probes.forEach((probe, i) => {
+    const y = line * i + 16;
+    const said = `${i + 1}. ${probe.start}, ${probe.outcome}`;
+    chart.append(svg("text", { x: 0, y: y + 4 }, said));
+    chart.append(svg("line", { x1: at(0), x2: at(probe.proven), y1: y, y2: y, class: "proven" }));
+    chart.append(svg("circle", { cx: at(probe.length), cy: y, r: 4, class: "asked" }));
+    if (probe.failed) chart.append(svg("path", { d: `M${at(probe.failed) - 4} ${y - 4}l8 8m0 -8l-8 8`, class: "failed" }));
+    const facts = `asked ${probe.length}, proven ${probe.proven}${probe.failed ? `, gave up on ${probe.failed}` : ""}`;
+    const row = svg("rect", { x: 0, y: y - 12, width, height: line, fill: "transparent" });
+    row.append(svg("title", {}, `${facts}; ${probe.steps ?? 0} steps${probe.reason ? `; ${probe.reason}` : ""}`));
+    chart.append(row);
+  });
+  const key = element("p", "Bar: proven. Circle: the length asked for. Cross: the length given up on. Axis in tokens.", { class: "note" });
+  byId("opened-probes").replaceChildren(chart, key);
+};
+const open = async (button) => {
+  details ??= JSON.parse(await unpacked("details"));
+  const cells = [...button.closest("tr").cells].map((cell) => cell.textContent.trim());
+  const heads = [...document.querySelectorAll("table.sortable thead th")].map((head) => head.textContent.trim());
+  const search = { ...details[Number(button.dataset.index)] };
+  search.capacity = Number((cells[heads.indexOf("tokens")] || "0").replaceAll(",", ""));
+  byId("opened-title").textContent = cells[0];
+  byId("opened-facts").textContent = heads
+    .map((head, i) => (i > 0 && i < heads.length - 1 && cells[i] ? `${head} ${cells[i]}` : ""))
+    .filter(Boolean)
+    .concat(search.id)
+    .join(" · ");
+  showTokens(search);
+  showProbes(search);
+  document.querySelectorAll("input[name=colouring]").forEach((input) => (input.onchange = () => showTokens(search)));
+  if (!dialog.open) dialog.showModal();
+};
+document.querySelectorAll("button.open").forEach((button) => button.addEventListener("click", () => open(button)));
+dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+document.documentElement.dataset.ready = Math.round(performance.now());

@@ -3,6 +3,8 @@
 Knows nothing of run directories: takes tables and text, returns text.
 """
 
+import base64
+import gzip
 import json
 import re
 from collections.abc import Mapping
@@ -10,13 +12,16 @@ from importlib import resources
 from typing import Any
 
 import plotly.graph_objects as go
-import pyarrow as pa
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from orchestrator.report.figures import RunTables, figures
-from orchestrator.report.findings import group_name, headline, worth_knowing
+from orchestrator.report.canvas import RunTables
+from orchestrator.report.details import search_details
+from orchestrator.report.figures import figures
+from orchestrator.report.findings import headline, worth_knowing
+from orchestrator.report.published_measures import FOOTNOTES, Compared, Paper, compare
+from orchestrator.report.statistics import starts_by_group, survival_by_group
 from orchestrator.report.tables import beginning, capacity_by_group, search_rows, short_names
 
 STATUS_WORDS = {
@@ -29,35 +34,39 @@ STATUS_WORDS = {
 }
 
 
-def render_page(
-    *, probes: pa.Table, searches: pa.Table, samples: pa.Table, sweep_yaml: str, provenance: Mapping[str, Any]
-) -> str:
+def render_page(tables: RunTables, *, sweep_yaml: str, provenance: Mapping[str, Any]) -> str:
     """The page as one string of HTML: styles, script, figures and data inside, nothing fetched.
 
     Args:
-        probes: Rows of orchestrator.store.schema.PROBES, duplicates dropped.
-        searches: Rows of SEARCHES.
-        samples: Rows of SAMPLES.
-        sweep_yaml: The sweep file as resolved.
+        tables: Of one run, or of several together; duplicates dropped.
+        sweep_yaml: The sweep file as resolved, or several.
         provenance: What is known of versions, hardware and sessions; nested values are shown as JSON.
     """
-    tables = RunTables(probes=probes, searches=searches, samples=samples)
+    searches = tables.searches
     groups = capacity_by_group(searches)
+    survival, starts = survival_by_group(searches), starts_by_group(tables.probes)
     drawn = figures(tables)
+    rows = search_rows(searches, tables.samples)
+    compared: dict[Paper, list[Compared]] = {paper: compare(tables.probes, searches, paper) for paper in FOOTNOTES}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "beginning": beginning, "breakable": _breakable}
     return environment.from_string(_resource("page.html.j2")).render(
         style=Markup(_resource("page.css")),
         script=Markup(_resource("page.js")),
-        # 4.8 MB, the only bundle that python's plotly ships; left out where nothing is drawn.
-        plotly_js=Markup(get_plotlyjs()) if drawn else None,
+        # The only bundle that python's plotly ships, 4.8 MB; left out where nothing is drawn.
+        plotly_js=_packed(get_plotlyjs()) if drawn else None,
+        details=_packed(json.dumps(search_details(tables, rows), ensure_ascii=False, separators=(",", ":"))),
         name=_name_of(sweep_yaml),
         headline=headline(searches),
-        remarks=worth_knowing(probes, searches),
-        groups=[(group_name(group, groups, " · "), group) for group in groups],
+        remarks=worth_knowing(tables.probes, searches),
+        groups=[
+            (group, survival.get(key := (group.model, group.source, group.num_vectors)), starts.get(key))
+            for group in groups
+        ],
+        compared=[(paper, lines, FOOTNOTES[paper]) for paper, lines in compared.items() if lines],
         figures=[(figure, _embedded(figure.figure)) for figure in drawn],
-        searches=search_rows(searches, samples),
-        num_probes=probes.num_rows,
+        searches=rows,
+        num_probes=tables.probes.num_rows,
         models=short_names(searches["model"].to_pylist()),
         status_words=STATUS_WORDS,
         sweep_yaml=sweep_yaml,
@@ -73,6 +82,12 @@ def _name_of(sweep_yaml: str) -> str:
     """What the sweep calls itself: the line `name: ..` at the margin."""
     names = [line.partition(":")[2].strip(" '\"") for line in sweep_yaml.splitlines() if line.startswith("name:")]
     return names[0] if names and names[0] else "capsweep run"
+
+
+def _packed(text: str) -> Markup:
+    """Text for a <script type="application/gzip">, a fifth as large; the page's script unpacks it."""
+    # No time in it: the same tables give the same page.
+    return Markup(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode())
 
 
 def _embedded(figure: go.Figure) -> Markup:

@@ -75,11 +75,12 @@ def published_measures(probes: pa.Table, conventions: Conventions) -> list[Group
     """
     groups: dict[tuple[str, str, int], list[dict[str, Any]]] = defaultdict(list)
     columns = [
-        *("model", "source", "num_vectors", "outcome", "decode_from", "measured_length", "token_accuracy"),
+        *("model", "source", "num_vectors", "outcome", "criterion", "decode_from", "measured_length", "token_accuracy"),
         *("token_accuracy_without", "nats_without", "nats_with"),
     ]
     for row in probes.select(columns).to_pylist():
-        if row["outcome"] != "failed":
+        # A search for the longest exact length asks other lengths of every text: nothing there is a mean over texts.
+        if row["outcome"] != "failed" and row["criterion"] != "exact":
             groups[row["model"], source_kind(row["source"]), row["num_vectors"]].append(_scored(row, conventions))
     return [_measures(key, groups[key], conventions) for key in sorted(groups)]
 
@@ -190,18 +191,18 @@ def _beside_published(group: GroupMeasures, called: Mapping[str, str]) -> list[C
     ids = {row["hf_id"]: row["model"] for row in table}
     by_vectors = [{**row, "source": "pg19"} for row in published_rows("cramming_by_vectors.csv")]
     table += [row for row in by_vectors if row["num_vectors"] != "1"]
-    name = called.get(group.model) or ids.get(group.model, group.model)
+    name = called.get(group.model, ids.get(group.model, group.model))
     lines: list[Compared] = []
     for row in table:
         if (row["model"], row["source"], row["num_vectors"]) != (name, group.source, str(group.num_vectors)):
             continue
         capacity = None if group.decoding_capacity is None else (float(group.decoding_capacity), None)
-        found_by_stem = (
+        measured_of = (
             ("decoding capacity", "tokens", capacity, "decoding_capacity_tokens"),
             ("token gain", "tokens", group.token_gain, "token_gain_mean"),
             ("information gain", "nats", group.information_gain_nats, "information_gain_nats_mean"),
         )
-        for measure, unit, found, stem in found_by_stem:
+        for measure, unit, found, stem in measured_of:
             sd = row.get(stem.replace("_mean", "_std")) if stem.endswith("_mean") else None
             if row[stem]:
                 lines.append(
@@ -225,7 +226,7 @@ def _beside_capacities(searches: pa.Table, paper: Paper, called: Mapping[str, st
     groups: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     for row in searches.to_pylist():
         if row["status"] not in UNFINISHED and row["capacity_tokens"] is not None:
-            name = called.get(row["model"]) or ids.get(row["model"], row["model"].rpartition("/")[2])
+            name = called.get(row["model"], ids.get(row["model"], str(row["model"]).rpartition("/")[2]))
             groups[name, source_kind(row["source"]), row["num_vectors"]].append(float(row["capacity_tokens"]))
     lines: list[Compared] = []
     for (model, source, num_vectors), values in sorted(groups.items()):

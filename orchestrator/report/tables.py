@@ -7,7 +7,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from statistics import fmean, median, stdev
 from typing import Any
 
@@ -97,16 +96,6 @@ class SuccessBin:
     interval: tuple[float, float]
     """95 % Wilson interval, each probe counted once however many lengths it tried."""
     num_probes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReachPoint:
-    """Share of searches whose capacity is at least `length`."""
-
-    model: str
-    num_vectors: int
-    length: int
-    share: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +210,7 @@ def success_by_length(probes: pa.Table) -> list[SuccessBin]:
 
     A probe says yes for every length up to its proven one and no for the length it gave up on; of longer lengths it
     says nothing. Those it never tried do not count, so this is not the share of texts that reach a length
-    (`reach_by_length` is).
+    (`reach_by_length` of orchestrator/report/statistics.py is).
     """
     columns = ["model", "num_vectors", "outcome", "proven_length", "failed_length"]
     spoken = [row for row in probes.select(columns).to_pylist() if row["outcome"] != "failed"]
@@ -263,33 +252,6 @@ def _shares_by_bin(proven: int, failed: int | None, width: int) -> Iterable[tupl
     for number in yes.keys() | ({no} if no is not None else set()):
         lossless = yes.get(number, 0)
         yield number, lossless / (lossless + (number == no))
-
-
-def reach_by_length(searches: pa.Table) -> list[ReachPoint]:
-    """Share of searches that reach a length, where it changes, by model and num_vectors.
-
-    A search that was censored or is open counts up to the length it proved.
-
-    Source: Kaplan and Meier, Journal of the American Statistical Association 53 (1958), 457-481.
-    """
-    points: list[ReachPoint] = []
-    rows = searches.select(["model", "num_vectors", "status", "capacity_tokens"]).to_pylist()
-    rows = sorted((row["model"], row["num_vectors"], row["capacity_tokens"] or 0, row["status"]) for row in rows)
-    for (model, num_vectors), group in groupby(rows, key=lambda row: row[:2]):
-        ended = [(capacity, status == "measured") for _, _, capacity, status in group]
-        if all(capacity == 0 and not measured for capacity, measured in ended):
-            continue
-        share = 1.0
-        points.append(ReachPoint(model=model, num_vectors=num_vectors, length=0, share=share))
-        for capacity in sorted({capacity for capacity, measured in ended if measured}):
-            # One whose text ended here may have reached further: it is not at risk of ending here.
-            at_risk = sum(other > capacity or (other == capacity and measured) for other, measured in ended)
-            share *= 1 - sum(other == capacity and measured for other, measured in ended) / at_risk
-            points.append(ReachPoint(model=model, num_vectors=num_vectors, length=capacity + 1, share=share))
-        longest = max(capacity for capacity, _ in ended)
-        if points[-1].length < longest:
-            points.append(ReachPoint(model=model, num_vectors=num_vectors, length=longest, share=share))
-    return points
 
 
 def steps_around_last_gain(probes: pa.Table) -> list[StepsSplit]:

@@ -71,7 +71,13 @@ class TestBrowser:
     @staticmethod
     def dom_of(page: Path) -> str:
         """The document as it stands once its scripts have run."""
-        flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
+        flags = (
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-background-networking",
+            "--virtual-time-budget=20000",
+        )
         command = [str(CHROMIUM), *flags, f"--user-data-dir={page.parent / 'profile'}", "--dump-dom", page.as_uri()]
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from orchestrator.report.canvas import RunTables
 from orchestrator.report.page import render_page
 from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
 
@@ -46,7 +47,7 @@ def run(
 
 
 def page(tables: dict[str, pa.Table], *, sweep_yaml: str = "name: my-sweep\n", **provenance: Any) -> str:
-    return render_page(**tables, sweep_yaml=sweep_yaml, provenance=provenance)
+    return render_page(RunTables(**tables), sweep_yaml=sweep_yaml, provenance=provenance)
 
 
 class Elements(HTMLParser):
@@ -100,7 +101,7 @@ class TestContent:
     def test_every_figure_has_a_title_axes_and_a_count(self, plain: Elements):
         captions = re.findall(r"n = \d+ [a-z ]+\.", plain.text)
         figures = plain.figures()
-        assert len(figures) == len(captions) == 5
+        assert len(figures) == len(captions) == 6
         for figure in figures:
             assert figure["layout"]["xaxis"]["title"]["text"]
         assert figures[0]["data"][1]["x"] == [1.5]
@@ -146,7 +147,7 @@ class TestEscaping:
 
     def test_no_text_can_end_the_element_of_a_figure(self, hostile: Elements):
         embedded = [script for script in hostile.scripts if script.startswith('{"data"')]
-        assert len(embedded) == 5
+        assert len(embedded) == 6
         assert all("<" not in script for script in embedded)
 
     def test_plotly_shows_it_as_text(self, hostile: Elements):
@@ -209,7 +210,7 @@ class TestEmptiness:
         tables["searches"] = pa.Table.from_pylist(
             [{**row, "status": "open"} for row in tables["searches"].to_pylist()], schema=SEARCHES
         )
-        assert len(Elements(page(tables)).figures()) == 3
+        assert len(Elements(page(tables)).figures()) == 4
 
     def test_no_samples(self):
         tables = run()

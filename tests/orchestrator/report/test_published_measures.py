@@ -28,6 +28,7 @@ def probe(length: int, right: int, **changes: Any) -> dict[str, Any]:
         "source": "pg19:made up",
         "num_vectors": 1,
         "outcome": "lossless" if right == length else "lossy",
+        "criterion": "teacher_forced>=0.99",
         "decode_from": "memory+first_token",
         "measured_length": length,
         "token_accuracy": right / length,

@@ -9,11 +9,11 @@ from rich.console import Console
 
 from orchestrator.report.findings import headline, worth_knowing
 from orchestrator.report.intervals import bootstrap_mean, wilson
+from orchestrator.report.statistics import reach_by_length
 from orchestrator.report.tables import (
     StepsSplit,
     beginning,
     capacity_by_group,
-    reach_by_length,
     search_rows,
     short_names,
     steps_around_last_gain,

@@ -1,0 +1,141 @@
+"""The tables of a report for a paper: values, and how Markdown and LaTeX write them.
+
+Pure functions. Knows nothing of files.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.report.canvas import RunTables
+from orchestrator.report.published_measures import FOOTNOTES, compare
+from orchestrator.report.statistics import paired, starts_by_group, survival_by_group
+from orchestrator.report.tables import capacity_by_group
+
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
+    c: f"\\{c}" for c in "&%$#_{}"
+}
+"""Characters that LaTeX would take for commands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """A table for people."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+
+def exported_tables(tables: RunTables) -> dict[str, Exported]:
+    """By name: capacity by group, pairs of models, the bits ledger, and what is beside published figures."""
+    found = {"capacity": _capacity(tables), "pairs": _pairs(tables), "bits": _bits(tables)}
+    for paper in FOOTNOTES:
+        columns = ("model", "source", "k", "measure", "unit", "measured", "measured sd", "published", "published sd")
+        rows = tuple(
+            (
+                *(line.model, line.source, line.num_vectors, line.measure, line.unit),
+                *(line.measured, line.measured_sd, line.published, line.published_sd),
+            )
+            for line in compare(tables.probes, tables.searches, paper)
+        )
+        found[f"beside_{paper}"] = Exported(caption="Measured beside published.", columns=columns, rows=rows)
+    return {name: table for name, table in found.items() if table.rows}
+
+
+def _capacity(tables: RunTables) -> Exported:
+    survival, starts = survival_by_group(tables.searches), starts_by_group(tables.probes)
+    rows = []
+    for group in capacity_by_group(tables.searches):
+        key = (group.model, group.source, group.num_vectors)
+        tokens, bits, lasted, began = group.tokens, group.bits, survival.get(key), starts.get(key)
+        low, high = (tokens.interval if tokens else None) or (None, None)
+        rows.append(
+            (
+                *key,
+                group.num_searches,
+                *((tokens.mean, low, high, tokens.sd, tokens.median) if tokens else (None,) * 5),
+                lasted.median if lasted else None,
+                *((bits.mean, bits.sd) if bits else (None, None)),
+                group.num_censored,
+                began.share if began else None,
+            )
+        )
+    columns = (
+        *("model", "source", "k", "n", "tokens", "tokens low", "tokens high", "tokens sd", "tokens median"),
+        *("survival median", "bits", "bits sd", "censored", "starts lossless"),
+    )
+    caption = "Capacity by model, source and number of vectors: means with 95 % bootstrap intervals over texts."
+    return Exported(caption=caption, columns=columns, rows=tuple(rows))
+
+
+def _pairs(tables: RunTables) -> Exported:
+    rows = tuple(
+        (
+            *(pair.first, pair.second, pair.num_vectors, pair.num_texts, pair.difference),
+            *(pair.interval or (None, None)),
+            *(pair.difference_bits, pair.first_larger),
+        )
+        for pair in paired(tables.searches)
+    )
+    columns = ("first", "second", "k", "texts", "difference", "low", "high", "difference bits", "first larger")
+    return Exported(
+        caption="Differences on the same texts, in tokens, with 95 % intervals.", columns=columns, rows=rows
+    )
+
+
+def _bits(tables: RunTables) -> Exported:
+    columns = tuple(tables.bits.column_names)
+    rows = tuple(tuple(row[name] for name in columns) for row in tables.bits.to_pylist())
+    return Exported(caption="The bits ledger, one search a line.", columns=columns, rows=rows)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return (
+        f"{value:,.3g}"
+        if isinstance(value, float) and abs(value) < 10
+        else f"{value:,.1f}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+def markdown(table: Exported) -> str:
+    """The table as GitHub's Markdown."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    rows = [line([_shown(value) for value in row]) for row in table.rows]
+    return "\n".join([line(table.columns), line(["---"] * len(table.columns)), *rows, "", table.caption, ""])
+
+
+def latex(table: Exported) -> str:
+    """The table as LaTeX, for the package booktabs."""
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join("".join(LATEX.get(c, c) for c in cell).replace("\n", " ") for cell in cells) + r" \\"
+
+    numbers = [
+        "r" if all(isinstance(row[i], int | float | None) for row in table.rows) else "l"
+        for i in range(len(table.columns))
+    ]
+    rows = [line([_shown(value) for value in row]) for row in table.rows]
+    caption = "".join(LATEX.get(c, c) for c in table.caption)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{caption}}}",
+            rf"\begin{{tabular}}{{{''.join(numbers)}}}",
+            r"\toprule",
+            line(table.columns),
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )

@@ -1,0 +1,339 @@
+"""Figures of how capacity scales: with vectors, with theory, between models, over positions and starts."""
+
+from collections import defaultdict
+from statistics import fmean
+from typing import Any
+
+from orchestrator.report.canvas import (
+    COLOURS,
+    DASHES,
+    NEUTRAL,
+    SYMBOLS,
+    CaptionedFigure,
+    RunTables,
+    add_key,
+    blank_figure,
+    colours_of,
+    plain,
+)
+from orchestrator.report.intervals import bootstrap_mean
+from orchestrator.report.statistics import paired
+from orchestrator.report.tables import UNFINISHED, short_names, source_kind
+from orchestrator.store.rows import unpacked_bits
+
+MEASURES = (
+    ("capacity_tokens", "capacity"),
+    ("token_gain", "token gain"),
+    ("information_gain_bits", "information gain"),
+)
+MOST_POSITION_BINS = 40
+"""Points of a curve over positions."""
+FEW_PROBES = 3
+"""Positions that fewer probes reach are not drawn: their mean is one text's."""
+
+
+def _finished(tables: RunTables) -> list[dict[str, Any]]:
+    rows = tables.searches.to_pylist()
+    return [row for row in rows if row["status"] not in UNFINISHED and row["capacity_tokens"] is not None]
+
+
+def scaling_with_vectors(tables: RunTables) -> CaptionedFigure | None:
+    """Capacity and gains against the number of vectors, beside what k times as many vectors would ideally hold."""
+    rows = _finished(tables)
+    by_model: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        by_model[row["model"]][row["num_vectors"]].append(row)
+    several = {model: groups for model, groups in sorted(by_model.items()) if len(groups) > 1}
+    if not several:
+        return None
+    figure = blank_figure("vectors in the memory (k)", "times what the fewest vectors hold")
+    colours, names = colours_of(tables), short_names(several)
+    for model, groups in several.items():
+        fewest = min(groups)
+        for (column, said), dash, symbol in zip(MEASURES, DASHES, SYMBOLS, strict=False):
+            means = {k: fmean(float(row[column] or 0) for row in groups[k]) for k in sorted(groups)}
+            if not means[fewest]:
+                continue
+            figure.add_scatter(
+                x=list(means),
+                y=[round(mean / means[fewest], 4) for mean in means.values()],
+                mode="lines+markers",
+                name=plain(f"{names[model]}: {said}"),
+                line={"color": colours[model], "dash": dash},
+                marker={"symbol": symbol, "size": 8},
+                text=[f"{plain(names[model])}, k = {k}<br>mean {said} {mean:,.1f}" for k, mean in means.items()],
+                hovertemplate="%{text}<br>%{y:.2f} times<extra></extra>",
+                showlegend=False,
+            )
+    vectors = sorted({k for groups in several.values() for k in groups})
+    figure.add_scatter(
+        x=vectors,
+        y=[k / vectors[0] for k in vectors],
+        mode="lines",
+        name="ideal",
+        line={"color": NEUTRAL, "dash": "dot"},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in several}, mode="lines")
+    looks = {said: {"line": {"dash": dash}} for (_, said), dash in zip(MEASURES, DASHES, strict=False)}
+    add_key(figure, {**looks, "ideal: k times as much": {"line": {"dash": "dot", "width": 1}}}, mode="lines")
+    figure.update_xaxes(tickvals=vectors, type="log")
+    figure.update_yaxes(type="log")
+    counted = [row for row in rows if row["model"] in several]
+    return CaptionedFigure(
+        name="scaling-with-vectors",
+        title="What more vectors buy",
+        caption=(
+            "Means over all texts of a model, as multiples of its mean at the fewest vectors; axes are logarithmic. "
+            f"n = {len(counted):,} finished searches."
+        ),
+        figure=figure,
+    )
+
+
+def gain_against_theory(tables: RunTables) -> CaptionedFigure | None:
+    """Token gain of each search against the tokens that its memory's bits could spell."""
+    rows = [row for row in _finished(tables) if row["theoretical_tokens"] and row["token_gain"] is not None]
+    if not rows:
+        return None
+    colours, names = colours_of(tables), short_names(row["model"] for row in rows)
+    kinds = sorted({source_kind(row["source"]) for row in rows})
+    figure = blank_figure("theoretical capacity (tokens)", "token gain (tokens)")
+    for model in sorted(names):
+        for number, kind in enumerate(kinds):
+            groups: dict[float, list[float]] = defaultdict(list)
+            for row in rows:
+                if (row["model"], source_kind(row["source"])) == (model, kind):
+                    groups[row["theoretical_tokens"]].append(float(row["token_gain"]))
+            intervals = {
+                at: bootstrap_mean(gains, [str(i) for i in range(len(gains))]) or (fmean(gains), fmean(gains))
+                for at, gains in groups.items()
+            }
+            figure.add_scatter(
+                x=[round(at, 1) for at in sorted(groups)],
+                y=[round(fmean(groups[at]), 2) for at in sorted(groups)],
+                error_y={
+                    "array": [round(intervals[at][1] - fmean(groups[at]), 2) for at in sorted(groups)],
+                    "arrayminus": [round(fmean(groups[at]) - intervals[at][0], 2) for at in sorted(groups)],
+                    "thickness": 1.2,
+                },
+                mode="markers",
+                name=plain(f"{names[model]}: {kind}"),
+                marker={"color": colours[model], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
+                hovertemplate=f"{plain(names[model])}, {plain(kind)}<br>%{{y:.1f}} of %{{x:.0f}} tokens<extra></extra>",
+                showlegend=False,
+            )
+    add_key(figure, {names[model]: {"marker": {"color": colours[model], "size": 9}} for model in sorted(names)})
+    if len(kinds) > 1:
+        add_key(
+            figure,
+            {kind: {"marker": {"symbol": SYMBOLS[n % len(SYMBOLS)], "size": 8}} for n, kind in enumerate(kinds)},
+        )
+    figure.update_xaxes(type="log")
+    figure.update_yaxes(rangemode="tozero")
+    return CaptionedFigure(
+        name="gain-against-theory",
+        title="How far memories stay below what their bits could spell",
+        caption=(
+            "Theory: k d 16 / log2 V tokens, if every bit of a half-precision vector counted. Points are means with "
+            f"95 % bootstrap intervals over searches. n = {len(rows):,} finished searches."
+        ),
+        figure=figure,
+    )
+
+
+def utilization_by_source(tables: RunTables) -> CaptionedFigure | None:
+    """Token gain over theoretical capacity, by source."""
+    rows = [row for row in _finished(tables) if row["utilization"] is not None]
+    if not rows:
+        return None
+    colours, names = colours_of(tables), short_names(row["model"] for row in rows)
+    kinds = sorted({source_kind(row["source"]) for row in rows})
+    figure = blank_figure("", "utilization")
+    for model in sorted(names):
+        shares = {
+            kind: [r["utilization"] for r in rows if (r["model"], source_kind(r["source"])) == (model, kind)]
+            for kind in kinds
+        }
+        shares = {kind: values for kind, values in shares.items() if values}
+        ends = [
+            bootstrap_mean(values, [str(i) for i in range(len(values))]) or (fmean(values), fmean(values))
+            for values in shares.values()
+        ]
+        means = [fmean(values) for values in shares.values()]
+        figure.add_bar(
+            x=[plain(kind) for kind in shares],
+            y=[round(mean, 4) for mean in means],
+            name=plain(names[model]),
+            marker={"color": colours[model]},
+            error_y={
+                "array": [round(high - mean, 4) for mean, (_, high) in zip(means, ends, strict=True)],
+                "arrayminus": [round(mean - low, 4) for mean, (low, _) in zip(means, ends, strict=True)],
+                "thickness": 1.2,
+                "color": NEUTRAL,
+            },
+            hovertemplate=f"{plain(names[model])}, %{{x}}<br>%{{y:.1%}}<extra></extra>",
+        )
+    figure.update_layout(barmode="group", bargap=0.3)
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    return CaptionedFigure(
+        name="utilization-by-source",
+        title="How much of it is used, by kind of text",
+        caption=(
+            "Utilization is token gain over theoretical capacity, here the mean over searches of any k, with 95 % "
+            f"bootstrap interval. n = {len(rows):,} finished searches."
+        ),
+        figure=figure,
+    )
+
+
+def models_paired(tables: RunTables) -> CaptionedFigure | None:
+    """Differences of two models on the same texts."""
+    pairs = paired(tables.searches)
+    if not pairs:
+        return None
+    names = short_names(name for pair in pairs for name in (pair.first, pair.second))
+    figure = blank_figure("difference of capacities (tokens)", "", height=120 + 62 * len(pairs))
+    ends = [pair.interval or (pair.difference, pair.difference) for pair in pairs]
+    figure.add_scatter(
+        x=[round(pair.difference, 3) for pair in pairs],
+        y=list(range(len(pairs))),
+        error_x={
+            "array": [round(high - pair.difference, 3) for pair, (_, high) in zip(pairs, ends, strict=True)],
+            "arrayminus": [round(pair.difference - low, 3) for pair, (low, _) in zip(pairs, ends, strict=True)],
+            "thickness": 2,
+        },
+        mode="markers",
+        name="mean difference",
+        marker={"color": COLOURS[0], "size": 10, "symbol": "diamond"},
+        text=[
+            f"{pair.num_texts} texts<br>the first holds more of {pair.first_larger:.0%}<br>"
+            f"{pair.difference_bits or 0:+.1f} bits"
+            for pair in pairs
+        ],
+        hovertemplate="%{x:+.1f} tokens<br>%{text}<extra></extra>",
+        showlegend=False,
+    )
+    figure.add_vline(x=0, line={"color": NEUTRAL, "dash": "dot", "width": 1})
+    figure.update_yaxes(
+        tickvals=list(range(len(pairs))),
+        ticktext=[
+            f"{plain(names[pair.first])}<br>less {plain(names[pair.second])}, k = {pair.num_vectors}" for pair in pairs
+        ],
+        range=[len(pairs) - 0.5, -0.5],
+        showgrid=False,
+        zeroline=False,
+    )
+    return CaptionedFigure(
+        name="models-paired",
+        title="Which model holds more of the same texts",
+        caption=(
+            "Mean difference over the texts that both were measured on, each counted in its own model's tokens, with "
+            f"95 % bootstrap interval over texts. n = {sum(pair.num_texts for pair in pairs):,} pairs of searches."
+        ),
+        figure=figure,
+    )
+
+
+def accuracy_over_positions(tables: RunTables) -> CaptionedFigure | None:
+    """Share of tokens right at each position, with and without memory, of probes that stayed lossy."""
+    columns = ["model", "outcome", "measured_length", "right_by_token", "right_by_token_without"]
+    by_model: dict[str, list[tuple[list[bool], list[bool]]]] = defaultdict(list)
+    for row in tables.probes.select(columns).to_pylist():
+        if row["outcome"] == "lossy" and row["right_by_token"] and row["right_by_token_without"]:
+            length = row["measured_length"]
+            bits = tuple(unpacked_bits(row[name], length) for name in ("right_by_token", "right_by_token_without"))
+            by_model[row["model"]].append((bits[0], bits[1]))
+    if not by_model:
+        return None
+    colours, names = colours_of(tables), short_names(by_model)
+    figure = blank_figure("position in the text (tokens)", "share of tokens right")
+    for model in sorted(by_model):
+        longest = max(len(bits) for bits, _ in by_model[model])
+        width = -(-longest // MOST_POSITION_BINS)
+        for which, (said, dash) in enumerate((("with memory", "solid"), ("without", "dot"))):
+            bins: dict[int, list[float]] = defaultdict(list)
+            for probe in by_model[model]:
+                for number in range(-(-len(probe[which]) // width)):
+                    bins[number].append(fmean(probe[which][number * width : (number + 1) * width]))
+            kept = [number for number in sorted(bins) if len(bins[number]) >= FEW_PROBES]
+            figure.add_scatter(
+                x=[number * width + (width + 1) / 2 for number in kept],
+                y=[round(fmean(bins[number]), 4) for number in kept],
+                mode="lines",
+                name=plain(f"{names[model]}: {said}"),
+                line={"color": colours[model], "dash": dash},
+                text=[f"{len(bins[number])} probes" for number in kept],
+                hovertemplate=f"{plain(names[model])}, {said}<br>%{{y:.0%}} right near token %{{x:.0f}}<br>%{{text}}"
+                "<extra></extra>",
+                showlegend=False,
+            )
+    add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in sorted(names)}, mode="lines")
+    add_key(figure, {"with memory": {"line": {"dash": "solid"}}, "without": {"line": {"dash": "dot"}}}, mode="lines")
+    figure.update_xaxes(rangemode="tozero")
+    figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
+    total = sum(map(len, by_model.values()))
+    return CaptionedFigure(
+        name="accuracy-over-positions",
+        title="Where in the text a full memory errs",
+        caption=(
+            "Probes that stayed lossy, at the step with most tokens right, teacher forced: the share of them right at "
+            f"each position; positions that fewer than {FEW_PROBES} probes reach are left out. n = {total:,} probes."
+        ),
+        figure=figure,
+    )
+
+
+def steps_by_start(tables: RunTables) -> CaptionedFigure | None:
+    """Row-steps of each model by kind of start, and whether they gained anything."""
+    columns = ["search_id", "model", "number", "start", "outcome", "proven_length", "steps", "steps_to_proof"]
+    rows = [row for row in tables.probes.select(columns).to_pylist() if row["outcome"] != "failed"]
+    if not rows:
+        return None
+    proven: dict[str, int] = defaultdict(int)
+    spent: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for row in sorted(rows, key=lambda row: (row["search_id"], row["number"])):
+        kind = "first start" if row["number"] == 0 else "cold restart" if row["start"] == "cold" else "warm restart"
+        steps, gained = row["steps"] or 0, (row["proven_length"] or 0) > proven[row["search_id"]]
+        useful = (row["steps_to_proof"] or 0) if gained else 0
+        proven[row["search_id"]] = max(proven[row["search_id"]], row["proven_length"] or 0)
+        spent[row["model"]][f"{kind}, until its last gain"] += useful
+        spent[row["model"]][f"{kind}, in vain"] += steps - useful
+    names = short_names(spent)
+    figure = blank_figure("share of the row-steps", "", height=150 + 50 * len(spent))
+    looks = {
+        "first start, until its last gain": COLOURS[0],
+        "first start, in vain": "rgba(59,130,196,.35)",
+        "warm restart, until its last gain": COLOURS[1],
+        "warm restart, in vain": "rgba(217,119,58,.35)",
+        "cold restart, until its last gain": COLOURS[2],
+        "cold restart, in vain": "rgba(63,157,118,.35)",
+    }
+    models = sorted(spent)
+    for kind, colour in looks.items():
+        shares = [spent[model][kind] / max(1, sum(spent[model].values())) for model in models]
+        if any(shares):
+            figure.add_bar(
+                y=[plain(names[model]) for model in models],
+                x=[round(share, 4) for share in shares],
+                orientation="h",
+                name=kind,
+                marker={"color": colour},
+                text=[f"{spent[model][kind]:,} row-steps" for model in models],
+                textposition="none",
+                hovertemplate=f"{kind}<br>%{{x:.0%}}, %{{text}}<extra></extra>",
+            )
+    figure.update_layout(barmode="stack", bargap=0.35, height=150 + 50 * len(spent) + 60)
+    figure.update_xaxes(tickformat=".0%", range=[0, 1])
+    figure.update_yaxes(showgrid=False)
+    total = sum(sum(kinds.values()) for kinds in spent.values())
+    return CaptionedFigure(
+        name="steps-by-start",
+        title="Which starts the row-steps were for",
+        caption=(
+            "Full colour: steps up to the point where the start proved more than all before it. Pale: steps that "
+            f"gained nothing; {total:,} row-steps in all. n = {len(rows):,} probes."
+        ),
+        figure=figure,
+    )

@@ -1,0 +1,173 @@
+"""What a group of searches says beyond its mean: survival, starts, pairs of models on the same texts.
+
+Pure functions from Arrow tables to values. Knows nothing of figures, HTML or files.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from statistics import fmean
+from typing import Any
+
+import pyarrow as pa
+
+from orchestrator.report.intervals import bootstrap_mean, wilson
+from orchestrator.report.tables import UNFINISHED, source_kind
+
+Group = tuple[str, str, int]
+"""(model, kind of source, num_vectors)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survival:
+    """Capacities of a group where some searches ran out of text before their memory was full."""
+
+    curve: tuple[tuple[int, float], ...]
+    """(length in tokens, share of searches that reach it), where the share changes; the first is (0, 1)."""
+    median: int | None
+    """Longest length that at least half reach; None if more than half were still going where the texts ended."""
+    restricted_mean: float
+    """Mean capacity up to the longest length seen: a lower bound where the last search was censored."""
+
+
+def kaplan_meier(capacities: Iterable[tuple[int, bool]]) -> Survival:
+    """Survival of lengths: a search that was censored counts as reaching what it proved, and says nothing beyond.
+
+    Args:
+        capacities: (capacity in tokens, whether it was measured and not censored) of each search; at least one.
+
+    Source: Kaplan and Meier, Journal of the American Statistical Association 53 (1958), 457-481.
+    """
+    ended = sorted(capacities)
+    share, curve = 1.0, [(0, 1.0)]
+    for capacity in sorted({capacity for capacity, measured in ended if measured}):
+        # One whose text ended here may have reached further: it is not at risk of ending here.
+        at_risk = sum(other > capacity or (other == capacity and measured) for other, measured in ended)
+        share *= 1 - sum(other == capacity and measured for other, measured in ended) / at_risk
+        curve.append((capacity + 1, share))
+    below = next((length for length, reached in curve if reached < 0.5), None)
+    longest = ended[-1][0]
+    # Every length from 1 on that is reached counts one token.
+    steps = [*curve, (longest + 1, share)]
+    mean = sum(reached * (max(1, later) - max(1, at)) for (at, reached), (later, _) in pairwise(steps))
+    return Survival(curve=tuple(curve), median=None if below is None else below - 1, restricted_mean=mean)
+
+
+def survival_by_group(searches: pa.Table) -> dict[Group, Survival]:
+    """The survival of every group with a finished search."""
+    found: dict[Group, list[tuple[int, bool]]] = defaultdict(list)
+    for row in searches.to_pylist():
+        if row["status"] not in UNFINISHED:
+            key = (row["model"], source_kind(row["source"]), row["num_vectors"])
+            found[key].append((row["capacity_tokens"] or 0, row["status"] == "measured"))
+    return {key: kaplan_meier(found[key]) for key in sorted(found)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReachPoint:
+    """Share of searches whose capacity is at least `length`."""
+
+    model: str
+    num_vectors: int
+    length: int
+    share: float
+
+
+def reach_by_length(searches: pa.Table) -> list[ReachPoint]:
+    """Share of searches that reach a length, where it changes, by model and num_vectors.
+
+    A search that was censored or is open counts up to the length it proved.
+    """
+    groups: dict[tuple[str, int], list[tuple[int, bool]]] = defaultdict(list)
+    for row in searches.select(["model", "num_vectors", "status", "capacity_tokens"]).to_pylist():
+        ended = (row["capacity_tokens"] or 0, row["status"] == "measured")
+        groups[row["model"], row["num_vectors"]].append(ended)
+    points: list[ReachPoint] = []
+    for (model, num_vectors), ended in sorted(groups.items()):
+        if all(capacity == 0 and not measured for capacity, measured in ended):
+            continue
+        curve, longest = list(kaplan_meier(ended).curve), max(capacity for capacity, _ in ended)
+        if curve[-1][0] < longest:
+            curve.append((longest, curve[-1][1]))
+        points += [ReachPoint(model=model, num_vectors=num_vectors, length=at, share=share) for at, share in curve]
+    return points
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starts:
+    """How often a start reaches the length it was asked for."""
+
+    share: float
+    interval: tuple[float, float]
+    """95 % Wilson interval."""
+    num_starts: int
+
+
+def starts_by_group(probes: pa.Table) -> dict[Group, Starts]:
+    """The fraction of starts, cold and warm, that succeed; failures of the machine are no starts."""
+    said: dict[Group, list[bool]] = defaultdict(list)
+    for row in probes.select(["model", "source", "num_vectors", "outcome"]).to_pylist():
+        if row["outcome"] != "failed":
+            said[row["model"], source_kind(row["source"]), row["num_vectors"]].append(row["outcome"] == "lossless")
+    return {
+        key: Starts(share=fmean(yes), interval=wilson(fmean(yes), len(yes)), num_starts=len(yes))
+        for key, yes in sorted(said.items())
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two models on the same texts."""
+
+    first: str
+    second: str
+    num_vectors: str
+    """Of the first and of the second, where they differ."""
+    num_texts: int
+    difference: float
+    """Mean over texts of the first's capacity less the second's, in tokens of each one's own tokenizer."""
+    interval: tuple[float, float] | None
+    """95 % bootstrap interval over texts."""
+    difference_bits: float | None
+    """The same in bits under each model."""
+    first_larger: float
+    """Share of texts of which the first holds more; ties count half."""
+
+
+def paired(searches: pa.Table) -> list[Pair]:
+    """Every two models on the texts that both were measured on, with equal numbers of vectors where there are such."""
+    by_text: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in searches.to_pylist():
+        if row["status"] not in UNFINISHED and row["capacity_tokens"] is not None:
+            by_text[row["model"], row["num_vectors"]][row["source"]].append(row)
+    pairs: list[Pair] = []
+    for (first, k), (second, other_k) in combinations(sorted(by_text), 2):
+        both_have_k = (first, other_k) in by_text or (second, k) in by_text
+        if first == second or (k != other_k and both_have_k):
+            continue
+        texts = sorted(by_text[first, k].keys() & by_text[second, other_k].keys())
+        if texts:
+            mine, theirs = by_text[first, k], by_text[second, other_k]
+            vectors = str(k) if k == other_k else f"{k}, {other_k}"
+            pairs.append(_pair(first, second, vectors, [(mine[text], theirs[text]) for text in texts]))
+    return pairs
+
+
+def _pair(
+    first: str, second: str, vectors: str, texts: Sequence[tuple[list[dict[str, Any]], list[dict[str, Any]]]]
+) -> Pair:
+    def mean(rows: list[dict[str, Any]], column: str) -> float:
+        return fmean(float(row[column] or 0) for row in rows)
+
+    differences = [mean(a, "capacity_tokens") - mean(b, "capacity_tokens") for a, b in texts]
+    return Pair(
+        first=first,
+        second=second,
+        num_vectors=vectors,
+        num_texts=len(texts),
+        difference=fmean(differences),
+        interval=bootstrap_mean(differences, [str(number) for number in range(len(differences))]),
+        difference_bits=fmean(mean(a, "capacity_bits") - mean(b, "capacity_bits") for a, b in texts),
+        first_larger=fmean(1.0 if d > 0 else 0.5 if d == 0 else 0.0 for d in differences),
+    )

@@ -1,0 +1,145 @@
+"""The report of one run or of several: reads their tables, writes the page, images and tables.
+
+Knows nothing of Ray or of how a page looks.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from orchestrator.errors import BadInput
+from orchestrator.report.canvas import RunTables
+from orchestrator.report.export import Exported, exported_tables, latex, markdown
+from orchestrator.report.figures import figures
+from orchestrator.report.page import render_page
+from orchestrator.run_directory import LIGHT_COLUMNS, REPORT_FILE, Run
+from orchestrator.spec import dump
+from orchestrator.store.reader import read_measured
+from orchestrator.store.schema import PROBES
+
+MOST_BYTES = 512_000_000
+"""Bytes of memories, or of numbers of single tokens, that a report reads; runs that have more are shown without."""
+BITS_COLUMNS = ("right_by_token", "right_by_token_without")
+NUMBER_COLUMNS = ("nats_by_token", "nats_by_token_without", "margin_by_token")
+
+
+def run_tables(run: Run, searches: pa.Table | None = None) -> RunTables:
+    """Everything of a run that a report shows; `searches` if they are derived already."""
+    light = run.probes([*LIGHT_COLUMNS, *BITS_COLUMNS])
+    shapes, proven = light["memory_shape"].to_pylist(), light["proven_length"].to_pylist()
+    wanted: list[str] = []
+    if sum(4 * shape[0] * shape[1] for shape in shapes if shape) <= MOST_BYTES:
+        wanted.append("memory")
+    if sum(12 * length for length in proven if length) <= MOST_BYTES:
+        wanted += NUMBER_COLUMNS
+    bits, lines = read_measured(run.files)
+    probes = run.probes([*light.column_names, *wanted]) if wanted else light
+    for name in PROBES.names:
+        if name not in probes.column_names:
+            probes = probes.append_column(PROBES.field(name), pa.nulls(len(probes), PROBES.field(name).type))
+    return RunTables(
+        probes=probes.select(PROBES.names),
+        searches=run.searches() if searches is None else searches,
+        samples=run.samples(),
+        bits=bits,
+        lines=lines,
+    )
+
+
+def together(runs: Sequence[tuple[str, RunTables]]) -> RunTables:
+    """The tables of several runs as of one; models that several of them measured are told apart by the run's name.
+
+    Args:
+        runs: Name and tables of each.
+    """
+    seen = Counter(model for _, tables in runs for model in set(tables.searches["model"].to_pylist()))
+    names = [name for name, _ in runs]
+    parts: list[RunTables] = []
+    for number, (name, tables) in enumerate(runs):
+        # Two runs of one sweep are called alike.
+        label = name if names.count(name) == 1 else f"{name} #{number + 1}"
+        called = {model: model if count == 1 else f"{model} ({label})" for model, count in seen.items()}
+        parts.append(RunTables(**{f.name: _with_models(getattr(tables, f.name), called) for f in fields(RunTables)}))
+    return RunTables(**{f.name: pa.concat_tables([getattr(part, f.name) for part in parts]) for f in fields(RunTables)})
+
+
+def _with_models(table: pa.Table, called: dict[str, str]) -> pa.Table:
+    if "model" not in table.column_names:
+        return table
+    place = table.column_names.index("model")
+    models = [called.get(model, model) for model in table["model"].to_pylist()]
+    return table.set_column(place, table.schema.field(place), pa.array(models, pa.string()))
+
+
+def write_report(run: Run, searches: pa.Table | None = None) -> str:
+    """Write the page of a run; returns where it is."""
+    page = render_page(run_tables(run, searches), sweep_yaml=dump(run.sweep), provenance=run.provenance)
+    run.files.write(REPORT_FILE, page.encode())
+    return f"{run.files.url}/{REPORT_FILE}"
+
+
+def all_tables(runs: Sequence[Run]) -> RunTables:
+    """The tables of these runs, as of one."""
+    read = [(run.sweep.name, run_tables(run)) for run in runs]
+    return read[0][1] if len(read) == 1 else together(read)
+
+
+def write_page(runs: Sequence[Run], tables: RunTables, to: Path) -> None:
+    """Write one page of several runs."""
+    yaml = "\n---\n".join(dump(run.sweep) for run in runs)
+    provenance: dict[str, Any] = {run.files.url.rstrip("/").rpartition("/")[2]: run.provenance for run in runs}
+    named = f"name: {' and '.join(run.sweep.name for run in runs)}\n---\n{yaml}"
+    _write(to, render_page(tables, sweep_yaml=named, provenance=provenance).encode())
+
+
+def write_tables(tables: RunTables, folder: Path) -> list[Path]:
+    """Write the tables that a paper shows, each as CSV, Markdown and LaTeX."""
+    written: list[Path] = []
+    for name, table in exported_tables(tables).items():
+        for suffix, content in (("csv", _csv(table)), ("md", markdown(table)), ("tex", latex(table))):
+            path = folder / f"{name}.{suffix}"
+            _write(path, content.encode())
+            written.append(path)
+    return written
+
+
+def _csv(table: Exported) -> str:
+    sink = pa.BufferOutputStream()
+    columns = {name: [row[i] for row in table.rows] for i, name in enumerate(table.columns)}
+    pyarrow.csv.write_csv(pa.table(columns), sink)
+    return sink.getvalue().to_pybytes().decode()
+
+
+def write_images(tables: RunTables, folder: Path, kind: str) -> list[Path]:
+    """Write every figure as png, svg or pdf.
+
+    Raises:
+        BadInput: when kaleido or its browser is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for drawn in figures(tables):
+        path = folder / f"{drawn.name}.{kind}"
+        drawn.figure.update_layout(paper_bgcolor="white", plot_bgcolor="white", width=900)
+        try:
+            drawn.figure.write_image(path, scale=2)
+        except (ImportError, ValueError, RuntimeError) as error:
+            raise BadInput(
+                f"--images: no image could be written ({' '.join(str(error).split())[:120]}). Wanted kaleido and a "
+                "Chrome or Chromium: pip install 'kaleido>=1', then plotly_get_chrome or apt-get install chromium."
+            ) from error
+        written.append(path)
+    return written
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({error.strerror}). Choose another place.") from error
