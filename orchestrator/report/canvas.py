@@ -16,7 +16,10 @@ from orchestrator.report.tables import UNFINISHED, SearchRow, beginning, search_
 from orchestrator.store.schema import BITS, LINES
 
 COLOURS = ("#3b82c4", "#d9773a", "#3f9d76", "#b05fb0", "#cf4f5b", "#93852f", "#6b74dd", "#2f9fa8")
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star")
+SYMBOLS = (
+    *("circle", "diamond", "square", "triangle-up", "cross", "star"),
+    *("x", "triangle-down", "pentagon", "hexagram", "bowtie", "hourglass"),
+)
 DASHES = ("solid", "dash", "dot", "dashdot")
 LENGTHS = ((0.0, "#7cb8ea"), (0.33, "#5c7fe0"), (0.66, "#a64fc4"), (1.0, "#e0533d"))
 NEUTRAL = "#8a929e"

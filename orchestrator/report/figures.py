@@ -50,6 +50,9 @@ from orchestrator.report.tables import (
     success_by_length,
 )
 
+MOST_DOTS = 4000
+"""Probes drawn in one figure: of more a browser takes seconds, and dots hide each other."""
+
 
 def figures(tables: RunTables) -> list[CaptionedFigure]:
     """Every figure for which there are rows, in the order of the page."""
@@ -172,8 +175,10 @@ def success_against_length(tables: RunTables) -> CaptionedFigure | None:
             hovertemplate="%{y:.0%} of searches reach %{x} tokens<extra></extra>",
         )
         mine = [one for one in bins if (one.model, one.num_vectors) == (model, num_vectors)]
+        # Side by side within a bin, so that no interval hides another.
+        place = (pairs.index((model, num_vectors)) + 1) / (len(pairs) + 1)
         figure.add_scatter(
-            x=[(one.shortest + one.longest) / 2 for one in mine],
+            x=[round(one.shortest + place * (one.longest - one.shortest), 2) for one in mine],
             y=[one.share for one in mine],
             error_y={
                 "array": [one.interval[1] - one.share for one in mine],
@@ -208,7 +213,7 @@ def success_against_length(tables: RunTables) -> CaptionedFigure | None:
 
 def entropy_with_and_without(tables: RunTables) -> CaptionedFigure | None:
     """Cross-entropy of each probe's text with memory against without."""
-    columns = ["model", "source", "outcome", "measured_length", "nats_without", "nats_with"]
+    columns = ["model", "source", "num_vectors", "outcome", "measured_length", "nats_without", "nats_with"]
     rows = [
         row
         for row in tables.probes.select(columns).to_pylist()
@@ -228,8 +233,36 @@ def entropy_with_and_without(tables: RunTables) -> CaptionedFigure | None:
         line={"color": NEUTRAL, "dash": "dot", "width": 1.5},
         hoverinfo="skip",
     )
+    threshold = lossless_threshold(rows)
+    told = ""
+    vectors = sorted({row["num_vectors"] for row in rows})
+    for number, num_vectors in enumerate(vectors):
+        gain = mean_gain([row for row in rows if row["num_vectors"] == num_vectors])
+        if gain is not None and gain < longest:
+            figure.add_scatter(
+                x=[gain, longest],
+                y=[0, longest - gain],
+                mode="lines",
+                name=f"y = x - {gain:.0f} bits" + (f" (k = {num_vectors})" if len(vectors) > 1 else ""),
+                line={"color": COLOURS[4], "width": 1.5, "dash": DASHES[number % len(DASHES)]},
+                hoverinfo="skip",
+            )
+            told = " Red: what a memory that stayed lossy, and so was full, removes on average."
+    if threshold is not None:
+        figure.add_scatter(
+            x=[0, longest],
+            y=[threshold, threshold],
+            mode="lines",
+            name=f"lossless below {threshold:.0f} bits",
+            line={"color": NEUTRAL, "dash": "dash", "width": 1},
+            hoverinfo="skip",
+        )
+        told += f" {threshold:.0f} bits with memory tell lossless from lossy best (dashed)."
+    shown = rows if len(rows) <= MOST_DOTS else Random(0).sample(rows, MOST_DOTS)
+    if len(shown) < len(rows):
+        told += f" {len(shown):,} of them are drawn, chosen at random."
     for number, (model, outcome) in enumerate(product(models, ("lossless", "lossy"))):
-        members = [row for row in rows if (row["model"], row["outcome"]) == (model, outcome)]
+        members = [row for row in shown if (row["model"], row["outcome"]) == (model, outcome)]
         symbol = SYMBOLS[number // 2 % len(SYMBOLS)] + ("" if outcome == "lossless" else "-open")
         figure.add_scatter(
             # Two decimals: all digits of 20,000 probes are half a megabyte.
@@ -243,6 +276,7 @@ def entropy_with_and_without(tables: RunTables) -> CaptionedFigure | None:
                 "size": 8,
                 "line": {"width": 0 if outcome == "lossless" else 1.5},
             },
+            name=plain(f"{names[model]}: {outcome}"),
             text=[plain(row["source"]) for row in members],
             hovertemplate=(
                 f"%{{text}}<br>%{{marker.color}} tokens, {outcome}<br>"
@@ -259,28 +293,6 @@ def entropy_with_and_without(tables: RunTables) -> CaptionedFigure | None:
             "colorbar": {"title": {"text": "tokens"}, "thickness": 10, "outlinewidth": 0, "x": 1.01, "xpad": 4},
         }
     )
-    gain, threshold = mean_gain(rows), lossless_threshold(rows)
-    told = ""
-    if gain is not None and gain < longest:
-        figure.add_scatter(
-            x=[gain, longest],
-            y=[0, longest - gain],
-            mode="lines",
-            name=f"y = x - {gain:.0f} bits",
-            line={"color": COLOURS[4], "width": 1.5},
-            hoverinfo="skip",
-        )
-        told += f" Where a memory is full it removes {gain:.0f} bits on average, whatever the text (line)."
-    if threshold is not None:
-        figure.add_scatter(
-            x=[0, longest],
-            y=[threshold, threshold],
-            mode="lines",
-            name=f"lossless below {threshold:.0f} bits",
-            line={"color": NEUTRAL, "dash": "dash", "width": 1},
-            hoverinfo="skip",
-        )
-        told += f" {threshold:.0f} bits with memory tell lossless from lossy best (dashed)."
     removed = 1 - sum(row["nats_with"] for row in rows) / (sum(row["nats_without"] for row in rows) or 1)
     return CaptionedFigure(
         name="entropy-with-and-without",

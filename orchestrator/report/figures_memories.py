@@ -126,9 +126,10 @@ def cosines_of_memories(tables: RunTables) -> CaptionedFigure | None:
     told = f" Means: {fmean(within):.2f} within a text," if within else " Mean:"
     return CaptionedFigure(
         name="cosines-of-memories",
-        title="Memories of one text are not alike",
+        title="How alike memories are, within a text and between texts",
         caption=(
-            "Pairs of memories of one model and k, their vectors end to end, of one text and of different ones."
+            "Pairs of memories of one model and k, their vectors end to end, of one text and of different ones; a warm "
+            "start's memory begins as another of its text."
             f"{told} {fmean(between):.2f} between texts. n = {len(within) + len(between):,} pairs of "
             f"{sum(map(len, groups.values())):,} memories."
         ),

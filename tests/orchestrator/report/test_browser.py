@@ -1,5 +1,6 @@
-"""The page of a run with hostile texts and names, opened in a real browser: nothing of them runs."""
+"""Pages opened in a real browser: nothing of hostile texts and names runs, and what a reader clicks on works."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -7,10 +8,17 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from orchestrator import cli
+from orchestrator.report.canvas import RunTables
+from orchestrator.report.details import BEYOND
+from orchestrator.report.page import render_page
+from orchestrator.store.rows import packed_bits
+from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PWN = "document.title='pwned'"
@@ -95,3 +103,126 @@ class TestBrowser:
         attributes = [attribute for _, given in elements.found for attribute in given]
         assert not [name for name, _ in attributes if name.startswith("on")]
         assert not [value for name, value in attributes if name == "href" and "javascript:" in (value or "")]
+
+
+def generated(num_searches: int, num_probes: int) -> RunTables:
+    """A made-up run, for its size only."""
+    models = ["made-up/small", "made-up/large"]
+    words = [f"word{i % 97}" for i in range(90)]
+    text = " ".join(words)
+    ends = [sum(len(word) + 1 for word in words[: i + 1]) - 1 for i in range(90)]
+    searches, samples, probes = [], [], []
+    for number in range(num_searches):
+        model, kind, k = models[number % 2], ("stories", "books", "random")[number % 3], (1, 2, 4)[number // 6 % 3]
+        shared = {"model": model, "source": f"{kind}:{number}.txt", "num_vectors": k, "sample_id": f"t{number // 6}"}
+        question = {"criterion": "exact", "decode_from": "memory", "seed": 0}
+        capacity = 10 * k + number % 17
+        samples.append({"sample_id": f"t{number // 6}", "model": model, "text": text, "token_ends": ends})
+        searches.append(
+            {**shared, **question, "search_id": f"s{number}", "capacity_tokens": capacity, "status": "measured"}
+            | {"capacity_bits": 4.0 * capacity, "token_gain": 0.8 * capacity, "information_gain_bits": 3.0 * capacity}
+            | {"theoretical_tokens": 100.0 * k, "utilization": 0.008 * capacity, "probe_id": f"p{number}-0"}
+            | {"smallest_failed": capacity + 1, "margin": 0.01, "probes": num_probes // num_searches, "steps": 900}
+        )
+        for probe in range(num_probes // num_searches):
+            lossless = probe == 0
+            probes.append(
+                {**shared, **question, "search_id": f"s{number}", "probe_id": f"p{number}-{probe}", "number": probe}
+                | {"attempt": 0, "start": "cold", "length": capacity, "steps": 300, "steps_to_proof": 100}
+                | {"outcome": "lossless" if lossless else "lossy", "proven_length": capacity if lossless else 0}
+                | {"failed_length": capacity + 1, "exact_prefix": capacity if lossless else 0}
+                | {"measured_length": capacity, "token_accuracy": 1.0, "token_accuracy_without": 0.2}
+                | {"nats_without": 2.8 * capacity + probe, "nats_with": 0.4 * capacity + probe}
+                | {"right_by_token": packed_bits([True] * capacity)}
+                | {"right_by_token_without": packed_bits([False] * capacity)}
+                | {"memory": np.random.default_rng(number * 100 + probe).normal(size=64).astype("<f4").tobytes()}
+                | {"nats_by_token": [0.25] * capacity, "nats_by_token_without": [2.5] * capacity}
+                | {"margin_by_token": [1.5] * capacity}
+            )
+    return RunTables(
+        probes=pa.Table.from_pylist(probes, schema=PROBES),
+        searches=pa.Table.from_pylist(searches, schema=SEARCHES),
+        samples=pa.Table.from_pylist(samples, schema=SAMPLES),
+    )
+
+
+ACTIONS = """
+<script>
+addEventListener("load", async () => {
+  const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+  const said = {};
+  await wait(500);
+  const filter = document.getElementById("filter");
+  filter.value = "books";
+  filter.dispatchEvent(new Event("input"));
+  said.filtered = document.querySelector("output[for=filter]").textContent;
+  said.hidden = [...document.querySelectorAll(".sortable tbody tr")].filter((row) => row.hidden).length;
+  filter.value = ""; filter.dispatchEvent(new Event("input"));
+  document.querySelectorAll(".sortable th button")[3].click();
+  const tokens = [...document.querySelectorAll(".sortable tbody tr")].map((row) => Number(row.cells[3].textContent));
+  said.sorted = tokens.every((value, i) => i === 0 || tokens[i - 1] >= value);
+  document.querySelector("button.open").click();
+  await wait(1500);
+  const dialog = document.getElementById("opened");
+  said.open = dialog.open;
+  said.tokens = dialog.querySelectorAll(".token").length;
+  said.coloured = [...dialog.querySelectorAll(".token")].filter((token) => token.style.backgroundColor).length;
+  said.boundary = dialog.querySelectorAll(".boundary").length;
+  said.probes = dialog.querySelectorAll("rect").length;
+  said.title = dialog.querySelector(".token").title;
+  document.querySelector("input[value=margins]").click();
+  said.scale = document.getElementById("opened-scale").textContent;
+  said.csv = csvOf(described(plots[0])).split("\\n").length;
+  said.wide = document.documentElement.scrollWidth <= innerWidth;
+  const made = document.createElement("pre");
+  made.id = "said";
+  made.textContent = JSON.stringify(said);
+  document.body.append(made);
+});
+</script>
+"""
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)")
+class TestInteraction:
+    @staticmethod
+    def visit(page: Path, *, width: int = 1440) -> "subprocess.CompletedProcess[str]":
+        """Its document after ACTIONS, and what it logged on its console."""
+        flags = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
+        flags += (f"--window-size={width},1000", "--virtual-time-budget=60000", "--enable-logging=stderr", "--v=0")
+        command = [str(CHROMIUM), *flags, f"--user-data-dir={page.parent / 'profile'}", "--dump-dom", page.as_uri()]
+        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+
+    @pytest.fixture(scope="class")
+    def small(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        html = render_page(generated(36, 108), sweep_yaml="name: generated\n", provenance={"generated": "yes"})
+        page = tmp_path_factory.mktemp("small") / "page.html"
+        page.write_text(html.replace("</body>", f"{ACTIONS}</body>"))
+        return page
+
+    @pytest.mark.parametrize("width", [500, 800, 1440])
+    def test_filter_sort_open_and_csv_work_without_an_error(self, small, width):
+        ended = self.visit(small, width=width)
+        assert not [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
+        found = re.search(r'<pre id="said">(.*?)</pre>', ended.stdout)
+        assert found is not None
+        said = json.loads(unescape(found[1]))
+        assert (said["filtered"], said["hidden"]) == ("12 of 36", 24)
+        assert said["sorted"]
+        assert said["open"]
+        assert said["coloured"] > 0
+        assert said["tokens"] == said["coloured"] + BEYOND
+        assert (said["boundary"], said["probes"]) == (1, 3)
+        assert "0.25 nats with memory, 2.5 without, 1.5 margin" in said["title"]
+        assert "bluer" in said["scale"]
+        assert said["csv"] > 36
+        assert said["wide"], "the page is wider than its window"
+
+    def test_two_thousand_searches_and_twenty_thousand_probes_are_below_eight_megabytes(self, tmp_path):
+        html = render_page(generated(2000, 20_000), sweep_yaml="name: generated\n", provenance={})
+        assert len(html.encode()) < 8_000_000
+        (tmp_path / "page.html").write_text(html)
+        ready = re.search(r'data-ready="(\d+)"', self.visit(tmp_path / "page.html").stdout)
+        # How soon is seen by hand; here only that it gets there.
+        assert ready is not None
