@@ -252,7 +252,7 @@ def _read_models(sweep: Sweep, task: Task, problems: list[str]) -> list[tuple[Pl
         if same := [other.name for other, _ in found if other.facts.fingerprint == facts.fingerprint]:
             problems.append(f"models.{number}: {model.name} has the same weights and dtype as {same[0]}; remove one.")
             continue
-        name = _model_name(model)
+        name = _model_name(model) + (f"-{model.quantization}" if model.quantization else "")
         if model.revision and sum(other.name == model.name for other in sweep.models) > 1:
             name = f"{name}@{model.revision}"
         if any(other.name == name for other, _ in found):

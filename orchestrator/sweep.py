@@ -114,6 +114,8 @@ class ModelEntry(Entry, frozen=True):
     """Several revisions of it, each measured as a model of its own: checkpoints of one training."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of weights and activations."""
+    quantization: Literal["int8", "nf4"] | None = None
+    """Quantize the weights as they are loaded, with bitsandbytes; null leaves them as they are."""
     trust_remote_code: bool = False
     """Whether code that comes with the model may run."""
     allow_pickle: bool = False

@@ -27,6 +27,8 @@ class Model:
     """Hub revision; None takes the default branch."""
     dtype: str = "float32"
     """Precision of weights and activations; memories are float32 always."""
+    quantization: str | None = None
+    """How its weights are quantized when they are loaded: int8 or nf4; None leaves them as they are."""
     trust_remote_code: bool = False
     """Whether code that comes with the model may run."""
     allow_pickle: bool = False

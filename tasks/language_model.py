@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,7 +19,7 @@ import torch
 import transformers
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
 
 from tasks.attention import ATTENTION_BY_LENGTH
 from tasks.contract import Encoding, Model, ModelFacts, TaskError, TextCodec
@@ -64,7 +65,7 @@ def read_config(model: Model) -> Any:
         settings = quantization if isinstance(quantization, dict) else vars(quantization)
         raise TaskError(
             f"{model.name}: its weights are quantized ({settings.get('quant_method', 'unknown')}), which is not "
-            "supported. Wanted the model as it was before, with dtype: bfloat16 or float16 if memory is short."
+            "supported. Wanted the model as it was before, with quantization: int8 or nf4 if memory is short."
         )
     return config
 
@@ -134,7 +135,13 @@ def facts(model: Model) -> ModelFacts:
     config = read_config(model)
     if model.dtype not in DTYPES:
         raise TaskError(f"{model.name}: dtype {model.dtype!r} is not known; wanted one of {', '.join(DTYPES)}.")
-    digest = hashlib.sha256(model.dtype.encode())
+    needed = ("bitsandbytes", "accelerate") if model.quantization else ()
+    if missing := [name for name in needed if find_spec(name) is None]:
+        raise TaskError(
+            f"{model.name}: quantization: {model.quantization} needs {' and '.join(missing)}, not installed here. "
+            "Run pip install 'capsweep[quantized]', or say quantization: null."
+        )
+    digest = hashlib.sha256(f"{model.dtype}{model.quantization or ''}".encode())
     folder = Path(model.name)
     if folder.is_dir():
         code = sorted(folder.glob("*.py")) if model.trust_remote_code else []
@@ -246,8 +253,15 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def _load(model: Model) -> PreTrainedModel:
-    """The model with its weights, on the CPU.
+def _quantized(name: str) -> Any:
+    """How transformers is told to quantize, by the sweep's name."""
+    if name == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=name, bnb_4bit_compute_dtype=torch.float32)
+
+
+def _load(model: Model, device: torch.device) -> PreTrainedModel:
+    """The model with its weights, on the CPU; where they are quantized, on the device: they cannot be moved later.
 
     Raises:
         TaskError: when they cannot be loaded.
@@ -260,6 +274,8 @@ def _load(model: Model) -> PreTrainedModel:
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
             dtype=DTYPES[model.dtype],
+            quantization_config=_quantized(model.quantization) if model.quantization else None,
+            device_map={"": device} if model.quantization else None,
             # None: safetensors where there are any.
             use_safetensors=None if model.allow_pickle else True,
             ignore_mismatched_sizes=True,  # else it says no more than that there are some
@@ -299,9 +315,11 @@ class LanguageModel:
         """
         self.device = pick_device(device)
         # Any: what a model of transformers has is decided at run time.
-        self._model: Any = _load(model) if isinstance(model, Model) else model
+        self._model: Any = _load(model, self.device) if isinstance(model, Model) else model
         config = self._model.config
-        self._model.to(self.device).eval().requires_grad_(False)
+        if not getattr(self._model, "is_quantized", False):
+            self._model.to(self.device)
+        self._model.eval().requires_grad_(False)
         if self.device.type == "cpu" and getattr(self._model.config, "_attn_implementation", None) == "sdpa":
             self._model.set_attn_implementation(ATTENTION_BY_LENGTH)
         self._embedding = self._model.get_input_embeddings()

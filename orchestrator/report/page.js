@@ -133,8 +133,8 @@ const svg = (name, attributes, text = "") => {
   return made;
 };
 const SCALES = {
-  nats: ["white: certain, red: 4 nats and more", (value) => `rgba(214, 69, 48, ${Math.min(0.75, value / 5.3)})`],
-  without: ["white: certain, red: 4 nats and more", (value) => `rgba(214, 69, 48, ${Math.min(0.75, value / 5.3)})`],
+  nats: ["plain: certain, red: 4 nats and more", (value) => `rgba(214, 69, 48, ${Math.min(0.75, value / 5.3)})`],
+  without: ["plain: certain, red: 4 nats and more", (value) => `rgba(214, 69, 48, ${Math.min(0.75, value / 5.3)})`],
   margins: ["the bluer, the closer a second token comes", (value) => `rgba(46, 118, 196, ${0.75 / (1 + Math.max(0, value))})`],
 };
 const showTokens = (search) => {
@@ -157,7 +157,8 @@ const showTokens = (search) => {
 };
 const showProbes = (search) => {
   const longest = Math.max(1, ...search.probes.flatMap((p) => [p.length, p.proven, p.failed ?? 0]));
-  const [left, right, line, width] = [150, 20, 24, 760];
+  // As wide as the dialog, so that its letters are as large as the page's.
+  const [left, right, line, width] = [135, 16, 24, byId("opened-probes").clientWidth || 760];
   const height = line * search.probes.length + 34;
   const at = (length) => left + ((width - left - right) * length) / longest;
   const chart = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "probes" });
@@ -193,10 +194,10 @@ const open = async (button) => {
     .filter(Boolean)
     .concat(search.id)
     .join(" · ");
+  if (!dialog.open) dialog.showModal();
   showTokens(search);
   showProbes(search);
   document.querySelectorAll("input[name=colouring]").forEach((input) => (input.onchange = () => showTokens(search)));
-  if (!dialog.open) dialog.showModal();
 };
 document.querySelectorAll("button.open").forEach((button) => button.addEventListener("click", () => open(button)));
 dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());

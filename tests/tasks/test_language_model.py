@@ -1,12 +1,14 @@
 """A model of transformers as vectors in, logits out: from a folder, or as it was made."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tasks.contract import Model
+from tasks import language_model
+from tasks.contract import Model, TaskError
 from tasks.language_model import LanguageModel
 
 
@@ -39,3 +41,27 @@ def test_its_weights_are_frozen(made: LlamaForCausalLM):
     LanguageModel(made, device="cpu")
     assert not any(part.requires_grad for part in made.parameters())
     assert not made.training
+
+
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_weights_are_quantized_as_they_are_loaded_and_the_memory_gets_its_gradient(stories_model, quantization):
+    pytest.importorskip("bitsandbytes", reason="needs the extra `quantized`")
+    plain = Model(name=str(stories_model))
+    quantized = replace(plain, quantization=quantization)
+    assert language_model.facts(quantized).fingerprint != language_model.facts(plain).fingerprint
+    model, whole = LanguageModel(quantized, device="cpu"), LanguageModel(plain, device="cpu")
+    memory = (torch.randn(1, 4, 64, generator=torch.Generator().manual_seed(0)) * model.embedding_std).requires_grad_()
+    logits = model.head(model.hidden(memory))
+    (gradient,) = torch.autograd.grad(logits.logsumexp(-1).sum(), memory)
+    assert gradient.isfinite().all()
+    assert gradient.abs().sum() > 0
+    own = whole.head(whole.hidden(memory))
+    # Other numbers, and not far from those of the whole weights.
+    assert not torch.equal(logits, own)
+    assert torch.nn.functional.cosine_similarity(logits.flatten(), own.flatten(), dim=0) > 0.9
+
+
+def test_quantization_without_its_library_says_what_to_install(stories_model, monkeypatch):
+    monkeypatch.setattr(language_model, "find_spec", lambda name: None)
+    with pytest.raises(TaskError, match=r"needs bitsandbytes and accelerate.*capsweep\[quantized\]"):
+        language_model.facts(Model(name=str(stories_model), quantization="int8"))
