@@ -9,12 +9,15 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
+import orchestrator
 from orchestrator import cli
 from orchestrator.estimate import estimate
 from orchestrator.plan import make_plan
+from orchestrator.report.canvas import RunTables
+from orchestrator.report.page import render_page
 from orchestrator.report.published_measures import Conventions, compare, published_measures, published_rows
 from orchestrator.spec import load_sweep
-from orchestrator.store.schema import PROBES, SEARCHES
+from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
 from tasks.contract import Model
 
 SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
@@ -25,6 +28,8 @@ def probe(length: int, right: int, **changes: Any) -> dict[str, Any]:
     """A generated probe of Pythia-160M: `right` of `length` tokens, t_1 given; without memory 10 are right."""
     row = {
         "model": "EleutherAI/pythia-160m",
+        "search_id": f"{length}-{right}",
+        "number": 0,
         "source": "pg19:made up",
         "num_vectors": 1,
         "outcome": "lossless" if right == length else "lossy",
@@ -147,3 +152,37 @@ def test_there_is_a_sweep_for_each_model_of_table_1():
     models = {row["hf_id"] for row in published_rows("cramming_table1.csv")}
     of_one = [path for path in PAPER if path.stem not in ("fanfics", "random-words", "figure-4-vectors")]
     assert {model.name for path in of_one for model in load_sweep(path).models} == models
+
+
+def test_a_generated_run_of_a_grid_is_compared_from_its_sweep_to_the_printed_line(toy_sweep, tmp_path):
+    """The toy is no Pythia-160M: what is tried here is the way of its numbers, not the numbers."""
+    spec, run = tmp_path / "grid.yaml", str(tmp_path / "run")
+    spec.write_text(
+        toy_sweep.read_text().replace("path: texts/", "path: texts/, name: pg19")
+        + "criterion: {teacher_forced: 0.99}\ndecode_from: memory+first_token\n"
+        "search: {policy: grid, lengths: [4, 16, 64]}\n"
+    )
+    runner = CliRunner()
+    ended = runner.invoke(cli.app, ["run", str(spec), "--inline", "--run-dir", run])
+    assert ended.exit_code == 0, ended.output
+    tables = orchestrator.read(run)
+    assert sorted(tables.probes["length"].to_pylist()) == [4] * 12 + [16] * 12 + [64] * 12
+    assert set(tables.searches["grid"].to_pylist()[0]) == {4, 16, 64}
+    ended = runner.invoke(cli.app, ["compare", run, "--called", "toy/model=Pythia-160M"], env={"COLUMNS": "120"})
+    assert ended.exit_code == 0, ended.output
+    for words in ("decoding capacity", "80.0", "70.9 ± 11.0", "396.4 ± 46.0", " sd", "[1] The paper prints"):
+        assert words in ended.output, words
+    # Run again, nothing is left to do.
+    again = runner.invoke(cli.app, ["run", str(spec), "--inline", "--run-dir", run])
+    assert "0 open" in again.output
+
+
+def test_the_page_shows_published_figures_with_their_footnotes():
+    page = render_page(
+        RunTables(probes=table(*TestByHand.ROWS), searches=SEARCHES.empty_table(), samples=SAMPLES.empty_table()),
+        sweep_yaml="name: generated\n",
+        provenance={},
+    )
+    assert 'id="compared-published"' in page
+    assert 'id="compared-progressive"' not in page
+    assert "its numbers are nats" in page
