@@ -36,9 +36,9 @@ class CohortTrial(tune.Trainable):
         # What lies ready: the whole cohort at first, and later what it was topped up with.
         probes = ray.get(self._recorder.claim.remote(self._cohort_id, anew=not self._begun))
         if probes:
-            ray.get(self._engine.submit.remote(self._cohort_id, probes, anew=not self._begun))
+            self._turn: int = ray.get(self._engine.submit.remote(self._cohort_id, probes, anew=not self._begun))
         self._begun = True
-        finished, num_rows, left = ray.get(self._engine.take.remote(self._cohort_id, REPORT_SECONDS))
+        finished, num_rows, left = ray.get(self._engine.take.remote(self._cohort_id, self._turn, REPORT_SECONDS))
         if finished:
             ray.get(self._recorder.record.remote(finished))
         return {

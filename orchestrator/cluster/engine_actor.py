@@ -44,6 +44,8 @@ class _Cohort:
     """Finished, and not yet taken."""
     taken: list[Finished] = field(default_factory=list)
     """Given to the trial, which has not yet said that it has dealt with them."""
+    turn: int = 0
+    """Which trial of this cohort is listened to; rises with each that follows it."""
 
 
 class EngineActor:
@@ -96,13 +98,16 @@ class EngineActor:
         """So many searches are left for this engine."""
         self._num_open = num_open
 
-    def submit(self, cohort_id: str, probes: Sequence[Probe], *, anew: bool) -> None:
+    def submit(self, cohort_id: str, probes: Sequence[Probe], *, anew: bool) -> int:
         """Queue the probes of a cohort that are not known yet.
 
         Args:
             cohort_id: Whose.
             probes: Some of them may have been submitted before.
             anew: Whether a new trial follows this cohort: it is told again of what the one before was given.
+
+        Returns:
+            The turn of the trial, to be given back when it takes.
         """
         with self._changed:
             cohort = self._cohorts.setdefault(cohort_id, _Cohort())
@@ -114,12 +119,15 @@ class EngineActor:
             self._arriving += fresh
             if anew:
                 cohort.ready, cohort.taken = [*cohort.taken, *cohort.ready], []
+                cohort.turn += 1
             self._changed.notify_all()
+            return cohort.turn
 
-    def take(self, cohort_id: str, wait_seconds: float) -> tuple[list[Finished], int, int]:
+    def take(self, cohort_id: str, turn: int, wait_seconds: float) -> tuple[list[Finished], int, int]:
         """What has finished of this cohort since it was last asked, waiting a while if that is nothing.
 
-        Asking says that what was taken before has been dealt with.
+        Asking says that what was taken before has been dealt with. A trial that was killed while it asked still stands
+        here; once another follows the cohort, it takes nothing.
 
         Returns:
             What has finished, about how many rows are optimized at a time, and how many probes of the cohort are left.
@@ -129,8 +137,11 @@ class EngineActor:
         """
         with self._changed:
             cohort = self._cohorts[cohort_id]
-            cohort.taken = []
-            self._changed.wait_for(lambda: cohort.ready or self._fault, timeout=wait_seconds)
+            if turn == cohort.turn:
+                cohort.taken = []
+            self._changed.wait_for(lambda: cohort.ready or self._fault or turn != cohort.turn, timeout=wait_seconds)
+            if turn != cohort.turn:
+                return [], self._num_rows, len(cohort.running)
             if not cohort.ready and self._fault is not None:
                 raise RuntimeError(f"the engine broke down: {self._fault!r}") from self._fault
             cohort.taken, cohort.ready = cohort.ready, []

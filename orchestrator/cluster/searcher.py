@@ -213,19 +213,19 @@ class LedgerSearcher(Searcher):
             return
         try:
             if cohort.probes and not self._stop and self.fault is None:
-                self._go_on_with(cohort, trial_was_lost=error)
+                self._go_on_with(cohort)
             else:
                 self._leave(cohort)
         except Exception as fault:
             self.fault = _cause(fault)
             self._leave(cohort)
 
-    def _go_on_with(self, cohort: Cohort, *, trial_was_lost: bool) -> None:
-        """See to it that probes whose trial ended without them get their verdicts."""
+    def _go_on_with(self, cohort: Cohort) -> None:
+        """See to it that probes whose trial was lost, or ended without them, get their verdicts."""
         unwritten: Exception | None = ray.get(self._recorder.fault.remote())
         if unwritten is not None:
             raise unwritten
-        cohort.losses += trial_was_lost
+        cohort.losses += 1
         why = self._pool.why_lost(cohort.engine)
         if why is None and cohort.losses < MACHINE_FAILURES:
             self._lost_trials.append(cohort)

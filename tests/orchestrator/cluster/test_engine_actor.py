@@ -1,0 +1,64 @@
+"""What an engine actor hands out, and to whom; here as a plain object, without Ray."""
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from orchestrator.cluster import engine_actor
+from orchestrator.cluster.engine_actor import EngineActor, EngineLoad
+from tasks.contract import EngineSettings, Model, Probe, Question
+from tasks.registry import TASKS
+
+
+@pytest.fixture
+def actor(monkeypatch: pytest.MonkeyPatch) -> EngineActor:
+    monkeypatch.setattr(engine_actor.ray, "get_actor", lambda name: None)  # the recorder, for snapshots only
+    made = EngineActor()
+    recipe = TASKS["toy"].recipe({"steps": 20, "step_seconds": 0.02})
+    made.load(
+        EngineLoad(
+            name="engine",
+            task="toy",
+            model=Model(name="toy/model"),
+            question=Question(recipe=recipe),
+            settings=EngineSettings(),
+            recorder="recorder",
+            snapshot_seconds=60.0,
+        )
+    )
+    return made
+
+
+PROBE = Probe(
+    probe_id="p", search_id="s", number=0, sample_id="t", tokens=tuple(range(32, 92)), length=4, num_vectors=1
+)
+
+
+def test_what_a_killed_trial_waits_for_is_given_to_the_one_that_follows(actor: EngineActor):
+    killed = actor.submit("cohort", [PROBE], anew=True)
+    answers: list[Any] = []
+    # Its process is gone, its question is not: it waits in the engine until something has finished.
+    waiting = threading.Thread(target=lambda: answers.append(actor.take("cohort", killed, 10.0)))
+    waiting.start()
+    time.sleep(0.1)
+    follows = actor.submit("cohort", [PROBE], anew=True)
+    waiting.join(timeout=5)
+    assert answers
+    assert answers[0][0] == []
+    finished, _, left = actor.take("cohort", follows, 10.0)
+    assert [item.probe.probe_id for item in finished] == ["p"]
+    assert left == 0
+    # And again to a third, as long as nobody said that it was dealt with.
+    again = actor.submit("cohort", [PROBE], anew=True)
+    assert [item.probe.probe_id for item in actor.take("cohort", again, 1.0)[0]] == ["p"]
+    assert actor.take("cohort", again, 0.05)[0] == []
+
+
+def test_a_question_that_arrives_late_takes_nothing(actor: EngineActor):
+    killed = actor.submit("cohort", [PROBE], anew=True)
+    follows = actor.submit("cohort", [PROBE], anew=True)
+    time.sleep(1.0)
+    assert actor.take("cohort", killed, 0.1)[0] == []
+    assert len(actor.take("cohort", follows, 0.1)[0]) == 1
