@@ -22,6 +22,7 @@ class CohortTrial(tune.Trainable):
         """Note which cohort this is. Tune may set up a process for a trial that another process then runs."""
         self._cohort_id: str = config["cohort"]
         self._begun = False
+        self._turn: Any = 0  # Any: what an actor returns has no type
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next cohort in the same process."""
@@ -36,7 +37,7 @@ class CohortTrial(tune.Trainable):
         # What lies ready: the whole cohort at first, and later what it was topped up with.
         probes = ray.get(self._recorder.claim.remote(self._cohort_id, anew=not self._begun))
         if probes:
-            self._turn: int = ray.get(self._engine.submit.remote(self._cohort_id, probes, anew=not self._begun))
+            self._turn = ray.get(self._engine.submit.remote(self._cohort_id, probes, anew=not self._begun))
         self._begun = True
         finished, num_rows, left = ray.get(self._engine.take.remote(self._cohort_id, self._turn, REPORT_SECONDS))
         if finished:
