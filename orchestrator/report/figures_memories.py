@@ -23,7 +23,7 @@ from orchestrator.report.tables import short_names, source_kind
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 COMPRESSORS = {
-    "arithmetic": "arithmetic coding, same model",
+    "arithmetic": "arithmetic coding",
     "zstd": "zstd",
     "lzma": "lzma",
     "bz2": "bz2",
@@ -42,7 +42,7 @@ def bits_ledger(tables: RunTables) -> CaptionedFigure | None:
         return None
     colours, names = colours_of(tables), short_names(row["model"] for row in rows)
     ways = ["text, plain", *COMPRESSORS.values(), "the model's bits", *(f"memory, {name}" for name in PRECISIONS)]
-    figure = blank_figure("bytes a text (mean)", "", height=150 + 30 * len(ways))
+    figure = blank_figure("bytes (mean)", "", height=150 + 30 * len(ways))
     for model in sorted(names):
         mine = [row for row in rows if row["model"] == model]
         found: list[tuple[str, float, str]] = [("text, plain", fmean(row["text_bytes"] for row in mine), "")]
@@ -74,7 +74,8 @@ def bits_ledger(tables: RunTables) -> CaptionedFigure | None:
         name="bits-ledger",
         title="Why this is not compression",
         caption=(
-            "What a search's text takes to store, each way run there and back, and what its memory takes; logarithmic. "
+            "What a search's text takes to store, each way run there and back (arithmetic coding with the same model), and "
+            "what its memory takes; logarithmic. "
             f"Quantized and decoded again, memories are still lossless: {told}. n = {len(rows):,} searches."
         ),
         figure=figure,

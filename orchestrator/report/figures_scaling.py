@@ -194,7 +194,7 @@ def models_paired(tables: RunTables) -> CaptionedFigure | None:
     if not pairs:
         return None
     names = short_names(name for pair in pairs for name in (pair.first, pair.second))
-    figure = blank_figure("difference of capacities (tokens)", "", height=120 + 62 * len(pairs))
+    figure = blank_figure("difference (tokens)", "", height=120 + 62 * len(pairs))
     ends = [pair.interval or (pair.difference, pair.difference) for pair in pairs]
     figure.add_scatter(
         x=[round(pair.difference, 3) for pair in pairs],
@@ -219,7 +219,8 @@ def models_paired(tables: RunTables) -> CaptionedFigure | None:
     figure.update_yaxes(
         tickvals=list(range(len(pairs))),
         ticktext=[
-            f"{plain(names[pair.first])}<br>less {plain(names[pair.second])}, k = {pair.num_vectors}" for pair in pairs
+            f"{plain(names[pair.first])}<br>less {plain(names[pair.second])}<br>k = {pair.num_vectors}"
+            for pair in pairs
         ],
         range=[len(pairs) - 0.5, -0.5],
         showgrid=False,
