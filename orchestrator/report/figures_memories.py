@@ -74,7 +74,7 @@ def bits_ledger(tables: RunTables) -> CaptionedFigure | None:
         name="bits-ledger",
         title="Why this is not compression",
         caption=(
-            "What a search's text takes to store, each way run there and back (arithmetic coding with the same model), and "
+            "What a search's text takes to store, each way run there and back (arithmetic coding: same model), and "
             "what its memory takes; logarithmic. "
             f"Quantized and decoded again, memories are still lossless: {told}. n = {len(rows):,} searches."
         ),
