@@ -301,6 +301,11 @@ def _load(model: Model, device: torch.device) -> PreTrainedModel:
             f"{model.name}: {len(missing)} weights that config.json asks for are not in the weight files, such as "
             f"{missing[0]}. Wanted the files of one model; copy or download them again."
         )
+    for part in loaded_model.modules():
+        # bitsandbytes repacks 4-bit weights for such CPUs at the first pass without gradient: computed in bfloat16
+        # from then on, with no gradient, and not at all where a layer's width is no multiple of 32.
+        if hasattr(part, "support_avx512bf16_for_cpu"):
+            part.support_avx512bf16_for_cpu = False
     return loaded_model
 
 

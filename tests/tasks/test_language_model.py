@@ -56,6 +56,8 @@ def test_weights_are_quantized_as_they_are_loaded_and_the_memory_gets_its_gradie
     assert gradient.isfinite().all()
     assert gradient.abs().sum() > 0
     own = whole.head(whole.hidden(memory))
+    # The arithmetic of the training pass is that of the verdict.
+    assert torch.equal(logits, model.head(model.hidden(memory.detach())))
     # Other numbers, and not far from those of the whole weights.
     assert not torch.equal(logits, own)
     assert torch.nn.functional.cosine_similarity(logits.flatten(), own.flatten(), dim=0) > 0.9
