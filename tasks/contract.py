@@ -85,6 +85,9 @@ class EngineSettings:
     """Tokens of all rows together in one optimizer step; None chooses by device."""
     deterministic: bool = False
     """Fixed shapes, so that no result depends on its neighbours in the batch."""
+    gpus: float = 1.0
+    """GPUs that the engine has, where it computes on them: a part of one's memory, or several over which the layers of
+    a large model are spread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

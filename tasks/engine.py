@@ -85,6 +85,7 @@ class BatchedEngine:
         self._question = question
         self._recipe = make_recipe(question.recipe)
         self._deterministic = settings.deterministic
+        self._gpus = settings.gpus
         self._kind = model.device.type if model.device.type in BATCH_COST_TOKENS else "cpu"
         default_tokens = CPU_TOKENS_PER_STEP if self._kind == "cpu" else GPU_FIRST_TOKENS
         self._tokens_per_step = settings.tokens_per_step or default_tokens
@@ -255,7 +256,9 @@ class BatchedEngine:
         """Choose how many tokens a step may have, by what the largest batch of this one took on the GPU."""
         device = self._model.device
         held, most = torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
-        free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - held
+        free, whole = torch.cuda.mem_get_info(device)
+        # Engines beside this one may not have taken their part yet.
+        free = min(free + torch.cuda.memory_reserved(device), int(min(1.0, self._gpus) * whole)) - held
         bytes_per_token = max(1, (most - held) // tokens)
         self._tokens_per_step = min(GPU_MOST_TOKENS, max(1, int(GPU_MEMORY_SHARE * free / bytes_per_token)))
         self._memory_is_known = True

@@ -260,8 +260,10 @@ def _quantized(name: str) -> Any:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=name, bnb_4bit_compute_dtype=torch.float32)
 
 
-def _load(model: Model, device: torch.device) -> PreTrainedModel:
+def _load(model: Model, device: torch.device, *, spread: bool) -> PreTrainedModel:
     """The model with its weights, on the CPU; where they are quantized, on the device: they cannot be moved later.
+
+    `spread` puts its layers on all GPUs that there are, as evenly as they go.
 
     Raises:
         TaskError: when they cannot be loaded.
@@ -275,7 +277,7 @@ def _load(model: Model, device: torch.device) -> PreTrainedModel:
             trust_remote_code=model.trust_remote_code,
             dtype=DTYPES[model.dtype],
             quantization_config=_quantized(model.quantization) if model.quantization else None,
-            device_map={"": device} if model.quantization else None,
+            device_map="balanced" if spread else {"": device} if model.quantization else None,
             # None: safetensors where there are any.
             use_safetensors=None if model.allow_pickle else True,
             ignore_mismatched_sizes=True,  # else it says no more than that there are some
@@ -312,17 +314,28 @@ def _load(model: Model, device: torch.device) -> PreTrainedModel:
 class LanguageModel:
     """Frozen weights on one device."""
 
-    def __init__(self, model: Model | PreTrainedModel, *, device: str = "auto") -> None:
+    def __init__(self, model: Model | PreTrainedModel, *, device: str = "auto", gpus: float = 1.0) -> None:
         """Load the weights, or take a model as transformers made it (with random weights, say).
+
+        Args:
+            model: Which one.
+            device: Where it computes.
+            gpus: On CUDA, the part of the GPU's memory that may be used, or the GPUs over which the layers are spread.
 
         Raises:
             TaskError: when they cannot be loaded, or later tokens change what stands before them.
         """
         self.device = pick_device(device)
+        if self.device.type == "cuda" and gpus < 1:
+            torch.cuda.set_per_process_memory_fraction(gpus, self.device)
+        spread = self.device.type == "cuda" and gpus > 1
         # Any: what a model of transformers has is decided at run time.
-        self._model: Any = _load(model, self.device) if isinstance(model, Model) else model
+        self._model: Any = _load(model, self.device, spread=spread) if isinstance(model, Model) else model
         config = self._model.config
-        if not getattr(self._model, "is_quantized", False):
+        if getattr(self._model, "hf_device_map", None):
+            # accelerate moves what goes from layer to layer; memories and losses stay where the embeddings are.
+            self.device = self._model.get_input_embeddings().weight.device
+        elif not getattr(self._model, "is_quantized", False):
             self._model.to(self.device)
         self._model.eval().requires_grad_(False)
         if self.device.type == "cpu" and getattr(self._model.config, "_attn_implementation", None) == "sdpa":
@@ -336,6 +349,9 @@ class LanguageModel:
         self.bos = _bos(config, num_embeddings=len(self._embedding.weight))
         self.vocabulary = int(self._model(inputs_embeds=self._embedding.weight[None, :1]).logits.shape[-1])
         self.head: Callable[[Tensor], Tensor] = self._model.get_output_embeddings()
+        if spread:
+            last = self.head
+            self.head = lambda hidden: last(hidden).to(self.device)
         self._head_is_separate = True
         self._check_head()
         self._check_causal(model.name if isinstance(model, Model) else type(model).__name__)
@@ -379,8 +395,10 @@ class LanguageModel:
     def hidden(self, inputs_BTD: Tensor) -> Tensor:
         """Input vectors (B, T, D) -> what `head` reads: hidden states (B, T, H), or logits where it is Identity."""
         if self._head_is_separate:
-            return self._model.base_model(inputs_embeds=inputs_BTD, use_cache=False).last_hidden_state
-        return self._model(inputs_embeds=inputs_BTD, use_cache=False).logits
+            hidden_BTH = self._model.base_model(inputs_embeds=inputs_BTD, use_cache=False).last_hidden_state
+        else:
+            hidden_BTH = self._model(inputs_embeds=inputs_BTD, use_cache=False).logits
+        return hidden_BTH.to(self.device)  # of a model that is spread over several
 
     def prefix(self, num_rows: int) -> Tensor:
         """The BOS that may stand before a memory, (B, 1, D).

@@ -59,7 +59,8 @@ class LanguageModelTask:
         from tasks.engine import BatchedEngine
         from tasks.language_model import LanguageModel
 
-        return BatchedEngine(LanguageModel(model, device=settings.device), self.layout(question), question, settings)
+        loaded = LanguageModel(model, device=settings.device, gpus=settings.gpus)
+        return BatchedEngine(loaded, self.layout(question), question, settings)
 
     def prove(self, model: Model, question: Question, device: str) -> Prover:
         """Load the weights for decoding stored memories."""

@@ -5,13 +5,12 @@ what finished. What a trial was given is kept until it asks again, so that a tri
 nothing of searches, files or Tune.
 """
 
+import os
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import ray
 
 from tasks.contract import EngineSettings, EngineStats, Finished, Model, Probe, Question, Snapshot
 from tasks.registry import TASKS
@@ -28,9 +27,22 @@ class EngineLoad:
     model: Model
     question: Question
     settings: EngineSettings
-    recorder: str
-    """Name of the recorder actor, which takes the snapshots."""
     snapshot_seconds: float
+    """How often rows in flight are saved."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineReport:
+    """What an engine says of itself."""
+
+    silent_seconds: float
+    """How long ago it last took a step, or had none to take."""
+    num_rows: int
+    """About how many rows are optimized at a time."""
+    num_busy: int
+    """Rows that are optimized or wait to be."""
+    stats: EngineStats
+    """What it has done."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,7 +63,10 @@ class _Cohort:
 class EngineActor:
     """One frozen model on one device, serving cohorts until it is killed."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: str) -> None:
+        # Ray sets it to the GPUs that it gave this process.
+        gpus = [f"gpu{number}" for number in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if number]
+        self._title = f"engine {model.rpartition('/')[2]} {' '.join(gpus) or 'cpu'}"
         self._changed = threading.Condition()
         self._arriving: list[Probe] = []
         self._cohorts: dict[str, _Cohort] = {}
@@ -61,11 +76,20 @@ class EngineActor:
         self._paused = False
         self._stats = EngineStats()
         self._num_rows = 1
+        self._num_busy = 0
         self._num_open = 0
         self._stepped_at = time.monotonic()
 
-    def load(self, load: EngineLoad) -> int:
+    def __repr__(self) -> str:
+        """What the dashboard and log lines call it."""
+        return self._title
+
+    def load(self, load: EngineLoad, recorder: Any) -> int:
         """Load the model and begin to step; not in the constructor, whose errors reach the driver as a dead actor.
+
+        Args:
+            load: What it is to do.
+            recorder: The actor that takes the snapshots.
 
         Returns:
             About how many rows are optimized at a time.
@@ -75,7 +99,7 @@ class EngineActor:
         """
         self._load = load
         self._engine = TASKS[load.task].open_engine(load.model, load.question, load.settings)
-        self._recorder: Any = ray.get_actor(load.recorder)
+        self._recorder = recorder
         self._num_rows = self._engine.num_rows
         self._stepped_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -86,13 +110,14 @@ class EngineActor:
         """What the engine broke down with; None while it works."""
         return None if self._fault is None else repr(self._fault)
 
-    def silent_seconds(self) -> float:
-        """How long ago it last took a step, or had none to take."""
-        return time.monotonic() - self._stepped_at
-
-    def stats(self) -> EngineStats:
-        """What the engine has done."""
-        return self._stats
+    def report(self) -> EngineReport:
+        """How it does."""
+        return EngineReport(
+            silent_seconds=time.monotonic() - self._stepped_at,
+            num_rows=self._num_rows,
+            num_busy=self._num_busy,
+            stats=self._stats,
+        )
 
     def expect(self, num_open: int) -> None:
         """So many searches are left for this engine."""
@@ -178,6 +203,7 @@ class EngineActor:
                     continue
                 self._hand_out(self._engine.step())
                 self._stats, self._num_rows = self._engine.stats(), self._engine.num_rows
+                self._num_busy = self._engine.num_busy
                 if time.monotonic() - saved_at > self._load.snapshot_seconds:
                     self._recorder.save_snapshots.remote(self._load.name, self._engine.snapshots())
                     saved_at = time.monotonic()

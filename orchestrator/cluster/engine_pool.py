@@ -1,24 +1,27 @@
-"""The engines of a run: opened for a model when it has work, replaced when they are lost, closed when none is left.
+"""The engines of a run: opened where searches can use them, moved from model to model, replaced when they are lost.
 
-Models run one after another, so that each gets the whole cluster. Knows nothing of cohorts or verdicts.
+Knows nothing of cohorts or verdicts; how many there should be of each model, placement.py says.
 """
 
 import contextlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-from orchestrator.cluster.engine_actor import EngineActor, EngineLoad
+from orchestrator.cluster.cluster_view import Neighbours, cluster_nodes, free_nodes
+from orchestrator.cluster.engine_actor import EngineActor, EngineLoad, EngineReport
+from orchestrator.cluster.placement import Appetite, Demand, EngineNeed, Node, allot, appetite
+from orchestrator.cluster.sizing import gpus_of_engine
 from orchestrator.errors import BadInput, SessionFaultError
 from orchestrator.plan import Plan
 from orchestrator.search.ledger import Ledger
-from orchestrator.stop import Stop
 from tasks.contract import EngineSettings, EngineStats, Finished, Snapshot
 
 ANSWER_SECONDS = 10.0
@@ -31,15 +34,11 @@ WAITING_CALLS = 1000
 """Calls an actor serves at a time: nearly all of them wait for a cohort."""
 MOST_LOSSES = 3
 """Engines lost one after the other, without any verdict in between, before the session ends: then it is not chance."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineResources:
-    """What one engine takes, and how many there are."""
-
-    count: int
-    cpus: float
-    gpus: float
+MOST_ENGINES = 10_000
+"""More than any cluster has places for."""
+SMALL_PARAMETERS = 10_000_000
+"""Models below this gain next to nothing from a second thread (24 texts on stories260K: 51 s of steps with one, 47 with
+two), so on CPUs each core gets an engine of its own (twice as much in the same time)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,102 +46,171 @@ class EngineHandle:
     """An engine and what was given to it."""
 
     name: str
+    model: str
     actor: Any
     loading: Any
     """Reply of its load; None once it has loaded."""
+    need: EngineNeed
     num_rows: int = 1
     in_flight: int = 0
     """Probes given and not yet heard of."""
+    leaves: bool = False
+    """Whether it gets no more probes, because its place is wanted for others."""
     lost: str | None = None
     """Why it is gone; None while it is not known to be."""
+    report: EngineReport | None = None
+    """What it said of itself last."""
     asked: tuple[Any, float] | None = None
-    """An unanswered question how long it has been silent, and when that was asked."""
+    """A report that was asked for, and when."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has loaded its model and takes probes."""
+        return self.loading is None and not self.leaves
 
 
 @dataclass(slots=True, kw_only=True)
 class EnginePool:
-    """Engines of the model that runs now."""
+    """Engines of all models of a run."""
 
     plan: Plan
+    ledger: Ledger
     settings: EngineSettings
-    recorder: str
+    recorder: Any
     """Name of the recorder actor."""
-    choose: Callable[[], EngineResources]
-    """What the cluster has room for now; raises BadInput when that is nothing."""
-    stop: Stop
-    model: str | None = None
-    resources: EngineResources = field(init=False)
+    look: Callable[[], Sequence[Node]] = cluster_nodes
+    """The cluster as it is now."""
     engines: list[EngineHandle] = field(default_factory=list)
     stats: EngineStats = field(default_factory=EngineStats)
     """What the engines that were closed have done."""
+    num_restarts: int = 0
+    """Engines that were lost."""
     losses: int = 0
-    """Engines lost since a verdict was heard of last."""
+    """Those of them since a verdict was heard of last."""
+    num_wanted: int = 0
+    """Engines that the run would have now."""
+    lacking: int = 0
+    """Engines that are this run's share of the cluster and have no place."""
+    _neighbours: Neighbours = field(default_factory=Neighbours)
+    _num_begun: dict[str, int] = field(default_factory=dict)
     _numbers: Any = field(default_factory=count)
     _tended_at: float = 0.0
 
     def __post_init__(self) -> None:
-        self.resources = self.choose()
+        """Raises BadInput when the cluster cannot hold an engine of each model."""
+        self._num_begun = {model: self.ledger.num_open_of(model) for model in self.ledger.models}
+        nodes = self.look()
+        self.num_wanted = sum(allot(self._appetites(nodes), nodes, most=self._most).values())
 
     @property
     def ready(self) -> list[EngineHandle]:
-        """Engines that have loaded their model."""
-        return [engine for engine in self.engines if engine.loading is None]
+        """Engines that have loaded their model and take probes."""
+        return [engine for engine in self.engines if engine.is_ready]
 
-    def open(self, model: str) -> None:
-        """Make engines for `model` the ones that run; returns when one has loaded it, or the session should end.
+    @property
+    def _most(self) -> int | None:
+        number = self.plan.sweep.engines.count
+        return None if number == "auto" else number
 
-        Raises:
-            TaskError: when the model cannot be loaded.
-        """
-        if model == self.model:
-            return
-        self.close()
-        self.model = model
-        # In small waits: a node may be long in coming, and a signal must be heard meanwhile.
-        while not self.ready and not self.stop:
-            self._fill_up()
-            ray.wait([engine.loading for engine in self.engines], timeout=0.5)
+    def _appetites(self, nodes: Sequence[Node]) -> list[Appetite]:
+        """What each model with open searches asks for; raises BadInput when a node for it is not to be had."""
+        return [appetite(self.plan.sweep.engines, self._demand(model, nodes), nodes) for model in self._open_models()]
+
+    def _open_models(self) -> list[str]:
+        return [model for model in self.ledger.models if self.ledger.num_open_of(model)]
+
+    def _demand(self, model: str, nodes: Sequence[Node]) -> Demand:
+        planned = self.plan.model(model)
+        gigabytes = min((node.gpu_gigabytes for node in nodes if node.gpus), default=0.0)
+        gpus = 1.0
+        if gigabytes:
+            longest = max(search.limit for search in self.plan.searches if search.model == model)
+            gpus = gpus_of_engine(planned.model, planned.facts, longest=longest, gpu_gigabytes=gigabytes)
+        return Demand(
+            model=model,
+            num_open=self.ledger.num_open_of(model),
+            num_begun=self._num_begun[model],
+            gpus=gpus,
+            is_small=planned.facts.num_parameters < SMALL_PARAMETERS,
+        )
+
+    def wait_ready(self, seconds: float) -> None:
+        """Wait a while for an engine that loads, if there is none else."""
+        loading = [engine.loading for engine in self.engines if engine.loading is not None]
+        if loading and not self.ready:
+            ray.wait(loading, timeout=seconds)
             self._hear_of_loading()
 
     def tend(self) -> None:
-        """Replace engines that are gone or hang, and make more where nodes have come.
+        """Replace engines that are gone or hang, and have as many of each model as the cluster has room for.
 
         Raises:
-            TaskError: when the model cannot be loaded.
+            TaskError: when a model cannot be loaded.
             SessionFaultError: when engines are lost one after the other.
         """
-        if self.model is None or time.monotonic() - self._tended_at < TEND_SECONDS:
+        if time.monotonic() - self._tended_at < TEND_SECONDS:
             return
         self._tended_at = time.monotonic()
         self._hear_of_loading()
-        for engine in self.ready:
+        for engine in [engine for engine in self.engines if engine.loading is None]:
             self._look_at(engine)
+        self._neighbours.look()
+        nodes = self.look()
         with contextlib.suppress(BadInput):  # what is left of the cluster may be too small: wait for more
-            self.resources = self.choose()
-        self._fill_up()
+            asked = self._appetites(nodes)
+            self._have(allot(asked, nodes, most=self._share(asked, nodes)), {each.model: each.need for each in asked})
+        self.recorder.say_lacking.remote(self.lacking)
 
-    def _fill_up(self) -> None:
-        """Make engines until there are as many as the cluster has room for."""
-        assert self.model is not None
+    def _share(self, asked: Sequence[Appetite], nodes: Sequence[Node]) -> int | None:
+        """Most engines that this run may have, so that others on the cluster get theirs; None if there are none."""
+        others = self._neighbours.num_others
+        if not others or not asked:
+            self.lacking = 0
+            return self._most
+        everything = replace(asked[0], fills=MOST_ENGINES, most=MOST_ENGINES)
+        fair = math.ceil(sum(allot([everything], nodes).values()) / (others + 1))
+        wanted = sum(allot(asked, nodes, most=self._most).values())
+        self.lacking = max(0, min(fair, wanted) - sum(engine.loading is None for engine in self.engines))
+        if self._neighbours.one_lacks:
+            return min(fair, wanted)
+        # Nobody else wants what is free.
+        free = sum(allot(asked, free_nodes(), most=self._most).values())
+        return min(wanted, max(fair, len(self.engines) + free))
+
+    def _have(self, wanted: dict[str, int], needs: dict[str, EngineNeed]) -> None:
+        """Come nearer to so many engines of each model."""
+        self.num_wanted = sum(wanted.values())
+        # 1. Those beyond get no more probes, and are closed when they have none left.
+        for model in {engine.model for engine in self.engines}:
+            mine = sorted((e for e in self.engines if e.model == model), key=lambda e: (e.leaves, -e.in_flight))
+            for place, engine in enumerate(mine):
+                engine.leaves = place >= wanted.get(model, 0)
+        for engine in [engine for engine in self.engines if engine.leaves and not engine.in_flight]:
+            self._retire(engine)
+        # 2. New ones come where places are: what is asked of Ray beyond that would look like a need for more nodes.
+        have = Counter(engine.model for engine in self.engines if not engine.leaves)
+        for model, number in wanted.items():
+            for _ in range(number - have[model]):
+                if len(self.engines) < self.num_wanted:
+                    self._make(model, needs[model])
+
+    def _make(self, model: str, need: EngineNeed) -> None:
+        name = f"engine {model} {next(self._numbers)}"
         remote: Any = ray.remote(EngineActor)
-        while len(self.engines) < self.resources.count:
-            name = f"engine {self.model} {next(self._numbers)}"
-            actor = remote.options(
-                name=name,
-                num_cpus=self.resources.cpus,
-                num_gpus=self.resources.gpus,
-                max_concurrency=WAITING_CALLS,
-            ).remote()
-            load = EngineLoad(
-                name=name,
-                task=self.plan.task.name,
-                model=self.plan.model(self.model).model,
-                question=self.plan.question,
-                settings=self.settings,
-                recorder=self.recorder,
-                snapshot_seconds=self.plan.sweep.engines.snapshot_seconds,
-            )
-            self.engines.append(EngineHandle(name=name, actor=actor, loading=actor.load.remote(load)))
+        actor = remote.options(name=name, num_cpus=need.cpus, num_gpus=need.gpus, max_concurrency=WAITING_CALLS).remote(
+            model
+        )
+        threads = self.settings.cpus or (None if need.gpus else math.ceil(need.cpus))
+        load = EngineLoad(
+            name=name,
+            task=self.plan.task.name,
+            model=self.plan.model(model).model,
+            question=self.plan.question,
+            settings=replace(self.settings, cpus=threads, gpus=need.gpus or 1.0),
+            snapshot_seconds=self.plan.sweep.engines.snapshot_seconds,
+        )
+        loading = actor.load.remote(load, self.recorder)
+        self.engines.append(EngineHandle(name=name, model=model, actor=actor, loading=loading, need=need))
 
     def _hear_of_loading(self) -> None:
         for engine in [engine for engine in self.engines if engine.loading is not None]:
@@ -157,21 +225,21 @@ class EnginePool:
                 self.lose(engine, _first_line(error))
 
     def _look_at(self, engine: EngineHandle) -> None:
-        """Find out without waiting whether an engine still steps."""
-        stall_seconds = self.plan.sweep.engines.stall_seconds
+        """Find out without waiting how an engine does, and whether it still steps."""
         if engine.asked is None:
-            engine.asked = engine.actor.silent_seconds.remote(), time.monotonic()
+            engine.asked = engine.actor.report.remote(), time.monotonic()
         reply, asked_at = engine.asked
-        silent: float
         if not ray.wait([reply], timeout=0)[0]:
             silent = time.monotonic() - asked_at
         else:
             engine.asked = None
             try:
-                silent = float(ray.get(reply))
+                report: Any = ray.get(reply)
             except RayError as error:
                 self.lose(engine, _first_line(error))
                 return
+            engine.report, engine.num_rows, silent = report, report.num_rows, report.silent_seconds
+        stall_seconds = self.plan.sweep.engines.stall_seconds
         if silent > stall_seconds:
             self.lose(engine, f"it took no step for {silent:.0f} s (engines.stall_seconds is {stall_seconds:g})")
 
@@ -187,6 +255,7 @@ class EnginePool:
         self.engines.remove(engine)
         ray.kill(engine.actor)
         self.losses += 1
+        self.num_restarts += 1
         if self.losses >= MOST_LOSSES:
             raise SessionFaultError(f"{self.losses} engines were lost without a verdict in between, the last: {why}")
 
@@ -203,23 +272,19 @@ class EnginePool:
                 self.lose(engine, _first_line(error))
         return engine.lost
 
-    def expect(self, ledger: Ledger) -> None:
+    def expect(self) -> None:
         """Tell the engines how many searches are left for each, which is what idle rows are counted against."""
         for engine in self.ready:
-            engine.actor.expect.remote(self.share(ledger))
+            engine.actor.expect.remote(self.share(engine.model))
 
-    def share(self, ledger: Ledger) -> int:
-        """Open searches for each engine; 0 while there is no engine."""
-        assert self.model is not None
-        return math.ceil(ledger.num_open_of(self.model) / len(self.ready)) if self.ready else 0
-
-    def least_loaded(self) -> EngineHandle | None:
-        """The engine with the fewest probes in flight; None if there is none now."""
-        return min(self.ready, key=lambda engine: engine.in_flight, default=None)
+    def share(self, model: str) -> int:
+        """Open searches for each engine of a model; 0 while there is no engine."""
+        engines = sum(engine.model == model for engine in self.ready)
+        return math.ceil(self.ledger.num_open_of(model) / engines) if engines else 0
 
     def pause(self) -> list[tuple[str, list[Finished], list[Snapshot]]]:
         """Stop every engine after its step: its name, what has finished and was not dealt with, and rows in flight."""
-        asked = [(engine.name, engine.actor.pause.remote()) for engine in self.ready]
+        asked = [(engine.name, engine.actor.pause.remote()) for engine in self.engines if engine.loading is None]
         held: list[tuple[str, list[Finished], list[Snapshot]]] = []
         for name, reply in asked:
             # An engine that died has taken its rows along: what it saved last is on disk.
@@ -230,14 +295,18 @@ class EnginePool:
 
     def close(self) -> None:
         """End the engines; what they held has no verdict."""
-        for engine in self.engines:
-            if engine.loading is None:
-                # An engine that died has taken its counters along.
-                with contextlib.suppress(RayError):
-                    done: Any = ray.get(engine.actor.stats.remote(), timeout=ANSWER_SECONDS)
-                    self.stats += done
-            ray.kill(engine.actor)
-        self.engines, self.model = [], None
+        for engine in list(self.engines):
+            self._retire(engine)
+
+    def _retire(self, engine: EngineHandle) -> None:
+        """End an engine, and keep the count of what it has done."""
+        if engine.loading is None:
+            # An engine that died has taken its counters along.
+            with contextlib.suppress(RayError):
+                report: EngineReport = ray.get(engine.actor.report.remote(), timeout=ANSWER_SECONDS)
+                self.stats += report.stats
+        ray.kill(engine.actor)
+        self.engines.remove(engine)
 
 
 def _first_line(error: RayError) -> str:

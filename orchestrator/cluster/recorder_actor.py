@@ -33,6 +33,7 @@ class RecorderActor:
         self._stage_faults: dict[str, Exception] = {}
         self._pending: list[_Recording] = []
         self._fault: Exception | None = None
+        self._lacking = 0
         threading.Thread(target=self._write_gathered, name="recorder", daemon=True).start()
 
     def stage(self, cohort_id: str, probes: Sequence[Probe]) -> None:
@@ -82,6 +83,14 @@ class RecorderActor:
         """Save the rows that an engine holds; what keeps it from that is the next record's to say."""
         with contextlib.suppress(OSError):
             self._snapshots.save(engine, snapshots)
+
+    def say_lacking(self, num_engines: int) -> None:
+        """So many engines are this run's share of the cluster and have no place."""
+        self._lacking = num_engines
+
+    def lacking(self) -> int:
+        """What other runs on this cluster ask of this one."""
+        return self._lacking
 
     def fault(self) -> Exception | None:
         """What kept rows from being written; None if nothing did."""

@@ -5,16 +5,12 @@ Knows how Ray is told to do things; what is done is the searcher's affair.
 
 import contextlib
 import logging
-import math
 import shutil
 import signal
-import sys
 import tempfile
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import ray
@@ -22,28 +18,19 @@ from ray import tune
 from ray.exceptions import AuthenticationError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from orchestrator.cluster.cluster_view import RECORDER_NAME
 from orchestrator.cluster.cohort_trial import CohortTrial
-from orchestrator.cluster.engine_pool import WAITING_CALLS, EnginePool, EngineResources
+from orchestrator.cluster.engine_pool import WAITING_CALLS, EnginePool
+from orchestrator.cluster.placement import SPARE_CPUS
 from orchestrator.cluster.recorder_actor import RecorderActor
-from orchestrator.cluster.searcher import RECORDER_NAME, LedgerSearcher, cohorts_running
+from orchestrator.cluster.searcher import LedgerSearcher, cohorts_running
 from orchestrator.errors import BadInput
-from orchestrator.plan import Plan
 from orchestrator.search.bracket import Verdict
 from orchestrator.session import Session
 from orchestrator.stop import Stop
 from orchestrator.sweep import EnginesEntry
 from tasks.contract import EngineSettings, EngineStats
 
-SMALL_PARAMETERS = 10_000_000
-"""Models below this gain next to nothing from a second thread (24 texts on stories260K: 51 s of steps with one, 47 with
-two), so on CPUs each core gets an engine of its own (twice as much in the same time)."""
-SEARCHES_PER_ENGINE = 16
-"""Searches for which such an engine is made, at least: with fewer rows most of a step is not computing."""
-SPARE_CPUS = 0.5
-"""What trials get beside engines that take all other processors. A trial only waits, but its share of this bounds how
-many run, so that others wait for a process to become free instead of starting one."""
-SMALLEST_SHARE = 0.05
-"""CPUs an engine reserves at least; with less the machine is crowded beyond use."""
 MOST_TRIALS = 10_000
 TRIALS_PER_SEARCH = 1000
 """More than a search can need, so that only the searcher ends the run."""
@@ -79,32 +66,8 @@ def run_on_ray(
         OSError: when rows could not be written.
         SessionFaultError: when an engine broke down.
     """
-    with _cluster(session, address, say):
-        small_searches = _small_searches(session.plan)
-
-        def choose() -> EngineResources:
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            return choose_resources(engines, nodes, small_searches=small_searches)
-
-        resources = choose()
-        threads = settings.cpus or (math.ceil(resources.cpus) if not resources.gpus else None)
-        pool = EnginePool(
-            plan=session.plan,
-            settings=replace(settings, cpus=threads),
-            recorder=RECORDER_NAME,
-            choose=choose,
-            stop=stop,
-        )
-        recorder: Any = (
-            ray.remote(RecorderActor)
-            .options(
-                name=RECORDER_NAME,
-                num_cpus=0,
-                max_concurrency=WAITING_CALLS,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
-            )
-            .remote(session.files.url, session.context)
-        )
+    with _cluster(session, address, say), _recorder_of(session) as recorder:
+        pool = EnginePool(plan=session.plan, ledger=session.ledger, settings=settings, recorder=recorder)
         cohort_size = None if engines.cohort_size == "auto" else engines.cohort_size
         searcher = LedgerSearcher(
             session,
@@ -118,7 +81,7 @@ def run_on_ray(
         scratch = tempfile.mkdtemp(prefix="capsweep-tune-")
         try:
             tune.Tuner(
-                tune.with_resources(CohortTrial, {"cpu": SPARE_CPUS / cohorts_running(resources.count)}),
+                tune.with_resources(CohortTrial, {"cpu": SPARE_CPUS / cohorts_running(pool.num_wanted)}),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     num_samples=TRIALS_PER_SEARCH * session.ledger.num_searches,
@@ -138,10 +101,23 @@ def run_on_ray(
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             _put_away(pool, recorder, unfinished=session.ledger.num_open > 0)
-            ray.kill(recorder)
         if searcher.fault is not None:
             raise searcher.fault
         return pool.stats
+
+
+@contextmanager
+def _recorder_of(session: Session) -> Iterator[Any]:
+    """The recorder of a session, on this node, for as long as it is needed."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    remote: Any = ray.remote(RecorderActor)
+    recorder = remote.options(
+        name=RECORDER_NAME, num_cpus=0, max_concurrency=WAITING_CALLS, scheduling_strategy=here
+    ).remote(session.files.url, session.context)
+    try:
+        yield recorder
+    finally:
+        ray.kill(recorder)
 
 
 def _put_away(pool: EnginePool, recorder: Any, *, unfinished: bool) -> None:
@@ -153,60 +129,6 @@ def _put_away(pool: EnginePool, recorder: Any, *, unfinished: bool) -> None:
                 ray.get(recorder.record.remote(finished))
                 ray.get(recorder.save_snapshots.remote(name, snapshots))
     pool.close()
-
-
-def _small_searches(plan: Plan) -> int:
-    """Most searches of one model, if all models are small and run on processors; else 0."""
-    device = plan.sweep.engines.device
-    on_processors = device == "cpu" or (device == "auto" and sys.platform != "darwin")
-    if not on_processors or any(model.facts.num_parameters >= SMALL_PARAMETERS for model in plan.models):
-        return 0
-    return max(Counter(search.model for search in plan.searches).values())
-
-
-def choose_resources(
-    engines: EnginesEntry, nodes: Sequence[Mapping[str, float]], *, small_searches: int = 0
-) -> EngineResources:
-    """One engine a GPU where there are GPUs; else one with nearly all processors of a node, or one a processor.
-
-    Args:
-        engines: What the sweep says; `auto` leaves it to this function.
-        nodes: Resources of each node of the cluster, as Ray counts them.
-        small_searches: Searches of a model so small that an engine has no use for more than one processor; 0 if it has.
-
-    Raises:
-        BadInput: when the cluster cannot hold what the sweep asks for.
-    """
-    gpus_of = [node.get("GPU", 0.0) for node in nodes]
-    has_gpus = engines.device != "cpu" and any(gpus_of)
-    gpus = engines.gpus if engines.gpus != "auto" else float(has_gpus)
-    # An engine lives on one node: what several have does not add up for it.
-    cpus_of = [node.get("CPU", 0.0) for node, here in zip(nodes, gpus_of, strict=True) if here >= gpus]
-    cpus = 1.0 if engines.cpus == "auto" else float(engines.cpus)
-    places = sum(int(here // gpus) for here in gpus_of) if gpus else sum(int(here // cpus) for here in cpus_of)
-    # On processors as many as find room, and have searches enough.
-    auto_count = places if gpus else min(places, small_searches // SEARCHES_PER_ENGINE)
-    count = max(1, auto_count) if engines.count == "auto" else engines.count
-    if gpus and count > places:
-        raise BadInput(
-            f"engines: {count} engines of {gpus:g} GPUs were asked for, the cluster has {sum(gpus_of):g}. "
-            "Ask for fewer, or leave engines.gpus and engines.count at auto."
-        )
-    share = _largest_share(count, [here - SPARE_CPUS for here in cpus_of])
-    if share < SMALLEST_SHARE:
-        raise BadInput(
-            f"engines.count: {count} engines do not fit beside each other on {len(nodes)} nodes of at most "
-            f"{max(cpus_of):g} CPUs. Ask for fewer."
-        )
-    wanted = share if engines.cpus == "auto" and not gpus else cpus
-    return EngineResources(count=count, cpus=min(wanted, share), gpus=gpus)
-
-
-def _largest_share(count: int, room: Sequence[float]) -> float:
-    """Most processors that each of `count` engines can have where each node has so many for them."""
-    shares = sorted((here / engines for here in room if here > 0 for engines in range(1, count + 1)), reverse=True)
-    # A little tolerance: thirds of a node must fit three times.
-    return next((share for share in shares if sum(int(here / share + 1e-9) for here in room) >= count), 0.0)
 
 
 class _StopWhenAsked(tune.Stopper):

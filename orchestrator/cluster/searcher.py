@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import RayTaskError
 from ray.tune.search import Searcher
 
+from orchestrator.cluster.cluster_view import RECORDER_NAME
 from orchestrator.cluster.engine_pool import EngineHandle, EnginePool
 from orchestrator.search.bracket import Verdict, verdict_of
 from orchestrator.search.ledger import Ledger
@@ -23,7 +24,6 @@ from orchestrator.session import Session, make_probe
 from orchestrator.stop import Stop
 from tasks.contract import Failed, Finished, Probe
 
-RECORDER_NAME = "recorder"
 COHORTS_PER_BATCH = 4
 """`cohort_size: auto` is an engine's rows over this: big cohorts starve an engine, small ones cost trials."""
 BATCHES_IN_FLIGHT = 2.5
@@ -31,6 +31,8 @@ BATCHES_IN_FLIGHT = 2.5
 COHORTS_RUNNING = 6
 COHORTS_PER_ENGINE = 2
 """Trials that run at a time, at least: in all, and for each engine. Each has a worker process of about 95 MB."""
+LOADING_SECONDS = 0.5
+"""A wait for the first engine is cut so short, so that a signal is heard meanwhile."""
 COHORTS_WAITING = 2
 """Cohorts beyond those that run: Tune gives the process of a trial that ends to one that waits, and ends it if none."""
 
@@ -96,7 +98,7 @@ class LedgerSearcher(Searcher):
 
     @property
     def _most_cohorts(self) -> int:
-        return most_cohorts(self._pool.resources.count)
+        return most_cohorts(max(self._pool.num_wanted, len(self._pool.engines)))
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """How many cohorts are in flight is this searcher's own affair."""
@@ -119,29 +121,30 @@ class LedgerSearcher(Searcher):
             cohort = self._lost_trials.popleft()
             self._cohorts[trial_id] = cohort
             return self._config(cohort)
-        model = self._model_to_run()
-        if model is None:
+        if not self._cohorts:
+            # Tune asks again in a second; with nothing else to hear of, wait here instead.
+            self._pool.wait_ready(LOADING_SECONDS)
+        self._pool.expect()
+        if self._stop or len(self._cohorts) >= self._most_cohorts:
             return None
-        self._pool.open(model)
-        self._pool.expect(self._ledger)
-        engine = self._pool.least_loaded()
-        if self._stop or engine is None:
-            return None
+        for engine in sorted(self._pool.ready, key=lambda engine: engine.in_flight / engine.num_rows):
+            if self._ledger.num_ready(engine.model) and (size := self._size_for(engine)):
+                cohort = Cohort(cohort_id=trial_id, engine=engine)
+                probes = self._take_probes(size, cohort)
+                self._cohorts[trial_id] = cohort
+                self._recorder.stage.remote(trial_id, probes)
+                return self._config(cohort)
+        return None
+
+    def _size_for(self, engine: EngineHandle) -> int:
+        """Probes of the next cohort for an engine; 0 while it has enough to do."""
         size = self._cohort_size or self._choose_size(engine)
         if engine.in_flight and engine.in_flight + size > BATCHES_IN_FLIGHT * engine.num_rows:
-            return None
-        if len(self._cohorts) >= self._most_cohorts:
-            return None
-        if self._ledger.num_ready(model) < size and engine.in_flight > engine.num_rows:
-            # The engine has enough to do: wait until a whole cohort has gathered.
-            return None
-        cohort = Cohort(cohort_id=trial_id, engine=engine)
-        probes = self._take_probes(model, size, cohort)
-        if not probes:
-            return None
-        self._cohorts[trial_id] = cohort
-        self._recorder.stage.remote(trial_id, probes)
-        return self._config(cohort)
+            return 0
+        if self._ledger.num_ready(engine.model) < size and engine.in_flight > engine.num_rows:
+            # Wait until a whole cohort has gathered.
+            return 0
+        return size
 
     def _config(self, cohort: Cohort) -> dict[str, Any]:
         """What a trial is told, and Tune shows."""
@@ -149,7 +152,7 @@ class LedgerSearcher(Searcher):
             "cohort": cohort.cohort_id,
             "engine": cohort.engine.name,
             "recorder": RECORDER_NAME,
-            "model": self._pool.model,
+            "model": cohort.engine.model,
             "probes": list(cohort.probes),
             "lengths": [probe.length for probe in cohort.probes.values()],
         }
@@ -158,14 +161,7 @@ class LedgerSearcher(Searcher):
         """A part of an engine's rows, so many that all cohorts together fill them, and no more than its share."""
         part = engine.num_rows / COHORTS_PER_BATCH
         filling = BATCHES_IN_FLIGHT * engine.num_rows * len(self._pool.ready) / self._most_cohorts
-        return max(1, math.ceil(min(max(part, filling), self._pool.share(self._ledger))))
-
-    def _model_to_run(self) -> str | None:
-        """The model that runs now while it has open searches in any state, else the next with work."""
-        busy = self._cohorts or self._lost_trials
-        if self._pool.model is not None and (busy or self._ledger.num_ready(self._pool.model)):
-            return self._pool.model
-        return next((model for model in self._ledger.models if self._ledger.num_ready(model)), None)
+        return max(1, math.ceil(min(max(part, filling), self._pool.share(engine.model))))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Some probes of a cohort have finished, and their rows are on disk."""
@@ -185,19 +181,19 @@ class LedgerSearcher(Searcher):
         With about as many open searches as rows, a cohort would otherwise keep the places of its probes empty until
         the slowest has finished (64 searches on two engines: 64 % of the rows busy).
         """
-        engine, model = cohort.engine, self._pool.model
+        engine = cohort.engine
         full = len(self._cohorts) >= self._most_cohorts
-        if self._cohort_size is not None or not full or model is None or self._stop or self.fault is not None:
+        if self._cohort_size is not None or not full or engine.leaves or self._stop or self.fault is not None:
             return
-        most = min(engine.num_rows, self._pool.share(self._ledger))
-        probes = self._take_probes(model, most - engine.in_flight, cohort)
+        most = min(engine.num_rows, self._pool.share(engine.model))
+        probes = self._take_probes(most - engine.in_flight, cohort)
         if probes:
             # The trial claims them at its next step, which Tune begins after this.
             ray.get(self._recorder.stage.remote(cohort.cohort_id, probes))
 
-    def _take_probes(self, model: str, count: int, cohort: Cohort) -> list[Probe]:
-        """The next probes of the ledger, now of this cohort."""
-        orders = self._ledger.next_orders(model, count)
+    def _take_probes(self, count: int, cohort: Cohort) -> list[Probe]:
+        """The next probes of the ledger for this cohort's engine, now of this cohort."""
+        orders = self._ledger.next_orders(cohort.engine.model, count)
         # Memories of warm starts are the recorder's: they never pass through the driver.
         probes = {order.probe_id: make_probe(self._session.plan, order) for order in orders}
         cohort.probes.update(probes)
@@ -267,7 +263,7 @@ class LedgerSearcher(Searcher):
             self._ledger.record(verdict)
         if verdicts:
             # Also here: Tune asks for no suggestion while all trials that may run do.
-            self._pool.expect(self._ledger)
+            self._pool.expect()
             if any(verdict.outcome != "failed" for verdict in verdicts):
                 self._pool.losses = 0
             self._heard(verdicts)

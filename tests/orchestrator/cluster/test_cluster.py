@@ -15,14 +15,12 @@ import pytest
 import ray
 
 import orchestrator
-from orchestrator.cluster.runner import choose_resources, run_on_ray
-from orchestrator.errors import BadInput
+from orchestrator.cluster.runner import run_on_ray
 from orchestrator.inline import run_inline
 from orchestrator.plan import Plan, make_plan
 from orchestrator.session import Session, open_session
 from orchestrator.spec import load_sweep
 from orchestrator.stop import Stop
-from orchestrator.sweep import EnginesEntry
 
 
 def run_plan(plan: Plan, run: Path, executor: Callable[[Session], Any]) -> list[dict[str, Any]]:
@@ -119,7 +117,7 @@ def test_a_cohort_of_one_is_one_optimization_task(local_ray, toy_sweep, tmp_path
     assert {row["status"] for row in rows} == {"measured"}
 
 
-def test_several_models_run_one_after_another(local_ray, toy_sweep, tmp_path):
+def test_several_models_share_a_cluster(local_ray, toy_sweep, tmp_path):
     text = toy_sweep.read_text().replace("[toy/model]", "[toy/model, toy/other]")
     toy_sweep.write_text(text + "num_vectors: [1, 2]\n")
     rows = run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", to_the_end)
@@ -206,49 +204,6 @@ def test_a_machine_that_always_fails_ends_the_searches(local_ray, toy_sweep, tmp
 def test_nothing_that_was_started_is_left(local_ray):
     assert ray.is_initialized()
     assert not named_actors()
-
-
-@pytest.mark.parametrize(
-    ("engines", "nodes", "expected"),
-    [
-        (EnginesEntry(), [{"CPU": 2.0}], (1, 1.5, 0.0)),
-        (EnginesEntry(), [{"CPU": 16.0, "GPU": 4.0}], (4, 1.0, 1.0)),
-        (EnginesEntry(device="cpu"), [{"CPU": 16.0, "GPU": 4.0}], (1, 15.5, 0.0)),
-        (EnginesEntry(gpus=0.5), [{"CPU": 16.0, "GPU": 1.0}], (2, 1.0, 0.5)),
-        (EnginesEntry(count=3, cpus=2), [{"CPU": 8.0}], (3, 2, 0.0)),
-        # An engine lives on one node.
-        (EnginesEntry(), [{"CPU": 16.0}, {"CPU": 16.0}], (1, 15.5, 0.0)),
-        # Two threads on two processors: the trials keep half of one, or they would never start.
-        (EnginesEntry(cpus=2), [{"CPU": 2.0}], (1, 1.5, 0.0)),
-    ],
-)
-def test_engines_take_what_there_is(engines, nodes, expected):
-    found = choose_resources(engines, nodes)
-    assert (found.count, found.cpus, found.gpus) == expected
-
-
-@pytest.mark.parametrize(
-    ("engines", "said"),
-    [(EnginesEntry(gpus=1), "the cluster has 0"), (EnginesEntry(count=80), "do not fit beside each other")],
-)
-def test_what_a_cluster_cannot_hold_is_refused(engines, said):
-    with pytest.raises(BadInput, match=said):
-        choose_resources(engines, [{"CPU": 2.0}])
-
-
-@pytest.mark.parametrize(
-    ("nodes", "small_searches", "count"),
-    [
-        ([{"CPU": 2.0}], 0, 1),
-        ([{"CPU": 2.0}], 64, 2),
-        ([{"CPU": 8.0}], 40, 2),
-        ([{"CPU": 8.0}], 5, 1),
-        ([{"CPU": 4.0}, {"CPU": 4.0}], 1000, 8),
-        ([{"CPU": 4.0, "GPU": 1.0}], 1000, 1),
-    ],
-)
-def test_small_models_get_an_engine_a_processor_when_there_is_work_for_them(nodes, small_searches, count):
-    assert choose_resources(EnginesEntry(), nodes, small_searches=small_searches).count == count
 
 
 def test_an_engine_that_cannot_load_its_model_says_why(local_ray, toy_sweep, tmp_path, monkeypatch):

@@ -6,16 +6,14 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cluster import engine_actor
 from orchestrator.cluster.engine_actor import EngineActor, EngineLoad
 from tasks.contract import EngineSettings, Model, Probe, Question
 from tasks.registry import TASKS
 
 
 @pytest.fixture
-def actor(monkeypatch: pytest.MonkeyPatch) -> EngineActor:
-    monkeypatch.setattr(engine_actor.ray, "get_actor", lambda name: None)  # the recorder, for snapshots only
-    made = EngineActor()
+def actor() -> EngineActor:
+    made = EngineActor("toy/model")
     recipe = TASKS["toy"].recipe({"steps": 20, "step_seconds": 0.02})
     made.load(
         EngineLoad(
@@ -24,9 +22,9 @@ def actor(monkeypatch: pytest.MonkeyPatch) -> EngineActor:
             model=Model(name="toy/model"),
             question=Question(recipe=recipe),
             settings=EngineSettings(),
-            recorder="recorder",
             snapshot_seconds=60.0,
-        )
+        ),
+        recorder=None,  # for snapshots only
     )
     return made
 

@@ -1,0 +1,103 @@
+"""What a cluster has and may get: its nodes, what the autoscaler may add, and who else runs on it."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+from ray._private.state import available_resources_per_node
+from ray.exceptions import RayError
+
+from orchestrator.cluster.placement import Node
+from orchestrator.cluster.sizing import GPU_GIGABYTES, UNKNOWN_GPU_GIGABYTES
+
+AUTOSCALER_FILE = Path("~/ray_bootstrap_config.yaml")
+"""Where `ray up` leaves the cluster file on the head."""
+ACCELERATOR = "accelerator_type:"
+RECORDER_NAME = "recorder"
+"""Name of a run's recorder within the namespace of its session: so runs on one cluster find each other."""
+LOOK_SECONDS = 5.0
+
+
+def node_of(resources: Mapping[str, float], *, present: bool = True) -> Node:
+    """A node by its resources, as Ray counts them."""
+    gpus = resources.get("GPU", 0.0)
+    kinds = [name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR)]
+    sizes = [GPU_GIGABYTES.get(kind, UNKNOWN_GPU_GIGABYTES) for kind in kinds] or [UNKNOWN_GPU_GIGABYTES]
+    return Node(
+        cpus=resources.get("CPU", 0.0), gpus=gpus, gpu_gigabytes=float(min(sizes)) if gpus else 0.0, present=present
+    )
+
+
+def cluster_nodes() -> list[Node]:
+    """The nodes that are there, and after them those that the autoscaler may add."""
+    present = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    path = AUTOSCALER_FILE.expanduser()
+    config = yaml.safe_load(path.read_text()) if path.exists() else {}
+    return [*map(node_of, present), *addable(config or {}, num_workers=len(present) - 1)]
+
+
+def addable(config: Mapping[str, Any], *, num_workers: int) -> list[Node]:
+    """Nodes that a cluster file lets the autoscaler add to the workers there are.
+
+    Which of its types those are is not told: they are taken to be of the first ones, so that nodes of every type are
+    left to be asked for as long as there may be more at all.
+    """
+    types = config.get("available_node_types", {})
+    head = config.get("head_node_type")
+    most = int(config.get("max_workers", 0)) - num_workers
+    nodes = [
+        node_of(kind.get("resources", {}), present=False)
+        for name, kind in types.items()
+        if name != head
+        for _ in range(min(int(kind.get("max_workers", 0)), max(0, most)))
+    ]
+    # Spot and on-demand types stand for each other: no more in all than may come.
+    return nodes[: max(0, most)]
+
+
+def free_nodes() -> list[Node]:
+    """The nodes that are there with what nobody has reserved of them."""
+    return [node_of(free) for free in available_resources_per_node().values()]
+
+
+class Neighbours:
+    """Other runs on this cluster, and whether one of them lacks engines that are its share."""
+
+    def __init__(self) -> None:
+        self.num_others = 0
+        self.one_lacks = False
+        self._asked: list[Any] = []
+        self._looked_at = -LOOK_SECONDS
+
+    def look(self) -> None:
+        """Find them now and then; never waits for their answers."""
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        if self._asked:
+            answered, _ = ray.wait(self._asked, num_returns=len(self._asked), timeout=0)
+            self.one_lacks = any(_lacking(reply) for reply in answered)
+        mine = ray.get_runtime_context().namespace
+        named: Any = ray.util.list_named_actors(all_namespaces=True)
+        others = [
+            actor["namespace"] for actor in named if actor["name"] == RECORDER_NAME and actor["namespace"] != mine
+        ]
+        self.num_others = len(others)
+        self._asked = []
+        for namespace in others:
+            try:
+                self._asked.append(ray.get_actor(RECORDER_NAME, namespace=namespace).lacking.remote())
+            except (ValueError, RayError):  # it has just ended
+                self.num_others -= 1
+        if not others:
+            self.one_lacks = False
+
+
+def _lacking(reply: Any) -> bool:
+    try:
+        return int(ray.get(reply)) > 0
+    except RayError:
+        return False

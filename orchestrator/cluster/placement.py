@@ -1,0 +1,168 @@
+"""How many engines of each model a cluster has room for, and what each takes.
+
+Models come in the sweep's order. Each first gets the engines that its open searches fill, so that early models take the
+whole cluster while they can; what is left over, at their end above all, the next ones get at once. Places that nobody
+fills are then shared out again, so that no device idles while searches are open.
+
+Pure: numbers in, numbers out. Knows nothing of Ray, models' files or probes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator.errors import BadInput
+from orchestrator.sweep import EnginesEntry
+
+SPARE_CPUS = 0.5
+"""What trials get beside engines that take all other processors. A trial only waits, but its share of this bounds how
+many run, so that others wait for a process to become free instead of starting one."""
+SMALLEST_SHARE = 0.05
+"""CPUs an engine reserves at least; with less the machine is crowded beyond use."""
+SEARCHES_PER_PROCESSOR = 16
+"""Searches that fill an engine on a processor: with fewer rows most of a step is not computing."""
+SEARCHES_PER_GPU = 64
+"""Searches that fill an engine on a GPU: a step of 64 rows of 30 tokens is 2,000 tokens. Reckoned, not measured."""
+FEWEST_SEARCHES = 8
+"""Searches that an engine on a GPU gets at least, where places would stay empty otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A machine of the cluster, or one that the autoscaler may add."""
+
+    cpus: float
+    gpus: float = 0.0
+    gpu_gigabytes: float = 0.0
+    """Memory of each of its GPUs; 0 without any."""
+    present: bool = True
+    """False while it is only what the autoscaler may add."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineNeed:
+    """What one engine takes of a node."""
+
+    cpus: float
+    gpus: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appetite:
+    """A model with open searches, and the engines it can use."""
+
+    model: str
+    need: EngineNeed
+    fills: int
+    """Engines that its open searches fill."""
+    most: int
+    """Engines among which they can be spread where there is room to spare; at least `fills`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What is known of a model before its engines are placed."""
+
+    model: str
+    num_open: int
+    """Searches that are not done."""
+    num_begun: int
+    """Searches that were not done when the session began: engines made for them stay while nobody needs their place."""
+    gpus: float
+    """GPUs that one engine takes where there are any, a part of one among them; from its memory."""
+    is_small: bool
+    """Whether it has no use for more than one processor."""
+
+
+def uses_gpus(engines: EnginesEntry, nodes: Sequence[Node]) -> bool:
+    """Whether engines of this sweep go to GPUs on these nodes."""
+    if engines.device == "cpu" or engines.gpus == 0:
+        return False
+    return engines.gpus != "auto" or any(node.gpus for node in nodes)
+
+
+def appetite(engines: EnginesEntry, demand: Demand, nodes: Sequence[Node]) -> Appetite:
+    """What a model asks of a cluster.
+
+    Args:
+        engines: What the sweep says of engines; `auto` leaves it to this function.
+        demand: The model.
+        nodes: The cluster, and what may be added to it.
+
+    Raises:
+        BadInput: when no node can hold one engine.
+    """
+    if uses_gpus(engines, nodes):
+        gpus = demand.gpus if engines.gpus == "auto" else float(engines.gpus)
+        fills, most = SEARCHES_PER_GPU, FEWEST_SEARCHES
+        per_node = [int(node.gpus / gpus + 1e-9) for node in nodes]
+        cpus_wanted = 1.0 if engines.cpus == "auto" else float(engines.cpus)
+    else:
+        gpus, fills, most = 0.0, SEARCHES_PER_PROCESSOR, SEARCHES_PER_PROCESSOR
+        largest = max((node.cpus for node in nodes), default=0.0)
+        whole = min((node.cpus for node in nodes if node.cpus >= largest / 2), default=0.0)
+        cpus_wanted = float(engines.cpus) if engines.cpus != "auto" else 1.0 if demand.is_small else whole
+        per_node = [int(node.cpus // cpus_wanted) if cpus_wanted else 0 for node in nodes]
+    count = None if engines.count == "auto" else engines.count
+    if count is not None and not gpus:
+        cpus = _largest_share(count, [node.cpus - SPARE_CPUS for node in nodes])
+        cpus = cpus if engines.cpus == "auto" else min(cpus_wanted, cpus)
+    else:
+        shares = [(node.cpus - SPARE_CPUS) / n for node, n in zip(nodes, per_node, strict=True) if n]
+        cpus = min([cpus_wanted, *(share for share in shares if share > 0)])
+    places = sum(per_node)
+    if gpus and places < (count or 1):
+        raise BadInput(
+            f"engines: {count or 1} engines of {gpus:g} GPUs were asked for, the cluster has "
+            f"{sum(node.gpus for node in nodes):g}. Ask for fewer, or leave engines.gpus and engines.count at auto."
+        )
+    if cpus < SMALLEST_SHARE or (not gpus and not places and count is None):
+        raise BadInput(
+            f"engines.count: {count or 1} engines do not fit beside each other on {len(nodes)} nodes of at most "
+            f"{max((node.cpus for node in nodes), default=0):g} CPUs. Ask for fewer."
+        )
+    filled = max(1, count or demand.num_open // fills)
+    spread = max(filled, count or min(demand.num_begun // most, demand.num_open))
+    return Appetite(model=demand.model, need=EngineNeed(cpus=cpus, gpus=gpus), fills=filled, most=spread)
+
+
+def _largest_share(count: int, room: Sequence[float]) -> float:
+    """Most processors that each of `count` engines can have where each node has so many for them."""
+    shares = sorted((here / engines for here in room if here > 0 for engines in range(1, count + 1)), reverse=True)
+    # A little tolerance: thirds of a node must fit three times.
+    return next((share for share in shares if sum(int(here / share + 1e-9) for here in room) >= count), 0.0)
+
+
+def allot(appetites: Sequence[Appetite], nodes: Sequence[Node], *, most: int | None = None) -> dict[str, int]:
+    """Engines of each model, all of them at once.
+
+    Args:
+        appetites: In the order in which models are served.
+        nodes: The cluster, and what may be added to it: there only engines go that searches fill.
+        most: Engines in all, at most; None leaves it to the room there is.
+
+    Returns:
+        Models with at least one engine, and how many.
+    """
+    room = [replace(node, cpus=node.cpus - SPARE_CPUS) for node in nodes]
+    counts: dict[str, int] = {}
+    for spread in (False, True):
+        for asked in appetites:
+            wanted = asked.most if spread else asked.fills
+            while counts.get(asked.model, 0) < wanted and (most is None or sum(counts.values()) < most):
+                place = _first_place(asked.need, room, only_present=spread)
+                if place is None:
+                    break
+                node = room[place]
+                room[place] = replace(node, cpus=node.cpus - asked.need.cpus, gpus=node.gpus - asked.need.gpus)
+                counts[asked.model] = counts.get(asked.model, 0) + 1
+    return counts
+
+
+def _first_place(need: EngineNeed, room: Sequence[Node], *, only_present: bool) -> int | None:
+    """The first node with room, those that are there before those that may come."""
+    fitting = [
+        i
+        for i, node in enumerate(room)
+        if node.cpus + 1e-6 >= need.cpus and node.gpus + 1e-6 >= need.gpus and (node.present or not only_present)
+    ]
+    return min(fitting, key=lambda i: not room[i].present, default=None)

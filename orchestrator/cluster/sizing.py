@@ -1,0 +1,59 @@
+"""How much memory an engine needs, and so how many GPUs, or which part of one.
+
+Reckoned before anything is loaded, from what is known of a model by its configuration. An engine that finds less memory
+than this cuts its batches; one that cannot hold a single row says so. Pure. Knows nothing of Ray or torch.
+"""
+
+import math
+
+from tasks.contract import Model, ModelFacts
+
+GPU_GIGABYTES = {
+    "T4": 16, "P100": 16, "V100": 16, "A10": 24, "A10G": 24, "L4": 24, "RTX-4090": 24, "A40": 48, "L40": 48, "L40S": 48,
+    "RTX-A6000": 48, "A100": 40, "A100-40G": 40, "A100-80G": 80, "H100": 80, "H200": 141, "B200": 180,
+}  # fmt: skip
+"""Memory by the name that Ray gives a GPU; of kinds that come in two sizes the smaller."""
+UNKNOWN_GPU_GIGABYTES = 16
+"""Taken for a GPU that is not among them: the smallest in common use."""
+BYTES_PER_WEIGHT = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5}
+ACTIVATIONS_PER_HIDDEN = 17
+"""Numbers kept for the backward pass per layer, token and hidden unit: 34 bytes at 2 bytes a number. With frozen
+weights some are not needed, so this is more than it takes.
+Source: Korthikanti et al. 2022, "Reducing Activation Recomputation in Large Transformer Models", equation 1."""
+WEIGHTS_PER_HIDDEN_SQUARED = 12
+"""Weights of a layer over the square of its width."""
+CONTEXT_GIGABYTES = 1.5
+"""What CUDA, its libraries and fragmentation take of each process."""
+USABLE = 0.9
+"""Share of a GPU's memory that may be planned with."""
+BUSY_TOKENS = 8192
+"""Tokens of a step that keep a GPU busy: more memory than they take brings nothing. Reckoned, not measured."""
+MOST_ENGINES_PER_GPU = 4
+"""More processes on one GPU wait for each other. Reckoned, not measured."""
+
+
+def engine_gigabytes(model: Model, facts: ModelFacts, *, tokens: int) -> float:
+    """Memory of an engine whose steps have so many tokens: weights, activations and what each process takes."""
+    weight_bytes = BYTES_PER_WEIGHT[model.quantization or model.dtype]
+    number_bytes = BYTES_PER_WEIGHT[model.dtype]
+    # Layers times width, by the weights that layers of such a width have.
+    layers_times_width = facts.num_parameters / (WEIGHTS_PER_HIDDEN_SQUARED * facts.embedding_width)
+    activations = ACTIVATIONS_PER_HIDDEN * layers_times_width * number_bytes * tokens
+    return (facts.num_parameters * weight_bytes + activations) / 1e9 + CONTEXT_GIGABYTES
+
+
+def gpus_of_engine(model: Model, facts: ModelFacts, *, longest: int, gpu_gigabytes: float) -> float:
+    """GPUs that one engine takes: a part of one where several fit beside each other, several where one is too small.
+
+    Args:
+        model: Which, with its precision.
+        facts: What its configuration says.
+        longest: Tokens of the longest row there may be.
+        gpu_gigabytes: Memory of one GPU.
+    """
+    usable = USABLE * gpu_gigabytes
+    least = engine_gigabytes(model, facts, tokens=longest)
+    if least > usable:
+        return float(math.ceil(least / usable))
+    comfortable = engine_gigabytes(model, facts, tokens=max(longest, BUSY_TOKENS))
+    return 1.0 / max(1, min(MOST_ENGINES_PER_GPU, int(usable / comfortable)))
