@@ -142,6 +142,35 @@ def resume(
     raise typer.Exit(code)
 
 
+@app.command(epilog="Example: `capsweep extend runs/quickstart-20260101-120000 more.yaml`")
+def extend(
+    run: RunArgument,
+    spec: SpecArgument,
+    inline: Inline = False,
+    address: Address = None,
+    allow_fewer: AllowFewer = False,
+    take_over: TakeOver = False,
+) -> None:
+    """Add a sweep file's models, texts, k and seeds to a run, and go on with it: finished searches stay finished."""
+    with _bad_input():
+        from rich.console import Console
+
+        from orchestrator.extension import plan_extension
+        from orchestrator.launch import launch
+
+        plan, extension = plan_extension(run, spec, allow_fewer=allow_fewer)
+        code = launch(
+            plan,
+            run,
+            inline=inline,
+            address=address,
+            take_over=take_over,
+            extension=extension,
+            console=Console(),
+        )
+    raise typer.Exit(code)
+
+
 @app.command(epilog="Example: `capsweep status runs/quickstart-20260101-120000`")
 def status(
     run: RunArgument,
