@@ -184,6 +184,27 @@ def status(
         show_status(open_run(run), limit=limit)
 
 
+@app.command(epilog="Example: `capsweep runs s3://bucket/runs`")
+def runs(
+    root: Annotated[str, typer.Argument(help="Folder or fsspec URL that runs lie in.", metavar="ROOT")] = "runs/",
+    limit: Annotated[int, typer.Option(min=1, help="Runs to show, the newest first.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="All of them, one line of JSON each.")] = False,
+) -> None:
+    """List the runs below a folder: what they measure, how far they are, who writes to them."""
+    with _bad_input():
+        from rich.console import Console
+
+        from orchestrator.report.listing import print_listing
+        from orchestrator.run_list import list_runs
+
+        listing = list_runs(root)
+        if as_json:
+            for listed in listing.runs:
+                typer.echo(listed.as_json())
+        else:
+            print_listing(Console(), listing, root, limit=limit)
+
+
 @app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")
 def report(
     runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],

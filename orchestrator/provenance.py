@@ -49,6 +49,13 @@ def with_session(
     }
 
 
+def with_end(known: dict[str, Any], session_id: str, now: datetime) -> dict[str, Any]:
+    """The run's provenance with the moment at which this session ended."""
+    ended = {"ended_at": now.isoformat(timespec="seconds")}
+    sessions = [{**said, **ended} if said["session_id"] == session_id else said for said in known["sessions"]]
+    return {**known, "sessions": sessions}
+
+
 def _git_commit() -> str | None:
     """Commit of the code that runs, if it runs from a checkout."""
     try:

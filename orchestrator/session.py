@@ -14,7 +14,7 @@ from pathlib import Path
 from orchestrator.errors import BadInput
 from orchestrator.extension import Extension
 from orchestrator.plan import Plan
-from orchestrator.provenance import with_session
+from orchestrator.provenance import with_end, with_session
 from orchestrator.redact import refuse_credentials
 from orchestrator.run_directory import (
     DAMAGED_FOLDER,
@@ -22,6 +22,7 @@ from orchestrator.run_directory import (
     LIGHT_COLUMNS,
     PROVENANCE_FILE,
     SWEEP_FILE,
+    read_provenance,
     read_sweep,
 )
 from orchestrator.same_run import check_same_run
@@ -66,8 +67,11 @@ class Session:
         return new_recorder(self.files.url, self.context)
 
     def finish(self) -> None:
-        """Derive the searches table from all rows on disk."""
+        """Derive the searches table from all rows on disk, and note when that was."""
         write_searches(self.files, self.plan.sweep.search_settings())
+        if holds(self.files, self.session_id):
+            ended = with_end(read_provenance(self.files), self.session_id, datetime.now(UTC))
+            self.files.write(PROVENANCE_FILE, json.dumps(ended, indent=2).encode())
         if self.ledger.num_open == 0:
             remove_snapshots(self.files)
 
