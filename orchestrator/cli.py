@@ -55,35 +55,20 @@ def check(
     """Say every problem of a sweep file, or what the sweep will do and about what it costs."""
     with _bad_input():
         from rich.console import Console
-        from rich.table import Column, Table
-        from rich.text import Text
 
         from orchestrator.estimate import estimate
         from orchestrator.plan import make_plan
+        from orchestrator.report.terminal import estimates_table
         from orchestrator.spec import load_sweep
 
         plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer)
         console = Console()
-        table = Table(
-            Column("model", no_wrap=True), "parameters", "context", "texts", "searches", "probes", "Tflop", "hours"
-        )
-        for row in estimate(plan):
-            table.add_row(
-                Text(literal(row.model)),
-                f"{row.parameters:,}",
-                str(row.context or "-"),
-                str(row.samples),
-                str(row.searches),
-                f"~{row.probes:,}",
-                f"~{row.tera_operations:,.1f}",
-                f"~{row.gpu_hours(tflops):,.2g}",
-            )
-        console.print(table)
+        console.print(estimates_table(estimate(plan), tflops=tflops))
         for note in plan.notes:
             console.print(f"note: {literal(note)}", markup=False, highlight=False)
         console.print(
             "Probes and operations (10^12) are rough: they suppose a tenth of the theoretical capacity. "
-            f"Hours are those of one device at {tflops:g} Tflop/s, kept busy (--tflops)."
+            f"Time is that of one device at {tflops:g} Tflop/s, kept busy (--tflops)."
         )
 
 

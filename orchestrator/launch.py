@@ -69,8 +69,8 @@ def launch(
             highlight=False,
             soft_wrap=True,
         )
-        sources = {search.search_id: plan.columns(search).source for search in plan.searches}
-        with LiveView(console, session.ledger, sources=sources) as view:
+        samples = {search.search_id: plan.samples[search.model, search.sample_id] for search in plan.searches}
+        with LiveView(console, session.ledger, samples=samples) as view:
             try:
                 stats = _execute(session, inline=inline, address=address, stop=stop, view=view)
             finally:
@@ -86,7 +86,7 @@ def _execute(session: Session, *, inline: bool, address: str | None, stop: Stop,
     if session.ledger.num_open == 0:
         return EngineStats()
     if inline:
-        return run_inline(session, settings, stop=stop, heard=view.heard)
+        return run_inline(session, settings, stop=stop, heard=view.heard, engines=view.engines)
     from orchestrator.cluster.environment import set_variables
 
     set_variables(address)
