@@ -55,35 +55,20 @@ def check(
     """Say every problem of a sweep file, or what the sweep will do and about what it costs."""
     with _bad_input():
         from rich.console import Console
-        from rich.table import Column, Table
-        from rich.text import Text
 
         from orchestrator.estimate import estimate
         from orchestrator.plan import make_plan
+        from orchestrator.report.terminal import estimates_table
         from orchestrator.spec import load_sweep
 
         plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer)
         console = Console()
-        table = Table(
-            Column("model", no_wrap=True), "parameters", "context", "texts", "searches", "probes", "Tflop", "hours"
-        )
-        for row in estimate(plan):
-            table.add_row(
-                Text(literal(row.model)),
-                f"{row.parameters:,}",
-                str(row.context or "-"),
-                str(row.samples),
-                str(row.searches),
-                f"~{row.probes:,}",
-                f"~{row.tera_operations:,.1f}",
-                f"~{row.gpu_hours(tflops):,.2g}",
-            )
-        console.print(table)
+        console.print(estimates_table(estimate(plan), tflops=tflops))
         for note in plan.notes:
             console.print(f"note: {literal(note)}", markup=False, highlight=False)
         console.print(
             "Probes and operations (10^12) are rough: they suppose a tenth of the theoretical capacity. "
-            f"Hours are those of one device at {tflops:g} Tflop/s, kept busy (--tflops)."
+            f"Time is that of one device at {tflops:g} Tflop/s, kept busy (--tflops)."
         )
 
 
@@ -142,6 +127,35 @@ def resume(
     raise typer.Exit(code)
 
 
+@app.command(epilog="Example: `capsweep extend runs/quickstart-20260101-120000 more.yaml`")
+def extend(
+    run: RunArgument,
+    spec: SpecArgument,
+    inline: Inline = False,
+    address: Address = None,
+    allow_fewer: AllowFewer = False,
+    take_over: TakeOver = False,
+) -> None:
+    """Add a sweep file's models, texts, k and seeds to a run, and go on with it: finished searches stay finished."""
+    with _bad_input():
+        from rich.console import Console
+
+        from orchestrator.extension import plan_extension
+        from orchestrator.launch import launch
+
+        plan, extension = plan_extension(run, spec, allow_fewer=allow_fewer)
+        code = launch(
+            plan,
+            run,
+            inline=inline,
+            address=address,
+            take_over=take_over,
+            extension=extension,
+            console=Console(),
+        )
+    raise typer.Exit(code)
+
+
 @app.command(epilog="Example: `capsweep status runs/quickstart-20260101-120000`")
 def status(
     run: RunArgument,
@@ -153,6 +167,27 @@ def status(
         from orchestrator.run_status import show_status
 
         show_status(open_run(run), limit=limit)
+
+
+@app.command(epilog="Example: `capsweep runs s3://bucket/runs`")
+def runs(
+    root: Annotated[str, typer.Argument(help="Folder or fsspec URL that runs lie in.", metavar="ROOT")] = "runs/",
+    limit: Annotated[int, typer.Option(min=1, help="Runs to show, the newest first.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="All of them, one line of JSON each.")] = False,
+) -> None:
+    """List the runs below a folder: what they measure, how far they are, who writes to them."""
+    with _bad_input():
+        from rich.console import Console
+
+        from orchestrator.report.listing import print_listing
+        from orchestrator.run_list import list_runs
+
+        listing = list_runs(root)
+        if as_json:
+            for listed in listing.runs:
+                typer.echo(listed.as_json())
+        else:
+            print_listing(Console(), listing, root, limit=limit)
 
 
 @app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")

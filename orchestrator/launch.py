@@ -10,6 +10,7 @@ import pyarrow as pa
 from rich.console import Console
 
 from orchestrator.errors import literal
+from orchestrator.extension import Extension
 from orchestrator.inline import run_inline
 from orchestrator.plan import Plan
 from orchestrator.report.live import LiveView
@@ -47,15 +48,18 @@ def launch(
     take_over: bool,
     console: Console,
     retry_failed: bool = False,
+    extension: Extension | None = None,
 ) -> Exit:
     """Run the plan's open searches in the run at `url`, show what came out, write the report.
+
+    `extension` is what the plan adds to a run that is there.
 
     Raises:
         BadInput: when the run directory cannot be used; nothing was written then.
     """
     budget = plan.sweep.budget.minutes
     stop = Stop(budget_seconds=None if budget is None else 60 * budget)
-    opening = open_session(plan, url, take_over=take_over, retry_failed=retry_failed)
+    opening = open_session(plan, url, take_over=take_over, retry_failed=retry_failed, extension=extension)
     with stop_on_signals(stop), opening as session:
         for note in (*plan.notes, *session.notes):
             console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
@@ -65,8 +69,8 @@ def launch(
             highlight=False,
             soft_wrap=True,
         )
-        sources = {search.search_id: plan.columns(search).source for search in plan.searches}
-        with LiveView(console, session.ledger, sources=sources) as view:
+        samples = {search.search_id: plan.samples[search.model, search.sample_id] for search in plan.searches}
+        with LiveView(console, session.ledger, samples=samples) as view:
             try:
                 stats = _execute(session, inline=inline, address=address, stop=stop, view=view)
             finally:
@@ -82,7 +86,7 @@ def _execute(session: Session, *, inline: bool, address: str | None, stop: Stop,
     if session.ledger.num_open == 0:
         return EngineStats()
     if inline:
-        return run_inline(session, settings, stop=stop, heard=view.heard)
+        return run_inline(session, settings, stop=stop, heard=view.heard, engines=view.engines)
     from orchestrator.cluster.environment import set_variables
 
     set_variables(address)

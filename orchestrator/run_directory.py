@@ -34,11 +34,13 @@ from tasks.contract import Model, Text
 
 SWEEP_FILE = "sweep.yaml"
 PROVENANCE_FILE = "provenance.json"
+EXTENDING_FILE = "extending.yaml"
+"""Is there while a run gets more searches: until it is gone, tables may hold more than the sweep asks for."""
 REPORT_FILE = "report/index.html"
 DAMAGED_FOLDER = "damaged"
 RUN_FOLDERS = (PROBE_FOLDER, "snapshots", DAMAGED_FOLDER, "report", "logs")
 TABLE_FILES = (SAMPLES_FILE, SEARCHES_FILE, BITS_FILE, LINES_FILE)
-RUN_NAMES = frozenset([SWEEP_FILE, PROVENANCE_FILE, *TABLE_FILES, LOCK_FILE, *RUN_FOLDERS])
+RUN_NAMES = frozenset([SWEEP_FILE, PROVENANCE_FILE, EXTENDING_FILE, *TABLE_FILES, LOCK_FILE, *RUN_FOLDERS])
 """Everything that may lie in a run directory."""
 LIGHT_COLUMNS = [name for name in PROBES.names if name != "memory" and "_by_token" not in name]
 """All columns of probes but the memories and what is said of single tokens."""

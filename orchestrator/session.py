@@ -4,31 +4,28 @@ The parts that every executor shares, in process or on Ray. Knows nothing of Ray
 """
 
 import json
-import platform
-import subprocess
-import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from orchestrator.errors import BadInput
+from orchestrator.extension import Extension
 from orchestrator.plan import Plan
-from orchestrator.redact import redact_command, refuse_credentials
+from orchestrator.provenance import with_end, with_session
+from orchestrator.redact import refuse_credentials
 from orchestrator.run_directory import (
     DAMAGED_FOLDER,
+    EXTENDING_FILE,
     LIGHT_COLUMNS,
     PROVENANCE_FILE,
-    RUN_NAMES,
     SWEEP_FILE,
-    is_run,
     read_provenance,
     read_sweep,
 )
+from orchestrator.same_run import check_same_run
 from orchestrator.search.ledger import Ledger, Order
 from orchestrator.search.policy import SearchSettings
 from orchestrator.spec import dump
@@ -47,7 +44,7 @@ from orchestrator.store.reader import (
 )
 from orchestrator.store.recorder import Recorder
 from orchestrator.store.rows import RowContext
-from orchestrator.store.searches import VERDICT_COLUMNS, derive_searches, verdicts_of
+from orchestrator.store.searches import VERDICT_COLUMNS, derive_searches, verdicts_of, with_known
 from orchestrator.store.snapshots import remove_snapshots
 from tasks.contract import Probe
 
@@ -70,8 +67,11 @@ class Session:
         return new_recorder(self.files.url, self.context)
 
     def finish(self) -> None:
-        """Derive the searches table from all rows on disk."""
+        """Derive the searches table from all rows on disk, and note when that was."""
         write_searches(self.files, self.plan.sweep.search_settings())
+        if holds(self.files, self.session_id):
+            ended = with_end(read_provenance(self.files), self.session_id, datetime.now(UTC))
+            self.files.write(PROVENANCE_FILE, json.dumps(ended, indent=2).encode())
         if self.ledger.num_open == 0:
             remove_snapshots(self.files)
 
@@ -97,7 +97,14 @@ def write_searches(files: Files, settings: SearchSettings) -> None:
 
 
 @contextmanager
-def open_session(plan: Plan, url: str, *, take_over: bool = False, retry_failed: bool = False) -> Iterator[Session]:
+def open_session(
+    plan: Plan,
+    url: str,
+    *,
+    take_over: bool = False,
+    retry_failed: bool = False,
+    extension: Extension | None = None,
+) -> Iterator[Session]:
     """Begin the run at `url`, or go on with it if it holds the same sweep.
 
     Args:
@@ -105,13 +112,15 @@ def open_session(plan: Plan, url: str, *, take_over: bool = False, retry_failed:
         url: The run.
         take_over: Whether to take it from a session that seems to live.
         retry_failed: Whether to try probes again that the machine failed too often.
+        extension: What `plan` adds to the run that is there; None if it is to hold the same sweep.
 
     Raises:
         BadInput: when the folder holds something else, another session, or the inputs have changed since.
     """
     refuse_credentials(url)
     files = open_files(url)
-    check_same_run(plan, files)
+    held = plan if extension is None else extension.held
+    check_same_run(held, files)
     now = datetime.now(UTC)
     session_id = f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     lock = RunLock(files, session_id)
@@ -123,20 +132,17 @@ def open_session(plan: Plan, url: str, *, take_over: bool = False, retry_failed:
             "choose another --run-dir or storage."
         ) from error
     try:
+        if extension is not None and read_sweep(files) != held.sweep:
+            raise BadInput(f"{url}: another session has extended this run in the meantime. Try again.")
         files.remove_unfinished()
         damaged: list[DamagedFileError] = []
         probes = read_probes(files, VERDICT_COLUMNS, damaged=damaged)
         notes = _set_aside_damaged(files, damaged)
-        provenance = _provenance(plan, files, session_id, now, notes)
+        added = None if extension is None else extension.added
+        provenance = with_session(plan, files, session_id, now, notes=notes, added=added)
         files.write(PROVENANCE_FILE, json.dumps(provenance, indent=2).encode())
         # 1. What a plan says by itself, also where it was damaged.
-        if not files.exists(SAMPLES_FILE) or not files.exists(SWEEP_FILE):
-            write_table(files, SAMPLES_FILE, plan.samples_table())
-        if not files.exists(SEARCHES_FILE):
-            write_table(files, SEARCHES_FILE, plan.searches_table())
-        if not files.exists(SWEEP_FILE):
-            # Last: what has a sweep file is a run, whatever killed the session that began it.
-            files.write(SWEEP_FILE, dump(plan.sweep).encode())
+        _write_planned(plan, files, is_extended=extension is not None)
         # 2. What was found out so far.
         if len(names := row_files(files)) > COMPACT_FILES:
             compact(files, names, session_id, may_write=_may_write(files, session_id))
@@ -157,6 +163,24 @@ def open_session(plan: Plan, url: str, *, take_over: bool = False, retry_failed:
         )
     finally:
         lock.release()
+
+
+def _write_planned(plan: Plan, files: Files, *, is_extended: bool) -> None:
+    """Write what is missing of a plan's tables and its sweep, or all of it where they get more."""
+    if is_extended:
+        # From here to the end whoever goes on with the run, as it was or as it is to be, writes its tables anew.
+        files.write(EXTENDING_FILE, dump(plan.sweep).encode())
+    unsettled = files.exists(EXTENDING_FILE)
+    begun = files.exists(SWEEP_FILE)
+    if unsettled or not begun or not files.exists(SAMPLES_FILE):
+        write_table(files, SAMPLES_FILE, plan.samples_table())
+    if unsettled or not files.exists(SEARCHES_FILE):
+        write_table(files, SEARCHES_FILE, with_known(plan.searches_table(), read_searches(files)))
+    if is_extended or not begun:
+        # Last: what has a sweep file is a run, and that run, whatever killed the session that began it.
+        files.write(SWEEP_FILE, dump(plan.sweep).encode())
+    if unsettled:
+        files.remove(EXTENDING_FILE)
 
 
 def _set_aside_damaged(files: Files, damaged: list[DamagedFileError]) -> list[str]:
@@ -181,51 +205,6 @@ def _set_aside_damaged(files: Files, damaged: list[DamagedFileError]) -> list[st
     ]
 
 
-def check_same_run(plan: Plan, files: Files) -> None:
-    """Raise BadInput unless `files` is empty or holds this very sweep with unchanged inputs."""
-    if not is_run(files):
-        if row_files(files):
-            raise BadInput(f"{files.url}: holds rows but no {SWEEP_FILE}; not a run that can be resumed. Use another.")
-        if foreign := [name for name in files.names("", suffix="") if name not in RUN_NAMES]:
-            raise BadInput(
-                f"{files.url}: holds {', '.join(foreign[:3])}, which is no part of a run. Wanted a folder that is new, "
-                "empty or a run; choose another --run-dir."
-            )
-        return
-    # Read, not compared as text: a field that is new since then stands at its default.
-    if read_sweep(files) != plan.sweep:
-        raise BadInput(
-            f"{files.url}: already holds another sweep ({SWEEP_FILE} in it differs from yours). "
-            "Choose another --run-dir, or resume that one with `capsweep resume`."
-        )
-    known = read_provenance(files)["models"]
-    problems = [
-        f"{files.url}: model {model.name} has changed since the run began: fingerprint "
-        f"{known[model.name]['facts']['fingerprint'][:16]} then, {model.facts.fingerprint[:16]} now. "
-        "Restore it, or begin a new run."
-        for model in plan.models
-        if model.name in known and known[model.name]["facts"]["fingerprint"] != model.facts.fingerprint
-    ]
-    # A model that has changed may cut its texts otherwise.
-    if problems := problems or _changed_texts(plan, files):
-        raise BadInput(*problems)
-
-
-def _changed_texts(plan: Plan, files: Files) -> list[str]:
-    """What to say of texts that are not those of the run."""
-    try:
-        stored = {(row["model"], row["source"]): row["sample_id"] for row in read_samples(files).to_pylist()}
-    except (FileNotFoundError, DamagedFileError):
-        return []  # it is written anew; rows of other texts belong to other searches
-    now = {(model, sample.source): sample.sample_id for (model, _), sample in plan.samples.items()}
-    changed = {key[1]: key for key in {**stored, **now} if stored.get(key) != now.get(key)}
-    return [
-        f"{files.url}: text {source} has changed since the run began: hash {stored.get(key, 'none')} then, "
-        f"{now.get(key, 'none')} now. Restore it, or begin a new run."
-        for source, key in sorted(changed.items())
-    ]
-
-
 def make_probe(plan: Plan, order: Order) -> Probe:
     """The probe that an order of the ledger stands for, with its text; a warm one still lacks its memory."""
     search, step = order.search, order.step
@@ -241,35 +220,3 @@ def make_probe(plan: Plan, order: Order) -> Probe:
         num_vectors=search.num_vectors,
         start=step.start,
     )
-
-
-def _provenance(plan: Plan, files: Files, session_id: str, now: datetime, notes: Sequence[str]) -> dict[str, Any]:
-    """What a reader of the run needs to know about how it was made."""
-    known = read_provenance(files) if files.exists(PROVENANCE_FILE) else {}
-    session = {
-        "session_id": session_id,
-        "started_at": now.isoformat(timespec="seconds"),
-        "command": redact_command(["capsweep", *sys.argv[1:]]),
-        "host": platform.node(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "git_commit": _git_commit(),
-        "versions": {name: version(name) for name in ("capsweep", "torch", "transformers", "ray", "pyarrow")},
-        "notes": list(notes),
-    }
-    return {
-        "models": {model.name: {"model": asdict(model.model), "facts": asdict(model.facts)} for model in plan.models},
-        "notes": list(plan.notes),
-        "sessions": [*known.get("sessions", []), session],
-    }
-
-
-def _git_commit() -> str | None:
-    """Commit of the code that runs, if it runs from a checkout."""
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None

@@ -1,23 +1,29 @@
-"""What a run says while it goes on: a live line in a terminal, plain lines elsewhere.
+"""What a run says while it goes on: a view that is drawn anew in a terminal, plain lines elsewhere.
 
-Knows nothing of who computes: it reads the ledger when told that something happened.
+Knows nothing of who computes: it reads the ledger when told that something happened, and is told of engines.
 """
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
-from orchestrator.errors import literal
+from orchestrator.plan import Sample
+from orchestrator.report.live_tables import EngineLine, engines_table, models_table, verdicts_table
+from orchestrator.report.pace import Pace, duration, seconds_left
 from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger
 
+__all__ = ["EngineLine", "LiveView"]
+
 LAST_VERDICTS = 5
+BAR_WIDTH = 24
+"""Leaves room for the time left in a terminal of 80 columns."""
 PLAIN_SECONDS = 10.0
 """A plain line is printed at most so often."""
 
@@ -25,18 +31,30 @@ PLAIN_SECONDS = 10.0
 class LiveView:
     """Progress of one session, as a context manager."""
 
-    def __init__(self, console: Console, ledger: Ledger, *, sources: dict[str, str]) -> None:
-        """`sources` names each search's text by search_id."""
+    def __init__(self, console: Console, ledger: Ledger, *, samples: Mapping[str, Sample]) -> None:
+        """`samples` has each search's text by search_id."""
         self._console = console
         self._ledger = ledger
-        self._sources = sources
+        self._samples = samples
         self._verdicts: list[Verdict] = []
+        self._engines: Sequence[EngineLine] = ()
         self._num_verdicts = 0
         self._started = self._printed = time.monotonic()
+        self._pace = Pace(self._started)
+        self._of_model = Counter(sample.model for sample in samples.values())
+        self._probes = {search_id: ledger.bracket(search_id).verdicts for search_id in samples}
+        self._open = {search_id for search_id in samples if ledger.status(search_id) == "open"}
+        self._unfinished = Counter(self._probes[search_id] for search_id in self._open)
+        self._finished = Counter(self._probes.values()) - self._unfinished
         self._progress = Progress(
-            TextColumn("searches"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+            TextColumn("searches"),
+            BarColumn(bar_width=BAR_WIDTH),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
         )
-        self._bar = self._progress.add_task("searches", total=ledger.num_searches, completed=self._num_done)
+        self._bar = self._progress.add_task("searches", total=ledger.num_searches, left="")
         self._live = Live(self._view(), console=console, refresh_per_second=4, transient=True)
 
     def __enter__(self) -> "LiveView":
@@ -56,6 +74,10 @@ class LiveView:
 
     def heard(self, verdicts: Sequence[Verdict]) -> None:
         """Show verdicts whose rows are on disk."""
+        done_before = len(self._open)
+        for verdict in verdicts:
+            self._count(verdict.search_id)
+        self._pace.note(time.monotonic(), verdicts=len(verdicts), searches=done_before - len(self._open))
         self._num_verdicts += len(verdicts)
         self._verdicts = [*self._verdicts, *verdicts][-LAST_VERDICTS:]
         if self._console.is_terminal:
@@ -64,27 +86,57 @@ class LiveView:
             self._printed = time.monotonic()
             self._console.print(self._line(), highlight=False)
 
+    def engines(self, lines: Sequence[EngineLine]) -> None:
+        """Show what engines do now: all of them, about once a second."""
+        self._engines = lines
+        if self._console.is_terminal:
+            self._live.update(self._view())
+
     def say(self, said: str) -> None:
         """Show a line that stays."""
         self._console.print(said, markup=False, highlight=False, soft_wrap=True)
 
+    def _count(self, search_id: str) -> None:
+        """Note how many probes a search has run, and whether it is finished by them."""
+        if search_id not in self._open:
+            return
+        self._unfinished[self._probes[search_id]] -= 1
+        self._probes[search_id] = self._ledger.bracket(search_id).verdicts
+        if self._ledger.status(search_id) == "open":
+            self._unfinished[self._probes[search_id]] += 1
+        else:
+            self._open.remove(search_id)
+            self._finished[self._probes[search_id]] += 1
+
     def _line(self) -> str:
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
+        left = self._left()
         return (
             f"{minutes:02d}:{seconds:02d}  {self._num_done} of {self._ledger.num_searches} searches done, "
             f"{self._num_verdicts} probes finished, {self._ledger.num_in_flight} in flight"
+            f"{left and ', '}{left}"
         )
 
+    def _left(self) -> str:
+        """How long it will take; empty until enough is known, and when nothing is left."""
+        if (pace := self._pace.per_minute(time.monotonic())) is None:
+            return ""
+        seconds = seconds_left(finished=self._finished, unfinished=self._unfinished, verdicts_per_minute=pace[0])
+        return f"about {duration(seconds)} left" if seconds else ""
+
+    def _pace_line(self) -> str:
+        pace = self._pace.per_minute(time.monotonic())
+        lately = "" if pace is None else f"; a minute {pace[0]:,.0f} probes, {pace[1]:,.0f} searches"
+        return f"{self._num_verdicts:,} probes finished, {self._ledger.num_in_flight:,} in flight{lately}"
+
     def _view(self) -> Group:
-        self._progress.update(self._bar, completed=self._num_done)
-        table = Table(box=None, padding=(0, 2, 0, 0))
-        for name in ("text", "asked", "proven", "verdict"):
-            table.add_column(name, style="dim" if name == "verdict" else "", justify="left")
-        for verdict in self._verdicts:
-            table.add_row(
-                Text(literal(self._sources[verdict.search_id])),
-                str(verdict.length),
-                str(verdict.proven_length),
-                Text(literal(verdict.reason or verdict.outcome)),
-            )
-        return Group(self._progress, Text(self._line(), style="dim"), table)
+        self._progress.update(self._bar, completed=self._num_done, left=self._left())
+        parts: list[RenderableType] = [self._progress, Text(self._pace_line(), style="dim")]
+        if len(self._of_model) > 1:
+            done = {name: of - self._ledger.num_open_of(name) for name, of in self._of_model.items()}
+            parts.append(models_table(done, self._of_model))
+        if self._engines:
+            parts.append(engines_table(self._engines))
+        if self._verdicts:
+            parts.append(verdicts_table([(verdict, self._samples[verdict.search_id]) for verdict in self._verdicts]))
+        return Group(*parts)

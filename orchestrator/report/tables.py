@@ -181,7 +181,7 @@ def search_rows(searches: pa.Table, samples: pa.Table) -> list[SearchRow]:
             margin=row["margin"],
             probes=row["probes"] or 0,
             row_steps=row["steps"] or 0,
-            text=_given_back(*texts.get((row["sample_id"], row["model"]), ("", [])), row["capacity_tokens"] or 0),
+            text=given_back(*texts.get((row["sample_id"], row["model"]), ("", [])), row["capacity_tokens"] or 0),
         )
         for row in searches.to_pylist()
     ]
@@ -193,7 +193,8 @@ def _natural(name: str) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
-def _given_back(text: str, token_ends: Sequence[int], capacity: int) -> str:
+def given_back(text: str, token_ends: Sequence[int], capacity: int) -> str:
+    """The first `capacity` tokens of a text, whose tokens end at these characters."""
     capacity = min(capacity, len(token_ends))
     return text[: token_ends[capacity - 1]] if capacity else ""
 

@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.errors import literal
+from orchestrator.estimate import ModelEstimate
+from orchestrator.report.pace import duration
 from orchestrator.report.published_measures import Compared
 from orchestrator.report.tables import (
     CENSORED,
@@ -36,8 +38,8 @@ def summary_table(groups: Sequence[GroupSummary]) -> Table:
         at_least = group.num_censored > 0
         asked = group.num_searches + group.num_open + group.num_failed
         table.add_row(
-            Text(_end(names[group.model], MODEL_WIDTH)),
-            Text(_end(group.source, MODEL_WIDTH)),
+            Text(name_end(names[group.model], MODEL_WIDTH)),
+            Text(name_end(group.source, MODEL_WIDTH)),
             str(group.num_vectors),
             str(asked) if asked == group.num_searches else f"{group.num_searches}/{asked}",
             _spread(group.tokens, 1, at_least=at_least),
@@ -61,10 +63,10 @@ def searches_table(searches: pa.Table, samples: pa.Table, limit: int = 20) -> Ta
         table.caption = f"the first {limit} of {len(rows)}"
     for row in rows[:limit]:
         table.add_row(
-            Text(_end(row.source, SOURCE_WIDTH)),
+            Text(name_end(row.source, SOURCE_WIDTH)),
             # `decode` takes the beginning of an id.
             Text(row.search_id[:ID_WIDTH], style="dim"),
-            *([Text(_end(names[row.model], MODEL_WIDTH))] if several else []),
+            *([Text(name_end(names[row.model], MODEL_WIDTH))] if several else []),
             str(row.num_vectors),
             "-" if row.capacity_tokens is None else str(row.capacity_tokens),
             "-" if row.capacity_bits is None else f"{row.capacity_bits:.0f}",
@@ -84,8 +86,8 @@ def compared_table(lines: Sequence[Compared]) -> Table:
     for line in lines:
         difference = line.difference_in_sd
         table.add_row(
-            Text(_end(line.model, MODEL_WIDTH)),
-            Text(_end(line.source, MODEL_WIDTH)),
+            Text(name_end(line.model, MODEL_WIDTH)),
+            Text(name_end(line.source, MODEL_WIDTH)),
             str(line.num_vectors),
             line.measure,
             line.unit,
@@ -94,6 +96,34 @@ def compared_table(lines: Sequence[Compared]) -> Table:
             "-" if difference is None else f"{difference:+.1f} sd",
         )
     return table
+
+
+def estimates_table(estimates: Sequence[ModelEstimate], *, tflops: float) -> Table:
+    """What a sweep will take, about, one line a model."""
+    table = _table("", "model", "params", "context", "texts", "searches", "probes", "Tflop", "time")
+    table.title = None
+    names = short_names(row.model for row in estimates)
+    for row in estimates:
+        table.add_row(
+            Text(name_end(names[row.model], MODEL_WIDTH)),
+            _count(row.parameters),
+            "-" if row.context is None else f"{row.context:,}",
+            f"{row.samples:,}",
+            f"{row.searches:,}",
+            f"~{_count(row.probes)}",
+            f"~{_count(row.tera_operations)}",
+            f"~{duration(3600 * row.gpu_hours(tflops))}",
+        )
+    return table
+
+
+def _count(number: float) -> str:
+    """To three digits at most before a unit: 6.9B, 160M, 19.2k, 870, 0.032."""
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if number >= size:
+            scaled = number / (1e3 if unit == "k" else size)
+            return f"{scaled:.{0 if scaled >= 100 else 1}f}{unit}"
+    return f"{number:.0f}" if number >= 10 or number == int(number) else f"{number:.2g}"
 
 
 def _plus_minus(mean: float | None, sd: float | None) -> str:
@@ -116,8 +146,8 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _end(name: str, width: int) -> str:
-    """The last `width` characters: names of texts and models differ at their end."""
+def name_end(name: str, width: int) -> str:
+    """On one line the last `width` characters: names of texts and models differ at their end."""
     name = literal(name).replace("\n", RETURN_SIGN)
     return name if len(name) <= width else "…" + name[1 - width :]
 

@@ -96,9 +96,16 @@ class RunLock:
 def read_holder(files: Files) -> Holder | None:
     """Who holds the run; None if nobody does."""
     try:
-        return Holder(**json.loads(files.read(LOCK_FILE)))
-    except (FileNotFoundError, ValueError, TypeError):
-        # A lock that cannot be read names nobody.
+        return parse_holder(files.read(LOCK_FILE))
+    except FileNotFoundError:
+        return None
+
+
+def parse_holder(content: bytes) -> Holder | None:
+    """Who holds the run whose lock says this; a lock that cannot be read names nobody."""
+    try:
+        return Holder(**json.loads(content))
+    except (ValueError, TypeError):
         return None
 
 
@@ -108,10 +115,16 @@ def holds(files: Files, session_id: str) -> bool:
     return holder is not None and holder.session_id == session_id
 
 
+def seems_to_live(holder: Holder, now: float) -> bool:
+    """Whether it spoke not long before `now` (Unix time in seconds), and is not known to be gone."""
+    gone = holder.host == socket.gethostname() and not _runs(holder.pid)
+    return not gone and now - holder.heartbeat < STALE_SECONDS
+
+
 def _lives(holder: Holder, files: Files) -> bool:
     if holder.host == socket.gethostname() and not _runs(holder.pid):
         return False
-    if time.time() - holder.heartbeat < STALE_SECONDS:
+    if seems_to_live(holder, time.time()):
         return True
     # Clocks of two machines may differ: only a lock that does not change is stale.
     time.sleep(2 * HEARTBEAT_SECONDS)

@@ -45,6 +45,13 @@ def searches_of(table: pa.Table) -> list[Search]:
     return [Search(**{**row, "grid": None if row["grid"] is None else tuple(row["grid"])}) for row in rows]
 
 
+def with_known(planned: pa.Table, known: pa.Table) -> pa.Table:
+    """The searches of `planned`, those that `known` has as they stand there."""
+    rows = {row["search_id"]: row for row in known.to_pylist()}
+    merged = [rows.get(row["search_id"], row) for row in planned.to_pylist()]
+    return pa.Table.from_pylist(merged, schema=SEARCHES)
+
+
 def verdicts_of(probes: pa.Table) -> list[Verdict]:
     """What the ledger needs of rows of PROBES."""
     rows = probes.select(VERDICT_COLUMNS).to_pylist()

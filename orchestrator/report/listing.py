@@ -1,0 +1,86 @@
+"""What `capsweep runs` prints: two lines a run, the second with what it is made of.
+
+Names come from folders that anyone may have made: they are shown literally.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rich.console import Console
+from rich.text import Text
+
+from orchestrator.errors import literal
+from orchestrator.report.tables import short_names
+from orchestrator.run_list import ListedRun, Listing
+
+NAME_WIDTH = 40
+"""Longer names push what follows to the right."""
+MOST_MODELS = 2
+MOST_NAMED = 5
+"""Folders that are no runs, by name."""
+
+
+def print_listing(console: Console, listing: Listing, url: str, *, limit: int) -> None:
+    """The newest `limit` runs, then what cannot be read, then what is no run."""
+    if not listing.runs and not listing.damaged:
+        _say(console, f"no runs in {url}; `capsweep run SPEC` makes one, `storage` in SPEC says where.")
+    width = min(NAME_WIDTH, max((len(run.name) for run in listing.runs[:limit]), default=0))
+    for run in listing.runs[:limit]:
+        console.print(_first_line(run, width), soft_wrap=True)
+        console.print(_second_line(run), soft_wrap=True)
+    if len(listing.runs) > limit:
+        _say(console, f"the newest {limit} of {len(listing.runs)} runs (--limit)")
+    if any(run.writer for run in listing.runs[:limit]):
+        _say(console, "Of a run that goes on, counts are those of its last session; `capsweep status RUN` counts anew.")
+    for name, why in sorted(listing.damaged.items()):
+        _say(console, f"{name}: {why}")
+    if listing.foreign:
+        named = ", ".join(listing.foreign[:MOST_NAMED])
+        more = len(listing.foreign) - MOST_NAMED
+        _say(console, f"no runs: {named}" + (f" and {more} more" if more > 0 else ""))
+
+
+def _say(console: Console, said: str) -> None:
+    console.print(Text(literal(said).replace("\n", " ")), soft_wrap=True)
+
+
+def _first_line(run: ListedRun, width: int) -> Text:
+    line = Text(_one_line(run.name).ljust(width), style="bold")
+    line.append(f"  {run.done} of {run.done + run.open + run.failed} done", style="not bold")
+    for count, what, style in ((run.open, "open", "not bold yellow"), (run.failed, "failed", "not bold red")):
+        if count:
+            line.append(f", {count} {what}", style=style)
+    if run.mean_tokens is not None:
+        line.append(f"  {run.mean_tokens:.1f} tokens", style="not bold")
+    return line
+
+
+def _second_line(run: ListedRun) -> Text:
+    parts = [
+        run.task or "?",
+        _models(run.models),
+        f"{run.num_texts} texts",
+        f"k {' '.join(map(str, run.num_vectors))}",
+        _times(run.begun.astimezone(), run.written.astimezone()),
+    ]
+    if run.sessions > 1:
+        parts.append(f"{run.sessions} sessions")
+    line = Text("    " + _one_line(" · ".join(parts)), style="dim")
+    if run.writer:
+        line.append(f" · {_one_line(run.writer)} writes", style="not dim green")
+    return line
+
+
+def _models(models: Sequence[str]) -> str:
+    names = list(short_names(models).values())
+    more = len(names) - MOST_MODELS
+    return ", ".join(names[:MOST_MODELS]) + (f" +{more}" if more > 0 else "")
+
+
+def _times(begun: datetime, written: datetime) -> str:
+    same_day = begun.date() == written.date()
+    return f"{begun:%Y-%m-%d %H:%M} to {written:{'%H:%M' if same_day else '%Y-%m-%d %H:%M'}}"
+
+
+def _one_line(name: str) -> str:
+    return literal(name).replace("\n", "\N{REPLACEMENT CHARACTER}")

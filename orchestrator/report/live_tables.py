@@ -1,0 +1,101 @@
+"""The tables of the live view: models, engines, last verdicts. Nothing in them wraps; what is too long is cut.
+
+Texts, names and reasons come from anywhere, so they are shown literally, each on one line.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.plan import Sample
+from orchestrator.report.tables import beginning, given_back, short_names
+from orchestrator.report.terminal import name_end
+from orchestrator.search.bracket import Verdict
+
+MOST_MODELS = MOST_ENGINES = 6
+"""Lines of each; a terminal may have no more than 24."""
+NAME_WIDTH, SOURCE_WIDTH, TEXT_WIDTH = 24, 20, 200
+OUTCOME_STYLES = {"lossless": "green", "failed": "red"}
+STATE_STYLES = {"loading": "yellow", "lost": "red"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLine:
+    """What one engine does now."""
+
+    name: str
+    """Says which it is: its model, and where there are several its node or device."""
+    num_rows: int
+    """Probes that it can optimize at a time; 0 while that is not known."""
+    num_busy: int
+    """Probes that it optimizes now."""
+    tokens_per_second: float
+    """Tokens trained on, summed over rows and steps, a second lately."""
+    state: Literal["loading", "running", "idle", "lost"]
+    """loading: reads its model; idle: has no probe; lost: ended without being asked to."""
+
+
+def models_table(done: Mapping[str, int], total: Mapping[str, int]) -> Table:
+    """Searches done of each model, those with open ones first."""
+    table = _grid("model", "searches")
+    names = short_names(total)
+    order = sorted(total, key=lambda name: done[name] == total[name])
+    for name in order[:MOST_MODELS]:
+        table.add_row(Text(name_end(names[name], NAME_WIDTH)), f"{done[name]}/{total[name]}")
+    if rest := order[MOST_MODELS:]:
+        table.add_row(f"{len(rest)} more", f"{sum(done[n] for n in rest)}/{sum(total[n] for n in rest)}")
+    return table
+
+
+def engines_table(lines: Sequence[EngineLine]) -> Table:
+    """One line an engine, those that do not run first; of many engines the rest and all together."""
+    table = _grid("engine", "rows busy", "tokens/s")
+    table.add_column("state", no_wrap=True)
+    order = sorted(lines, key=lambda line: line.state == "running")
+    shown = order if len(order) <= MOST_ENGINES else order[: MOST_ENGINES - 1]
+    for line in shown:
+        table.add_row(
+            Text(name_end(line.name, NAME_WIDTH)),
+            f"{line.num_busy}/{line.num_rows}" if line.num_rows else "-",
+            f"{line.tokens_per_second:,.0f}",
+            Text(line.state, style=STATE_STYLES.get(line.state, "")),
+        )
+    if len(order) > 1:
+        table.add_row(
+            f"all {len(order)}",
+            f"{sum(line.num_busy for line in order)}/{sum(line.num_rows for line in order)}",
+            f"{sum(line.tokens_per_second for line in order):,.0f}",
+            ", ".join(f"{count} {state}" for state, count in Counter(line.state for line in order).most_common()),
+            style="dim",
+        )
+    return table
+
+
+def verdicts_table(verdicts: Sequence[tuple[Verdict, Sample]]) -> Table:
+    """What probes said, each with the text that its memory gives back, or why the machine failed it."""
+    table = _grid("text", "asked", "proven")
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("what the memory gives back", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.expand = True
+    for verdict, sample in verdicts:
+        said = verdict.reason or given_back(sample.text, sample.token_ends, verdict.proven_length)
+        table.add_row(
+            Text(name_end(sample.source, SOURCE_WIDTH)),
+            str(verdict.length),
+            str(verdict.proven_length),
+            Text(verdict.outcome, style=OUTCOME_STYLES.get(verdict.outcome, "")),
+            Text(beginning(said, TEXT_WIDTH), style="red" if verdict.reason else ""),
+        )
+    return table
+
+
+def _grid(first: str, *numbers: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column(first, no_wrap=True, min_width=len(first), overflow="ellipsis")
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    return table

@@ -1,0 +1,187 @@
+"""The live view, drawn into terminals of known width that nobody looks at."""
+
+import io
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from orchestrator.plan import Sample
+from orchestrator.report.live import EngineLine, LiveView
+from orchestrator.report.live_tables import MOST_ENGINES, MOST_MODELS
+from orchestrator.search.bracket import Verdict
+from orchestrator.search.ledger import Ledger, Search
+from orchestrator.search.policy import SearchSettings
+
+TEXT = "It was a bright cold day in April, and the clocks were striking thirteen."
+
+
+def sample_of(number: int, model: str = "org/model", text: str = TEXT, source: str = "files:{}.txt") -> Sample:
+    return Sample(
+        sample_id=f"sample-{number}",
+        model=model,
+        source=source.format(number),
+        text_sha256="",
+        text=text,
+        tokens=tuple(range(len(text))),
+        token_ends=tuple(range(1, len(text) + 1)),
+        cut=False,
+    )
+
+
+def verdict(
+    search_id: str, number: int, *, proven: int, outcome: str = "lossless", reason: str | None = None
+) -> Verdict:
+    return Verdict(
+        probe_id=f"{search_id}/{number}",
+        search_id=search_id,
+        number=number,
+        outcome=outcome,  # pyright: ignore[reportArgumentType]
+        length=8,
+        proven_length=proven,
+        failed_length=proven + 1,
+        reason=reason,
+    )
+
+
+class Shown:
+    """A view of a run without an executor, and what stands on its screen."""
+
+    def __init__(self, samples: list[Sample], *, width: int, terminal: bool = True) -> None:
+        searches = [
+            Search(
+                search_id=f"search-{i}",
+                model=sample.model,
+                sample_id=sample.sample_id,
+                num_vectors=1,
+                seed=0,
+                limit=60,
+                limit_status="at_text_end",
+            )
+            for i, sample in enumerate(samples)
+        ]
+        self.ledger = Ledger(searches, SearchSettings(retries=0))
+        self.printed = io.StringIO()
+        self.console = Console(file=self.printed, width=width, height=50, force_terminal=terminal, color_system=None)
+        by_id = {search.search_id: sample for search, sample in zip(searches, samples, strict=True)}
+        self.view = LiveView(self.console, self.ledger, samples=by_id)
+
+    def hear(self, *verdicts: Verdict) -> None:
+        for said in verdicts:
+            self.ledger.record(said)
+        self.view.heard(verdicts)
+
+    @property
+    def lines(self) -> list[str]:
+        with self.console.capture() as captured:
+            self.console.print(self.view._view())
+        return captured.get().splitlines()
+
+    @property
+    def screen(self) -> str:
+        return "\n".join(self.lines)
+
+
+@pytest.fixture(params=[80, 140])
+def show(request: pytest.FixtureRequest) -> Callable[..., Shown]:
+    def make(samples: list[Sample]) -> Shown:
+        return Shown(samples, width=request.param)
+
+    return make
+
+
+def engine(number: int = 0, **changes: object) -> EngineLine:
+    said = {"num_rows": 16, "num_busy": 15, "tokens_per_second": 12_345.6, "state": "running"}
+    return EngineLine(**{"name": f"model gpu{number}", **said, **changes})  # pyright: ignore[reportArgumentType]
+
+
+def test_verdicts_show_the_text_that_comes_back(show):
+    shown = show([sample_of(number) for number in range(3)])
+    shown.hear(verdict("search-1", 0, proven=20))
+    (line,) = [line for line in shown.lines if "files:1.txt" in line]
+    assert line.split()[1:4] == ["8", "20", "lossless"]
+    assert line.rstrip().endswith(TEXT[:20].rstrip())
+    assert "1/3" in shown.screen
+
+
+def test_time_left_is_said_once_enough_is_known(show, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("orchestrator.report.live.time.monotonic", lambda: now[0])
+    shown = show([sample_of(number) for number in range(8)])
+    for number in range(4):
+        now[0] += 2
+        shown.hear(verdict(f"search-{number}", 0, proven=20))
+    assert "left" not in shown.screen
+    assert "4 probes finished, 0 in flight; a minute 30 probes, 30 searches" in shown.screen
+    now[0] += 2
+    shown.hear(verdict("search-4", 0, proven=20))
+    assert "about 6 s left" in shown.lines[0]
+
+
+def test_models_have_a_line_each_where_there_are_several(show):
+    assert "model" not in show([sample_of(0)]).screen.split()
+    shown = show([sample_of(0), sample_of(1), sample_of(2, "org/other")])
+    shown.hear(verdict("search-0", 0, proven=20))
+    said = [line.split() for line in shown.lines]
+    assert ["model", "1/2"] in said
+    assert ["other", "0/1"] in said
+    many = show([sample_of(number, f"org/model-{number}") for number in range(20)])
+    assert sum("model-" in line for line in many.lines) == MOST_MODELS
+    assert ["14", "more", "0/14"] in [line.split() for line in many.lines]
+
+
+def test_engines_are_told_of_and_many_are_summed_up(show):
+    shown = show([sample_of(0)])
+    shown.view.engines([engine()])
+    assert ["model", "gpu0", "15/16", "12,346", "running"] in [line.split() for line in shown.lines]
+    many = [engine(number) for number in range(99)]
+    shown.view.engines([*many, engine(99, state="lost", num_busy=0, num_rows=0, tokens_per_second=0.0)])
+    assert sum("gpu" in line for line in shown.lines) == MOST_ENGINES - 1
+    assert "model gpu99" in shown.screen
+    (all_of_them,) = [line for line in shown.lines if line.startswith("all 100")]
+    assert all_of_them.split()[2:] == ["1485/1584", "1,222,214", "99", "running,", "1", "lost"]
+
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J[bold]x[/] [/nothing]\u202eabc\r\n\x9b31m\ttab"
+
+
+def test_nothing_in_texts_names_and_reasons_commands_the_terminal(show):
+    hostile = sample_of(0, HOSTILE, HOSTILE, "files:" + HOSTILE)
+    shown = show([hostile, sample_of(1, "b")])
+    shown.hear(verdict("search-0", 0, proven=len(HOSTILE)))
+    shown.hear(verdict("search-0", 1, proven=0, outcome="failed", reason=HOSTILE))
+    shown.view.engines([engine(name=HOSTILE)])
+    screen = shown.screen
+    assert not set("\x1b\x07\x9b\u202e\r") & set(screen)
+    assert "[bold]x[/]" in screen
+    # Bar, pace, two models, an engine, two verdicts, and three headers: no line break of theirs made another line.
+    assert len(shown.lines) == 10
+    assert max(map(len, shown.lines)) <= shown.console.width
+
+
+def test_long_names_are_cut_and_numbers_are_not(show):
+    long = [
+        sample_of(number, f"org/{'long-' * 9}{number}", TEXT * 9, f"files:{'long/' * 9}{{}}.txt") for number in (0, 1)
+    ]
+    shown = show(long)
+    shown.hear(verdict("search-0", 0, proven=600))
+    shown.view.engines([engine(number, name="an engine " * 9, tokens_per_second=123_456_789) for number in range(8)])
+    assert max(map(len, shown.lines)) <= shown.console.width
+    for number in ("123,456,789", "600", "15/16", "0/1", "1/1"):
+        assert number in shown.screen
+
+
+def test_plain_lines_where_it_is_no_terminal(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("orchestrator.report.live.time.monotonic", lambda: now[0])
+    shown = Shown([sample_of(number) for number in range(8)], width=80, terminal=False)
+    with shown.view as view:
+        for number in range(6):
+            now[0] += 6.0
+            shown.hear(verdict(f"search-{number}", 0, proven=20))
+            view.engines([engine()])
+    assert shown.printed.getvalue().splitlines() == [
+        "00:12  2 of 8 searches done, 2 probes finished, 0 in flight",
+        "00:24  4 of 8 searches done, 4 probes finished, 0 in flight",
+        "00:36  6 of 8 searches done, 6 probes finished, 0 in flight, about 12 s left",
+    ]
