@@ -93,7 +93,16 @@ def _execute(session: Session, *, inline: bool, address: str | None, stop: Stop,
     from orchestrator.cluster.runner import run_on_ray
 
     engines = session.plan.sweep.engines
-    return run_on_ray(session, engines, settings, address=address, stop=stop, heard=view.heard, say=view.say)
+    return run_on_ray(
+        session,
+        engines,
+        settings,
+        address=address,
+        stop=stop,
+        heard=view.heard,
+        engines_are=view.engines,
+        say=view.say,
+    )
 
 
 def _conclude(run: Run, searches: pa.Table, stats: EngineStats, stop: Stop, console: Console) -> Exit:

@@ -4,6 +4,7 @@ Holds no model, and nothing that is lost with it: a trial that dies is followed 
 reports are verdicts; memories go to the recorder and nowhere else.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -15,8 +16,26 @@ from orchestrator.search.bracket import verdict_of
 REPORT_SECONDS = 1.0
 
 
+def name_of(config: Mapping[str, Any]) -> str:
+    """What Tune and the dashboard call a trial: `cohort 12 · pythia-160m · 64 probes of 180-220 tokens`."""
+    lengths, model = config["lengths"], config["model"].rpartition("/")[2]
+    number = config["cohort"].rpartition("_")[2].lstrip("0") or "0"
+    shortest, longest = min(lengths, default=0), max(lengths, default=0)
+    tokens = f"{shortest}" if shortest == longest else f"{shortest}-{longest}"
+    return f"cohort {number} · {model} · {len(lengths)} probe{'s' * (len(lengths) != 1)} of {tokens} tokens"
+
+
 class CohortTrial(tune.Trainable):
     """Claims a cohort, hands it to its engine, and reports what has finished once it is on disk."""
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        """The part of a processor that bounds how many trials run."""
+        return tune.PlacementGroupFactory([{"CPU": config["cpus"]}])
+
+    def __repr__(self) -> str:
+        """What the dashboard calls the process, which follows one cohort after the other."""
+        return "cohort trials"
 
     def setup(self, config: dict[str, Any]) -> None:
         """Note which cohort this is. Tune may set up a process for a trial that another process then runs."""

@@ -12,16 +12,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.cluster.metrics import EngineMetrics
 from tasks.contract import EngineSettings, EngineStats, Finished, Model, Probe, Question, Snapshot
 from tasks.registry import TASKS
 
 IDLE_SECONDS = 0.05
+SAY_SECONDS = 1.0
+"""How often the metrics of an engine are set; Ray exports them every ten seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLoad:
     """What an engine is to do."""
 
+    run: str
+    """Name of the run, for metrics."""
     name: str
     task: str
     model: Model
@@ -35,6 +40,8 @@ class EngineLoad:
 class EngineReport:
     """What an engine says of itself."""
 
+    at: float
+    """When, in seconds of its own clock."""
     silent_seconds: float
     """How long ago it last took a step, or had none to take."""
     num_rows: int
@@ -100,6 +107,7 @@ class EngineActor:
         self._load = load
         self._engine = TASKS[load.task].open_engine(load.model, load.question, load.settings)
         self._recorder = recorder
+        self._metrics = EngineMetrics(run=load.run, model=load.model.name, engine=load.name)
         self._num_rows = self._engine.num_rows
         self._stepped_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -113,6 +121,7 @@ class EngineActor:
     def report(self) -> EngineReport:
         """How it does."""
         return EngineReport(
+            at=time.monotonic(),
             silent_seconds=time.monotonic() - self._stepped_at,
             num_rows=self._num_rows,
             num_busy=self._num_busy,
@@ -190,13 +199,16 @@ class EngineActor:
         return left, self._engine.snapshots()
 
     def _run(self) -> None:
-        saved_at = time.monotonic()
+        saved_at = said_at = time.monotonic()
         try:
             while not self._paused:
                 with self._changed:
                     arrived, self._arriving = self._arriving, []
                 self._engine.submit(arrived, num_open=self._num_open)
                 self._stepped_at = time.monotonic()
+                if self._stepped_at - said_at > SAY_SECONDS:
+                    self._metrics.say(self._stats, num_rows=self._num_rows, num_busy=self._num_busy)
+                    said_at = self._stepped_at
                 if not self._engine.num_held:
                     with self._changed:
                         self._changed.wait_for(lambda: self._arriving, timeout=IDLE_SECONDS)
@@ -215,6 +227,7 @@ class EngineActor:
     def _hand_out(self, finished: Sequence[Finished]) -> None:
         if not finished:
             return
+        self._metrics.count(finished)
         with self._changed:
             for item in finished:
                 cohort_id = self._cohort_of.pop(item.probe.probe_id, None)

@@ -21,6 +21,7 @@ from orchestrator.cluster.placement import Appetite, Demand, EngineNeed, Node, a
 from orchestrator.cluster.sizing import gpus_of_engine
 from orchestrator.errors import BadInput, SessionFaultError
 from orchestrator.plan import Plan
+from orchestrator.report.live import EngineLine
 from orchestrator.search.ledger import Ledger
 from tasks.contract import EngineSettings, EngineStats, Finished, Snapshot
 
@@ -60,6 +61,8 @@ class EngineHandle:
     """Why it is gone; None while it is not known to be."""
     report: EngineReport | None = None
     """What it said of itself last."""
+    tokens_per_second: float = 0.0
+    """Tokens that it trained on between its last two reports."""
     asked: tuple[Any, float] | None = None
     """A report that was asked for, and when."""
 
@@ -141,15 +144,22 @@ class EnginePool:
             ray.wait(loading, timeout=seconds)
             self._hear_of_loading()
 
-    def tend(self) -> None:
+    def lines(self) -> list[EngineLine]:
+        """What the engines do, for the live view."""
+        return [_line(engine) for engine in self.engines]
+
+    def tend(self) -> bool:
         """Replace engines that are gone or hang, and have as many of each model as the cluster has room for.
+
+        Returns:
+            Whether it was time to.
 
         Raises:
             TaskError: when a model cannot be loaded.
             SessionFaultError: when engines are lost one after the other.
         """
         if time.monotonic() - self._tended_at < TEND_SECONDS:
-            return
+            return False
         self._tended_at = time.monotonic()
         self._hear_of_loading()
         for engine in [engine for engine in self.engines if engine.loading is None]:
@@ -160,6 +170,7 @@ class EnginePool:
             asked = self._appetites(nodes)
             self._have(allot(asked, nodes, most=self._share(asked, nodes)), {each.model: each.need for each in asked})
         self.recorder.say_lacking.remote(self.lacking)
+        return True
 
     def _share(self, asked: Sequence[Appetite], nodes: Sequence[Node]) -> int | None:
         """Most engines that this run may have, so that others on the cluster get theirs; None if there are none."""
@@ -195,13 +206,14 @@ class EnginePool:
                     self._make(model, needs[model])
 
     def _make(self, model: str, need: EngineNeed) -> None:
-        name = f"engine {model} {next(self._numbers)}"
+        name = f"engine {model.rpartition('/')[2]} {next(self._numbers)}"
         remote: Any = ray.remote(EngineActor)
         actor = remote.options(name=name, num_cpus=need.cpus, num_gpus=need.gpus, max_concurrency=WAITING_CALLS).remote(
             model
         )
         threads = self.settings.cpus or (None if need.gpus else math.ceil(need.cpus))
         load = EngineLoad(
+            run=self.plan.sweep.name,
             name=name,
             task=self.plan.task.name,
             model=self.plan.model(model).model,
@@ -238,6 +250,9 @@ class EnginePool:
             except RayError as error:
                 self.lose(engine, _first_line(error))
                 return
+            if engine.report is not None:
+                tokens = report.stats.row_steps_tokens - engine.report.stats.row_steps_tokens
+                engine.tokens_per_second = tokens / max(1e-9, report.at - engine.report.at)
             engine.report, engine.num_rows, silent = report, report.num_rows, report.silent_seconds
         stall_seconds = self.plan.sweep.engines.stall_seconds
         if silent > stall_seconds:
@@ -307,6 +322,19 @@ class EnginePool:
                 self.stats += report.stats
         ray.kill(engine.actor)
         self.engines.remove(engine)
+
+
+def _line(engine: EngineHandle) -> EngineLine:
+    report, state = engine.report, "loading" if engine.loading is not None else "running"
+    if report is None:
+        return EngineLine(name=engine.name, num_rows=0, num_busy=0, tokens_per_second=0.0, state=state)
+    return EngineLine(
+        name=engine.name.removeprefix("engine "),
+        num_rows=report.num_rows,
+        num_busy=min(report.num_rows, report.num_busy),
+        tokens_per_second=engine.tokens_per_second,
+        state="running" if report.num_busy else "idle",
+    )
 
 
 def _first_line(error: RayError) -> str:

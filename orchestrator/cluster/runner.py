@@ -19,12 +19,12 @@ from ray.exceptions import AuthenticationError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster.cluster_view import RECORDER_NAME
-from orchestrator.cluster.cohort_trial import CohortTrial
+from orchestrator.cluster.cohort_trial import CohortTrial, name_of
 from orchestrator.cluster.engine_pool import WAITING_CALLS, EnginePool
-from orchestrator.cluster.placement import SPARE_CPUS
 from orchestrator.cluster.recorder_actor import RecorderActor
-from orchestrator.cluster.searcher import LedgerSearcher, cohorts_running
+from orchestrator.cluster.searcher import LedgerSearcher
 from orchestrator.errors import BadInput
+from orchestrator.report.live import EngineLine
 from orchestrator.search.bracket import Verdict
 from orchestrator.session import Session
 from orchestrator.stop import Stop
@@ -44,6 +44,7 @@ def run_on_ray(
     address: str | None,
     stop: Stop,
     heard: Callable[[Sequence[Verdict]], None],
+    engines_are: Callable[[Sequence[EngineLine]], None],
     say: Callable[[str], None],
 ) -> EngineStats:
     """Run until no search is open or `stop` says so.
@@ -55,6 +56,7 @@ def run_on_ray(
         address: A cluster to join; None starts one on this machine and stops it afterwards.
         stop: Asked whenever Tune looks for work.
         heard: Told of verdicts once their rows are on disk.
+        engines_are: Told about once a second what the engines do.
         say: Told where the cluster can be watched.
 
     Returns:
@@ -76,16 +78,19 @@ def run_on_ray(
             cohort_size=cohort_size,
             stop=stop,
             heard=heard,
+            tell=engines_are,
         )
         # Tune's own state is a by-product that nobody reads: it goes to a folder that is removed.
         scratch = tempfile.mkdtemp(prefix="capsweep-tune-")
         try:
             tune.Tuner(
-                tune.with_resources(CohortTrial, {"cpu": SPARE_CPUS / cohorts_running(pool.num_wanted)}),
+                CohortTrial,
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     num_samples=TRIALS_PER_SEARCH * session.ledger.num_searches,
                     reuse_actors=True,
+                    trial_name_creator=lambda trial: name_of(trial.config),
+                    trial_dirname_creator=lambda trial: trial.trial_id,
                     # How many there are is the searcher's affair; nodes that come later bring more.
                     max_concurrent_trials=MOST_TRIALS,
                 ),

@@ -17,6 +17,9 @@ from ray.tune.search import Searcher
 
 from orchestrator.cluster.cluster_view import RECORDER_NAME
 from orchestrator.cluster.engine_pool import EngineHandle, EnginePool
+from orchestrator.cluster.metrics import RunMetrics
+from orchestrator.cluster.placement import SPARE_CPUS
+from orchestrator.report.live import EngineLine
 from orchestrator.search.bracket import Verdict, verdict_of
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.policy import MACHINE_FAILURES
@@ -76,8 +79,9 @@ class LedgerSearcher(Searcher):
         cohort_size: int | None,
         stop: Stop,
         heard: Callable[[Sequence[Verdict]], None],
+        tell: Callable[[Sequence[EngineLine]], None],
     ) -> None:
-        """`cohort_size` None chooses by the engine; `heard` is told of verdicts once their rows are on disk."""
+        """See `run_on_ray`; `cohort_size` None chooses by the engine."""
         super().__init__(metric="left", mode="min")
         self._session = session
         self._pool = pool
@@ -85,6 +89,10 @@ class LedgerSearcher(Searcher):
         self._cohort_size = cohort_size
         self._stop = stop
         self._heard = heard
+        self._tell = tell
+        # A trial only waits, but its share of what is left of the processors bounds how many run.
+        self._trial_cpus = SPARE_CPUS / cohorts_running(pool.num_wanted)
+        self._metrics = RunMetrics(run=session.plan.sweep.name)
         self._cohorts: dict[str, Cohort] = {}
         """By trial id."""
         self._lost_trials: deque[Cohort] = deque()
@@ -115,8 +123,22 @@ class LedgerSearcher(Searcher):
             self.fault = _cause(fault)
             return Searcher.FINISHED
 
+    def _tend(self) -> None:
+        """Look after the engines now and then, and say how things stand."""
+        if not self._pool.tend():
+            return
+        pool = self._pool
+        self._tell(pool.lines())
+        self._metrics.say(
+            self._ledger,
+            ready=len(pool.ready),
+            loading=sum(engine.loading is not None for engine in pool.engines),
+            wanted=pool.num_wanted,
+            restarts=pool.num_restarts,
+        )
+
     def _next_cohort(self, trial_id: str) -> dict[str, Any] | None:
-        self._pool.tend()
+        self._tend()
         if self._lost_trials:
             cohort = self._lost_trials.popleft()
             self._cohorts[trial_id] = cohort
@@ -150,6 +172,7 @@ class LedgerSearcher(Searcher):
         """What a trial is told, and Tune shows."""
         return {
             "cohort": cohort.cohort_id,
+            "cpus": self._trial_cpus,
             "engine": cohort.engine.name,
             "recorder": RECORDER_NAME,
             "model": cohort.engine.model,
@@ -169,7 +192,7 @@ class LedgerSearcher(Searcher):
             cohort.engine.num_rows = result["num_rows"]
         self._fold(trial_id, [Verdict(**said) for said in result.get("verdicts", [])])
         try:
-            self._pool.tend()
+            self._tend()
             if cohort is not None and result.get("left"):
                 self._top_up(cohort)
         except Exception as fault:
@@ -266,6 +289,7 @@ class LedgerSearcher(Searcher):
             self._pool.expect()
             if any(verdict.outcome != "failed" for verdict in verdicts):
                 self._pool.losses = 0
+            self._metrics.count(verdicts)
             self._heard(verdicts)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def machine_failures(run: Path) -> Counter[str]:
     [
         ("SIGKILL of an engine actor", [b"ray::EngineActor"], KILL, 4),
         ("engine that hangs (SIGSTOP)", [b"ray::EngineActor"], signal.SIGSTOP, 2),
-        ("SIGKILL of a trial worker", [b"CohortTrial.step", b"ResourceTrainable.train"], KILL, 4),
+        ("SIGKILL of a trial worker", [b"CohortTrial.step", b"CohortTrial.train"], KILL, 4),
     ],
 )
 def test_a_process_of_the_cluster_is_hit(tmp_path, tally, times, promise, titles, number, hits):

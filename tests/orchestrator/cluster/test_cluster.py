@@ -40,6 +40,7 @@ def on_ray(session: Session, *, stop: Stop) -> None:
         address=None,
         stop=stop,
         heard=lambda verdicts: None,
+        engines_are=lambda lines: None,
         say=lambda said: None,
     )
 
@@ -84,7 +85,7 @@ def processes(*titles: bytes) -> list[int]:
 
 
 def stepping_trials() -> list[int]:
-    return processes(b"CohortTrial.step", b"ResourceTrainable.train")
+    return processes(b"CohortTrial.step", b"CohortTrial.train")
 
 
 def engine_processes() -> list[int]:

@@ -39,7 +39,16 @@ def run_sweep(tmp_path: Path):
             settings, stop = plan.sweep.engine_settings(), Stop()
             if on_ray:
                 nobody = lambda said: None  # noqa: E731
-                run_on_ray(session, plan.sweep.engines, settings, address=None, stop=stop, heard=nobody, say=nobody)
+                run_on_ray(
+                    session,
+                    plan.sweep.engines,
+                    settings,
+                    address=None,
+                    stop=stop,
+                    heard=nobody,
+                    engines_are=nobody,
+                    say=nobody,
+                )
             else:
                 run_inline(session, settings, stop=stop, heard=lambda verdicts: None)
         rows = orchestrator.read(str(tmp_path / name)).probes.to_pylist()

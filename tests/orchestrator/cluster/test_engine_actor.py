@@ -17,6 +17,7 @@ def actor() -> EngineActor:
     recipe = TASKS["toy"].recipe({"steps": 20, "step_seconds": 0.02})
     made.load(
         EngineLoad(
+            run="run",
             name="engine",
             task="toy",
             model=Model(name="toy/model"),

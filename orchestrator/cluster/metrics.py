@@ -1,0 +1,99 @@
+"""What a run shows to whoever scrapes the cluster's nodes: counters and gauges named `capsweep_..`.
+
+Ray exports them on every node, with `ray_` before the name. Knows nothing of how the numbers come about.
+"""
+
+from collections.abc import Sequence
+
+from ray.util.metrics import Counter, Gauge
+
+from orchestrator.search.bracket import Verdict
+from orchestrator.search.ledger import Ledger
+from tasks.contract import EngineStats, Failed, Finished
+
+ENGINE_TAGS = ("run", "model", "engine")
+RUN_TAGS = ("run",)
+
+
+class EngineMetrics:
+    """What one engine does, from its own process."""
+
+    def __init__(self, *, run: str, model: str, engine: str) -> None:
+        tags = {"run": run, "model": model, "engine": engine}
+
+        def counter(name: str, description: str) -> Counter:
+            made = Counter(f"capsweep_{name}", description=description, tag_keys=ENGINE_TAGS)
+            made.set_default_tags(tags)
+            return made
+
+        def gauge(name: str, description: str) -> Gauge:
+            made = Gauge(f"capsweep_{name}", description=description, tag_keys=ENGINE_TAGS)
+            made.set_default_tags(tags)
+            return made
+
+        self._tokens = counter("tokens_total", "Tokens trained on, summed over rows and optimizer steps.")
+        self._row_steps = counter("row_steps_total", "Optimizer steps of single rows.")
+        self._finished_steps = counter("finished_steps_total", "Optimizer steps of the probes that finished.")
+        self._failing_steps = counter(
+            "failing_steps_total", "Those of them after the last gain: they led to nothing but the end of the probe."
+        )
+        self._rows = gauge("rows", "Rows that fit into a step.")
+        self._rows_busy = gauge("rows_busy", "Rows that are optimized.")
+        self._rows_waiting = gauge("rows_waiting", "Probes that wait for a row.")
+        self._said = EngineStats()
+
+    def say(self, stats: EngineStats, *, num_rows: int, num_busy: int) -> None:
+        """Export what an engine has done since this was said last, and what it does now."""
+        if stats.row_steps_tokens > self._said.row_steps_tokens:
+            self._tokens.inc(stats.row_steps_tokens - self._said.row_steps_tokens)
+            self._row_steps.inc(stats.row_steps - self._said.row_steps)
+        self._said = stats
+        self._rows.set(num_rows)
+        self._rows_busy.set(min(num_rows, num_busy))
+        self._rows_waiting.set(max(0, num_busy - num_rows))
+
+    def count(self, finished: Sequence[Finished]) -> None:
+        """Count the steps of probes that finished."""
+        for item in finished:
+            if isinstance(item.outcome, Failed):
+                continue
+            measured = item.outcome.measurement
+            if measured.steps:
+                self._finished_steps.inc(measured.steps)
+            if measured.steps > measured.steps_to_proof:
+                self._failing_steps.inc(measured.steps - measured.steps_to_proof)
+
+
+class RunMetrics:
+    """How one run goes on, from its driver."""
+
+    def __init__(self, *, run: str) -> None:
+        self._verdicts = Counter(
+            "capsweep_verdicts_total", description="Probes whose rows are on disk.", tag_keys=(*RUN_TAGS, "outcome")
+        )
+        self._searches = Gauge("capsweep_searches", description="Searches by state.", tag_keys=(*RUN_TAGS, "state"))
+        self._engines = Gauge(
+            "capsweep_engines",
+            description="Engines ready, loading and wanted.",
+            tag_keys=(*RUN_TAGS, "state"),
+        )
+        self._restarts = Gauge("capsweep_engine_restarts", description="Engines that were lost.", tag_keys=RUN_TAGS)
+        for metric in (self._verdicts, self._searches, self._engines, self._restarts):
+            metric.set_default_tags({"run": run})
+
+    def count(self, verdicts: Sequence[Verdict]) -> None:
+        """Count verdicts whose rows are on disk."""
+        for verdict in verdicts:
+            self._verdicts.inc(tags={"outcome": verdict.outcome})
+
+    def say(self, ledger: Ledger, *, ready: int, loading: int, wanted: int, restarts: int) -> None:
+        """Export how things stand."""
+        for state, number in (
+            ("done", ledger.num_searches - ledger.num_open),
+            ("in_flight", ledger.num_in_flight),
+            ("waiting", ledger.num_open - ledger.num_in_flight),
+        ):
+            self._searches.set(number, tags={"state": state})
+        for state, number in (("ready", ready), ("loading", loading), ("wanted", wanted)):
+            self._engines.set(number, tags={"state": state})
+        self._restarts.set(restarts)
