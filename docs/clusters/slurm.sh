@@ -63,6 +63,7 @@ rays+=($!)
 if ((${#nodes[@]} > 1)); then
     others=$((${#nodes[@]} - 1))
     # srun does not take over --cpus-per-task from sbatch.
+    # shellcheck disable=SC2016 # expands on the other node
     srun --nodes="$others" --ntasks="$others" --exclude="${nodes[0]}" --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
         bash -c 'exec ray start --block --address="$1" --num-cpus="$(nproc)"' worker "$address" >>"$log" 2>&1 &
     rays+=($!)

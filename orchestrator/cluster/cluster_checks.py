@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.cluster.ec2 import Ec2
 from orchestrator.errors import did_you_mean, suggest
 
 GPU_FAMILIES = re.compile(r"(g|gr|p)\d")
@@ -15,16 +16,6 @@ GPU_FAMILIES = re.compile(r"(g|gr|p)\d")
 RAY_NODE_KEYS = ("SubnetIds",)
 """Keys of node_config that Ray takes for itself; all others go to EC2 as they are."""
 MARKET_TYPES = ("spot", "capacity-block")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ec2:
-    """What botocore knows of EC2, offline."""
-
-    instance_types: frozenset[str]
-    """Every name, such as g6.xlarge."""
-    launch_keys: frozenset[str]
-    """Keys of a request to launch, which are those of node_config."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +82,7 @@ def _launch_problems(where: str, config: Mapping[str, Any], ec2: Ec2 | None) -> 
     for key in config:
         if key not in known:
             yield f"{where}.node_config.{key}: EC2 has no such key to launch with.{did_you_mean(key, sorted(known))}"
+    yield from (f"{where}.node_config: {refusal}." for refusal in ec2.refusals(config))
 
 
 def _gpu_problems(where: str, node: Mapping[str, Any]) -> Iterator[str]:

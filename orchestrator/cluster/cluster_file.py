@@ -10,7 +10,6 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,9 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from orchestrator.cluster.cluster_checks import Ec2, NodeType, mapping, node_problems, node_types
+from orchestrator.cluster.cluster_checks import NodeType, mapping, node_problems, node_types
 from orchestrator.cluster.cluster_versions import read_constraints, version_problems
+from orchestrator.cluster.ec2 import Ec2, read_ec2
 from orchestrator.errors import BadInput, literal, suggest
 from orchestrator.yaml_file import read_mapping
 
@@ -49,7 +49,7 @@ def check_cluster_file(path: Path) -> ClusterFile:
         BadInput: with every problem of the file.
     """
     document, problems = read_mapping(path)
-    ec2, constraints = _ec2(), _constraints(path)
+    ec2, constraints = read_ec2(), _constraints(path)
     problems += _schema_problems(document)
     problems += _provider_problems(document)
     problems += node_problems(document, ec2)
@@ -143,25 +143,6 @@ def _as_ray_reads(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         why = str(error).strip() or said.getvalue().strip() or type(error).__name__
         return {}, [f"Ray refuses it: {' '.join(why.split())}"]
     return prepared, []
-
-
-def _ec2() -> Ec2 | None:
-    try:
-        import botocore.loaders  # noqa: F401
-    except ImportError:
-        return None
-    return _read_ec2()
-
-
-@cache
-def _read_ec2() -> Ec2:
-    from botocore.loaders import Loader
-
-    shapes: Any = Loader().load_service_model("ec2", "service-2")["shapes"]
-    return Ec2(
-        instance_types=frozenset(shapes["InstanceType"]["enum"]),
-        launch_keys=frozenset(shapes["RunInstancesRequest"]["members"]),
-    )
 
 
 def _constraints(path: Path) -> dict[str, str] | None:

@@ -13,6 +13,7 @@ from orchestrator.cli import app
 from orchestrator.cluster.cluster_checks import is_cluster_file
 from orchestrator.cluster.cluster_file import check_cluster_file
 from orchestrator.cluster.cluster_versions import read_constraints, version_problems
+from orchestrator.cluster.ec2 import read_ec2
 from orchestrator.errors import BadInput
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -109,6 +110,11 @@ MISTAKES = {
         "InstanceMarketOption",
         "gpu_spot.node_config.InstanceMarketOption: EC2 has no such key to launch with. "
         "Did you mean 'InstanceMarketOptions'?",
+    ),
+    "a key below it": (
+        "VolumeSize: 150",
+        "VolumeSzie: 150",
+        'gpu_spot.node_config: Unknown parameter in BlockDeviceMappings[0].Ebs: "VolumeSzie", must be one of: ',
     ),
     "a market": ("MarketType: spot", "MarketType: spto", "MarketType: found 'spto'. known: spot, capacity-block."),
     "a type": (
@@ -229,8 +235,10 @@ class TestMistakes:
 
 class TestNotes:
     def test_without_botocore_names_are_not_checked_and_it_says_so(self, monkeypatch):
+        read_ec2.cache_clear()
         monkeypatch.setitem(sys.modules, "botocore.loaders", None)
         notes = check_cluster_file(ROOT / "cluster.yaml").notes
+        read_ec2.cache_clear()
         assert any("names of EC2 were not checked" in note for note in notes)
 
     def test_what_it_costs_idle(self):
