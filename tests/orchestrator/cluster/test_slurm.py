@@ -38,7 +38,7 @@ class Job:
 
     def end(self) -> tuple[int, str]:
         """Exit code and output, once it has ended."""
-        said, _ = self.process.communicate(timeout=240)
+        said, _ = self.process.communicate(timeout=300)
         return self.process.returncode, said
 
     def running(self) -> list[int]:
@@ -104,7 +104,7 @@ def _bash(arguments: tuple[str | Path, ...], folder: Path, programs: Path, numbe
 
 
 def wait_for_rows(run: Path, job: Job, files: int) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 300
     while len(list(run.glob("probes/*.parquet"))) < files:
         assert job.process.poll() is None, job.end()
         assert time.monotonic() < deadline
