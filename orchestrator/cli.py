@@ -46,23 +46,30 @@ def _bad_input() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-@app.command(epilog="Example: `capsweep check sweeps/quickstart.yaml`")
+@app.command(epilog="Examples: `capsweep check sweeps/quickstart.yaml`, `capsweep check cluster.yaml`")
 def check(
-    spec: SpecArgument,
+    spec: Annotated[Path, typer.Argument(help="Sweep file, or cluster file for `ray up` (YAML).", metavar="FILE")],
     allow_fewer: AllowFewer = False,
     tflops: Annotated[float, typer.Option(min=0.001, help="10^12 operations a second of the device to price.")] = 100.0,
 ) -> None:
-    """Say every problem of a sweep file, or what the sweep will do and about what it costs."""
+    """Say every problem of a file, or what it will do: a sweep and about what it costs, a cluster and its nodes."""
     with _bad_input():
         from rich.console import Console
 
+        from orchestrator.cluster.cluster_checks import is_cluster_file
         from orchestrator.estimate import estimate
         from orchestrator.plan import make_plan
         from orchestrator.report.terminal import estimates_table
         from orchestrator.spec import load_sweep
+        from orchestrator.yaml_file import read_mapping
 
-        plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer)
         console = Console()
+        if is_cluster_file(read_mapping(spec)[0]):
+            from orchestrator.cluster.cluster_file import show_cluster_file
+
+            show_cluster_file(spec, console)
+            return
+        plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer)
         console.print(estimates_table(estimate(plan), tflops=tflops))
         for note in plan.notes:
             console.print(f"note: {literal(note)}", markup=False, highlight=False)

@@ -35,6 +35,12 @@ class SessionFaultError(RuntimeError):
 def suggest(word: object, known: Iterable[str]) -> str:
     """What is known, and which of it is meant most likely: `known: a, b, c. Did you mean 'a'?`."""
     names = list(known)
+    return f"known: {', '.join(names)}.{did_you_mean(word, names)}"
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Which of what is known is meant most likely, as ` Did you mean 'a'?`; nothing if none is near."""
+    names = list(known)
     near = get_close_matches(str(word).lower(), [name.lower() for name in names], n=1)
     meant = [name for name in names if name.lower() in near][:1]
-    return f"known: {', '.join(names)}." + "".join(f" Did you mean {name!r}?" for name in meant)
+    return "".join(f" Did you mean {name!r}?" for name in meant)
