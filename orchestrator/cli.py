@@ -4,6 +4,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,7 @@ SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar
 RunArgument = Annotated[str, typer.Argument(help="Run directory, or its fsspec URL.", metavar="RUN")]
 Inline = Annotated[bool, typer.Option("--inline", help="Run in this process, without Ray.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join; without it one is started here.")]
+JobsAddress = Annotated[str, typer.Option(help="The cluster's dashboard, such as http://127.0.0.1:8265.")]
 TakeOver = Annotated[bool, typer.Option("--take-over", help="Take the run from a session that is gone.")]
 AllowFewer = Annotated[bool, typer.Option("--allow-fewer", help="Go on when a source has fewer texts than asked.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -165,15 +167,78 @@ def extend(
 
 @app.command(epilog="Example: `capsweep status runs/quickstart-20260101-120000`")
 def status(
-    run: RunArgument,
+    run: Annotated[str, typer.Argument(help="Run directory or its URL; or a cluster, as http://..", metavar="RUN|URL")],
     limit: Annotated[int, typer.Option(help="Searches to show.")] = 20,
 ) -> None:
-    """Show what is on disk of a run, also while it goes on."""
+    """Show what is on disk of a run, also while it goes on; or the sweeps that were submitted to a cluster."""
     with _bad_input():
+        if run.startswith(("http://", "https://")):
+            from rich.console import Console
+
+            from orchestrator.cluster.jobs import Jobs
+            from orchestrator.report.terminal import jobs_table
+
+            Console().print(jobs_table([asdict(job) for job in Jobs(run).all()]))
+            return
         from orchestrator.run_directory import open_run
         from orchestrator.run_status import show_status
 
         show_status(open_run(run), limit=limit)
+
+
+@app.command(epilog="Example: `capsweep submit mine.yaml --address http://127.0.0.1:8265 --follow`")
+def submit(
+    spec: SpecArgument,
+    address: JobsAddress,
+    run_dir: Annotated[
+        str | None, typer.Option(help="Where the run lies, as the head sees it; by default <storage>/<name>-<time>.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Print what it says until it ends.")] = False,
+    install: Annotated[
+        bool, typer.Option("--install", help="Install on the cluster, for this job, the versions installed here.")
+    ] = False,
+    allow_fewer: AllowFewer = False,
+) -> None:
+    """Run a sweep as a job of a cluster: it goes on without this machine. On a run that is there, goes on with it."""
+    with _bad_input():
+        from orchestrator.cluster.jobs import Jobs
+        from orchestrator.launch import new_run_url
+        from orchestrator.spec import load_sweep
+
+        sweep = load_sweep(spec)
+        url = run_dir or new_run_url(sweep)
+        jobs = Jobs(address)
+        options = ["--allow-fewer"] if allow_fewer else []
+        job_id = jobs.submit(sweep, url, options=options, install=install)
+        typer.echo(
+            f"job {job_id} runs {url}\n"
+            f"  watch it:   capsweep status {address}  or  capsweep status {url}\n"
+            f"  stop it:    capsweep stop {job_id} --address {address}\n"
+            f"  go on:      capsweep submit {spec} --address {address} --run-dir {url}"
+        )
+        if not follow:
+            return
+        try:
+            code = jobs.follow(job_id, lambda said: typer.echo(said, nl=False))
+        except KeyboardInterrupt:
+            typer.echo(f"\njob {job_id} goes on; `capsweep stop {job_id} --address {address}` ends it.")
+            raise typer.Exit(130) from None
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: `capsweep stop runs/mine-20260101-120000`")
+def stop(
+    run: Annotated[
+        str, typer.Argument(help="Run directory or URL; with --address a job or run.", metavar="RUN|JOB")
+    ],
+    address: Annotated[str | None, typer.Option(help="Cluster that it was submitted to, as http://..")] = None,
+) -> None:
+    """End a run wherever it goes on: what is in flight is saved, and `capsweep resume` goes on with it."""
+    with _bad_input():
+        from orchestrator.stopping import stop_job, stop_run
+
+        ended = stop_run(run, say=typer.echo) if address is None else stop_job(run, address, say=typer.echo)
+    raise typer.Exit(0 if ended else 1)
 
 
 @app.command(epilog="Example: `capsweep runs s3://bucket/runs`")

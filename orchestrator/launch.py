@@ -59,7 +59,14 @@ def launch(
     """
     budget = plan.sweep.budget.minutes
     stop = Stop(budget_seconds=None if budget is None else 60 * budget)
-    opening = open_session(plan, url, take_over=take_over, retry_failed=retry_failed, extension=extension)
+    opening = open_session(
+        plan,
+        url,
+        take_over=take_over,
+        retry_failed=retry_failed,
+        extension=extension,
+        asked_to_stop=stop.interrupt,
+    )
     with stop_on_signals(stop), opening as session:
         for note in (*plan.notes, *session.notes):
             console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)

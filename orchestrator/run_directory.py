@@ -15,7 +15,7 @@ import yaml
 from orchestrator.errors import BadInput
 from orchestrator.redact import refuse_credentials
 from orchestrator.store.files import Files, open_files
-from orchestrator.store.lock import LOCK_FILE
+from orchestrator.store.lock import LOCK_FILE, STOP_FILE
 from orchestrator.store.reader import (
     BITS_FILE,
     LINES_FILE,
@@ -40,7 +40,7 @@ REPORT_FILE = "report/index.html"
 DAMAGED_FOLDER = "damaged"
 RUN_FOLDERS = (PROBE_FOLDER, "snapshots", DAMAGED_FOLDER, "report", "logs")
 TABLE_FILES = (SAMPLES_FILE, SEARCHES_FILE, BITS_FILE, LINES_FILE)
-RUN_NAMES = frozenset([SWEEP_FILE, PROVENANCE_FILE, EXTENDING_FILE, *TABLE_FILES, LOCK_FILE, *RUN_FOLDERS])
+RUN_NAMES = frozenset([SWEEP_FILE, PROVENANCE_FILE, EXTENDING_FILE, *TABLE_FILES, LOCK_FILE, STOP_FILE, *RUN_FOLDERS])
 """Everything that may lie in a run directory."""
 LIGHT_COLUMNS = [name for name in PROBES.names if name != "memory" and "_by_token" not in name]
 """All columns of probes but the memories and what is said of single tokens."""

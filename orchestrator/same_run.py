@@ -8,6 +8,7 @@ from orchestrator.plan import Plan
 from orchestrator.run_directory import EXTENDING_FILE, RUN_NAMES, SWEEP_FILE, is_run, read_provenance, read_sweep
 from orchestrator.store.files import Files
 from orchestrator.store.reader import DamagedFileError, read_samples, row_files
+from orchestrator.sweep import without_places
 
 
 def check_same_run(plan: Plan, files: Files) -> None:
@@ -22,7 +23,7 @@ def check_same_run(plan: Plan, files: Files) -> None:
             )
         return
     # Read, not compared as text: a field that is new since then stands at its default.
-    if read_sweep(files) != plan.sweep:
+    if without_places(read_sweep(files)) != without_places(plan.sweep):
         raise BadInput(
             f"{files.url}: already holds another sweep ({SWEEP_FILE} in it differs from yours). "
             "Choose another --run-dir, or resume that one with `capsweep resume`."

@@ -104,6 +104,7 @@ def open_session(
     take_over: bool = False,
     retry_failed: bool = False,
     extension: Extension | None = None,
+    asked_to_stop: Callable[[], None] = lambda: None,
 ) -> Iterator[Session]:
     """Begin the run at `url`, or go on with it if it holds the same sweep.
 
@@ -113,6 +114,7 @@ def open_session(
         take_over: Whether to take it from a session that seems to live.
         retry_failed: Whether to try probes again that the machine failed too often.
         extension: What `plan` adds to the run that is there; None if it is to hold the same sweep.
+        asked_to_stop: Called, from another thread, when somebody asks for the session's end by `capsweep stop`.
 
     Raises:
         BadInput: when the folder holds something else, another session, or the inputs have changed since.
@@ -123,7 +125,7 @@ def open_session(
     check_same_run(held, files)
     now = datetime.now(UTC)
     session_id = f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-    lock = RunLock(files, session_id)
+    lock = RunLock(files, session_id, asked_to_stop=asked_to_stop)
     try:
         lock.take(take_over=take_over)
     except OSError as error:

@@ -19,6 +19,10 @@ class Stop:
         """Whether the time given to the session is over."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
+    def interrupt(self) -> None:
+        """Somebody asks for the end."""
+        self.interrupted = True
+
     def __bool__(self) -> bool:
         return self.interrupted or self.budget_spent
 

@@ -7,6 +7,7 @@ or how a model is loaded.
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -354,3 +355,16 @@ class Sweep(Entry, frozen=True):
             tokens_per_step=None if tokens == "auto" else tokens,
             deterministic=self.engines.deterministic,
         )
+
+
+def without_places(sweep: Sweep) -> dict[str, Any]:
+    """The sweep with nothing but the last names of its files and folders: what they hold is known by its hashes.
+
+    A sweep that was sent to a cluster finds them elsewhere each time.
+    """
+    document = sweep.model_dump(mode="json")
+    for entry in (*document["models"], *document["texts"]):
+        for key, value in entry.items():
+            if isinstance(value, str) and Path(value).is_absolute():
+                entry[key] = Path(value).name
+    return document

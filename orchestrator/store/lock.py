@@ -8,12 +8,15 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from orchestrator.errors import BadInput, SessionFaultError
 from orchestrator.store.files import Files
 
 LOCK_FILE = "lock"
+STOP_FILE = "stop"
+"""Holds the id of a session that somebody asked to end."""
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 30.0
 """A holder that was silent for so long is taken to be gone, also if a process has its number: numbers are reused."""
@@ -39,9 +42,11 @@ class LostLockError(SessionFaultError):
 class RunLock:
     """Held from `take` to `release`, with a heartbeat in between."""
 
-    def __init__(self, files: Files, session_id: str) -> None:
+    def __init__(self, files: Files, session_id: str, *, asked_to_stop: Callable[[], None] = lambda: None) -> None:
+        """`asked_to_stop` is called, from another thread, when somebody asks this session to end."""
         self._files = files
         self._session_id = session_id
+        self._asked_to_stop = asked_to_stop
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
 
@@ -77,6 +82,7 @@ class RunLock:
         self._thread.join()
         if holds(self._files, self._session_id):
             self._files.remove(LOCK_FILE)
+        self._files.remove(STOP_FILE)
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
@@ -84,6 +90,8 @@ class RunLock:
                 if not holds(self._files, self._session_id):
                     return
                 self._files.write(LOCK_FILE, self._content())
+                if self._files.exists(STOP_FILE) and self._files.read(STOP_FILE).decode() == self._session_id:
+                    self._asked_to_stop()
             except OSError:
                 # A full disk or a slow store now is no reason to be silent for ever.
                 continue
@@ -107,6 +115,14 @@ def parse_holder(content: bytes) -> Holder | None:
         return Holder(**json.loads(content))
     except (ValueError, TypeError):
         return None
+
+
+def ask_to_stop(files: Files) -> Holder | None:
+    """Ask the session that writes to a run to end, wherever it is; returns which one, None if there is none."""
+    holder = read_holder(files)
+    if holder is not None:
+        files.write(STOP_FILE, holder.session_id.encode())
+    return holder
 
 
 def holds(files: Files, session_id: str) -> bool:

@@ -1,0 +1,64 @@
+"""The driver of a submitted job, on the cluster: runs the sweep, and goes on with it when its process is killed.
+
+    python -m orchestrator.cluster.job RUN_DIR [options of `capsweep run`]
+
+in a folder that orchestrator/cluster/submission.py filled. Knows nothing of what a run does.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+
+from orchestrator.cluster.submission import SWEEP_NAME, VERSIONS_NAME
+
+DECIDE = ("ray", "torch", "transformers", "tokenizers", "pyarrow")
+"""Distributions of which another version may give other results, or none."""
+MOST_DEATHS = 3
+"""A driver that was killed so often is not begun again."""
+
+
+def different_versions(text: str) -> list[str]:
+    """What is installed here and differs from what the sender has, of what decides results."""
+    sent = dict(line.split("==") for line in text.split())
+    found: list[str] = []
+    for name in DECIDE:
+        try:
+            here = version(name).partition("+")[0]
+        except PackageNotFoundError:
+            here = "not installed"
+        if name in sent and here != sent[name]:
+            found.append(f"{name}: {here} here, {sent[name]} where the sweep was submitted")
+    return found
+
+
+def main() -> int:
+    """Run to the end; returns the exit code of `capsweep run`."""
+    if found := different_versions(Path(VERSIONS_NAME).read_text()):
+        print(*found, sep="\n", file=sys.stderr)
+        print("Install the same on all nodes, or submit with --install.", file=sys.stderr)
+        return 2
+    run_dir, *options = sys.argv[1:]
+    command = [sys.executable, "-m", "orchestrator.cli", "run", SWEEP_NAME, "--run-dir", run_dir, *options]
+    for death in range(1, MOST_DEATHS + 1):
+        driver = subprocess.Popen([*command, "--address", "auto"])
+
+        def hand_on(number: int, frame: FrameType | None, driver: "subprocess.Popen[bytes]" = driver) -> None:
+            driver.send_signal(number)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, hand_on)
+        code = driver.wait()
+        # Python's own exit codes are not negative: something killed it.
+        if code >= 0:
+            return code
+        print(f"the driver was killed by signal {-code}, {death} of {MOST_DEATHS} times", file=sys.stderr, flush=True)
+    return 128 - code
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    sys.exit(main())

@@ -1,0 +1,157 @@
+"""Sweeps as jobs of a cluster, through Ray's Jobs API: submit, follow, list, stop.
+
+The API is that of the cluster's dashboard, so this needs no Ray of its own to run here.
+"""
+
+import asyncio
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from orchestrator.cluster.submission import check_run_url, stage, versions
+from orchestrator.errors import BadInput
+from orchestrator.sweep import Sweep
+
+RUN_DIR, SWEEP = "capsweep_run_dir", "capsweep_sweep"
+"""What a job of ours says of itself in its metadata."""
+POLL_SECONDS = 1.0
+EXIT_LOST = 1
+"""Exit code of following a job that ended without one of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A sweep on a cluster."""
+
+    job_id: str
+    sweep: str
+    run_dir: str
+    status: str
+    """As Ray says it: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
+    said: str
+    """What Ray says about that."""
+    started: float | None
+    """Unix time in seconds; None before it started."""
+    exit_code: int | None
+    """Of `capsweep run`; None while it goes on, or where its machine was lost."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, one way or another."""
+        return JobStatus(self.status).is_terminal()
+
+
+@contextmanager
+def _answers(address: str) -> Iterator[None]:
+    """Say in words what keeps the Jobs API from answering."""
+    try:
+        yield
+    except ConnectionError as error:
+        raise BadInput(
+            f"--address {address}: no Jobs API answers there. Wanted the address of the cluster's dashboard, such as "
+            "http://127.0.0.1:8265; `ray dashboard cluster.yaml` brings it to this machine."
+        ) from error
+    except RuntimeError as error:
+        if "401" in str(error) or "nauthenticated" in str(error) or "auth" in str(error).lower():
+            raise BadInput(
+                f"--address {address}: that cluster wants its token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
+                "RAY_AUTH_TOKEN_PATH) here as they are there; docs/operations.md says how."
+            ) from error
+        raise BadInput(f"--address {address}: {str(error).strip().splitlines()[0]}") from error
+
+
+class Jobs:
+    """The jobs of one cluster."""
+
+    def __init__(self, address: str) -> None:
+        """Raises BadInput when no Jobs API answers at `address`."""
+        self.address = address
+        with _answers(address):
+            self._client = JobSubmissionClient(address)
+
+    def submit(self, sweep: Sweep, run_dir: str, *, options: list[str], install: bool) -> str:
+        """Send a sweep with its files and this code; returns the job's id.
+
+        Args:
+            sweep: As loaded here.
+            run_dir: Where the run lies, as the cluster's head sees it.
+            options: Further options of `capsweep run`.
+            install: Whether the versions that are installed here are installed for the job.
+
+        Raises:
+            BadInput: when it cannot be sent, or its run would not outlive it.
+        """
+        check_run_url(run_dir)
+        # An id says which run it is: so a run is not submitted twice at a time by mistake.
+        job_id = f"{Path(run_dir).name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        if same := [job for job in self.all() if job.run_dir == run_dir and not job.is_over]:
+            running = same[0].job_id
+            raise BadInput(f"{run_dir}: job {running} runs it already; `capsweep stop {running}` ends it.")
+        with tempfile.TemporaryDirectory(prefix="capsweep-job-") as folder, _answers(self.address):
+            stage(sweep, Path(folder))
+            environment: dict[str, Any] = {"working_dir": folder}
+            if install:
+                environment["pip"] = [f"{name}=={number}" for name, number in versions().items()]
+            return self._client.submit_job(
+                entrypoint=shlex.join(["python", "-m", "orchestrator.cluster.job", run_dir, *options]),
+                submission_id=job_id,
+                runtime_env=environment,
+                metadata={RUN_DIR: run_dir, SWEEP: sweep.name},
+            )
+
+    def all(self) -> list[Job]:
+        """Every sweep that was submitted here, the latest first."""
+        with _answers(self.address):
+            found = [_job(details) for details in self._client.list_jobs() if RUN_DIR in (details.metadata or {})]
+        return sorted(found, key=lambda job: job.started or 0.0, reverse=True)
+
+    def find(self, name: str) -> Job:
+        """The job with this id, or the latest one of the run of this name.
+
+        Raises:
+            BadInput: when there is none.
+        """
+        jobs = self.all()
+        found = [job for job in jobs if name in (job.job_id, job.run_dir, Path(job.run_dir).name)]
+        if not found:
+            known = ", ".join(job.job_id for job in jobs[:5]) or "none"
+            raise BadInput(f"{name}: no sweep by that name was submitted to {self.address}. Jobs there: {known}.")
+        return found[0]
+
+    def follow(self, job_id: str, say: Callable[[str], None]) -> int:
+        """Hand on what a job prints until it ends; returns the exit code of its `capsweep run`."""
+        with _answers(self.address):
+            asyncio.run(self._tail(job_id, say))
+        while not (job := self.find(job_id)).is_over:
+            time.sleep(POLL_SECONDS)
+        if job.exit_code is None:
+            say(f"{job_id}: {job.status.lower()}. {job.said}\n")
+        return EXIT_LOST if job.exit_code is None else job.exit_code
+
+    async def _tail(self, job_id: str, say: Callable[[str], None]) -> None:
+        async for part in self._client.tail_job_logs(job_id):
+            say(part)
+
+    def stop(self, job: Job) -> None:
+        """Tell a job to end: it saves what is in flight. Returns at once."""
+        with _answers(self.address):
+            self._client.stop_job(job.job_id)
+
+
+def _job(details: Any) -> Job:
+    return Job(
+        job_id=details.submission_id,
+        sweep=details.metadata[SWEEP],
+        run_dir=details.metadata[RUN_DIR],
+        status=JobStatus(details.status).value,
+        said=details.message or "",
+        started=None if details.start_time is None else details.start_time / 1000,
+        exit_code=details.driver_exit_code,
+    )

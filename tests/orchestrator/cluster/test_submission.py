@@ -1,0 +1,64 @@
+"""What is sent with a job: enough to run the sweep in a folder of its own."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from orchestrator.cluster.job import different_versions
+from orchestrator.cluster.submission import SWEEP_NAME, check_run_url, stage, versions
+from orchestrator.errors import BadInput
+from orchestrator.spec import load_sweep
+
+
+def test_a_staged_sweep_runs_without_what_it_was_made_of(toy_sweep, tmp_path):
+    patterned = "  - {source: files, path: 'texts/1*.txt', name: pattern}\n"
+    toy_sweep.write_text(toy_sweep.read_text() + patterned)
+    job = tmp_path / "job"
+    stage(load_sweep(toy_sweep), job)
+    shutil.rmtree(toy_sweep.parent / "texts")
+    ran = subprocess.run(
+        [sys.executable, "-m", "orchestrator.cli", "run", SWEEP_NAME, "--inline", "--run-dir", str(tmp_path / "run")],
+        cwd=job,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "12 searches" in ran.stdout
+    document = yaml.safe_load((job / SWEEP_NAME).read_text())
+    assert [entry["path"] for entry in document["texts"]] == ["inputs/texts-0/texts", "inputs/texts-1/1*.txt"]
+    assert sorted(path.name for path in (job / "inputs" / "texts-1").iterdir()) == ["10.txt", "11.txt"]
+
+
+def test_a_run_goes_on_where_its_inputs_lie_elsewhere(toy_sweep, tmp_path, run_to_end):
+    run = tmp_path / "run"
+    assert run_to_end("run", toy_sweep, "--inline", "--run-dir", run).returncode == 0
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(toy_sweep.parent / "texts", elsewhere / "texts")
+    again = shutil.copy(toy_sweep, elsewhere)
+    assert run_to_end("run", again, "--inline", "--run-dir", run).returncode == 0
+    (elsewhere / "texts" / "00.txt").write_text("another text than there was, at the same place")
+    changed = run_to_end("run", again, "--inline", "--run-dir", run)
+    assert changed.returncode == 2
+    assert "00.txt has changed" in changed.stderr
+
+
+@pytest.mark.parametrize("url", ["runs/mine", "mine", "../runs"])
+def test_a_run_that_would_go_with_its_job_is_refused(url):
+    with pytest.raises(BadInput, match=r"s3://bucket/runs/NAME, or an absolute folder"):
+        check_run_url(url)
+
+
+def test_versions_are_those_of_everything_that_is_needed():
+    found = versions()
+    assert {"ray", "torch", "transformers", "pyarrow", "numpy"} <= found.keys()
+    assert not any("+" in number for number in found.values())
+    text = "".join(f"{name}=={number}\n" for name, number in found.items())
+    assert different_versions(text) == []
+    other = text.replace(f"torch=={found['torch']}", "torch==0.0.1")
+    assert different_versions(other) == [
+        f"torch: {found['torch']} here, 0.0.1 where the sweep was submitted",
+    ]
