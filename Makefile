@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup quickstart test browser-test chaos lint bench bench-full
+.PHONY: help setup quickstart test browser-test chaos cluster-test lint bench bench-full
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -38,3 +38,6 @@ bench-full: setup  ## the same with 32 texts once (an hour or more); run it agai
 
 chaos: setup  ## provoke every fault of docs/reliability.md and count what is lost (about 15 minutes)
 	CAPSWEEP_CHAOS=1 $(BIN)/python -m pytest tests/chaos
+
+cluster-test: setup  ## two nodes in network namespaces, and a Slurm job (root and iproute2; about 10 minutes)
+	CAPSWEEP_CLUSTER=1 $(BIN)/python -m pytest tests/clusters

@@ -4,7 +4,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -173,12 +172,12 @@ def status(
     """Show what is on disk of a run, also while it goes on; or the sweeps that were submitted to a cluster."""
     with _bad_input():
         if run.startswith(("http://", "https://")):
-            from rich.console import Console
-
             from orchestrator.cluster.jobs import Jobs
-            from orchestrator.report.terminal import jobs_table
 
-            Console().print(jobs_table([asdict(job) for job in Jobs(run).all()]))
+            jobs = Jobs(run).all()
+            for job in jobs:
+                typer.echo(literal(f"{job.job_id}  {job.status.lower()}  {job.run_dir}"))
+            typer.echo(f"{len(jobs)} sweeps were submitted to {run}")
             return
         from orchestrator.run_directory import open_run
         from orchestrator.run_status import show_status
@@ -228,9 +227,7 @@ def submit(
 
 @app.command(epilog="Example: `capsweep stop runs/mine-20260101-120000`")
 def stop(
-    run: Annotated[
-        str, typer.Argument(help="Run directory or URL; with --address a job or run.", metavar="RUN|JOB")
-    ],
+    run: Annotated[str, typer.Argument(help="Run directory or URL; with --address a job or run.", metavar="RUN|JOB")],
     address: Annotated[str | None, typer.Option(help="Cluster that it was submitted to, as http://..")] = None,
 ) -> None:
     """End a run wherever it goes on: what is in flight is saved, and `capsweep resume` goes on with it."""

@@ -3,6 +3,7 @@
 Searches keep their identity, so those that are finished stay finished. Writes nothing; orchestrator/session.py does.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,16 +68,21 @@ def plan_extension(url: str, spec: Path, *, allow_fewer: bool = False) -> tuple[
 
 
 def differences(held: Sweep, addition: Sweep) -> list[str]:
-    """One phrase for each field that decides results and is not the same in both."""
+    """One phrase for each field that decides results and is not the same in both; of another task only that it is."""
     found: list[str] = []
-    for name in DECIDING:
+    for name in DECIDING if held.task == addition.task else ("task",):
         before, now = held.model_dump(mode="json")[name], addition.model_dump(mode="json")[name]
         if isinstance(before, dict) and isinstance(now, dict):
             keys = dict.fromkeys([*before, *now])
             pairs = [(f"{name}.{key}", before.get(key), now.get(key)) for key in keys]
         else:
             pairs = [(name, before, now)]
-        found += [f"{where} is {new} here, {old} in the run" for where, old, new in pairs if old != new]
+        # As JSON, which YAML reads too: null and true, not None and True.
+        found += [
+            f"{where} is {json.dumps(new)} here, {json.dumps(old)} in the run"
+            for where, old, new in pairs
+            if old != new
+        ]
     return found
 
 

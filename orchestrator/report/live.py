@@ -126,7 +126,7 @@ class LiveView:
 
     def _pace_line(self) -> str:
         pace = self._pace.per_minute(time.monotonic())
-        lately = "" if pace is None else f"; a minute {pace[0]:,.0f} probes, {pace[1]:,.0f} searches"
+        lately = "" if pace is None else f"; a minute {_rate(pace[0])} probes, {_rate(pace[1])} searches"
         return f"{self._num_verdicts:,} probes finished, {self._ledger.num_in_flight:,} in flight{lately}"
 
     def _view(self) -> Group:
@@ -140,3 +140,7 @@ class LiveView:
         if self._verdicts:
             parts.append(verdicts_table([(verdict, self._samples[verdict.search_id]) for verdict in self._verdicts]))
         return Group(*parts)
+
+
+def _rate(a_minute: float) -> str:
+    return f"{a_minute:.1f}" if 0 < a_minute < 10 else f"{a_minute:,.0f}"

@@ -40,10 +40,12 @@ class EngineLine:
 
 
 def models_table(done: Mapping[str, int], total: Mapping[str, int]) -> Table:
-    """Searches done of each model, those with open ones first."""
+    """Searches done of each model; of many models, those with open ones come first."""
     table = _grid("model", "searches")
     names = short_names(total)
-    order = sorted(total, key=lambda name: done[name] == total[name])
+    order = list(total)
+    if len(order) > MOST_MODELS:
+        order.sort(key=lambda name: done[name] == total[name])
     for name in order[:MOST_MODELS]:
         table.add_row(Text(name_end(names[name], NAME_WIDTH)), f"{done[name]}/{total[name]}")
     if rest := order[MOST_MODELS:]:

@@ -3,9 +3,7 @@
 Text from data goes in as rich.text.Text: rich would take `[bold]` in a string for markup.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Sequence
 
 import pyarrow as pa
 from rich import box
@@ -27,7 +25,7 @@ from orchestrator.report.tables import (
 )
 
 STATUS_STYLES = {"failed": "red", "open": "yellow", **dict.fromkeys(CENSORED, "yellow")}
-LEFT = ("model", "source", "job", "status", "started", "run")
+LEFT = ("model", "source")
 MODEL_WIDTH, SOURCE_WIDTH, ID_WIDTH, TEXT_WIDTH = 16, 20, 6, 80
 
 
@@ -135,7 +133,7 @@ def _plus_minus(mean: float | None, sd: float | None) -> str:
     return f"{mean:,.1f}" + ("" if sd is None else f" ± {sd:,.1f}")
 
 
-def _table(title: str | None, *columns: str) -> Table:
+def _table(title: str, *columns: str) -> Table:
     table = Table(
         title=title,
         title_justify="left",
@@ -163,14 +161,3 @@ def _spread(spread: Spread | None, digits: int, *, at_least: bool) -> Text:
         low, high = spread.interval
         mean.append(f" [{low:.{digits}f}, {high:.{digits}f}]", style="not bold dim")
     return mean
-
-
-def jobs_table(jobs: Sequence[Mapping[str, Any]]) -> Table:
-    """Sweeps that were submitted to a cluster, the latest first: fields of orchestrator.cluster.jobs.Job."""
-    table = _table(None, "job", "status", "started", "run")
-    for job in jobs:
-        started = "" if job["started"] is None else f"{datetime.fromtimestamp(job['started']):%Y-%m-%d %H:%M}"
-        table.add_row(Text(literal(job["job_id"])), job["status"].lower(), started, Text(literal(job["run_dir"])))
-    if not jobs:
-        table.caption = "no sweep was submitted here"
-    return table

@@ -15,7 +15,15 @@ from typer.testing import CliRunner, Result
 from orchestrator.cli import app
 from tasks.contract import Model, TaskError
 
-VERBS = [("resume",), ("status",), ("report",), ("verify",), ("decode", "3f2a"), ("export", "--to", "memories")]
+VERBS = [
+    ("resume",),
+    ("extend", "toy.yaml"),
+    ("status",),
+    ("report",),
+    ("verify",),
+    ("decode", "3f2a"),
+    ("export", "--to", "memories"),
+]
 """Every verb that takes a run directory, with what else it wants."""
 
 

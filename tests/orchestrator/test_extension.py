@@ -150,7 +150,7 @@ class TestRefusals:
         changed = {"search": {"retries": 5, "growth": 1.5}, "recipe": {"steps": 7}, "special_tokens": True}
         (line,) = refused(write("other", **changed)).splitlines()
         for field in (
-            "special_tokens is True here, False in the run",
+            "special_tokens is true here, false in the run",
             "search.retries is 5 here, 2 in the run",
             "search.growth is 1.5 here, 1.1 in the run",
             "recipe.steps is 7 here, 20 in the run",
@@ -158,7 +158,8 @@ class TestRefusals:
             assert field in line
 
     def test_another_task(self, refused, write):
-        assert "task is one_step here, toy in the run" in refused(write("other", task="one_step", models=["a/b"]))
+        said = refused(write("other", task="one_step", models=["a/b"]))
+        assert 'task is "one_step" here, "toy" in the run. What decides' in said
 
     def test_texts_that_have_changed_since(self, refused, write, tmp_path):
         (tmp_path / "texts" / "02.txt").write_text("Another text than before.")

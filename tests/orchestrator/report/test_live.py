@@ -116,6 +116,8 @@ def test_time_left_is_said_once_enough_is_known(show, monkeypatch):
     now[0] += 2
     shown.hear(verdict("search-4", 0, proven=20))
     assert "about 6 s left" in shown.lines[0]
+    now[0] += 50
+    assert "a minute 5.0 probes, 5.0 searches" in shown.screen
 
 
 def test_models_have_a_line_each_where_there_are_several(show):

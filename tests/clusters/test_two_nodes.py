@@ -1,0 +1,121 @@
+"""A cluster of two nodes: submit, follow, watch, lose a node and a driver, stop, go on."""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import orchestrator
+from tests.chaos.conftest import write_sweep
+from tests.chaos.harness import to_end
+from tests.clusters.two_nodes import ADDRESSES, DASHBOARD, HEAD, WORKER, TwoNodes, why_not
+
+SLOW = {"step_seconds": 0.1, "steps": 20, "rows": 4}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, only_when_asked: None) -> Iterator[TwoNodes]:
+    if (said := why_not()) is not None:
+        pytest.skip(said)
+    with TwoNodes(tmp_path) as started:
+        started.start(HEAD, cpus=2)
+        started.start(WORKER, cpus=2)
+        yield started
+
+
+def wait_until(found: Callable[[], object], what: str, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline, f"never seen: {what}"
+        time.sleep(0.5)
+
+
+def num_rows(run: Path) -> int:
+    return orchestrator.read(str(run)).probes.num_rows if list(run.glob("probes/*.parquet")) else 0
+
+
+def titles(cluster: TwoNodes, node: str) -> str:
+    """What the processes of a node are called."""
+    paths = [Path(f"/proc/{pid}/cmdline") for pid in cluster.processes(node)]
+    return "\n".join(path.read_bytes().decode(errors="replace") for path in paths if path.exists())
+
+
+def test_a_sweep_is_submitted_and_outlives_a_node_a_driver_and_a_stop(cluster, tmp_path):
+    spec = write_sweep(tmp_path, texts=96, recipe=SLOW, engines={"snapshot_seconds": 0.5})
+    run = tmp_path / "runs" / "mine"
+
+    # 1. Submitted from beside the cluster, with its texts; engines come up on both nodes.
+    said = cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
+    assert "exit code 0" in said
+    job = re.search(r"^job (\S+) runs", said, re.MULTILINE)
+    assert job is not None
+    for node in (HEAD, WORKER):
+        wait_until(lambda node=node: "EngineActor" in titles(cluster, node), f"engine on {node}")
+    wait_until(lambda: num_rows(run) > 10, "rows")
+    said = cluster.capsweep("status", DASHBOARD)
+    assert re.search(rf"{job[1]}\s+running", said)
+    assert "runs it already" in cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
+
+    # 2. Watched: what a Prometheus would scrape.
+    wait_until(lambda: "ray_capsweep_verdicts_total" in metrics(cluster), "metrics of the driver")
+    wait_until(lambda: "ray_capsweep_rows_busy" in metrics(cluster), "metrics of an engine")
+
+    # 3. A node is lost: the run goes on.
+    cluster.lose(WORKER)
+    before = num_rows(run)
+    wait_until(lambda: num_rows(run) > before + 10, "rows after the loss of a node")
+
+    # 4. The driver is killed: its job begins it again.
+    driver = [pid for pid in cluster.processes(HEAD) if is_driver(pid)]
+    assert len(driver) == 1
+    cluster.run("kill", "-9", str(driver[0]), node=HEAD)
+    before = num_rows(run)
+    wait_until(lambda: num_rows(run) > before + 5, "rows after the death of the driver")
+
+    # 5. Stopped in order: what is in flight is saved.
+    said = cluster.capsweep("stop", job[1], "--address", DASHBOARD)
+    assert "ended" in said
+    assert list((run / "snapshots").glob("*.parquet"))
+    assert any(row == "open" for row in orchestrator.read(str(run)).searches["status"].to_pylist())
+
+    # 6. Gone on with, on a worker that has come, and followed to the end.
+    cluster.start(WORKER, cpus=2)
+    said = cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run, "--follow", timeout=600)
+    assert "report: " in said
+    assert "exit code 0" in said
+    to_end("run", spec, "--inline", "--run-dir", tmp_path / "whole")
+    assert capacities(run) == capacities(tmp_path / "whole")
+    rows = orchestrator.read(str(run)).probes.select(["probe_id", "outcome"]).to_pylist()
+    verdicts = Counter(row["probe_id"] for row in rows if row["outcome"] != "failed")
+    assert set(verdicts.values()) == {1}
+
+
+def test_two_sweeps_share_the_cluster(cluster, tmp_path):
+    runs: list[Path] = []
+    for name in ("first", "second"):
+        spec = write_sweep(tmp_path, texts=96, name=name, recipe=SLOW)
+        runs.append(tmp_path / "runs" / name)
+        assert "exit code 0" in cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", runs[-1])
+        wait_until(lambda: num_rows(runs[-1]) > 5, f"rows of the {name} sweep")
+    # The second had rows before the first was done: it did not wait for its end.
+    assert any(row == "open" for row in orchestrator.read(str(runs[0])).searches["status"].to_pylist())
+    for run in runs:
+        assert "ended" in cluster.capsweep("stop", run.name, "--address", DASHBOARD)
+
+
+def is_driver(pid: int) -> bool:
+    path = Path(f"/proc/{pid}/cmdline")
+    words = path.read_bytes().split(b"\0") if path.exists() else []
+    return b"orchestrator.cli" in words and b"run" in words
+
+
+def metrics(cluster: TwoNodes) -> str:
+    address = f"http://{ADDRESSES[HEAD]}:8080/metrics"
+    return cluster.run("python", "-c", f"import urllib.request as u; print(u.urlopen({address!r}).read().decode())")
+
+
+def capacities(run: Path) -> dict[str, int]:
+    return {row["search_id"]: row["capacity_tokens"] for row in orchestrator.read(str(run)).searches.to_pylist()}
