@@ -251,7 +251,7 @@ def compare(
     with _bad_input():
         from rich.console import Console
 
-        from orchestrator.report.published_measures import FOOTNOTES, Conventions
+        from orchestrator.report.published_measures import COUNTED, FOOTNOTES, Conventions
         from orchestrator.report.published_measures import compare as compare_tables
         from orchestrator.report.terminal import compared_table
         from orchestrator.run_directory import open_run
@@ -271,7 +271,7 @@ def compare(
             raise BadInput(
                 f"{run}: nothing of it is among the figures of {paper!r}: models {', '.join(models)}. Sources are to "
                 "be called pg19, fanfics or random (name: pg19 in a text's entry); --called RUN_NAME=PAPER_NAME names "
-                "models."
+                f"models. It counts {COUNTED[paper]}."
             )
         console = Console()
         console.print(compared_table(lines))

@@ -33,6 +33,16 @@ FOOTNOTES: dict[Paper, tuple[str, ...]] = {
     "one_step": ("The longest text over restarts at an accuracy of at least .99; here every token is right.",),
 }
 """Where the papers' code departs from their text, or from this project."""
+COUNTED: dict[Paper, str] = {
+    "published": "task: cramming under criterion: {teacher_forced: ..}",
+    "progressive": "task: cramming, criterion: exact, decode_from: memory, num_vectors: [1], texts named pg19",
+    "one_step": "task: one_step, criterion: exact or {teacher_forced: 0.99}",
+}
+"""What a run must have asked to stand beside a paper's figures, in the words of a sweep file."""
+PROGRESSIVE_SOURCE = "pg19"
+"""The texts of "Progressive Cramming", by the name that a sweep gives them."""
+ONE_STEP_CRITERIA = ("exact", "teacher_forced>=0.99")
+"""What the paper on one step counts, an accuracy of at least .99, and what this project asks instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +85,12 @@ def published_measures(probes: pa.Table, conventions: Conventions) -> list[Group
     """
     groups: dict[tuple[str, str, int], list[dict[str, Any]]] = defaultdict(list)
     columns = [
-        *("model", "source", "num_vectors", "outcome", "criterion", "decode_from", "measured_length", "token_accuracy"),
-        *("token_accuracy_without", "nats_without", "nats_with"),
+        *("task", "model", "source", "num_vectors", "outcome", "criterion", "decode_from", "measured_length"),
+        *("token_accuracy", "token_accuracy_without", "nats_without", "nats_with"),
     ]
     for row in probes.select(columns).to_pylist():
         # A search for the longest exact length asks other lengths of every text: nothing there is a mean over texts.
-        if row["outcome"] != "failed" and row["criterion"] != "exact":
+        if row["task"] == "cramming" and row["outcome"] != "failed" and row["criterion"] != "exact":
             groups[row["model"], source_kind(row["source"]), row["num_vectors"]].append(_scored(row, conventions))
     return [_measures(key, groups[key], conventions) for key in sorted(groups)]
 
@@ -225,7 +235,7 @@ def _beside_capacities(searches: pa.Table, paper: Paper, called: Mapping[str, st
     ids = {row["hf_id"]: row["model"] for row in published_rows("cramming_table1.csv")}
     groups: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     for row in searches.to_pylist():
-        if row["status"] not in UNFINISHED and row["capacity_tokens"] is not None:
+        if row["status"] not in UNFINISHED and row["capacity_tokens"] is not None and _asks_what(paper, row):
             name = called.get(row["model"], ids.get(row["model"], str(row["model"]).rpartition("/")[2]))
             groups[name, source_kind(row["source"]), row["num_vectors"]].append(float(row["capacity_tokens"]))
     lines: list[Compared] = []
@@ -247,6 +257,14 @@ def _beside_capacities(searches: pa.Table, paper: Paper, called: Mapping[str, st
                 )
             )
     return lines
+
+
+def _asks_what(paper: Paper, search: Mapping[str, Any]) -> bool:
+    """Whether a search asks what the paper asked: anything else is no number to put beside the paper's."""
+    if paper == "progressive":
+        asked = (search["task"], search["criterion"], search["decode_from"], search["num_vectors"])
+        return asked == ("cramming", "exact", "memory", 1) and source_kind(search["source"]) == PROGRESSIVE_SOURCE
+    return search["task"] == "one_step" and search["criterion"] in ONE_STEP_CRITERIA
 
 
 def _published_capacities(paper: Paper, model: str, source: str) -> list[tuple[str, float, float | None]]:

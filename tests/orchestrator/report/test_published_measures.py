@@ -21,12 +21,14 @@ from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
 from tasks.contract import Model
 
 SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
+SHIPPED_MODEL = SWEEPS / "quickstart" / "model"
 PAPER = sorted((SWEEPS / "paper").glob("*.yaml"))
 
 
 def probe(length: int, right: int, **changes: Any) -> dict[str, Any]:
     """A generated probe of Pythia-160M: `right` of `length` tokens, t_1 given; without memory 10 are right."""
     row = {
+        "task": "cramming",
         "model": "EleutherAI/pythia-160m",
         "search_id": f"{length}-{right}",
         "number": 0,
@@ -42,6 +44,25 @@ def probe(length: int, right: int, **changes: Any) -> dict[str, Any]:
         "nats_with": 2.0 * (length - 1),
     }
     return {**row, **changes}
+
+
+def search(tokens: int, **changes: Any) -> dict[str, Any]:
+    """A generated search of Pythia-1.4B: the longest exact length of one vector, as "Progressive Cramming" asks."""
+    row = {
+        "task": "cramming",
+        "model": "EleutherAI/pythia-1.4b",
+        "source": "pg19:made up",
+        "num_vectors": 1,
+        "criterion": "exact",
+        "decode_from": "memory",
+        "status": "measured",
+        "capacity_tokens": tokens,
+    }
+    return {**row, **changes}
+
+
+def searches(*rows: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=SEARCHES)
 
 
 def table(*rows: dict[str, Any]) -> pa.Table:
@@ -79,6 +100,10 @@ class TestByHand:
         rows = [*self.ROWS, {"model": "EleutherAI/pythia-160m", "source": "pg19:x", "outcome": "failed"}]
         assert published_measures(table(*rows), Conventions())[0].num_probes == 6
 
+    @pytest.mark.parametrize("other", [{"task": "one_step"}, {"criterion": "exact"}])
+    def test_what_asks_another_question_counts_nowhere(self, other):
+        assert published_measures(table(*({**row, **other} for row in self.ROWS)), Conventions()) == []
+
 
 class TestCompare:
     def test_beside_table_1_in_published_standard_deviations(self):
@@ -103,17 +128,35 @@ class TestCompare:
         assert compare(table(*rows), SEARCHES.empty_table(), "published") == []
         assert compare(table(*rows), SEARCHES.empty_table(), "published", called={"mine": "OPT-1.3B"})
 
-    def test_exact_horizons_and_one_step(self):
-        searches = [
-            {"model": "EleutherAI/pythia-1.4b", "source": "pg19:1", "num_vectors": 1, "status": "measured"}
-            | {"capacity_tokens": tokens}
-            for tokens in (400, 500)
-        ]
-        run = pa.Table.from_pylist(searches, schema=SEARCHES)
-        (line, _) = compare(PROBES.empty_table(), run, "progressive")
+    def test_exact_horizons(self):
+        (line, _) = compare(PROBES.empty_table(), searches(search(400), search(500)), "progressive")
         assert (line.measured, line.published, line.published_sd) == (450.0, 430.4, 64.9)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"task": "one_step"},
+            {"criterion": "teacher_forced>=0.99"},
+            {"decode_from": "memory+first_token"},
+            {"num_vectors": 4},
+            {"source": "fanfics:made up"},
+            {"status": "open"},
+        ],
+    )
+    def test_what_asks_another_question_is_no_exact_horizon(self, other):
+        assert compare(PROBES.empty_table(), searches(search(400, **other)), "progressive") == []
+
+    @pytest.mark.parametrize("criterion", ["exact", "teacher_forced>=0.99"])
+    def test_the_longest_text_of_one_step(self, criterion):
+        asked = {"task": "one_step", "num_vectors": 2, "criterion": criterion}
+        run = searches(search(100, **asked), search(120, **asked))
         (per_text, _) = compare(PROBES.empty_table(), run, "one_step")
-        assert (per_text.measured, per_text.published) == (500.0, 128.0)
+        assert (per_text.measured, per_text.published) == (120.0, 128.0)
+
+    @pytest.mark.parametrize("other", [{"task": "cramming"}, {"criterion": "teacher_forced>=0.5"}])
+    def test_what_asks_another_question_is_no_one_step(self, other):
+        row = search(120, task="one_step", num_vectors=2) | other
+        assert compare(PROBES.empty_table(), searches(row), "one_step") == []
 
 
 def test_the_command_says_what_it_cannot_compare(toy_sweep, tmp_path):
@@ -154,24 +197,32 @@ def test_there_is_a_sweep_for_each_model_of_table_1():
     assert {model.name for path in of_one for model in load_sweep(path).models} == models
 
 
-def test_a_generated_run_of_a_grid_is_compared_from_its_sweep_to_the_printed_line(toy_sweep, tmp_path):
-    """The toy is no Pythia-160M: what is tried here is the way of its numbers, not the numbers."""
+def test_a_generated_run_of_a_grid_is_compared_from_its_sweep_to_the_printed_line(tmp_path):
+    """The quickstart model is no Pythia-160M: what is tried is the way of its numbers, not the numbers."""
+    texts = sorted((SWEEPS / "quickstart" / "texts").glob("*.txt"))[:3]
+    (tmp_path / "texts").mkdir()
+    for path in texts:
+        (tmp_path / "texts" / path.name).write_text(path.read_text())
     spec, run = tmp_path / "grid.yaml", str(tmp_path / "run")
     spec.write_text(
-        toy_sweep.read_text().replace("path: texts/", "path: texts/, name: pg19")
-        + "criterion: {teacher_forced: 0.99}\ndecode_from: memory+first_token\n"
-        "search: {policy: grid, lengths: [4, 16, 64]}\n"
+        f"name: grid\nmodels: [{SHIPPED_MODEL}]\ntexts: [{{source: files, path: texts/, name: pg19}}]\n"
+        "criterion: {teacher_forced: 0.99}\ndecode_from: memory+first_token\nengines: {device: cpu}\n"
+        "search: {policy: grid, lengths: [2, 8, 24]}\nrecipe: {steps: 20, patience: 10}\n"
     )
     runner = CliRunner()
     ended = runner.invoke(cli.app, ["run", str(spec), "--inline", "--run-dir", run])
     assert ended.exit_code == 0, ended.output
     tables = orchestrator.read(run)
-    assert sorted(tables.probes["length"].to_pylist()) == [4] * 12 + [16] * 12 + [64] * 12
-    assert set(tables.searches["grid"].to_pylist()[0]) == {4, 16, 64}
-    ended = runner.invoke(cli.app, ["compare", run, "--called", "toy/model=Pythia-160M"], env={"COLUMNS": "120"})
+    assert sorted(tables.probes["length"].to_pylist()) == [2] * 3 + [8] * 3 + [24] * 3
+    assert set(tables.searches["grid"].to_pylist()[0]) == {2, 8, 24}
+    ended = runner.invoke(cli.app, ["compare", run, "--called", "quickstart=Pythia-160M"], env={"COLUMNS": "120"})
     assert ended.exit_code == 0, ended.output
     for words in ("decoding capacity", "80.0", "70.9 ± 11.0", "396.4 ± 46.0", " sd", "[1] The paper prints"):
         assert words in ended.output, words
+    # What it asked is neither an exact horizon nor one step.
+    for paper in ("progressive", "one_step"):
+        ended = runner.invoke(cli.app, ["compare", run, "--with", paper, "--called", "quickstart=Pythia-160M"])
+        assert ended.exit_code == 2
     # Run again, nothing is left to do.
     again = runner.invoke(cli.app, ["run", str(spec), "--inline", "--run-dir", run])
     assert "0 open" in again.output
