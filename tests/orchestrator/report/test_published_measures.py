@@ -1,6 +1,7 @@
 """Published measures: worked out by hand on a generated run, and every sweep of the paper laid out and priced."""
 
 import csv
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from orchestrator.report.page import render_page
 from orchestrator.report.published_measures import Conventions, compare, published_measures, published_rows
 from orchestrator.spec import load_sweep
 from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
+from orchestrator.sweep import RandomLengths
 from tasks.contract import Model
 
 SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
@@ -189,6 +191,48 @@ def test_every_sweep_of_a_paper_is_laid_out_and_priced(path, tmp_path, monkeypat
     grid = sweep.search.lengths is not None
     assert priced.probes == sum(len(search.grid or ()) for search in plan.searches) if grid else 150
     assert priced.gpu_hours(100) > 0
+
+
+def published_capacities() -> list[tuple[str, str, int, int]]:
+    """(hub id, source, k, capacity in tokens) of every one that the first paper prints."""
+    table = published_rows("cramming_table1.csv")
+    ids = {row["model"]: row["hf_id"] for row in table}
+    rows = [{**row, "num_vectors": "1"} for row in table]
+    rows += [{**row, "source": "pg19"} for row in published_rows("cramming_by_vectors.csv")]
+    return [
+        (ids[row["model"]], row["source"], int(row["num_vectors"]), int(row["decoding_capacity_tokens"]))
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_every_published_capacity_is_a_length_of_its_grid(path, tmp_path):
+    (tmp_path / path.name).write_text(path.read_text())
+    for name in ("words.txt", "fanfics.csv"):
+        (tmp_path / name).write_text("text\nalpha\n")
+    sweep = load_sweep(tmp_path / path.name)
+    models, sources = {model.name for model in sweep.models}, {entry.name for entry in sweep.texts}
+    grid, found = sweep.search.lengths, 0
+    for model, source, num_vectors, capacity in published_capacities():
+        if model in models and source in sources and num_vectors in sweep.num_vectors:
+            found += 1
+            if isinstance(grid, RandomLengths):
+                assert grid.shortest <= capacity <= grid.longest
+            else:
+                assert grid is not None
+                assert capacity in grid, f"{model}, {source}, k = {num_vectors}"
+    assert found, "a sweep of the paper asks what it has figures of"
+
+
+def test_every_published_capacity_has_a_sweep(tmp_path):
+    asked: set[tuple[str, str | None, int]] = set()
+    for name in ("words.txt", "fanfics.csv"):
+        (tmp_path / name).write_text("text\nalpha\n")
+    for path in PAPER:
+        (tmp_path / path.name).write_text(path.read_text())
+        sweep = load_sweep(tmp_path / path.name)
+        asked |= set(product((m.name for m in sweep.models), (entry.name for entry in sweep.texts), sweep.num_vectors))
+    assert {(model, source, k) for model, source, k, _ in published_capacities()} <= asked
 
 
 def test_there_is_a_sweep_for_each_model_of_table_1():
