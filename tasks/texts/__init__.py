@@ -97,12 +97,14 @@ def second_half(text: str) -> str:
 
 
 def reordered(text: str, control: Control) -> str:
-    """As many words as the text has, in the control's order, with one space between them."""
+    """As many words as the text has, in the control's order, with one space between them; of no words, none.
+
+    A text that a model draws may be white space only; it is left out like any other without tokens.
+    """
     words = text.split()
     match control:
         case "repeated":
-            few = words[:REPEATED_WORDS]
-            words = (few * (len(words) // len(few) + 1))[: len(words)]
+            words = [words[i % REPEATED_WORDS] for i in range(len(words))]
         case "reversed":
             words = words[::-1]
         case "shuffled":

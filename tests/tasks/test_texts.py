@@ -323,6 +323,10 @@ class TestControls:
         words = reordered(self.WORDS, "repeated").split()
         assert words[:8] == words[8:16] == self.WORDS.split()[:8]
 
+    @pytest.mark.parametrize("control", ["repeated", "reversed", "shuffled"])
+    def test_of_white_space_nothing_is_left(self, control):
+        assert reordered(" \n\t", control) == ""
+
 
 class TestOfTheReader:
     def test_tokens_are_the_models_own_and_none_is_special(self, reader):
