@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from orchestrator.memories import Provers
 from orchestrator.run_directory import Run
 from orchestrator.store.schema import BITS, LINES
-from tasks.contract import Prover
+from tasks.contract import Prover, Question
 
 LINE_POINTS = 21
 """Places on the line between two memories, ends included."""
@@ -95,21 +95,23 @@ def measure(run: Run, *, device: str = "auto") -> tuple[pa.Table, pa.Table]:
         if row["memory"] is not None and row["exact_prefix"]:
             memories[row["search_id"]].append(row)
     bits, lines = [], []
-    provers = Provers(run, device)
+    provers, question = Provers(run, device), run.sweep.question()
     num_lines: dict[tuple[str, int], int] = defaultdict(int)
     for search in sorted(searches, key=lambda row: row["model"]):
         prover, held = provers.of(search["model"]), memories[search["search_id"]]
         sample = run.sample(search["model"], search["sample_id"])
         best = next((row for row in held if row["probe_id"] == search["probe_id"]), None)
         if best is not None:
-            bits.append(_bits_of(search, sample, best, prover))
+            bits.append(_bits_of(search, sample, best, prover, question=question))
         if len(held) > 1 and num_lines[search["model"], search["num_vectors"]] < LINES_PER_GROUP:
             num_lines[search["model"], search["num_vectors"]] += 1
             lines += _line_of(search, sample, held, prover)
     return pa.Table.from_pylist(bits, schema=BITS), pa.Table.from_pylist(lines, schema=LINES)
 
 
-def _bits_of(search: dict[str, Any], sample: dict[str, Any], best: dict[str, Any], prover: Prover) -> dict[str, Any]:
+def _bits_of(
+    search: dict[str, Any], sample: dict[str, Any], best: dict[str, Any], prover: Prover, *, question: Question
+) -> dict[str, Any]:
     num_tokens = search["capacity_tokens"]
     tokens, text = sample["tokens"][:num_tokens], sample["text"][: sample["token_ends"][num_tokens - 1]].encode()
     row: dict[str, Any] = {
@@ -125,7 +127,7 @@ def _bits_of(search: dict[str, Any], sample: dict[str, Any], best: dict[str, Any
         assert decompress(packed) == text, f"{name} did not give the text back"
         row[f"{name}_bytes"] = len(packed)
     packed = prover.compress(tokens)
-    if prover.decompress(packed, num_tokens) == tuple(tokens):
+    if prover.decompress(packed, num_tokens, given=tokens[: question.num_given]) == tuple(tokens):
         row["arithmetic_bytes"] = len(packed)
     # 2. The memory, smaller: decoded again from what is left of it.
     memory_KD = np.frombuffer(best["memory"], dtype="<f4").reshape(best["memory_shape"])
