@@ -34,7 +34,7 @@ def compress(model: LanguageModel, tokens: Sequence[int], *, question: Question)
 def decompress(
     model: LanguageModel, data: bytes, num_tokens: int, *, question: Question, given: Sequence[int] = ()
 ) -> tuple[int, ...]:
-    """The `num_tokens` tokens that `compress` made these bytes of, on the same machine, `given` being what it left out."""
+    """The tokens that `compress` made these bytes of, on the same machine; `given` are those that it left out."""
     words = np.frombuffer(data, dtype="<u4").astype(np.uint32)
     decoder, shares = _stream().queue.RangeDecoder(words), _Shares(model, question)
     for token in given:

@@ -144,6 +144,25 @@ def test_outcomes_and_gains_far_from_the_boundary(model: Model, plain, texts, ru
             assert information_gain == pytest.approx(wanted_information, rel=0.25)
 
 
+@pytest.mark.parametrize(
+    ("right", "length", "met"), [(198, 200, False), (199, 200, True), (199, 201, True), (1, 1, True)]
+)
+def test_the_criterion_is_the_mean_over_what_is_scored(right, length, met):
+    """197 of 199 are .98995, and would pass if t_1 counted as the 198th of 200; 198 of 200 are .99."""
+    assert question().is_met(right / length, length) == met
+    assert Question(criterion=0.99).is_met(right / length, length) == (right >= 0.99 * length)
+
+
+def test_the_engine_counts_what_is_scored(model: Model, texts, run_engine):
+    """Half of t_2 .. t_8 are 4 tokens, with t_1 5; half of t_1 .. t_8 would be 4."""
+    recipe = {**CrammingTask().recipe("published"), "stop_at": "criterion"}
+    asked = Question(criterion=0.5, decode_from="memory+first_token", recipe=recipe)
+    engine = CrammingTask().open_engine(model, asked, EngineSettings(device="cpu"))
+    finished = run_engine(engine, [probe_of(tokens[:8], number) for number, tokens in enumerate(texts)])
+    right = [round(item.outcome.measurement.token_accuracy * 8) for item in finished.values()]
+    assert min(right) == 5
+
+
 def test_a_row_goes_on_until_every_token_is_right_though_99_percent_would_do(model: Model, texts, run_engine):
     tokens = texts[0][:12]
 
