@@ -232,6 +232,8 @@ def measure(run: RunArgument, device: Device = "auto") -> None:
         write_table(opened.files, BITS_FILE, bits)
         write_table(opened.files, LINES_FILE, lines)
         typer.echo(f"{bits.num_rows} searches in {BITS_FILE}, {lines.num_rows} points in {LINES_FILE}")
+        if without := opened.searches().num_rows - bits.num_rows:
+            typer.echo(f"{without} searches are not in them: no memory of theirs meets the run's criterion.")
         typer.echo(write_report(opened))
 
 
