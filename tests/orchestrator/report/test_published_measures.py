@@ -83,6 +83,8 @@ class TestByHand:
         rows = [probe(101, 101, source="random:1"), probe(101, 51, source="random:2")]
         assert published_measures(table(*rows), Conventions())[0].decoding_capacity == 101
         assert published_measures(table(*rows), Conventions(capacity_over="mean"))[0].decoding_capacity is None
+        lower = Conventions(capacity_over="mean", capacity_threshold=0.75)
+        assert published_measures(table(*rows), lower)[0].decoding_capacity == 101
 
     def test_gains_are_means_beyond_capacity_scaled_to_the_length(self):
         (group,) = published_measures(table(*self.ROWS), Conventions())
@@ -267,6 +269,15 @@ def test_a_generated_run_of_a_grid_is_compared_from_its_sweep_to_the_printed_lin
     for paper in ("progressive", "one_step"):
         ended = runner.invoke(cli.app, ["compare", run, "--with", paper, "--called", "quickstart=Pythia-160M"])
         assert ended.exit_code == 2
+    # Every convention can be left: a threshold that every length of them reaches, and one draw instead of the mean.
+    left = ["--capacity-threshold", "0", "--capacity-over", "longest_draw"]
+    ended = runner.invoke(
+        cli.app, ["compare", run, "--called", "quickstart=Pythia-160M", *left], env={"COLUMNS": "120"}
+    )
+    assert "24.0" in next(line for line in ended.output.splitlines() if "decoding capacity" in line)
+    ended = runner.invoke(cli.app, ["compare", run, "--capacity-over", "longest_drow"])
+    assert ended.exit_code == 2
+    assert "Did you mean 'longest_draw'?" in ended.output
     # Run again, nothing is left to do.
     again = runner.invoke(cli.app, ["run", str(spec), "--inline", "--run-dir", run])
     assert "0 open" in again.output
