@@ -259,6 +259,8 @@ def _provenance(plan: Plan, files: Files, session_id: str, now: datetime, notes:
     }
     return {
         "models": {model.name: {"model": asdict(model.model), "facts": asdict(model.facts)} for model in plan.models},
+        # Later sessions read the same texts, or refuse: the first knows which commit they are of.
+        "text_commits": {**plan.text_commits, **known.get("text_commits", {})},
         "notes": list(plan.notes),
         "sessions": [*known.get("sessions", []), session],
     }

@@ -59,6 +59,14 @@ class TextEntry(
         """
         raise NotImplementedError
 
+    def commit(self) -> str | None:
+        """The version of the data that `read` takes now, where it has one and it can be found out."""
+        return None
+
+    def may_change(self) -> bool:
+        """Whether another day may give other texts, though nothing of this machine has changed."""
+        return False
+
 
 def texts_of(entry: TextEntry, reader: Reader | None = None) -> list[Text]:
     """The entry's texts: read, cut to their second half, put in the order of their control, and named.

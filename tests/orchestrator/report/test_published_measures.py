@@ -21,6 +21,7 @@ from orchestrator.spec import load_sweep
 from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
 from orchestrator.sweep import RandomLengths
 from tasks.contract import Model
+from tasks.texts.hub import HubSource
 
 SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
 SHIPPED_MODEL = SWEEPS / "quickstart" / "model"
@@ -185,6 +186,7 @@ def test_every_sweep_of_a_paper_is_laid_out_and_priced(path, tmp_path, monkeypat
     monkeypatch.setattr(
         datasets, "load_dataset", lambda *_, **__: datasets.IterableDataset.from_generator(lambda: iter(chunks))
     )
+    monkeypatch.setattr(HubSource, "commit", lambda _: None)
     sweep = load_sweep(tmp_path / path.name)
     assert all(model.name.count("/") == 1 for model in sweep.models)
     plan = make_plan(sweep.model_copy(update={"models": (Model(name=str(stories_model)),)}))
