@@ -60,6 +60,7 @@ def search(tokens: int, **changes: Any) -> dict[str, Any]:
         "decode_from": "memory",
         "status": "measured",
         "capacity_tokens": tokens,
+        "information_gain_bits": 4.0 * tokens,
     }
     return {**row, **changes}
 
@@ -134,8 +135,20 @@ class TestCompare:
         assert compare(table(*rows), SEARCHES.empty_table(), "published", called={"mine": "OPT-1.3B"})
 
     def test_exact_horizons(self):
-        (line, _) = compare(PROBES.empty_table(), searches(search(400), search(500)), "progressive")
-        assert (line.measured, line.published, line.published_sd) == (450.0, 430.4, 64.9)
+        lines = compare(PROBES.empty_table(), searches(search(400), search(500)), "progressive")
+        assert [line.measure for line in lines] == [
+            f"{measure}, {method}"
+            for method in ("baseline", "low_dim_256")
+            for measure in ("exact horizon", "information gain")
+        ]
+        tokens, gain, *_ = lines
+        assert (tokens.measured, tokens.published, tokens.published_sd) == (450.0, 430.4, 64.9)
+        assert (gain.measured, gain.published, gain.published_sd, gain.unit) == (1800.0, 1639.0, 188.0, "bits")
+
+    def test_a_published_horizon_without_information_gain(self):
+        run = searches(search(100, model="EleutherAI/pythia-410m"))
+        (line,) = compare(PROBES.empty_table(), run, "progressive")
+        assert (line.measure, line.published) == ("exact horizon, baseline", 102.0)
 
     @pytest.mark.parametrize(
         "other",
@@ -237,6 +250,13 @@ def test_every_published_capacity_has_a_sweep(tmp_path):
         sweep = load_sweep(tmp_path / path.name)
         asked |= set(product((m.name for m in sweep.models), (entry.name for entry in sweep.texts), sweep.num_vectors))
     assert {(model, source, k) for model, source, k, _ in published_capacities()} <= asked
+
+
+def test_the_progressive_sweep_has_every_model_of_the_paper_that_can_be_named():
+    """By the names that `compare` gives them; Gemma-3-4B is no causal language model on the hub, as the file says."""
+    ids = {row["hf_id"]: row["model"] for row in published_rows("cramming_table1.csv")}
+    models = {ids.get(m.name, m.name.rpartition("/")[2]) for m in load_sweep(SWEEPS / "progressive.yaml").models}
+    assert models == {row["model"] for row in published_rows("progressive_horizons.csv")} - {"Gemma-3-4B"}
 
 
 def test_there_is_a_sweep_for_each_model_of_table_1():
