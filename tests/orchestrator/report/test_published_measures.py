@@ -1,6 +1,7 @@
 """Published measures: worked out by hand on a generated run, and every sweep of the paper laid out and priced."""
 
 import csv
+import re
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import orchestrator
 from orchestrator import cli
 from orchestrator.estimate import estimate
 from orchestrator.plan import make_plan
+from orchestrator.report import figures
 from orchestrator.report.canvas import RunTables
 from orchestrator.report.page import render_page
 from orchestrator.report.published_measures import Conventions, compare, published_measures, published_rows
@@ -204,7 +206,12 @@ def test_every_sweep_of_a_paper_is_laid_out_and_priced(path, tmp_path, monkeypat
     assert all(model.name.count("/") == 1 for model in sweep.models)
     plan = make_plan(sweep.model_copy(update={"models": (Model(name=str(stories_model)),)}))
     (priced,) = estimate(plan)
-    assert (priced.samples, priced.searches) == (50, 50 * len(sweep.num_vectors))
+    (entry,) = sweep.texts
+    assert entry.samples is not None
+    assert (priced.samples, priced.searches) == (
+        entry.samples,
+        entry.samples * len(sweep.num_vectors) * len(sweep.seeds),
+    )
     grid = sweep.search.lengths is not None
     assert priced.probes == sum(len(search.grid or ()) for search in plan.searches) if grid else 150
     assert priced.gpu_hours(100) > 0
@@ -259,9 +266,19 @@ def test_the_progressive_sweep_has_every_model_of_the_paper_that_can_be_named():
     assert models == {row["model"] for row in published_rows("progressive_horizons.csv")} - {"Gemma-3-4B"}
 
 
+def test_the_readme_names_figures_as_the_report_does():
+    """A section that is called otherwise is not found."""
+    said = (SWEEPS / "paper" / "README.md").read_text()
+    drawn = "".join(path.read_text() for path in Path(figures.__file__).parent.glob("figures*.py"))
+    sections = re.findall(r'"([A-Z][^"]+)"', "\n".join(line for line in said.splitlines() if line.startswith("|")))
+    assert len(sections) > 8
+    assert [name for name in sections if name not in drawn and name != "Beside published figures"] == []
+
+
 def test_there_is_a_sweep_for_each_model_of_table_1():
     models = {row["hf_id"] for row in published_rows("cramming_table1.csv")}
-    of_one = [path for path in PAPER if path.stem not in ("fanfics", "random-words", "figure-4-vectors")]
+    others = ("fanfics", "random-words", "figure-4-vectors", "geometry")
+    of_one = [path for path in PAPER if path.stem not in others]
     assert {model.name for path in of_one for model in load_sweep(path).models} == models
 
 
