@@ -336,6 +336,8 @@ def measure(run: RunArgument, device: Device = "auto") -> None:
         write_table(opened.files, BITS_FILE, bits)
         write_table(opened.files, LINES_FILE, lines)
         typer.echo(f"{bits.num_rows} searches in {BITS_FILE}, {lines.num_rows} points in {LINES_FILE}")
+        if without := opened.searches().num_rows - bits.num_rows:
+            typer.echo(f"{without} searches are not in them: no memory of theirs meets the run's criterion.")
         typer.echo(write_report(opened))
 
 
@@ -350,12 +352,19 @@ def compare(
     scored_to_length: Annotated[
         bool, typer.Option(help="Scale sums over L - 1 scored tokens to L (published).")
     ] = True,
+    capacity_threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Accuracy at which a length counts (published: .99).")
+    ] = 0.99,
+    capacity_over: Annotated[
+        str | None,
+        typer.Option(help="mean (of the texts) or longest_draw (one will do); by default longest_draw for `random`."),
+    ] = None,
 ) -> None:
     """Print what a run measured beside what a paper published, by the paper's conventions."""
     with _bad_input():
         from rich.console import Console
 
-        from orchestrator.report.published_measures import FOOTNOTES, Conventions
+        from orchestrator.report.published_measures import COUNTED, FOOTNOTES, Conventions
         from orchestrator.report.published_measures import compare as compare_tables
         from orchestrator.report.terminal import compared_table
         from orchestrator.run_directory import open_run
@@ -364,10 +373,19 @@ def compare(
             raise BadInput(f"--with: found {paper!r}. {suggest(paper, FOOTNOTES)}")
         if gains_where not in ("beyond_capacity", "all"):
             raise BadInput(f"--gains-where: found {gains_where!r}. {suggest(gains_where, ['beyond_capacity', 'all'])}")
+        if capacity_over not in (None, "mean", "longest_draw"):
+            raise BadInput(
+                f"--capacity-over: found {capacity_over!r}. {suggest(capacity_over, ['mean', 'longest_draw'])}"
+            )
         if odd := [pair for pair in called or [] if "=" not in pair]:
             raise BadInput(f"--called: found {odd[0]!r}; wanted RUN_NAME=PAPER_NAME.")
         opened = open_run(run)
-        conventions = Conventions(gains_where=gains_where, scored_to_length=scored_to_length)
+        conventions = Conventions(
+            capacity_threshold=capacity_threshold,
+            capacity_over=capacity_over,
+            gains_where=gains_where,
+            scored_to_length=scored_to_length,
+        )
         names = dict(pair.rsplit("=", 1) for pair in called or [])
         lines = compare_tables(opened.probes(), opened.searches(), paper, conventions=conventions, called=names)
         if not lines:
@@ -375,7 +393,7 @@ def compare(
             raise BadInput(
                 f"{run}: nothing of it is among the figures of {paper!r}: models {', '.join(models)}. Sources are to "
                 "be called pg19, fanfics or random (name: pg19 in a text's entry); --called RUN_NAME=PAPER_NAME names "
-                "models."
+                f"models. It counts {COUNTED[paper]}."
             )
         console = Console()
         console.print(compared_table(lines))

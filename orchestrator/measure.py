@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from orchestrator.memories import Provers
 from orchestrator.run_directory import Run
 from orchestrator.store.schema import BITS, LINES
-from tasks.contract import Prover
+from tasks.contract import Prover, Question
 
 LINE_POINTS = 21
 """Places on the line between two memories, ends included."""
@@ -34,11 +34,11 @@ def _zstd(level: int = 19) -> Compressor:
     codec = pa.Codec("zstd", compression_level=level)
 
     def compress(data: bytes) -> bytes:
-        # Arrow's decompressor must be told the size: 4 bytes.
-        return len(data).to_bytes(4, "little") + codec.compress(data, asbytes=True)
+        return codec.compress(data, asbytes=True)
 
     def decompress(data: bytes) -> bytes:
-        return codec.decompress(data[4:], int.from_bytes(data[:4], "little"), asbytes=True)
+        # As a stream: in one piece Arrow must be told the size, which would have to be stored beside it.
+        return pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()
 
     return compress, decompress
 
@@ -89,27 +89,30 @@ def quantize(memory_KD: NDArray[np.float32], precision: str) -> Quantized:
 def measure(run: Run, *, device: str = "auto") -> tuple[pa.Table, pa.Table]:
     """The bits ledger (BITS) and the lines between memories (LINES) of a run."""
     searches = [row for row in run.searches().to_pylist() if row["probe_id"] is not None]
-    columns = ("probe_id", "attempt", "search_id", "exact_prefix", "memory", "memory_shape")
+    columns = ("probe_id", "attempt", "search_id", "proven_length", "memory", "memory_shape")
     memories: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in run.probes(columns).to_pylist():
-        if row["memory"] is not None and row["exact_prefix"]:
+        # By the run's criterion: where t_1 is given, or .99 will do, decoding from the memory alone may give nothing.
+        if row["memory"] is not None and row["proven_length"]:
             memories[row["search_id"]].append(row)
     bits, lines = [], []
-    provers = Provers(run, device)
+    provers, question = Provers(run, device), run.sweep.question()
     num_lines: dict[tuple[str, int], int] = defaultdict(int)
     for search in sorted(searches, key=lambda row: row["model"]):
         prover, held = provers.of(search["model"]), memories[search["search_id"]]
         sample = run.sample(search["model"], search["sample_id"])
         best = next((row for row in held if row["probe_id"] == search["probe_id"]), None)
         if best is not None:
-            bits.append(_bits_of(search, sample, best, prover))
+            bits.append(_bits_of(search, sample, best, prover, question=question))
         if len(held) > 1 and num_lines[search["model"], search["num_vectors"]] < LINES_PER_GROUP:
             num_lines[search["model"], search["num_vectors"]] += 1
             lines += _line_of(search, sample, held, prover)
     return pa.Table.from_pylist(bits, schema=BITS), pa.Table.from_pylist(lines, schema=LINES)
 
 
-def _bits_of(search: dict[str, Any], sample: dict[str, Any], best: dict[str, Any], prover: Prover) -> dict[str, Any]:
+def _bits_of(
+    search: dict[str, Any], sample: dict[str, Any], best: dict[str, Any], prover: Prover, *, question: Question
+) -> dict[str, Any]:
     num_tokens = search["capacity_tokens"]
     tokens, text = sample["tokens"][:num_tokens], sample["text"][: sample["token_ends"][num_tokens - 1]].encode()
     row: dict[str, Any] = {
@@ -125,14 +128,22 @@ def _bits_of(search: dict[str, Any], sample: dict[str, Any], best: dict[str, Any
         assert decompress(packed) == text, f"{name} did not give the text back"
         row[f"{name}_bytes"] = len(packed)
     packed = prover.compress(tokens)
-    if prover.decompress(packed, num_tokens) == tuple(tokens):
+    if prover.decompress(packed, num_tokens, given=tokens[: question.num_given]) == tuple(tokens):
         row["arithmetic_bytes"] = len(packed)
     # 2. The memory, smaller: decoded again from what is left of it.
     memory_KD = np.frombuffer(best["memory"], dtype="<f4").reshape(best["memory_shape"])
     for precision in ("float32", "bfloat16", "float16", "int8"):
         smaller = quantize(memory_KD, precision)
-        proof = prover(smaller.values.tobytes(), num_vectors=search["num_vectors"], tokens=tokens)
-        row[f"{precision}_bytes"], row[f"{precision}_exact_prefix"] = smaller.num_bytes, proof.exact_prefix
+        stored, vectors = smaller.values.tobytes(), search["num_vectors"]
+        prefix = prover(stored, num_vectors=vectors, tokens=tokens).exact_prefix
+        accuracy = prover.accuracy(stored, num_vectors=vectors, tokens=tokens)
+        exact = question.criterion is None
+        row |= {
+            f"{precision}_bytes": smaller.num_bytes,
+            f"{precision}_exact_prefix": prefix,
+            f"{precision}_accuracy": accuracy,
+            f"{precision}_lossless": prefix == num_tokens if exact else question.is_met(accuracy, num_tokens),
+        }
     return row
 
 
@@ -140,8 +151,8 @@ def _line_of(
     search: dict[str, Any], sample: dict[str, Any], held: list[dict[str, Any]], prover: Prover
 ) -> Iterator[dict[str, Any]]:
     """From the memory that proves most to the one that proves next to it."""
-    first, second = sorted(held, key=lambda row: (-row["exact_prefix"], row["probe_id"]))[:2]
-    tokens = sample["tokens"][: second["exact_prefix"]]
+    first, second = sorted(held, key=lambda row: (-row["proven_length"], row["probe_id"]))[:2]
+    tokens = sample["tokens"][: second["proven_length"]]
     ends = [np.frombuffer(row["memory"], dtype="<f4") for row in (first, second)]
     for share in np.linspace(0, 1, LINE_POINTS).tolist():
         between = ((1 - share) * ends[0] + share * ends[1]).astype("<f4")

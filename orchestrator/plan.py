@@ -81,6 +81,8 @@ class Plan:
     samples: dict[tuple[str, str], Sample] = field(repr=False)
     """By model name and sample_id."""
     searches: tuple[Search, ...] = field(repr=False)
+    text_commits: dict[str, str] = field(default_factory=dict)
+    """Place in the sweep, such as texts.0 -> the commit of what was read there, where it is known."""
     notes: tuple[str, ...] = ()
     """What a user should know before it starts."""
 
@@ -146,6 +148,7 @@ def make_plan(sweep: Sweep, *, allow_fewer: bool = False, drawn: Mapping[tuple[s
     problems: list[str] = []
     notes: list[str] = []
     texts = _read_texts(sweep, problems, notes, allow_fewer=allow_fewer)
+    commits = {} if problems else _commits(sweep, notes)
     models = _read_models(sweep, task, problems)
     own = {
         model.name: _texts_of_reader(sweep, model, codec, problems, drawn or {})
@@ -191,6 +194,7 @@ def make_plan(sweep: Sweep, *, allow_fewer: bool = False, drawn: Mapping[tuple[s
         models=tuple(model for model, _ in models),
         samples=samples,
         searches=tuple(searches),
+        text_commits=commits,
         notes=tuple(dict.fromkeys(notes)),
     )
 
@@ -216,6 +220,19 @@ def _read_texts(sweep: Sweep, problems: list[str], notes: list[str], *, allow_fe
             else:
                 notes.append(f"{said} Going on with {len(found)}.")
     return texts
+
+
+def _commits(sweep: Sweep, notes: list[str]) -> dict[str, str]:
+    """The commit of each entry that has one; a note for each whose texts may change."""
+    found: dict[str, str] = {}
+    for number, source in enumerate(sweep.texts):
+        place, commit = f"texts.{number}", source.commit()
+        if commit is not None:
+            found[place] = commit
+        if source.may_change():
+            pin = commit or "<commit>, one of the history on its page; which it is now could not be found out"
+            notes.append(f"{place}: revision: null takes whatever the hub has now; pin it with revision: {pin}")
+    return found
 
 
 def _texts_of_reader(

@@ -44,6 +44,8 @@ def with_session(
     }
     return {
         "models": {model.name: {"model": asdict(model.model), "facts": asdict(model.facts)} for model in plan.models},
+        # Later sessions read the same texts, or refuse: the first knows which commit they are of.
+        "text_commits": {**plan.text_commits, **known.get("text_commits", {})},
         "notes": list(plan.notes),
         "sessions": [*known.get("sessions", []), session],
     }

@@ -238,7 +238,7 @@ def score_with_memory(
     slots_BT = slots_BT[:, : int(positions_L.max()) + 1]
     inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, slots_BT, prefix=question.prefix is not None)
     # Where t_1 is given, it costs nothing and counts as right.
-    given = int(question.decode_from == "memory+first_token")
+    given = question.num_given
     scored = _score(model, model.hidden(inputs_BTD)[0, positions_L[given:]], tokens_BL[0, given:])
     return scored.after(0.0, right=True) if given else scored
 
@@ -257,7 +257,7 @@ def score_without_memory(model: LanguageModel, tokens: Sequence[int], *, questio
     if question.prefix == "bos":
         inputs_BTD = torch.cat([model.prefix(1), inputs_BTD], dim=1)
     hidden_LH = model.hidden(inputs_BTD)[0, :-1]
-    given = question.decode_from == "memory+first_token"
+    given = question.num_given
     if question.prefix == "bos" and not given:
         return _score(model, hidden_LH, tokens_BL[0])
     rest = _score(model, hidden_LH[-(len(tokens) - 1) :] if len(tokens) > 1 else hidden_LH[:0], tokens_BL[0, 1:])
@@ -308,9 +308,9 @@ class LayoutProver:
         """Arithmetic coding with the model's own predictions."""
         return compress(self._model, tokens, question=self._question)
 
-    def decompress(self, data: bytes, num_tokens: int) -> tuple[int, ...]:
+    def decompress(self, data: bytes, num_tokens: int, *, given: Sequence[int] = ()) -> tuple[int, ...]:
         """The tokens that `compress` made these bytes of."""
-        return decompress(self._model, data, num_tokens, question=self._question)
+        return decompress(self._model, data, num_tokens, question=self._question, given=given)
 
     def _memory(self, memory: bytes, num_vectors: int) -> Tensor:
         shape = self._layout.memory_shape(num_vectors, self._model.embedding_width)

@@ -21,19 +21,25 @@ from tasks.language_model import LanguageModel
 
 
 def compress(model: LanguageModel, tokens: Sequence[int], *, question: Question) -> bytes:
-    """The tokens as bytes, a multiple of four of them; how many tokens there are is not among them."""
+    """The tokens as bytes, a multiple of four of them; how many there are is not among them, nor t_1 if it is given."""
     encoder, shares = _stream().queue.RangeEncoder(), _Shares(model, question)
-    for token in tokens:
+    for token in tokens[: question.num_given]:
+        shares.read(token)
+    for token in tokens[question.num_given :]:
         encoder.encode(np.array([token], dtype=np.int32), _categorical(shares.following()))
         shares.read(token)
     return encoder.get_compressed().astype("<u4").tobytes()
 
 
-def decompress(model: LanguageModel, data: bytes, num_tokens: int, *, question: Question) -> tuple[int, ...]:
-    """The tokens that `compress` made these bytes of, on the same machine."""
+def decompress(
+    model: LanguageModel, data: bytes, num_tokens: int, *, question: Question, given: Sequence[int] = ()
+) -> tuple[int, ...]:
+    """The tokens that `compress` made these bytes of, on the same machine; `given` are those that it left out."""
     words = np.frombuffer(data, dtype="<u4").astype(np.uint32)
     decoder, shares = _stream().queue.RangeDecoder(words), _Shares(model, question)
-    return tuple(_decoded(decoder, shares, num_tokens))
+    for token in given:
+        shares.read(token)
+    return (*given, *_decoded(decoder, shares, num_tokens - len(given)))
 
 
 def _decoded(decoder: Any, shares: "_Shares", num_tokens: int) -> Iterator[int]:

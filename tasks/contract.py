@@ -62,7 +62,8 @@ class Question:
     """What a sweep asks of every search: decides the result, and so belongs to its identity."""
 
     criterion: float | None = None
-    """None: every token, certified by decoding. Else the share of tokens right under teacher forcing."""
+    """None: every token, certified by decoding. Else the share of tokens right under teacher forcing, of those that are
+    not given."""
     decode_from: DecodeFrom = "memory"
     """Whether t_1 must come out of the memory, or is given."""
     prefix: Literal["bos"] | None = None
@@ -71,6 +72,20 @@ class Question:
     """A row that is lossless at L goes on at L times this, at least at L + 1."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the recipe; the task knows their meaning."""
+
+    @property
+    def num_given(self) -> int:
+        """Tokens of the text that are given: they are not scored, cost nothing, and count as right on both sides."""
+        return int(self.decode_from == "memory+first_token")
+
+    def is_met(self, accuracy: float, length: int) -> bool:
+        """Whether this share of `length` tokens, those given among them, meets a criterion of teacher forcing.
+
+        What is given is not counted: the published code takes the mean over t_2 .. t_L.
+        """
+        assert self.criterion is not None, "exact is not a matter of accuracy"
+        right, scored = accuracy * length - self.num_given, length - self.num_given
+        return right >= self.criterion * scored - 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,11 +398,17 @@ class Prover(Protocol):
         ...
 
     def compress(self, tokens: Sequence[int]) -> bytes:
-        """The tokens without any memory, in as few bytes as the model's own predictions allow."""
+        """The tokens that are not given, without any memory, in as few bytes as the model's own predictions allow."""
         ...
 
-    def decompress(self, data: bytes, num_tokens: int) -> tuple[int, ...]:
-        """The tokens that `compress` made these bytes of, on the same machine."""
+    def decompress(self, data: bytes, num_tokens: int, *, given: Sequence[int] = ()) -> tuple[int, ...]:
+        """The tokens that `compress` made these bytes of, on the same machine.
+
+        Args:
+            data: The bytes.
+            num_tokens: How many tokens, those given among them.
+            given: The first `num_given` of the question.
+        """
         ...
 
 

@@ -280,8 +280,7 @@ class BatchedEngine:
         hidden_BTH = self._model.hidden(inputs_BTD)
         inside_BL = torch.arange(width) < rows.length_B[batch.index_B][:, None]
         scored_BL = inside_BL.clone()
-        if self._question.decode_from == "memory+first_token":
-            scored_BL[:, 0] = False
+        scored_BL[:, : self._question.num_given] = False
         # Fixed shapes reach to the head: there the padding is computed too, and weighs nothing.
         taken_BL = torch.ones_like(scored_BL) if self._deterministic else scored_BL
         row_N, token_N = taken_BL.nonzero(as_tuple=True)
@@ -322,7 +321,9 @@ class BatchedEngine:
             met_B, proof_B = every_B, result.prefix_B
             longer_B = proof_B > rows.proven_B
         else:
-            met_B = result.right_B >= torch.ceil(self._question.criterion * length_B - 1e-6)
+            # As Question.is_met says it of one row.
+            given = self._question.num_given
+            met_B = result.right_B - given >= self._question.criterion * (length_B - given) - 1e-6
             proof_B = torch.where(met_B, length_B, 0)
             longer_B = (proof_B > rows.proven_B) | (met_B & better_B)
         rows.proven_B = torch.where(longer_B, proof_B, rows.proven_B)

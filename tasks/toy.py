@@ -191,8 +191,8 @@ class ToyProver:
         """Their text: the toy predicts nothing."""
         return "".join(map(chr, tokens)).encode()
 
-    def decompress(self, data: bytes, num_tokens: int) -> tuple[int, ...]:
-        """The code points of the text."""
+    def decompress(self, data: bytes, num_tokens: int, *, given: Sequence[int] = ()) -> tuple[int, ...]:
+        """The code points of the text: those given are among the bytes, too."""
         return tuple(map(ord, data.decode()))
 
 

@@ -5,6 +5,7 @@
 in a folder that orchestrator/cluster/submission.py filled. Knows nothing of what a run does.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
+from orchestrator.cluster.environment import set_variables
 from orchestrator.cluster.submission import SWEEP_NAME, VERSIONS_NAME
 
 DECIDE = ("ray", "torch", "transformers", "tokenizers", "pyarrow")
@@ -41,6 +43,11 @@ def main() -> int:
         print(*found, sep="\n", file=sys.stderr)
         print("Install the same on all nodes, or submit with --install.", file=sys.stderr)
         return 2
+    set_variables("auto")
+    import ray
+
+    # Ray removes the job's files from all nodes once no driver of it is left, also if another one is to follow.
+    ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     run_dir, *options = sys.argv[1:]
     command = [sys.executable, "-m", "orchestrator.cli", "run", SWEEP_NAME, "--run-dir", run_dir, *options]
     for death in range(1, MOST_DEATHS + 1):

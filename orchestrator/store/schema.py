@@ -6,8 +6,9 @@ More columns may follow, none may vanish: papers and notebooks read these names.
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
-"""3: `task` and `grid` of searches, what single tokens cost.
+SCHEMA_VERSION = 4
+"""4: `_lossless` and `_accuracy` of the bits ledger.
+3: `task` and `grid` of searches, what single tokens cost.
 2: files of rows are named by their content, and every file says its version. Columns are those of 1."""
 
 PROBES = pa.schema(
@@ -135,12 +136,18 @@ BITS = pa.schema(
         *(
             column
             for precision in ("float32", "bfloat16", "float16", "int8")
-            for column in ((f"{precision}_bytes", pa.int32()), (f"{precision}_exact_prefix", pa.int32()))
+            for column in (
+                (f"{precision}_bytes", pa.int32()),
+                (f"{precision}_exact_prefix", pa.int32()),
+                (f"{precision}_accuracy", pa.float64()),
+                (f"{precision}_lossless", pa.bool_()),
+            )
         ),
     ]
 )
 """The bits ledger, one row per search with a capacity: its text under the model, under compressors that were really run
-both ways, and its memory at four precisions, each decoded again: `_exact_prefix` is how many tokens still come back."""
+both ways, and its memory at four precisions, each decoded again: `_exact_prefix` is how many tokens still come back,
+`_accuracy` the share that is right teacher forced, `_lossless` whether the run's criterion is still met."""
 
 LINES = pa.schema(
     [
@@ -156,4 +163,4 @@ LINES = pa.schema(
     ]
 )
 """Along the straight line between two memories of one text: `share` of the way, and `accuracy` there, teacher forced,
-over the `tokens` that both give back."""
+over the `tokens` of which both meet the run's criterion: that both give back, where it is exact."""

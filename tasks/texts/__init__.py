@@ -59,6 +59,14 @@ class TextEntry(
         """
         raise NotImplementedError
 
+    def commit(self) -> str | None:
+        """The version of the data that `read` takes now, where it has one and it can be found out."""
+        return None
+
+    def may_change(self) -> bool:
+        """Whether another day may give other texts, though nothing of this machine has changed."""
+        return False
+
 
 def texts_of(entry: TextEntry, reader: Reader | None = None) -> list[Text]:
     """The entry's texts: read, cut to their second half, put in the order of their control, and named.
@@ -97,12 +105,14 @@ def second_half(text: str) -> str:
 
 
 def reordered(text: str, control: Control) -> str:
-    """As many words as the text has, in the control's order, with one space between them."""
+    """As many words as the text has, in the control's order, with one space between them; of no words, none.
+
+    A text that a model draws may be white space only; it is left out like any other without tokens.
+    """
     words = text.split()
     match control:
         case "repeated":
-            few = words[:REPEATED_WORDS]
-            words = (few * (len(words) // len(few) + 1))[: len(words)]
+            words = [words[i % REPEATED_WORDS] for i in range(len(words))]
         case "reversed":
             words = words[::-1]
         case "shuffled":

@@ -1,7 +1,9 @@
 """The text source `hub`: the first texts of a data set on the Hugging Face hub, streamed."""
 
+import re
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -10,6 +12,9 @@ from tasks.contract import Reader, TaskError, Text
 from tasks.texts import Samples, TextEntry
 
 Name = Annotated[str, Field(min_length=1)]
+COMMIT = re.compile("[0-9a-f]{40}")
+ASK_SECONDS = 10.0
+"""How long to wait for the hub to say which commit a data set is at."""
 
 
 class HubSource(TextEntry, frozen=True):
@@ -23,7 +28,8 @@ class HubSource(TextEntry, frozen=True):
     column: Name = "text"
     """Column that holds the text."""
     revision: str | None = None
-    """Commit, tag or branch; null takes the default branch, which may change from day to day."""
+    """Commit, tag or branch; null takes the default branch, which may change from day to day. The run writes down the
+    commit that it read."""
     samples: Samples | None = None
     """The first so many texts; null takes all."""
 
@@ -33,6 +39,32 @@ class HubSource(TextEntry, frozen=True):
         if not texts:
             raise TaskError(f"{self._where}: the split is empty. Choose another split.")
         return texts
+
+    def commit(self) -> str | None:
+        """Commit of the data set on the hub; where that cannot be asked, the one in the cache."""
+        if self.revision and COMMIT.fullmatch(self.revision):
+            return self.revision
+        # Half a second to import, like `datasets`.
+        from huggingface_hub import HfApi
+
+        try:
+            return HfApi().dataset_info(self.dataset, revision=self.revision, timeout=ASK_SECONDS).sha
+        # The texts are read already: whatever stands in the way, no commit is no reason to stop.
+        except Exception:
+            return self._cached_commit()
+
+    def may_change(self) -> bool:
+        """Without a revision it is whatever the default branch has."""
+        return self.revision is None
+
+    def _cached_commit(self) -> str | None:
+        from huggingface_hub import constants
+
+        folder = Path(constants.HF_HUB_CACHE) / f"datasets--{self.dataset.replace('/', '--')}"
+        try:
+            return (folder / "refs" / (self.revision or "main")).read_text().strip() or None
+        except (OSError, ValueError):
+            return None
 
     @property
     def _where(self) -> str:

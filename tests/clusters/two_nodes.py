@@ -59,6 +59,9 @@ class TwoNodes:
         return self
 
     def __exit__(self, *raised: object) -> None:
+        # Shown where a test fails.
+        for log in self._scratch.glob("session_latest/logs/job-driver-*.log"):
+            print(log.name, log.read_text()[-5000:], sep="\n")
         for node in list(self._rays):
             self.lose(node)
         for name in self._names.values():

@@ -8,6 +8,8 @@ from typer.testing import CliRunner
 
 from orchestrator import cli
 from orchestrator.measure import COMPRESSORS, quantize
+from orchestrator.report.figures_memories import bits_ledger, cosines_of_memories, memories_in_two_dimensions
+from orchestrator.reporting import run_tables
 from orchestrator.run_directory import open_run
 from orchestrator.store.reader import read_measured
 from tasks.certificate import LayoutProver
@@ -20,6 +22,11 @@ MEMORY = np.random.default_rng(0).normal(size=(3, 50)).astype("<f4")
 def test_compressors_give_the_text_back(name, text):
     compress, decompress = COMPRESSORS[name]
     assert decompress(compress(text.encode())) == text.encode()
+
+
+def test_zstd_stores_nothing_but_its_frame():
+    """It begins with the number that every frame of zstd begins with."""
+    assert COMPRESSORS["zstd"][0](b"Once upon a time")[:4] == bytes.fromhex("28b52ffd")
 
 
 class TestQuantize:
@@ -47,16 +54,14 @@ class TestQuantize:
             quantize(MEMORY, "int4")
 
 
-@pytest.fixture(scope="module")
-def measured(tmp_path_factory, stories_model, stories) -> Path:
+def run_and_measure(folder: Path, stories_model: Path, stories: list[str], asked: str) -> Path:
     """A run of two short stories, measured."""
-    folder = tmp_path_factory.mktemp("measured")
     (folder / "texts").mkdir()
     for number, text in enumerate(stories[:2]):
         (folder / "texts" / f"{number}.txt").write_text(text)
     (folder / "sweep.yaml").write_text(
         f"name: measured\nmodels: [{stories_model}]\ntexts: [{{source: files, path: texts/}}]\n"
-        "search: {max_length: 14, retries: 1}\nengines: {device: cpu}\n"
+        f"{asked}engines: {{device: cpu}}\n"
     )
     runner = CliRunner()
     ended = runner.invoke(cli.app, ["run", str(folder / "sweep.yaml"), "--inline", "--run-dir", str(folder / "run")])
@@ -64,6 +69,22 @@ def measured(tmp_path_factory, stories_model, stories) -> Path:
     ended = runner.invoke(cli.app, ["measure", str(folder / "run"), "--device", "cpu"])
     assert ended.exit_code == 0, ended.output
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory, stories_model, stories) -> Path:
+    asked = "search: {max_length: 14, retries: 1}\n"
+    return run_and_measure(tmp_path_factory.mktemp("measured"), stories_model, stories, asked)
+
+
+@pytest.fixture(scope="module")
+def measured_as_published(tmp_path_factory, stories_model, stories) -> Path:
+    """Under the published question: t_1 is given, and .6 of the others will do."""
+    asked = (
+        "criterion: {teacher_forced: 0.6}\ndecode_from: memory+first_token\nspecial_tokens: false\n"
+        "search: {policy: grid, lengths: [4, 6]}\n"
+    )
+    return run_and_measure(tmp_path_factory.mktemp("published"), stories_model, stories, asked)
 
 
 def test_every_search_has_a_row(measured):
@@ -76,6 +97,8 @@ def test_every_search_has_a_row(measured):
         assert row["float32_bytes"] == 64 * 4
         assert row["bfloat16_bytes"] == row["float16_bytes"] == 64 * 2
         assert 0 <= row["int8_exact_prefix"] <= row["tokens"]
+        assert row["int8_lossless"] == (row["int8_exact_prefix"] == row["tokens"])
+        assert (row["float32_lossless"], row["float32_accuracy"]) == (True, 1.0)
         # The model knows stories: it beats what knows nothing of them, and the memory is larger than either.
         assert row["model_bits"] / 8 <= row["arithmetic_bytes"] < row["zlib_bytes"]
         assert row["arithmetic_bytes"] < row["int8_bytes"]
@@ -90,3 +113,31 @@ def test_a_memory_that_is_ruined_no_longer_gives_its_text_back(measured):
     assert isinstance(prover, LayoutProver)
     tokens = run.sample(search["model"], search["sample_id"])["tokens"][: search["capacity_tokens"]]
     assert prover(np.zeros(64, dtype="<f4").tobytes(), num_vectors=1, tokens=tokens).exact_prefix < len(tokens)
+
+
+def test_memories_are_judged_by_the_criterion_of_their_run(measured_as_published):
+    """Decoded from the memory alone they give little: t_1 was never trained."""
+    run = open_run(str(measured_as_published))
+    bits, lines = read_measured(run.files)
+    searches = {row["search_id"]: row for row in run.searches().to_pylist()}
+    assert {row["search_id"] for row in bits.to_pylist()} == searches.keys()
+    assert any(row["float32_exact_prefix"] == 0 for row in bits.to_pylist())
+    for row in bits.to_pylist():
+        assert row["tokens"] == searches[row["search_id"]]["capacity_tokens"] == 6
+        # At least 3 of t_2 .. t_6, and t_1.
+        assert row["float32_lossless"]
+        assert row["float32_accuracy"] >= 4 / 6 - 1e-9
+        assert row["int8_lossless"] == (row["int8_accuracy"] >= 4 / 6 - 1e-9)
+        # Neither charges t_1: ideal, and at most two words of 32 bits above it.
+        assert row["model_bits"] - 1 <= 8 * row["arithmetic_bytes"] <= row["model_bits"] + 64
+    assert set(lines["tokens"].to_pylist()) == {4}
+    assert {row["accuracy"] >= 3 / 4 - 1e-9 for row in lines.to_pylist() if row["share"] in (0, 1)} == {True}
+
+
+def test_geometry_and_ledger_are_drawn_of_what_meets_the_criterion(measured_as_published):
+    tables = run_tables(open_run(str(measured_as_published)))
+    assert cosines_of_memories(tables) is not None
+    assert memories_in_two_dimensions(tables) is not None
+    ledger = bits_ledger(tables)
+    assert ledger is not None
+    assert "100% at float32" in ledger.caption

@@ -283,3 +283,39 @@ def test_a_recurrent_model_is_said_to_be_slow_on_a_cpu(kind: str, notes: int, tm
         shutil.copy(file, folder)
     plan = plan_of(ONE, task="cramming", models=[str(folder)])
     assert [note.split(": ")[0] for note in plan.notes if "7 to 22 times" in note] == [kind] * notes
+
+
+class CommittedTexts(GivenTexts, frozen=True):
+    """Texts of a data set that has commits, as the hub's."""
+
+    revision: str | None = None
+    now: str | None = None
+    """The commit that can be found out."""
+
+    def commit(self) -> str | None:
+        return self.now
+
+    def may_change(self) -> bool:
+        return self.revision is None
+
+
+class TestCommitsOfTexts:
+    @staticmethod
+    def plan(**changes: Any) -> Plan:
+        entries = [GivenTexts(texts=(ONE,)), CommittedTexts(texts=(TWO,), **changes)]
+        return make_plan(toy_sweep().model_copy(update={"texts": tuple(entries)}))
+
+    def test_are_kept_and_what_is_not_pinned_is_said_with_the_commit(self):
+        plan = self.plan(now="abc")
+        assert plan.text_commits == {"texts.1": "abc"}
+        assert plan.notes == ("texts.1: revision: null takes whatever the hub has now; pin it with revision: abc",)
+
+    def test_of_what_is_pinned_nothing_is_said(self):
+        plan = self.plan(now="abc", revision="v1")
+        assert (plan.text_commits, plan.notes) == ({"texts.1": "abc"}, ())
+
+    def test_one_that_cannot_be_found_out(self):
+        plan = self.plan()
+        assert plan.text_commits == {}
+        (note,) = plan.notes
+        assert "could not be found out" in note

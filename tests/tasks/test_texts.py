@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import datasets
+import huggingface_hub
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -249,6 +250,42 @@ class TestHub:
             HubSource(dataset="a/b").read()
 
 
+class TestCommitOfTheHub:
+    """Which commit a data set is at, so that a run can be repeated on the same texts."""
+
+    SHA = "0123456789abcdef0123456789abcdef01234567"
+
+    def test_is_asked_of_the_hub(self, monkeypatch):
+        asked: list[tuple[str, str | None]] = []
+
+        def dataset_info(_, name, *, revision, timeout):
+            asked.append((name, revision))
+            return SimpleNamespace(sha=self.SHA)
+
+        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+        assert HubSource(dataset="a/b").commit() == HubSource(dataset="a/b", revision="v1").commit() == self.SHA
+        assert asked == [("a/b", None), ("a/b", "v1")]
+        assert HubSource(dataset="a/b", revision="f" * 40).commit() == "f" * 40
+        assert len(asked) == 2, "a commit is its own"
+
+    def test_is_that_of_the_cache_where_the_hub_cannot_be_asked(self, monkeypatch, tmp_path):
+        def dataset_info(*_, **__):
+            raise ConnectionError("offline mode is enabled")
+
+        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        assert HubSource(dataset="a/b").commit() is None
+        (tmp_path / "datasets--a--b" / "refs").mkdir(parents=True)
+        (tmp_path / "datasets--a--b" / "refs" / "main").write_text(f"{self.SHA}\n")
+        assert HubSource(dataset="a/b").commit() == self.SHA
+        assert HubSource(dataset="a/b", revision="v1").commit() is None
+
+    def test_only_an_entry_without_revision_may_change(self):
+        assert HubSource(dataset="a/b").may_change()
+        assert not HubSource(dataset="a/b", revision="v1").may_change()
+        assert not RandomTokensSource(samples=1).may_change()
+
+
 class TestRandomWords:
     def test_same_words_on_every_machine(self, tmp_path):
         """Written down once: another machine or Python that gives other words would change every result."""
@@ -322,6 +359,10 @@ class TestControls:
     def test_repeated_says_the_first_eight_again(self):
         words = reordered(self.WORDS, "repeated").split()
         assert words[:8] == words[8:16] == self.WORDS.split()[:8]
+
+    @pytest.mark.parametrize("control", ["repeated", "reversed", "shuffled"])
+    def test_of_white_space_nothing_is_left(self, control):
+        assert reordered(" \n\t", control) == ""
 
 
 class TestOfTheReader:

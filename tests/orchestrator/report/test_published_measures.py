@@ -1,6 +1,8 @@
 """Published measures: worked out by hand on a generated run, and every sweep of the paper laid out and priced."""
 
 import csv
+import re
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +15,25 @@ import orchestrator
 from orchestrator import cli
 from orchestrator.estimate import estimate
 from orchestrator.plan import make_plan
+from orchestrator.report import figures
 from orchestrator.report.canvas import RunTables
 from orchestrator.report.page import render_page
 from orchestrator.report.published_measures import Conventions, compare, published_measures, published_rows
 from orchestrator.spec import load_sweep
 from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
+from orchestrator.sweep import RandomLengths
 from tasks.contract import Model
+from tasks.texts.hub import HubSource
 
 SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
+SHIPPED_MODEL = SWEEPS / "quickstart" / "model"
 PAPER = sorted((SWEEPS / "paper").glob("*.yaml"))
 
 
 def probe(length: int, right: int, **changes: Any) -> dict[str, Any]:
     """A generated probe of Pythia-160M: `right` of `length` tokens, t_1 given; without memory 10 are right."""
     row = {
+        "task": "cramming",
         "model": "EleutherAI/pythia-160m",
         "search_id": f"{length}-{right}",
         "number": 0,
@@ -42,6 +49,26 @@ def probe(length: int, right: int, **changes: Any) -> dict[str, Any]:
         "nats_with": 2.0 * (length - 1),
     }
     return {**row, **changes}
+
+
+def search(tokens: int, **changes: Any) -> dict[str, Any]:
+    """A generated search of Pythia-1.4B: the longest exact length of one vector, as "Progressive Cramming" asks."""
+    row = {
+        "task": "cramming",
+        "model": "EleutherAI/pythia-1.4b",
+        "source": "pg19:made up",
+        "num_vectors": 1,
+        "criterion": "exact",
+        "decode_from": "memory",
+        "status": "measured",
+        "capacity_tokens": tokens,
+        "information_gain_bits": 4.0 * tokens,
+    }
+    return {**row, **changes}
+
+
+def searches(*rows: dict[str, Any]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=SEARCHES)
 
 
 def table(*rows: dict[str, Any]) -> pa.Table:
@@ -60,6 +87,8 @@ class TestByHand:
         rows = [probe(101, 101, source="random:1"), probe(101, 51, source="random:2")]
         assert published_measures(table(*rows), Conventions())[0].decoding_capacity == 101
         assert published_measures(table(*rows), Conventions(capacity_over="mean"))[0].decoding_capacity is None
+        lower = Conventions(capacity_over="mean", capacity_threshold=0.75)
+        assert published_measures(table(*rows), lower)[0].decoding_capacity == 101
 
     def test_gains_are_means_beyond_capacity_scaled_to_the_length(self):
         (group,) = published_measures(table(*self.ROWS), Conventions())
@@ -78,6 +107,10 @@ class TestByHand:
     def test_failures_of_the_machine_count_nowhere(self):
         rows = [*self.ROWS, {"model": "EleutherAI/pythia-160m", "source": "pg19:x", "outcome": "failed"}]
         assert published_measures(table(*rows), Conventions())[0].num_probes == 6
+
+    @pytest.mark.parametrize("other", [{"task": "one_step"}, {"criterion": "exact"}])
+    def test_what_asks_another_question_counts_nowhere(self, other):
+        assert published_measures(table(*({**row, **other} for row in self.ROWS)), Conventions()) == []
 
 
 class TestCompare:
@@ -103,17 +136,47 @@ class TestCompare:
         assert compare(table(*rows), SEARCHES.empty_table(), "published") == []
         assert compare(table(*rows), SEARCHES.empty_table(), "published", called={"mine": "OPT-1.3B"})
 
-    def test_exact_horizons_and_one_step(self):
-        searches = [
-            {"model": "EleutherAI/pythia-1.4b", "source": "pg19:1", "num_vectors": 1, "status": "measured"}
-            | {"capacity_tokens": tokens}
-            for tokens in (400, 500)
+    def test_exact_horizons(self):
+        lines = compare(PROBES.empty_table(), searches(search(400), search(500)), "progressive")
+        assert [line.measure for line in lines] == [
+            f"{measure}, {method}"
+            for method in ("baseline", "low_dim_256")
+            for measure in ("exact horizon", "information gain")
         ]
-        run = pa.Table.from_pylist(searches, schema=SEARCHES)
-        (line, _) = compare(PROBES.empty_table(), run, "progressive")
-        assert (line.measured, line.published, line.published_sd) == (450.0, 430.4, 64.9)
+        tokens, gain, *_ = lines
+        assert (tokens.measured, tokens.published, tokens.published_sd) == (450.0, 430.4, 64.9)
+        assert (gain.measured, gain.published, gain.published_sd, gain.unit) == (1800.0, 1639.0, 188.0, "bits")
+
+    def test_a_published_horizon_without_information_gain(self):
+        run = searches(search(100, model="EleutherAI/pythia-410m"))
+        (line,) = compare(PROBES.empty_table(), run, "progressive")
+        assert (line.measure, line.published) == ("exact horizon, baseline", 102.0)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"task": "one_step"},
+            {"criterion": "teacher_forced>=0.99"},
+            {"decode_from": "memory+first_token"},
+            {"num_vectors": 4},
+            {"source": "fanfics:made up"},
+            {"status": "open"},
+        ],
+    )
+    def test_what_asks_another_question_is_no_exact_horizon(self, other):
+        assert compare(PROBES.empty_table(), searches(search(400, **other)), "progressive") == []
+
+    @pytest.mark.parametrize("criterion", ["exact", "teacher_forced>=0.99"])
+    def test_the_longest_text_of_one_step(self, criterion):
+        asked = {"task": "one_step", "num_vectors": 2, "criterion": criterion}
+        run = searches(search(100, **asked), search(120, **asked))
         (per_text, _) = compare(PROBES.empty_table(), run, "one_step")
-        assert (per_text.measured, per_text.published) == (500.0, 128.0)
+        assert (per_text.measured, per_text.published) == (120.0, 128.0)
+
+    @pytest.mark.parametrize("other", [{"task": "cramming"}, {"criterion": "teacher_forced>=0.5"}])
+    def test_what_asks_another_question_is_no_one_step(self, other):
+        row = search(120, task="one_step", num_vectors=2) | other
+        assert compare(PROBES.empty_table(), searches(row), "one_step") == []
 
 
 def test_the_command_says_what_it_cannot_compare(toy_sweep, tmp_path):
@@ -138,40 +201,122 @@ def test_every_sweep_of_a_paper_is_laid_out_and_priced(path, tmp_path, monkeypat
     monkeypatch.setattr(
         datasets, "load_dataset", lambda *_, **__: datasets.IterableDataset.from_generator(lambda: iter(chunks))
     )
+    monkeypatch.setattr(HubSource, "commit", lambda _: None)
     sweep = load_sweep(tmp_path / path.name)
     assert all(model.name.count("/") == 1 for model in sweep.models)
     plan = make_plan(sweep.model_copy(update={"models": (Model(name=str(stories_model)),)}))
     (priced,) = estimate(plan)
-    assert (priced.samples, priced.searches) == (50, 50 * len(sweep.num_vectors))
+    (entry,) = sweep.texts
+    assert entry.samples is not None
+    assert (priced.samples, priced.searches) == (
+        entry.samples,
+        entry.samples * len(sweep.num_vectors) * len(sweep.seeds),
+    )
     grid = sweep.search.lengths is not None
     assert priced.probes == sum(len(search.grid or ()) for search in plan.searches) if grid else 150
     assert priced.gpu_hours(100) > 0
 
 
+def published_capacities() -> list[tuple[str, str, int, int]]:
+    """(hub id, source, k, capacity in tokens) of every one that the first paper prints."""
+    table = published_rows("cramming_table1.csv")
+    ids = {row["model"]: row["hf_id"] for row in table}
+    rows = [{**row, "num_vectors": "1"} for row in table]
+    rows += [{**row, "source": "pg19"} for row in published_rows("cramming_by_vectors.csv")]
+    return [
+        (ids[row["model"]], row["source"], int(row["num_vectors"]), int(row["decoding_capacity_tokens"]))
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+def test_every_published_capacity_is_a_length_of_its_grid(path, tmp_path):
+    (tmp_path / path.name).write_text(path.read_text())
+    for name in ("words.txt", "fanfics.csv"):
+        (tmp_path / name).write_text("text\nalpha\n")
+    sweep = load_sweep(tmp_path / path.name)
+    models, sources = {model.name for model in sweep.models}, {entry.name for entry in sweep.texts}
+    grid, found = sweep.search.lengths, 0
+    for model, source, num_vectors, capacity in published_capacities():
+        if model in models and source in sources and num_vectors in sweep.num_vectors:
+            found += 1
+            if isinstance(grid, RandomLengths):
+                assert grid.shortest <= capacity <= grid.longest
+            else:
+                assert grid is not None
+                assert capacity in grid, f"{model}, {source}, k = {num_vectors}"
+    assert found, "a sweep of the paper asks what it has figures of"
+
+
+def test_every_published_capacity_has_a_sweep(tmp_path):
+    asked: set[tuple[str, str | None, int]] = set()
+    for name in ("words.txt", "fanfics.csv"):
+        (tmp_path / name).write_text("text\nalpha\n")
+    for path in PAPER:
+        (tmp_path / path.name).write_text(path.read_text())
+        sweep = load_sweep(tmp_path / path.name)
+        asked |= set(product((m.name for m in sweep.models), (entry.name for entry in sweep.texts), sweep.num_vectors))
+    assert {(model, source, k) for model, source, k, _ in published_capacities()} <= asked
+
+
+def test_the_progressive_sweep_has_every_model_of_the_paper_that_can_be_named():
+    """By the names that `compare` gives them; Gemma-3-4B is no causal language model on the hub, as the file says."""
+    ids = {row["hf_id"]: row["model"] for row in published_rows("cramming_table1.csv")}
+    models = {ids.get(m.name, m.name.rpartition("/")[2]) for m in load_sweep(SWEEPS / "progressive.yaml").models}
+    assert models == {row["model"] for row in published_rows("progressive_horizons.csv")} - {"Gemma-3-4B"}
+
+
+def test_the_readme_names_figures_as_the_report_does():
+    """A section that is called otherwise is not found."""
+    said = (SWEEPS / "paper" / "README.md").read_text()
+    drawn = "".join(path.read_text() for path in Path(figures.__file__).parent.glob("figures*.py"))
+    sections = re.findall(r'"([A-Z][^"]+)"', "\n".join(line for line in said.splitlines() if line.startswith("|")))
+    assert len(sections) > 8
+    assert [name for name in sections if name not in drawn and name != "Beside published figures"] == []
+
+
 def test_there_is_a_sweep_for_each_model_of_table_1():
     models = {row["hf_id"] for row in published_rows("cramming_table1.csv")}
-    of_one = [path for path in PAPER if path.stem not in ("fanfics", "random-words", "figure-4-vectors")]
+    others = ("fanfics", "random-words", "figure-4-vectors", "geometry")
+    of_one = [path for path in PAPER if path.stem not in others]
     assert {model.name for path in of_one for model in load_sweep(path).models} == models
 
 
-def test_a_generated_run_of_a_grid_is_compared_from_its_sweep_to_the_printed_line(toy_sweep, tmp_path):
-    """The toy is no Pythia-160M: what is tried here is the way of its numbers, not the numbers."""
+def test_a_generated_run_of_a_grid_is_compared_from_its_sweep_to_the_printed_line(tmp_path):
+    """The quickstart model is no Pythia-160M: what is tried is the way of its numbers, not the numbers."""
+    texts = sorted((SWEEPS / "quickstart" / "texts").glob("*.txt"))[:3]
+    (tmp_path / "texts").mkdir()
+    for path in texts:
+        (tmp_path / "texts" / path.name).write_text(path.read_text())
     spec, run = tmp_path / "grid.yaml", str(tmp_path / "run")
     spec.write_text(
-        toy_sweep.read_text().replace("path: texts/", "path: texts/, name: pg19")
-        + "criterion: {teacher_forced: 0.99}\ndecode_from: memory+first_token\n"
-        "search: {policy: grid, lengths: [4, 16, 64]}\n"
+        f"name: grid\nmodels: [{SHIPPED_MODEL}]\ntexts: [{{source: files, path: texts/, name: pg19}}]\n"
+        "criterion: {teacher_forced: 0.99}\ndecode_from: memory+first_token\nengines: {device: cpu}\n"
+        "search: {policy: grid, lengths: [2, 8, 24]}\nrecipe: {steps: 20, patience: 10}\n"
     )
     runner = CliRunner()
     ended = runner.invoke(cli.app, ["run", str(spec), "--inline", "--run-dir", run])
     assert ended.exit_code == 0, ended.output
     tables = orchestrator.read(run)
-    assert sorted(tables.probes["length"].to_pylist()) == [4] * 12 + [16] * 12 + [64] * 12
-    assert set(tables.searches["grid"].to_pylist()[0]) == {4, 16, 64}
-    ended = runner.invoke(cli.app, ["compare", run, "--called", "toy/model=Pythia-160M"], env={"COLUMNS": "120"})
+    assert sorted(tables.probes["length"].to_pylist()) == [2] * 3 + [8] * 3 + [24] * 3
+    assert set(tables.searches["grid"].to_pylist()[0]) == {2, 8, 24}
+    ended = runner.invoke(cli.app, ["compare", run, "--called", "quickstart=Pythia-160M"], env={"COLUMNS": "120"})
     assert ended.exit_code == 0, ended.output
     for words in ("decoding capacity", "80.0", "70.9 ± 11.0", "396.4 ± 46.0", " sd", "[1] The paper prints"):
         assert words in ended.output, words
+    # What it asked is neither an exact horizon nor one step.
+    for paper in ("progressive", "one_step"):
+        ended = runner.invoke(cli.app, ["compare", run, "--with", paper, "--called", "quickstart=Pythia-160M"])
+        assert ended.exit_code == 2
+    # Every convention can be left: a threshold that every length of them reaches, and one draw instead of the mean.
+    left = ["--capacity-threshold", "0", "--capacity-over", "longest_draw"]
+    ended = runner.invoke(
+        cli.app, ["compare", run, "--called", "quickstart=Pythia-160M", *left], env={"COLUMNS": "120"}
+    )
+    assert "24.0" in next(line for line in ended.output.splitlines() if "decoding capacity" in line)
+    ended = runner.invoke(cli.app, ["compare", run, "--capacity-over", "longest_drow"])
+    assert ended.exit_code == 2
+    assert "Did you mean 'longest_draw'?" in ended.output
     # Run again, nothing is left to do.
     again = runner.invoke(cli.app, ["run", str(spec), "--inline", "--run-dir", run])
     assert "0 open" in again.output
