@@ -76,7 +76,7 @@ def _pairs(tables: RunTables) -> Exported:
             *(pair.interval or (None, None)),
             *(pair.difference_bits, pair.first_larger),
         )
-        for pair in paired(tables.searches)
+        for pair in paired(tables.searches, tables.samples)
     )
     columns = ("first", "second", "k", "texts", "difference", "low", "high", "difference bits", "first larger")
     return Exported(

@@ -190,7 +190,7 @@ def utilization_by_source(tables: RunTables) -> CaptionedFigure | None:
 
 def models_paired(tables: RunTables) -> CaptionedFigure | None:
     """Differences of two models on the same texts."""
-    pairs = paired(tables.searches)
+    pairs = paired(tables.searches, tables.samples)
     if not pairs:
         return None
     names = short_names(name for pair in pairs for name in (pair.first, pair.second))

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from orchestrator.report.intervals import bootstrap_mean, wilson
-from orchestrator.report.tables import UNFINISHED, source_kind
+from orchestrator.report.tables import UNFINISHED, source_kind, text_hashes
 
 Group = tuple[str, str, int]
 """(model, kind of source, num_vectors)."""
@@ -135,12 +135,17 @@ class Pair:
     """Share of texts of which the first holds more; ties count half."""
 
 
-def paired(searches: pa.Table) -> list[Pair]:
-    """Every two models on the texts that both were measured on, with equal numbers of vectors where there are such."""
+def paired(searches: pa.Table, samples: pa.Table) -> list[Pair]:
+    """Every two models on the texts that both were measured on, with equal numbers of vectors where there are such.
+
+    A text is known by its hash: its name may be that of another text in another run, or of what another model wrote.
+    """
+    hashes = text_hashes(samples)
     by_text: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in searches.to_pylist():
-        if row["status"] not in UNFINISHED and row["capacity_tokens"] is not None:
-            by_text[row["model"], row["num_vectors"]][row["source"]].append(row)
+        text = hashes.get((row["model"], row["sample_id"]))
+        if text is not None and row["status"] not in UNFINISHED and row["capacity_tokens"] is not None:
+            by_text[row["model"], row["num_vectors"]][text].append(row)
     pairs: list[Pair] = []
     for (first, k), (second, other_k) in combinations(sorted(by_text), 2):
         both_have_k = (first, other_k) in by_text or (second, k) in by_text

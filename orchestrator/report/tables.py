@@ -122,6 +122,13 @@ def short_names(models: Iterable[str]) -> dict[str, str]:
     return {name: tail if seen.count(tail) == 1 else name for name, tail in tails.items()}
 
 
+def text_hashes(samples: pa.Table) -> dict[tuple[str, str], str]:
+    """(model, sample_id) -> hash of the text, which is the same whatever the tokenizer."""
+    columns = ["model", "sample_id", "text_sha256"]
+    rows = samples.select(columns).to_pylist()
+    return {(row["model"], row["sample_id"]): row["text_sha256"] for row in rows if row["text_sha256"] is not None}
+
+
 def capacity_by_group(searches: pa.Table) -> list[GroupSummary]:
     """One summary per (model, kind of source, num_vectors), in that order."""
     groups: dict[tuple[str, str, int], list[dict[str, Any]]] = defaultdict(list)
