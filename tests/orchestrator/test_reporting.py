@@ -1,8 +1,10 @@
 """Reports of several runs, and tables and images beside the page."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -10,6 +12,7 @@ from orchestrator import cli
 from orchestrator.report.export import Exported, latex, markdown
 from orchestrator.reporting import all_tables, together
 from orchestrator.run_directory import open_run
+from orchestrator.store.schema import LINES
 
 RUNNER = CliRunner()
 
@@ -37,6 +40,35 @@ def test_runs_of_one_name_are_numbered(two_runs):
     read = all_tables([open_run(two_runs[0])])
     models = together([("same", read), ("same", read)]).searches["model"].to_pylist()
     assert set(models) == {"toy/model (same #1)", "toy/model (same #2)"}
+
+
+def test_two_runs_of_one_sweep_keep_their_searches_and_probes_apart(two_runs):
+    read = all_tables([open_run(two_runs[0])])
+    line = {"model": "toy/model", "from_probe_id": read.probes["probe_id"][0].as_py(), "to_probe_id": "elsewhere"}
+    read = replace(read, lines=pa.Table.from_pylist([line], schema=LINES))
+    both = together([("same", read), ("same", read)])
+    for name in ("search_id", "probe_id"):
+        assert len(set(both.probes[name].to_pylist())) == 2 * len(set(read.probes[name].to_pylist()))
+    models = dict(zip(both.searches["search_id"].to_pylist(), both.searches["model"].to_pylist(), strict=True))
+    assert all(models[row["search_id"]] == row["model"] for row in both.probes.to_pylist())
+    proven = [name for name in both.searches["probe_id"].to_pylist() if name is not None]
+    assert set(proven) <= set(both.probes["probe_id"].to_pylist())
+    begun = {name for name in both.probes["start"].to_pylist() if name != "cold"}
+    assert begun <= set(both.probes["probe_id"].to_pylist())
+    ends = both.lines["from_probe_id"].to_pylist()
+    assert len(set(ends) & set(both.probes["probe_id"].to_pylist())) == 2
+
+
+def test_tasks_tell_runs_apart(two_runs):
+    read = all_tables([open_run(two_runs[0])])
+    place = read.searches.column_names.index("task")
+    other = replace(
+        read, searches=read.searches.set_column(place, "task", pa.array(["other"] * read.searches.num_rows))
+    )
+    models = together([("one", read), ("two", other)]).searches["model"].to_pylist()
+    assert set(models) == {"toy/model (toy)", "toy/model (other)"}
+    models = together([("one", read), ("two", other), ("three", read)]).searches["model"].to_pylist()
+    assert set(models) == {"toy/model (one, toy)", "toy/model (other)", "toy/model (three, toy)"}
 
 
 def test_one_page_of_two_runs_and_its_tables(two_runs, tmp_path):
