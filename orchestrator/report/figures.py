@@ -1,16 +1,11 @@
 """The figures of a report, one function each, from Arrow tables to plotly."""
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import product
-from math import log
+from collections.abc import Callable
 from random import Random
-from statistics import fmean
-from typing import Any
 
 from orchestrator.report.canvas import (
     COLOURS,
     DASHES,
-    LENGTHS,
     NEUTRAL,
     SYMBOLS,
     CaptionedFigure,
@@ -26,6 +21,7 @@ from orchestrator.report.canvas import (
     plain,
     symbols_of,
 )
+from orchestrator.report.figures_entropy import entropy_with_and_without
 from orchestrator.report.figures_memories import (
     accuracy_along_lines,
     bits_ledger,
@@ -49,9 +45,6 @@ from orchestrator.report.tables import (
     steps_around_last_gain,
     success_by_length,
 )
-
-MOST_DOTS = 4000
-"""Probes drawn in one figure: of more a browser takes seconds, and dots hide each other."""
 
 
 def figures(tables: RunTables) -> list[CaptionedFigure]:
@@ -209,124 +202,6 @@ def success_against_length(tables: RunTables) -> CaptionedFigure | None:
         ),
         figure=figure,
     )
-
-
-def entropy_with_and_without(tables: RunTables) -> CaptionedFigure | None:
-    """Cross-entropy of each probe's text with memory against without."""
-    columns = ["model", "source", "num_vectors", "outcome", "measured_length", "nats_without", "nats_with"]
-    rows = [
-        row
-        for row in tables.probes.select(columns).to_pylist()
-        if row["outcome"] != "failed" and row["nats_without"] is not None and row["nats_with"] is not None
-    ]
-    if not rows:
-        return None
-    models = sorted({row["model"] for row in rows})
-    names = short_names(models)
-    figure = blank_figure("without memory (bits)", "with memory (bits)")
-    longest = max(row["nats_without"] for row in rows) / log(2)
-    figure.add_scatter(
-        x=[0, longest],
-        y=[0, longest],
-        mode="lines",
-        name="no help (y = x)",
-        line={"color": NEUTRAL, "dash": "dot", "width": 1.5},
-        hoverinfo="skip",
-    )
-    threshold = lossless_threshold(rows)
-    told = ""
-    vectors = sorted({row["num_vectors"] for row in rows})
-    for number, num_vectors in enumerate(vectors):
-        gain = mean_gain([row for row in rows if row["num_vectors"] == num_vectors])
-        if gain is not None and gain < longest:
-            figure.add_scatter(
-                x=[gain, longest],
-                y=[0, longest - gain],
-                mode="lines",
-                name=f"y = x - {gain:.0f} bits" + (f" (k = {num_vectors})" if len(vectors) > 1 else ""),
-                line={"color": COLOURS[4], "width": 1.5, "dash": DASHES[number % len(DASHES)]},
-                hoverinfo="skip",
-            )
-            told = " Red: what a memory that stayed lossy, and so was full, removes on average."
-    if threshold is not None:
-        figure.add_scatter(
-            x=[0, longest],
-            y=[threshold, threshold],
-            mode="lines",
-            name=f"lossless below {threshold:.0f} bits",
-            line={"color": NEUTRAL, "dash": "dash", "width": 1},
-            hoverinfo="skip",
-        )
-        told += f" {threshold:.0f} bits with memory tell lossless from lossy best (dashed)."
-    shown = rows if len(rows) <= MOST_DOTS else Random(0).sample(rows, MOST_DOTS)
-    if len(shown) < len(rows):
-        told += f" {len(shown):,} of them are drawn, chosen at random."
-    for number, (model, outcome) in enumerate(product(models, ("lossless", "lossy"))):
-        members = [row for row in shown if (row["model"], row["outcome"]) == (model, outcome)]
-        symbol = SYMBOLS[number // 2 % len(SYMBOLS)] + ("" if outcome == "lossless" else "-open")
-        figure.add_scatter(
-            # Two decimals: all digits of 20,000 probes are half a megabyte.
-            x=[round(row["nats_without"] / log(2), 2) for row in members],
-            y=[round(row["nats_with"] / log(2), 2) for row in members],
-            mode="markers",
-            marker={
-                "color": [row["measured_length"] for row in members],
-                "coloraxis": "coloraxis",
-                "symbol": symbol,
-                "size": 8,
-                "line": {"width": 0 if outcome == "lossless" else 1.5},
-            },
-            name=plain(f"{names[model]}: {outcome}"),
-            text=[plain(row["source"]) for row in members],
-            hovertemplate=(
-                f"%{{text}}<br>%{{marker.color}} tokens, {outcome}<br>"
-                "%{x:.1f} bits without memory<br>%{y:.1f} bits with it<extra></extra>"
-            ),
-            showlegend=False,
-        )
-        # A legend cannot take its colour from a scale: its entries have the symbol only.
-        name = (f"{names[model]}: " if len(models) > 1 else "") + outcome
-        add_key(figure, {name: {"marker": {"symbol": symbol, "size": 8}}})
-    figure.update_layout(
-        coloraxis={
-            "colorscale": [list(stop) for stop in LENGTHS],
-            "colorbar": {"title": {"text": "tokens"}, "thickness": 10, "outlinewidth": 0, "x": 1.01, "xpad": 4},
-        }
-    )
-    removed = 1 - sum(row["nats_with"] for row in rows) / (sum(row["nats_without"] for row in rows) or 1)
-    return CaptionedFigure(
-        name="entropy-with-and-without",
-        title="How much of a text's cross-entropy the memory removes",
-        caption=(
-            "A dot is a probe, over the tokens it was measured on (colour); open where it stayed lossy. Over all of "
-            f"them the memory removes {100 * removed:.0f} % of the bits. Lossless texts keep some: decoded greedily, "
-            f"a token need only be the likeliest.{told} n = {len(rows):,} probes."
-        ),
-        figure=figure,
-    )
-
-
-def mean_gain(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Bits that memories remove on average where they stayed lossy, and so were full; None if none did.
-
-    Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), section 3: information gain.
-    """
-    lossy = [(row["nats_without"] - row["nats_with"]) / log(2) for row in rows if row["outcome"] == "lossy"]
-    return fmean(lossy) if lossy else None
-
-
-def lossless_threshold(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Bits with memory that put fewest probes on the wrong side; None unless there are both kinds."""
-    ordered = sorted((row["nats_with"] / log(2), row["outcome"] == "lossless") for row in rows)
-    wrong = sum(lossless for _, lossless in ordered)
-    if wrong in (0, len(ordered)):
-        return None
-    best, found = wrong, ordered[0][0]
-    for bits, lossless in ordered:
-        wrong += -1 if lossless else 1
-        if wrong < best:
-            best, found = wrong, bits
-    return found
 
 
 def steps_before_and_after(tables: RunTables) -> CaptionedFigure | None:

@@ -1,0 +1,61 @@
+"""What the figures draw: each line where the rows put it."""
+
+from math import log
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from orchestrator.report.canvas import CaptionedFigure, RunTables
+from orchestrator.report.figures_entropy import entropy_with_and_without
+from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
+
+
+def tables_of(
+    *, searches: list[dict[str, Any]] | None = None, probes: list[dict[str, Any]] | None = None, **others: pa.Table
+) -> RunTables:
+    """Tables of a run, each row filled up with what the figures need."""
+    shared = {"model": "m", "source": "files:a", "num_vectors": 1}
+    asked = [{**shared, "search_id": f"s{n}", "status": "measured", **row} for n, row in enumerate(searches or [])]
+    tried = [{**shared, "probe_id": f"p{n}", "number": n, **row} for n, row in enumerate(probes or [])]
+    return RunTables(
+        searches=pa.Table.from_pylist(asked, schema=SEARCHES),
+        probes=pa.Table.from_pylist(tried, schema=PROBES),
+        samples=SAMPLES.empty_table(),
+        **others,
+    )
+
+
+def traces(drawn: CaptionedFigure | None) -> dict[str, Any]:
+    """The traces that hold data, by name: the keys of a legend hold none."""
+    assert drawn is not None
+    all_traces: list[Any] = list(drawn.figure.select_traces())
+    named = [trace for trace in all_traces if trace.x is not None and trace.x[0] is not None]
+    assert all(trace.name for trace in named), "a CSV would not say which series this is"
+    assert len({trace.name for trace in named}) == len(named)
+    return {trace.name: trace for trace in named}
+
+
+def test_each_model_and_k_has_a_line_of_its_own_and_each_model_a_threshold():
+    rows = [
+        {"model": model, "num_vectors": k, "outcome": outcome, "measured_length": 9}
+        | {"nats_without": without * log(2), "nats_with": left * log(2)}
+        for model, k, outcome, without, left in (
+            ("a", 1, "lossless", 30, 2),
+            ("a", 1, "lossy", 60, 20),
+            ("a", 2, "lossy", 90, 20),
+            ("b", 1, "lossless", 10, 8),
+            ("b", 1, "lossy", 40, 30),
+        )
+    ]
+    found = traces(entropy_with_and_without(tables_of(probes=rows)))
+    gains = {name: trace.x[0] for name, trace in found.items() if "y = x -" in name}
+    assert gains == {
+        "a, k = 1: y = x - 40 bits": pytest.approx(40),
+        "a, k = 2: y = x - 70 bits": pytest.approx(70),
+        "b, k = 1: y = x - 10 bits": pytest.approx(10),
+    }
+    assert found["a: lossless below 2 bits"].y == pytest.approx((2, 2))
+    assert found["b: lossless below 8 bits"].y == pytest.approx((8, 8))
+    assert found["a, k = 1: y = x - 40 bits"].line.color == found["a: lossless below 2 bits"].line.color
+    assert found["a, k = 1: y = x - 40 bits"].line.color != found["b, k = 1: y = x - 10 bits"].line.color
