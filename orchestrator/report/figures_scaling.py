@@ -1,6 +1,8 @@
 """Figures of how capacity scales: with vectors, with theory, between models, over positions and starts."""
 
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import product
 from statistics import fmean
 from typing import Any
 
@@ -26,6 +28,8 @@ MEASURES = (
     ("token_gain", "token gain"),
     ("information_gain_bits", "information gain"),
 )
+PATTERNS = ("", "/", ".", "x", "-", "+")
+"""Of bars, by number of vectors."""
 MOST_POSITION_BINS = 40
 """Points of a curve over positions."""
 FEW_PROBES = 3
@@ -100,36 +104,26 @@ def gain_against_theory(tables: RunTables) -> CaptionedFigure | None:
     colours, names = colours_of(tables), short_names(row["model"] for row in rows)
     kinds = sorted({source_kind(row["source"]) for row in rows})
     figure = blank_figure("theoretical capacity (tokens)", "token gain (tokens)")
-    for model in sorted(names):
-        for number, kind in enumerate(kinds):
-            groups: dict[float, list[float]] = defaultdict(list)
-            for row in rows:
-                if (row["model"], source_kind(row["source"])) == (model, kind):
-                    groups[row["theoretical_tokens"]].append(float(row["token_gain"]))
-            intervals = {
-                at: bootstrap_mean(gains, [str(i) for i in range(len(gains))]) or (fmean(gains), fmean(gains))
-                for at, gains in groups.items()
-            }
-            figure.add_scatter(
-                x=[round(at, 1) for at in sorted(groups)],
-                y=[round(fmean(groups[at]), 2) for at in sorted(groups)],
-                error_y={
-                    "array": [round(intervals[at][1] - fmean(groups[at]), 2) for at in sorted(groups)],
-                    "arrayminus": [round(fmean(groups[at]) - intervals[at][0], 2) for at in sorted(groups)],
-                    "thickness": 1.2,
-                },
-                mode="markers",
-                name=plain(f"{names[model]}: {kind}"),
-                marker={"color": colours[model], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
-                hovertemplate=f"{plain(names[model])}, {plain(kind)}<br>%{{y:.1f}} of %{{x:.0f}} tokens<extra></extra>",
-                showlegend=False,
-            )
+    for model, (number, kind) in product(sorted(names), enumerate(kinds)):
+        groups: dict[float, list[dict[str, Any]]] = defaultdict(list)
+        for row in rows:
+            if (row["model"], source_kind(row["source"])) == (model, kind):
+                groups[row["theoretical_tokens"]].append(row)
+        means, above, below = _means(list(dict(sorted(groups.items())).values()), "token_gain", digits=2)
+        figure.add_scatter(
+            x=[round(at, 1) for at in sorted(groups)],
+            y=means,
+            error_y={"array": above, "arrayminus": below, "thickness": 1.2},
+            mode="markers",
+            name=plain(f"{names[model]}: {kind}"),
+            marker={"color": colours[model], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
+            hovertemplate=f"{plain(names[model])}, {plain(kind)}<br>%{{y:.1f}} of %{{x:.0f}} tokens<extra></extra>",
+            showlegend=False,
+        )
     add_key(figure, {names[model]: {"marker": {"color": colours[model], "size": 9}} for model in sorted(names)})
     if len(kinds) > 1:
-        add_key(
-            figure,
-            {kind: {"marker": {"symbol": SYMBOLS[n % len(SYMBOLS)], "size": 8}} for n, kind in enumerate(kinds)},
-        )
+        looks = {kind: {"marker": {"symbol": SYMBOLS[n % len(SYMBOLS)], "size": 8}} for n, kind in enumerate(kinds)}
+        add_key(figure, looks)
     figure.update_xaxes(type="log")
     figure.update_yaxes(rangemode="tozero")
     return CaptionedFigure(
@@ -137,52 +131,68 @@ def gain_against_theory(tables: RunTables) -> CaptionedFigure | None:
         title="How far memories stay below what their bits could spell",
         caption=(
             "Theory: k d 16 / log2 V tokens, if every bit of a half-precision vector counted. Points are means with "
-            f"95 % bootstrap intervals over searches. n = {len(rows):,} finished searches."
+            f"95 % bootstrap intervals over texts. n = {len(rows):,} finished searches."
         ),
         figure=figure,
     )
 
 
+def _means(
+    groups: Sequence[Sequence[dict[str, Any]]], column: str, *, digits: int
+) -> tuple[list[float], list[float], list[float]]:
+    """Mean of each group, and how far its 95 % bootstrap interval over texts reaches above and below."""
+    means, above, below = [], [], []
+    for rows in groups:
+        values = [float(row[column]) for row in rows]
+        mean = fmean(values)
+        low, high = bootstrap_mean(values, [row["sample_id"] for row in rows]) or (mean, mean)
+        means.append(round(mean, digits))
+        above.append(round(high - mean, digits))
+        below.append(round(mean - low, digits))
+    return means, above, below
+
+
 def utilization_by_source(tables: RunTables) -> CaptionedFigure | None:
-    """Token gain over theoretical capacity, by source."""
+    """Token gain over theoretical capacity, by source and number of vectors."""
     rows = [row for row in _finished(tables) if row["utilization"] is not None]
     if not rows:
         return None
     colours, names = colours_of(tables), short_names(row["model"] for row in rows)
-    kinds = sorted({source_kind(row["source"]) for row in rows})
+    groups: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in sorted(rows, key=lambda row: row["source"]):
+        groups[row["model"], row["num_vectors"]][source_kind(row["source"])].append(row)
+    vectors = sorted({num_vectors for _, num_vectors in groups})
     figure = blank_figure("", "utilization")
-    for model in sorted(names):
-        shares = {
-            kind: [r["utilization"] for r in rows if (r["model"], source_kind(r["source"])) == (model, kind)]
-            for kind in kinds
-        }
-        shares = {kind: values for kind, values in shares.items() if values}
-        ends = [
-            bootstrap_mean(values, [str(i) for i in range(len(values))]) or (fmean(values), fmean(values))
-            for values in shares.values()
-        ]
-        means = [fmean(values) for values in shares.values()]
+    for model, num_vectors in sorted(groups):
+        mine = groups[model, num_vectors]
+        means, above, below = _means(list(mine.values()), "utilization", digits=4)
+        said = plain(names[model] + (f", k = {num_vectors}" if len(vectors) > 1 else ""))
+        pattern = {"shape": PATTERNS[vectors.index(num_vectors) % len(PATTERNS)]}
         figure.add_bar(
-            x=[plain(kind) for kind in shares],
-            y=[round(mean, 4) for mean in means],
-            name=plain(names[model]),
-            marker={"color": colours[model]},
-            error_y={
-                "array": [round(high - mean, 4) for mean, (_, high) in zip(means, ends, strict=True)],
-                "arrayminus": [round(mean - low, 4) for mean, (low, _) in zip(means, ends, strict=True)],
-                "thickness": 1.2,
-                "color": NEUTRAL,
+            x=[plain(kind) for kind in mine],
+            y=means,
+            name=said,
+            marker={
+                "color": colours[model],
+                "pattern": {"shape": PATTERNS[vectors.index(num_vectors) % len(PATTERNS)]},
             },
-            hovertemplate=f"{plain(names[model])}, %{{x}}<br>%{{y:.1%}}<extra></extra>",
+            error_y={"array": above, "arrayminus": below, "thickness": 1.2, "color": NEUTRAL},
+            hovertemplate=f"{said}, %{{x}}<br>%{{y:.1%}}<extra></extra>",
+            showlegend=False,
         )
+    looks = {names[model]: {"marker": {"color": colours[model], "symbol": "square", "size": 11}} for model in names}
+    add_key(figure, looks)
+    for number, num_vectors in enumerate(vectors if len(vectors) > 1 else []):
+        pattern = {"shape": PATTERNS[number % len(PATTERNS)]}
+        figure.add_bar(x=[None], y=[None], name=f"k = {num_vectors}", marker={"color": NEUTRAL, "pattern": pattern})
     figure.update_layout(barmode="group", bargap=0.3)
     figure.update_yaxes(tickformat=".0%", rangemode="tozero")
     return CaptionedFigure(
         name="utilization-by-source",
         title="How much of it is used, by kind of text",
         caption=(
-            "Utilization is token gain over theoretical capacity, here the mean over searches of any k, with 95 % "
-            f"bootstrap interval. n = {len(rows):,} finished searches."
+            "Utilization is token gain over theoretical capacity: the mean over searches, with 95 % bootstrap interval "
+            f"over texts. n = {len(rows):,} finished searches."
         ),
         figure=figure,
     )

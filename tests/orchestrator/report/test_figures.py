@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.report.canvas import CaptionedFigure, RunTables
 from orchestrator.report.figures_entropy import entropy_with_and_without
+from orchestrator.report.figures_scaling import gain_against_theory, utilization_by_source
 from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
 
 
@@ -59,3 +60,25 @@ def test_each_model_and_k_has_a_line_of_its_own_and_each_model_a_threshold():
     assert found["b: lossless below 8 bits"].y == pytest.approx((8, 8))
     assert found["a, k = 1: y = x - 40 bits"].line.color == found["a: lossless below 2 bits"].line.color
     assert found["a, k = 1: y = x - 40 bits"].line.color != found["b, k = 1: y = x - 10 bits"].line.color
+
+
+class TestGainAndUtilization:
+    ROWS = tuple(
+        {"model": "a", "num_vectors": k, "seed": seed, "sample_id": text, "capacity_tokens": 9}
+        | {"theoretical_tokens": 100.0 * k, "token_gain": gain, "utilization": gain / (100 * k)}
+        for k in (1, 2)
+        for text, gain in (("x", 4 * k), ("y", 8 * k))
+        for seed in range(20)
+    )
+
+    def test_seeds_of_one_text_do_not_make_an_interval_narrower(self):
+        (trace,) = traces(gain_against_theory(tables_of(searches=list(self.ROWS)))).values()
+        assert (trace.x, trace.y) == ((100.0, 200.0), (6.0, 12.0))
+        # Of two texts a bootstrap mean is one of three values: the interval goes from the lower text to the higher.
+        assert trace.error_y.array == (2.0, 4.0)
+        assert trace.error_y.arrayminus == (2.0, 4.0)
+
+    def test_utilization_has_a_bar_for_each_k(self):
+        found = traces(utilization_by_source(tables_of(searches=list(self.ROWS))))
+        assert {name: bar.y for name, bar in found.items()} == {"a, k = 1": (0.06,), "a, k = 2": (0.06,)}
+        assert found["a, k = 1"].error_y.array == (0.02,)
