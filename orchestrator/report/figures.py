@@ -4,10 +4,6 @@ from collections.abc import Callable
 from random import Random
 
 from orchestrator.report.canvas import (
-    COLOURS,
-    DASHES,
-    NEUTRAL,
-    SYMBOLS,
     CaptionedFigure,
     RunTables,
     add_key,
@@ -28,22 +24,23 @@ from orchestrator.report.figures_memories import (
     cosines_of_memories,
     memories_in_two_dimensions,
 )
-from orchestrator.report.figures_scaling import (
+from orchestrator.report.figures_probes import (
     accuracy_over_positions,
+    steps_before_and_after,
+    steps_by_start,
+    success_against_length,
+)
+from orchestrator.report.figures_scaling import (
     gain_against_theory,
     models_paired,
     scaling_with_vectors,
-    steps_by_start,
     utilization_by_source,
 )
 from orchestrator.report.findings import group_name
-from orchestrator.report.statistics import reach_by_length
 from orchestrator.report.tables import (
     capacity_by_group,
     short_names,
     source_kind,
-    steps_around_last_gain,
-    success_by_length,
 )
 
 
@@ -141,103 +138,6 @@ def bits_against_tokens(tables: RunTables) -> CaptionedFigure | None:
         name="bits-against-tokens",
         title="How many bits those tokens are worth",
         caption=f"A dot is a search: text that the model predicts well costs few bits a token.{told} {count_of(rows)}.",
-        figure=figure,
-    )
-
-
-def success_against_length(tables: RunTables) -> CaptionedFigure | None:
-    """Share of probes lossless at a length, and share of searches that reach it."""
-    bins = success_by_length(tables.probes)
-    reach = reach_by_length(tables.searches)
-    if not bins:
-        return None
-    pairs = sorted({(one.model, one.num_vectors) for one in bins} | {(one.model, one.num_vectors) for one in reach})
-    colours = colours_of(tables)
-    names = short_names(model for model, _ in pairs)
-    vectors = sorted({num_vectors for _, num_vectors in pairs})
-    figure = blank_figure("length (tokens)", "share")
-    for model, num_vectors in pairs:
-        look = {"color": colours[model], "dash": DASHES[vectors.index(num_vectors) % len(DASHES)]}
-        points = [point for point in reach if (point.model, point.num_vectors) == (model, num_vectors)]
-        figure.add_scatter(
-            x=[point.length for point in points],
-            y=[point.share for point in points],
-            mode="lines",
-            showlegend=False,
-            line={"shape": "hv", "width": 2, **look},
-            hovertemplate="%{y:.0%} of searches reach %{x} tokens<extra></extra>",
-        )
-        mine = [one for one in bins if (one.model, one.num_vectors) == (model, num_vectors)]
-        # Side by side within a bin, so that no interval hides another.
-        place = (pairs.index((model, num_vectors)) + 1) / (len(pairs) + 1)
-        figure.add_scatter(
-            x=[round(one.shortest + place * (one.longest - one.shortest), 2) for one in mine],
-            y=[one.share for one in mine],
-            error_y={
-                "array": [one.interval[1] - one.share for one in mine],
-                "arrayminus": [one.share - one.interval[0] for one in mine],
-                "thickness": 1.2,
-                "width": 3,
-            },
-            mode="markers",
-            showlegend=False,
-            marker={"color": colours[model], "size": 7, "symbol": SYMBOLS[vectors.index(num_vectors) % len(SYMBOLS)]},
-            text=[f"{one.shortest} to {one.longest} tokens<br>{one.num_probes} probes" for one in mine],
-            hovertemplate="%{text}<br>%{y:.0%} lossless<extra></extra>",
-        )
-    add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in sorted(names)}, mode="lines")
-    if len(vectors) > 1:
-        dashes = {f"k = {k}": {"line": {"dash": DASHES[n % len(DASHES)]}} for n, k in enumerate(vectors)}
-        add_key(figure, dashes, mode="lines")
-    figure.update_xaxes(rangemode="tozero")
-    figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
-    spoken = sum(outcome != "failed" for outcome in tables.probes["outcome"].to_pylist())
-    return CaptionedFigure(
-        name="success-against-length",
-        title="How success falls with length",
-        caption=(
-            "Line: share of searches whose capacity is at least this length (Kaplan-Meier where the text ended first). "
-            "Points: of the probes that tried a length, the share lossless, with 95 % Wilson interval; lengths beyond "
-            f"the one a probe gave up on do not count. n = {spoken:,} probes."
-        ),
-        figure=figure,
-    )
-
-
-def steps_before_and_after(tables: RunTables) -> CaptionedFigure | None:
-    """Optimizer steps of each search before and after its last gain."""
-    splits = sorted(steps_around_last_gain(tables.probes), key=lambda split: split.before + split.after)
-    if not splits:
-        return None
-    sources = dict(zip(*(tables.searches[name].to_pylist() for name in ("search_id", "source")), strict=True))
-    labels = [plain(sources.get(split.search_id, split.search_id)) for split in splits]
-    figure = blank_figure("searches, by their row-steps", "row-steps (optimizer steps)")
-    parts = (
-        ("until the last gain", [split.before for split in splits], COLOURS[0]),
-        ("after it, in vain", [split.after for split in splits], NEUTRAL),
-    )
-    for name, values, colour in parts:
-        figure.add_bar(
-            x=list(range(1, len(splits) + 1)),
-            y=values,
-            name=name,
-            marker={"color": colour, "line": {"width": 0}},
-            text=labels,
-            textposition="none",
-            hovertemplate=f"%{{y:,}} row-steps {name}<br>%{{text}}<extra></extra>",
-        )
-    figure.update_layout(barmode="stack", bargap=0.15)
-    figure.update_xaxes(showgrid=False, dtick=None if len(splits) > 12 else 1)
-    total = sum(split.before + split.after for split in splits)
-    vain = sum(split.after for split in splits) / (total or 1)
-    return CaptionedFigure(
-        name="steps-before-and-after",
-        title="Where the row-steps went",
-        caption=(
-            f"A bar is a search: {100 * vain:.0f} % of all row-steps came after the last gain and bought only the "
-            f"knowledge that no more fits. On average {total / len(splits):,.0f} row-steps a search. "
-            f"n = {len(splits):,} searches."
-        ),
         figure=figure,
     )
 

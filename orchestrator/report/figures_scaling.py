@@ -21,7 +21,6 @@ from orchestrator.report.canvas import (
 from orchestrator.report.intervals import bootstrap_mean
 from orchestrator.report.statistics import paired
 from orchestrator.report.tables import UNFINISHED, short_names, source_kind
-from orchestrator.store.rows import unpacked_bits
 
 MEASURES = (
     ("capacity_tokens", "capacity"),
@@ -30,10 +29,6 @@ MEASURES = (
 )
 PATTERNS = ("", "/", ".", "x", "-", "+")
 """Of bars, by number of vectors."""
-MOST_POSITION_BINS = 40
-"""Points of a curve over positions."""
-FEW_PROBES = 3
-"""Positions that fewer probes reach are not drawn: their mean is one text's."""
 
 
 def _finished(tables: RunTables) -> list[dict[str, Any]]:
@@ -70,15 +65,18 @@ def scaling_with_vectors(tables: RunTables) -> CaptionedFigure | None:
                 showlegend=False,
             )
     vectors = sorted({k for groups in several.values() for k in groups})
-    figure.add_scatter(
-        x=vectors,
-        y=[k / vectors[0] for k in vectors],
-        mode="lines",
-        name="ideal",
-        line={"color": NEUTRAL, "dash": "dot"},
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    # Each model is held against its own fewest vectors, and so is what would be ideal for it.
+    for fewest in sorted({min(groups) for groups in several.values()}):
+        reached = sorted({k for groups in several.values() if min(groups) == fewest for k in groups})
+        figure.add_scatter(
+            x=reached,
+            y=[k / fewest for k in reached],
+            mode="lines",
+            name=f"ideal, from k = {fewest} on",
+            line={"color": NEUTRAL, "dash": "dot"},
+            hoverinfo="skip",
+            showlegend=False,
+        )
     add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in several}, mode="lines")
     looks = {said: {"line": {"dash": dash}} for (_, said), dash in zip(MEASURES, DASHES, strict=False)}
     add_key(figure, {**looks, "ideal: k times as much": {"line": {"dash": "dot", "width": 1}}}, mode="lines")
@@ -242,109 +240,6 @@ def models_paired(tables: RunTables) -> CaptionedFigure | None:
         caption=(
             "Mean difference over the texts that both were measured on, each counted in its own model's tokens, with "
             f"95 % bootstrap interval over texts. n = {sum(pair.num_texts for pair in pairs):,} pairs of searches."
-        ),
-        figure=figure,
-    )
-
-
-def accuracy_over_positions(tables: RunTables) -> CaptionedFigure | None:
-    """Share of tokens right at each position, with and without memory, of probes that stayed lossy."""
-    columns = ["model", "outcome", "measured_length", "right_by_token", "right_by_token_without"]
-    by_model: dict[str, list[tuple[list[bool], list[bool]]]] = defaultdict(list)
-    for row in tables.probes.select(columns).to_pylist():
-        if row["outcome"] == "lossy" and row["right_by_token"] and row["right_by_token_without"]:
-            length = row["measured_length"]
-            bits = tuple(unpacked_bits(row[name], length) for name in ("right_by_token", "right_by_token_without"))
-            by_model[row["model"]].append((bits[0], bits[1]))
-    if not by_model:
-        return None
-    colours, names = colours_of(tables), short_names(by_model)
-    figure = blank_figure("position in the text (tokens)", "share of tokens right")
-    for model in sorted(by_model):
-        longest = max(len(bits) for bits, _ in by_model[model])
-        width = -(-longest // MOST_POSITION_BINS)
-        for which, (said, dash) in enumerate((("with memory", "solid"), ("without", "dot"))):
-            bins: dict[int, list[float]] = defaultdict(list)
-            for probe in by_model[model]:
-                for number in range(-(-len(probe[which]) // width)):
-                    bins[number].append(fmean(probe[which][number * width : (number + 1) * width]))
-            kept = [number for number in sorted(bins) if len(bins[number]) >= FEW_PROBES]
-            figure.add_scatter(
-                x=[number * width + (width + 1) / 2 for number in kept],
-                y=[round(fmean(bins[number]), 4) for number in kept],
-                mode="lines",
-                name=plain(f"{names[model]}: {said}"),
-                line={"color": colours[model], "dash": dash},
-                text=[f"{len(bins[number])} probes" for number in kept],
-                hovertemplate=f"{plain(names[model])}, {said}<br>%{{y:.0%}} right near token %{{x:.0f}}<br>%{{text}}"
-                "<extra></extra>",
-                showlegend=False,
-            )
-    add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in sorted(names)}, mode="lines")
-    add_key(figure, {"with memory": {"line": {"dash": "solid"}}, "without": {"line": {"dash": "dot"}}}, mode="lines")
-    figure.update_xaxes(rangemode="tozero")
-    figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
-    total = sum(map(len, by_model.values()))
-    return CaptionedFigure(
-        name="accuracy-over-positions",
-        title="Where in the text a full memory errs",
-        caption=(
-            "Probes that stayed lossy, at the step with most tokens right, teacher forced: the share of them right at "
-            f"each position; positions that fewer than {FEW_PROBES} probes reach are left out. n = {total:,} probes."
-        ),
-        figure=figure,
-    )
-
-
-def steps_by_start(tables: RunTables) -> CaptionedFigure | None:
-    """Row-steps of each model by kind of start, and whether they gained anything."""
-    columns = ["search_id", "model", "number", "start", "outcome", "proven_length", "steps", "steps_to_proof"]
-    rows = [row for row in tables.probes.select(columns).to_pylist() if row["outcome"] != "failed"]
-    if not rows:
-        return None
-    proven: dict[str, int] = defaultdict(int)
-    spent: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for row in sorted(rows, key=lambda row: (row["search_id"], row["number"])):
-        kind = "first start" if row["number"] == 0 else "cold restart" if row["start"] == "cold" else "warm restart"
-        steps, gained = row["steps"] or 0, (row["proven_length"] or 0) > proven[row["search_id"]]
-        useful = (row["steps_to_proof"] or 0) if gained else 0
-        proven[row["search_id"]] = max(proven[row["search_id"]], row["proven_length"] or 0)
-        spent[row["model"]][f"{kind}, until its last gain"] += useful
-        spent[row["model"]][f"{kind}, in vain"] += steps - useful
-    names = short_names(spent)
-    figure = blank_figure("share of the row-steps", "", height=150 + 50 * len(spent))
-    looks = {
-        "first start, until its last gain": COLOURS[0],
-        "first start, in vain": "rgba(59,130,196,.35)",
-        "warm restart, until its last gain": COLOURS[1],
-        "warm restart, in vain": "rgba(217,119,58,.35)",
-        "cold restart, until its last gain": COLOURS[2],
-        "cold restart, in vain": "rgba(63,157,118,.35)",
-    }
-    models = sorted(spent)
-    for kind, colour in looks.items():
-        shares = [spent[model][kind] / max(1, sum(spent[model].values())) for model in models]
-        if any(shares):
-            figure.add_bar(
-                y=[plain(names[model]) for model in models],
-                x=[round(share, 4) for share in shares],
-                orientation="h",
-                name=kind,
-                marker={"color": colour},
-                text=[f"{spent[model][kind]:,} row-steps" for model in models],
-                textposition="none",
-                hovertemplate=f"{kind}<br>%{{x:.0%}}, %{{text}}<extra></extra>",
-            )
-    figure.update_layout(barmode="stack", bargap=0.35, height=150 + 50 * len(spent) + 60)
-    figure.update_xaxes(tickformat=".0%", range=[0, 1])
-    figure.update_yaxes(showgrid=False)
-    total = sum(sum(kinds.values()) for kinds in spent.values())
-    return CaptionedFigure(
-        name="steps-by-start",
-        title="Which starts the row-steps were for",
-        caption=(
-            "Full colour: steps up to the point where the start proved more than all before it. Pale: steps that "
-            f"gained nothing; {total:,} row-steps in all. n = {len(rows):,} probes."
         ),
         figure=figure,
     )

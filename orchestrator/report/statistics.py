@@ -13,10 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from orchestrator.report.intervals import bootstrap_mean, wilson
-from orchestrator.report.tables import UNFINISHED, source_kind, text_hashes
-
-Group = tuple[str, str, int]
-"""(model, kind of source, num_vectors)."""
+from orchestrator.report.tables import UNFINISHED, Group, source_kind, text_hashes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,36 +59,6 @@ def survival_by_group(searches: pa.Table) -> dict[Group, Survival]:
             key = (row["model"], source_kind(row["source"]), row["num_vectors"])
             found[key].append((row["capacity_tokens"] or 0, row["status"] == "measured"))
     return {key: kaplan_meier(found[key]) for key in sorted(found)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReachPoint:
-    """Share of searches whose capacity is at least `length`."""
-
-    model: str
-    num_vectors: int
-    length: int
-    share: float
-
-
-def reach_by_length(searches: pa.Table) -> list[ReachPoint]:
-    """Share of searches that reach a length, where it changes, by model and num_vectors.
-
-    A search that was censored or is open counts up to the length it proved.
-    """
-    groups: dict[tuple[str, int], list[tuple[int, bool]]] = defaultdict(list)
-    for row in searches.select(["model", "num_vectors", "status", "capacity_tokens"]).to_pylist():
-        ended = (row["capacity_tokens"] or 0, row["status"] == "measured")
-        groups[row["model"], row["num_vectors"]].append(ended)
-    points: list[ReachPoint] = []
-    for (model, num_vectors), ended in sorted(groups.items()):
-        if all(capacity == 0 and not measured for capacity, measured in ended):
-            continue
-        curve, longest = list(kaplan_meier(ended).curve), max(capacity for capacity, _ in ended)
-        if curve[-1][0] < longest:
-            curve.append((longest, curve[-1][1]))
-        points += [ReachPoint(model=model, num_vectors=num_vectors, length=at, share=share) for at, share in curve]
-    return points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,9 @@ import pytest
 
 from orchestrator.report.canvas import CaptionedFigure, RunTables
 from orchestrator.report.figures_entropy import entropy_with_and_without
-from orchestrator.report.figures_scaling import gain_against_theory, utilization_by_source
+from orchestrator.report.figures_probes import accuracy_over_positions, success_against_length
+from orchestrator.report.figures_scaling import gain_against_theory, scaling_with_vectors, utilization_by_source
+from orchestrator.store.rows import packed_bits
 from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
 
 
@@ -82,3 +84,40 @@ class TestGainAndUtilization:
         found = traces(utilization_by_source(tables_of(searches=list(self.ROWS))))
         assert {name: bar.y for name, bar in found.items()} == {"a, k = 1": (0.06,), "a, k = 2": (0.06,)}
         assert found["a, k = 1"].error_y.array == (0.02,)
+
+
+def test_what_would_be_ideal_begins_where_each_model_begins():
+    rows = [
+        {"model": model, "num_vectors": k, "capacity_tokens": tokens, "token_gain": 1, "information_gain_bits": 1.0}
+        for model, k, tokens in (("a", 1, 10), ("a", 4, 30), ("b", 2, 10), ("b", 4, 15))
+    ]
+    found = traces(scaling_with_vectors(tables_of(searches=rows)))
+    assert (found["a: capacity"].y, found["b: capacity"].y) == ((1, 3), (1, 1.5))
+    assert (found["ideal, from k = 1 on"].x, found["ideal, from k = 1 on"].y) == ((1, 4), (1, 4))
+    assert (found["ideal, from k = 2 on"].x, found["ideal, from k = 2 on"].y) == ((2, 4), (1, 2))
+
+
+def test_accuracy_over_positions_keeps_sources_and_k_apart():
+    rows = [
+        {"source": source, "num_vectors": k, "outcome": "lossy", "measured_length": 2}
+        | {"right_by_token": packed_bits([True, k == 2]), "right_by_token_without": packed_bits([False, True])}
+        for source in ("files:a", "hub:b")
+        for k in (1, 2)
+        for _ in range(3)
+    ]
+    found = traces(accuracy_over_positions(tables_of(probes=rows)))
+    assert {name: trace.y for name, trace in found.items()} == {
+        **{f"m, {kind}, k = 1": (1, 0) for kind in ("files", "hub")},
+        **{f"m, {kind}, k = 2": (1, 1) for kind in ("files", "hub")},
+        **{f"m, {kind}, without memory": (0, 1) for kind in ("files", "hub")},
+    }
+
+
+def test_success_has_a_panel_for_each_source():
+    rows = [
+        {"search_id": "s0", "source": source, "outcome": "lossless", "length": 3, "proven_length": 3}
+        for source in ("files:a", "hub:b")
+    ]
+    found = traces(success_against_length(tables_of(searches=[{"capacity_tokens": 3}], probes=rows)))
+    assert found["m, files, k = 1: probes lossless"].yaxis == "y"
+    assert found["m, hub, k = 1: probes lossless"].yaxis == "y2"
