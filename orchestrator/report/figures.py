@@ -60,12 +60,14 @@ def capacity_per_model(tables: RunTables) -> CaptionedFigure | None:
     figure = blank_figure("capacity (tokens)", "", height=130 + 64 * len(groups))
     jitter = Random(0)
     for position, group in enumerate(groups):
+        called = plain(group_name(group, groups))
         members = [row for row in rows if group_of(row) == (group.model, group.source, group.num_vectors)]
         assert group.tokens is not None
         figure.add_scatter(
             x=[row.capacity_tokens for row in members],
             y=[position + 0.12 + jitter.uniform(0, 0.26) for _ in members],
             mode="markers",
+            name=f"{called}: searches",
             marker={"color": colours[group.model], "size": 7, "opacity": 0.65},
             text=[hover_text(row) for row in members],
             hovertemplate="%{text}<extra></extra>",
@@ -77,6 +79,7 @@ def capacity_per_model(tables: RunTables) -> CaptionedFigure | None:
             y=[position - 0.12],
             error_x={"array": [high - group.tokens.mean], "arrayminus": [group.tokens.mean - low], "thickness": 2.5},
             mode="markers",
+            name=f"{called}: mean",
             marker={"color": colours[group.model], "size": 11, "symbol": "diamond"},
             hovertemplate=f"mean {group.tokens.mean:.1f} tokens{between}<br>n = {group.num_searches}<extra></extra>",
         )
@@ -115,6 +118,7 @@ def bits_against_tokens(tables: RunTables) -> CaptionedFigure | None:
             x=[row.capacity_tokens for row in members],
             y=[row.capacity_bits for row in members],
             mode="markers",
+            name=plain(f"{names[model]}, {kind}, k = {num_vectors}"),
             marker={"color": colours[model], "symbol": symbols[kind, num_vectors], "size": 8, "opacity": 0.75},
             text=[hover_text(row) for row in members],
             hovertemplate="%{text}<extra></extra>",

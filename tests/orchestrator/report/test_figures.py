@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from orchestrator.report.canvas import CaptionedFigure, RunTables
+from orchestrator.report.figures import FIGURES, figures
 from orchestrator.report.figures_entropy import entropy_with_and_without
 from orchestrator.report.figures_probes import accuracy_over_positions, success_against_length
 from orchestrator.report.figures_scaling import gain_against_theory, scaling_with_vectors, utilization_by_source
@@ -121,3 +122,10 @@ def test_success_has_a_panel_for_each_source():
     found = traces(success_against_length(tables_of(searches=[{"capacity_tokens": 3}], probes=rows)))
     assert found["m, files, k = 1: probes lossless"].yaxis == "y"
     assert found["m, hub, k = 1: probes lossless"].yaxis == "y2"
+
+
+def test_every_series_of_every_figure_has_a_name_of_its_own(generated):
+    drawn = figures(generated(36, 108))
+    assert len(drawn) == len(FIGURES)
+    for one in drawn:
+        assert traces(one), one.name
