@@ -20,7 +20,7 @@ from orchestrator.report.canvas import RunTables
 from orchestrator.report.details import search_details
 from orchestrator.report.figures import figures
 from orchestrator.report.findings import headline, worth_knowing
-from orchestrator.report.published_measures import FOOTNOTES, Compared, Paper, compare
+from orchestrator.report.published_measures import FOOTNOTES, Compared, Paper, compare, decoding_capacities
 from orchestrator.report.statistics import starts_by_group, survival_by_group
 from orchestrator.report.tables import beginning, capacity_by_group, search_rows, short_names
 
@@ -63,6 +63,8 @@ def render_page(tables: RunTables, *, sweep_yaml: str, provenance: Mapping[str, 
             (group, survival.get(key := (group.model, group.source, group.num_vectors)), starts.get(key))
             for group in groups
         ],
+        decoding=decoding_capacities(tables.probes, searches),
+        told_gains=any(group.token_gain for group in groups),
         compared=[(paper, lines, FOOTNOTES[paper]) for paper, lines in compared.items() if lines],
         figures=[(figure, _embedded(figure.figure)) for figure in drawn],
         searches=rows,

@@ -21,12 +21,13 @@ CENSORED = frozenset({"at_text_end", "at_max_length", "at_model_limit"})
 """Statuses of searches that ran out of text or room: their capacity is a lower bound."""
 UNFINISHED = frozenset({"open", "failed"})
 """Statuses of searches whose capacity is not known, and which no mean counts."""
+GAINS = ("token_gain", "information_gain_nats", "information_gain_bits", "utilization")
 RETURN_SIGN = "↵"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """How the capacities of one group lie."""
+    """How the values of one group lie."""
 
     mean: float
     median: float
@@ -52,6 +53,11 @@ class GroupSummary:
     """Capacity in tokens; None if no search finished."""
     bits: Spread | None
     """Capacity in bits under the model; None if no search finished."""
+    token_gain: Spread | None
+    information_gain_nats: Spread | None
+    information_gain_bits: Spread | None
+    utilization: Spread | None
+    """Token gain over theoretical capacity; like the gains None where no search tells it."""
     num_censored: int
     """Finished searches that ended with the text, at max_length or at the model's limit."""
     num_open: int
@@ -133,6 +139,7 @@ def _summary(key: tuple[str, str, int], rows: Sequence[dict[str, Any]]) -> Group
         num_texts=len({row["sample_id"] for row in finished}),
         tokens=_spread(finished, "capacity_tokens"),
         bits=_spread(finished, "capacity_bits"),
+        **{name: _spread(finished, name) for name in GAINS},
         num_censored=sum(row["status"] in CENSORED for row in finished),
         num_open=sum(row["status"] == "open" for row in rows),
         num_failed=sum(row["status"] == "failed" for row in rows),

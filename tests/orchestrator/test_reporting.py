@@ -80,6 +80,7 @@ def test_one_page_of_two_runs_and_its_tables(two_runs, tmp_path):
     assert "model (other)" in html
     rows = list(csv.DictReader((folder / "capacity.csv").read_text().splitlines()))
     assert [row["n"] for row in rows] == ["12", "12"]
+    assert {"token gain", "information gain nats high", "information gain bits sd", "utilization low"} <= set(rows[0])
     assert (folder / "pairs.md").read_text().startswith("| first | second |")
     assert r"\toprule" in (folder / "pairs.tex").read_text()
 

@@ -62,9 +62,8 @@ def _generated(num_searches: int, num_probes: int) -> RunTables:
 def _bits(search: dict[str, Any]) -> dict[str, Any]:
     tokens, shared = search["capacity_tokens"], {"search_id": search["search_id"]}
     packed = {f"{name}_bytes": 3 * tokens for name in ("zlib", "bz2", "lzma", "zstd", "arithmetic")}
-    memory = {
-        f"{name}_bytes": size for name, size in (("float32", 256), ("bfloat16", 128), ("float16", 128), ("int8", 68))
-    }
+    sizes = (("float32", 256), ("bfloat16", 128), ("float16", 128), ("int8", 68))
+    memory = {f"{name}_bytes": size for name, size in sizes}
     exact = {f"{name}_exact_prefix": tokens for name, _ in sizes}
     bits = {"text_bytes": 5 * tokens, "model_bits": 4.0 * tokens, "removed_bits": 3.0 * tokens}
     return {**shared, "tokens": tokens, **bits, **packed, **memory, **exact}

@@ -90,6 +90,21 @@ class TestCapacityByGroup:
         assert group.tokens.mean == 15
         assert (group.num_searches, group.num_open, group.num_failed, group.num_censored) == (2, 1, 1, 1)
 
+    def test_gains_have_mean_sd_and_an_interval_over_texts(self):
+        rows = [
+            {"capacity_tokens": 9, "token_gain": gain, "information_gain_nats": 2.0 * gain, "utilization": gain / 100}
+            for gain in (4, 8)
+        ]
+        (group,) = capacity_by_group(searches_of(*rows))
+        assert group.token_gain is not None
+        assert (group.token_gain.mean, group.token_gain.interval) == (6, (4, 8))
+        assert group.token_gain.sd == pytest.approx(8**0.5)
+        assert group.information_gain_nats is not None
+        assert group.information_gain_nats.mean == 12
+        assert group.utilization is not None
+        assert group.utilization.interval == (0.04, 0.08)
+        assert group.information_gain_bits is None
+
     def test_nothing_finished_has_no_spread(self):
         (group,) = capacity_by_group(searches_of({"capacity_tokens": 3, "status": "open"}))
         assert group.tokens is None
