@@ -6,8 +6,9 @@ More columns may follow, none may vanish: papers and notebooks read these names.
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
-"""3: `task` and `grid` of searches, what single tokens cost.
+SCHEMA_VERSION = 4
+"""4: accuracies, first error and restarts of searches.
+3: `task` and `grid` of searches, what single tokens cost.
 2: files of rows are named by their content, and every file says its version. Columns are those of 1."""
 
 PROBES = pa.schema(
@@ -100,11 +101,16 @@ SEARCHES = pa.schema(
         ("row_steps_tokens", pa.int64()),
         ("seconds", pa.float64()),
         ("probe_id", pa.string()),
+        ("token_accuracy", pa.float64()),
+        ("token_accuracy_without", pa.float64()),
+        ("first_error", pa.int32()),
+        ("restarts", pa.int32()),
     ]
 )
 """One row per search, derived from PROBES. `limit` is the longest length it may ask for and `limit_status` what it
 means to reach it; `grid` are the lengths asked for where
-they are fixed; `probe_id` holds the memory that gives `capacity_tokens` back."""
+they are fixed; `probe_id` holds the memory that gives `capacity_tokens` back, and accuracies and first error are that probe's, over its
+`measured_length`; `restarts` are the probes after the first."""
 
 SAMPLES = pa.schema(
     [
