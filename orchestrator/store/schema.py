@@ -108,9 +108,9 @@ SEARCHES = pa.schema(
     ]
 )
 """One row per search, derived from PROBES. `limit` is the longest length it may ask for and `limit_status` what it
-means to reach it; `grid` are the lengths asked for where
-they are fixed; `probe_id` holds the memory that gives `capacity_tokens` back, and accuracies and first error are that probe's, over its
-`measured_length`; `restarts` are the probes after the first."""
+means to reach it; `grid` are the lengths asked for where they are fixed; `probe_id` holds the memory that gives
+`capacity_tokens` back; accuracies and first error are that probe's, over its `measured_length`; `restarts` are the
+probes after the first."""
 
 SAMPLES = pa.schema(
     [
