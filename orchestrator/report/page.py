@@ -57,7 +57,7 @@ def render_page(tables: RunTables, *, sweep_yaml: str, provenance: Mapping[str, 
         plotly_js=_packed(get_plotlyjs()) if drawn else None,
         details=_packed(json.dumps(search_details(tables, rows), ensure_ascii=False, separators=(",", ":"))),
         name=_name_of(sweep_yaml),
-        headline=headline(searches),
+        headline=headline(searches, tables.samples),
         remarks=worth_knowing(tables.probes, searches),
         groups=[
             (group, survival.get(key := (group.model, group.source, group.num_vectors)), starts.get(key))

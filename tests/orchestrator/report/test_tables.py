@@ -190,6 +190,14 @@ class TestFindings:
         assert answer == "On average 6.0 tokens (95 % interval 5.0 to 7.0) with m."
         assert sure.startswith("All 2 searches finished; every capacity")
 
+    def test_the_headline_names_the_tasks_and_counts_texts_by_what_they_are(self):
+        written = {"capacity_tokens": 5, "source": "model_samples:0#1"}
+        searches = searches_of({**written, "task": "one_step"}, {**written, "task": "cramming"})
+        samples = samples_of(*({"sample_id": f"sample-{n}", "text_sha256": f"{n}"} for n in range(2)))
+        asked = "How many tokens of 2 texts fit into 1 trainable vector of m? Tasks: cramming and one_step."
+        assert headline(searches, samples)[0] == asked
+        assert headline(searches.slice(1), samples)[0].endswith("of m? Task: cramming.")
+
     def test_a_share_of_tokens_claims_no_certificate(self):
         sure = headline(searches_of({"capacity_tokens": 5, "criterion": "teacher_forced>=0.99"}))[-1]
         assert "teacher_forced>=0.99" in sure
