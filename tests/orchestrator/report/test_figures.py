@@ -9,6 +9,7 @@ import pytest
 from orchestrator.report.canvas import CaptionedFigure, RunTables
 from orchestrator.report.figures import FIGURES, figures
 from orchestrator.report.figures_entropy import entropy_with_and_without
+from orchestrator.report.figures_memories import bits_ledger
 from orchestrator.report.figures_probes import accuracy_over_positions, success_against_length
 from orchestrator.report.figures_scaling import gain_against_theory, scaling_with_vectors, utilization_by_source
 from orchestrator.store.rows import packed_bits
@@ -122,6 +123,15 @@ def test_success_has_a_panel_for_each_source():
     found = traces(success_against_length(tables_of(searches=[{"capacity_tokens": 3}], probes=rows)))
     assert found["m, files, k = 1: probes lossless"].yaxis == "y"
     assert found["m, hub, k = 1: probes lossless"].yaxis == "y2"
+
+
+def test_the_ledger_says_how_many_bits_the_memory_removes(generated):
+    drawn = bits_ledger(generated(12, 12))
+    ledger = traces(drawn)["small"]
+    sizes = dict(zip(ledger.y, ledger.x, strict=True))
+    assert sizes["bits the memory removes"] == pytest.approx(0.75 * sizes["the model's bits"], abs=0.1)
+    assert drawn is not None
+    assert "the memory removes 75%" in drawn.caption
 
 
 def test_every_series_of_every_figure_has_a_name_of_its_own(generated):
