@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from orchestrator.errors import BadInput
-from orchestrator.report.canvas import RunTables
+from orchestrator.report.canvas import RunTables, standing_alone
 from orchestrator.report.export import Exported, exported_tables, latex, markdown
 from orchestrator.report.figures import figures
 from orchestrator.report.page import render_page
@@ -168,9 +168,8 @@ def write_images(tables: RunTables, folder: Path, kind: str) -> list[Path]:
     written: list[Path] = []
     for drawn in figures(tables):
         path = folder / f"{drawn.name}.{kind}"
-        drawn.figure.update_layout(paper_bgcolor="white", plot_bgcolor="white", width=900)
         try:
-            drawn.figure.write_image(path, scale=2)
+            standing_alone(drawn).write_image(path, scale=2)
         except (ImportError, ValueError, RuntimeError) as error:
             raise BadInput(
                 f"--images: no image could be written ({' '.join(str(error).split())[:120]}). Wanted kaleido and a "

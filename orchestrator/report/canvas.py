@@ -7,6 +7,7 @@ style sheet sets the colour of text and lines. Titles and captions are text besi
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
@@ -30,6 +31,11 @@ PANEL_PIXELS = 210
 """Height of a figure's panel."""
 PANEL_GAP, PANEL_TITLE_PIXELS, LEGEND_GAP = 42, 26, 8
 LEGEND_LINE_PIXELS = 20
+IMAGE_PIXELS = 900
+"""Width of an image file."""
+CAPTION_CHARACTERS = 120
+"""So many characters of a caption stand in one line of an image."""
+TITLE_PIXELS, AXIS_PIXELS, CAPTION_LINE_PIXELS = 44, 58, 17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +100,49 @@ def blank_figure(x_title: str, y_title: str, height: int = FIGURE_PIXELS, panels
     figure.update_xaxes(**line)
     figure.update_xaxes(title={"text": x_title, "standoff": 10}, row=max(1, len(panels)))
     figure.update_yaxes(title={"text": y_title, "standoff": 10}, **line)
+    return figure
+
+
+def standing_alone(drawn: CaptionedFigure) -> go.Figure:
+    """The figure on white, with its title above and its caption below: on a page these are text beside it."""
+    figure = go.Figure(drawn.figure)
+    lines = wrap(drawn.caption, CAPTION_CHARACTERS)
+    entries = len([trace for trace in figure.data if trace["showlegend"]])
+    above, below = (
+        TITLE_PIXELS + LEGEND_LINE_PIXELS * (1 + entries // 3),
+        AXIS_PIXELS + CAPTION_LINE_PIXELS * len(lines),
+    )
+    figure.update_layout(
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        width=IMAGE_PIXELS,
+        height=figure.layout["height"] + above + below,
+        margin={"t": above, "b": below, "l": 16, "r": 16},
+        title={
+            "text": plain(drawn.title),
+            "font": {"size": 18, "color": "#171b22"},
+            "xref": "container",
+            "x": 0.02,
+            "xanchor": "left",
+            "yref": "container",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 14},
+        },
+    )
+    figure.add_annotation(
+        text="<br>".join(map(plain, lines)),
+        xref="paper",
+        x=0,
+        xanchor="left",
+        align="left",
+        showarrow=False,
+        yref="paper",
+        y=0,
+        yanchor="top",
+        yshift=-AXIS_PIXELS,
+        font={"size": 12},
+    )
     return figure
 
 

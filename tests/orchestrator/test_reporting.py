@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,7 +11,8 @@ from typer.testing import CliRunner
 
 from orchestrator import cli
 from orchestrator.report.export import Exported, latex, markdown
-from orchestrator.reporting import all_tables, together
+from orchestrator.report.figures import figures
+from orchestrator.reporting import all_tables, together, write_images
 from orchestrator.run_directory import open_run
 from orchestrator.store.schema import LINES
 
@@ -96,6 +98,21 @@ def test_images_need_what_is_said(two_runs, tmp_path, monkeypatch):
     assert ended.exit_code == 2
     assert "pip install 'kaleido>=1'" in ended.output
     assert "Did you mean 'svg'?" in RUNNER.invoke(cli.app, ["report", two_runs[0], "--images", "svgg"]).output
+
+
+def test_images_say_what_they_show_and_of_how_many(two_runs, tmp_path, monkeypatch):
+    import plotly.graph_objects as go
+
+    written: dict[str, go.Figure] = {}
+    monkeypatch.setattr(go.Figure, "write_image", lambda figure, path, **_: written.update({path.stem: figure}))
+    tables = all_tables([open_run(two_runs[0])])
+    write_images(tables, tmp_path, "svg")
+    for drawn in figures(tables):
+        layout = written[drawn.name].to_dict()["layout"]
+        assert layout["title"]["text"] == drawn.title
+        caption = layout["annotations"][-1]["text"].replace("<br>", " ")
+        assert unescape(caption) == drawn.caption
+        assert "n = " in caption
 
 
 def test_what_is_text_stays_text_in_markdown_and_latex():
