@@ -107,11 +107,9 @@ def standing_alone(drawn: CaptionedFigure) -> go.Figure:
     """The figure on white, with its title above and its caption below: on a page these are text beside it."""
     figure = go.Figure(drawn.figure)
     lines = wrap(drawn.caption, CAPTION_CHARACTERS)
-    entries = len([trace for trace in figure.data if trace["showlegend"]])
-    above, below = (
-        TITLE_PIXELS + LEGEND_LINE_PIXELS * (1 + entries // 3),
-        AXIS_PIXELS + CAPTION_LINE_PIXELS * len(lines),
-    )
+    entries = len(list(figure.select_traces({"showlegend": True})))
+    above = TITLE_PIXELS + LEGEND_LINE_PIXELS * (1 + entries // 3)
+    below = AXIS_PIXELS + CAPTION_LINE_PIXELS * len(lines)
     figure.update_layout(
         paper_bgcolor="white",
         plot_bgcolor="white",
