@@ -11,11 +11,17 @@ const unpacked = async (id) => {
 };
 const described = (plot) => JSON.parse(plot.nextElementSibling.textContent);
 
+const NARROW_PIXELS = 420;
+const LEGEND_LINE_PIXELS = 20;
 const drawn = new Set();
 const draw = (plot) => {
   if (drawn.has(plot)) return;
   drawn.add(plot);
   const { data, layout } = described(plot);
+  // A narrow legend has one entry a line: it shall not take the plot's height.
+  if (plot.clientWidth < NARROW_PIXELS) {
+    layout.height += LEGEND_LINE_PIXELS * Math.ceil(data.filter((trace) => trace.showlegend).length / 2);
+  }
   Plotly.newPlot(plot, data, { ...layout, dragmode }, config);
 };
 // Figures are as wide as the screen's column; paper is narrower.
