@@ -182,7 +182,9 @@ def utilization_by_source(tables: RunTables) -> CaptionedFigure | None:
     add_key(figure, looks)
     for number, num_vectors in enumerate(vectors if len(vectors) > 1 else []):
         pattern = {"shape": PATTERNS[number % len(PATTERNS)]}
-        figure.add_bar(x=[None], y=[None], name=f"k = {num_vectors}", marker={"color": NEUTRAL, "pattern": pattern})
+        # An offset of its own: otherwise it would take a place beside the bars that are there.
+        key = {"name": f"k = {num_vectors}", "offset": 0, "marker": {"color": NEUTRAL, "pattern": pattern}}
+        figure.add_bar(x=[None], y=[None], **key)
     figure.update_layout(barmode="group", bargap=0.3)
     figure.update_yaxes(tickformat=".0%", rangemode="tozero")
     return CaptionedFigure(
