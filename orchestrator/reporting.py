@@ -135,7 +135,11 @@ def all_tables(runs: Sequence[Run]) -> RunTables:
 def write_page(runs: Sequence[Run], tables: RunTables, to: Path) -> None:
     """Write one page of several runs."""
     yaml = "\n---\n".join(dump(run.sweep) for run in runs)
-    provenance: dict[str, Any] = {run.files.url.rstrip("/").rpartition("/")[2]: run.provenance for run in runs}
+    folders = [run.files.url.rstrip("/").rpartition("/")[2] for run in runs]
+    provenance: dict[str, Any] = {
+        folder if folders.count(folder) == 1 else f"{folder} #{number}": run.provenance
+        for number, (folder, run) in enumerate(zip(folders, runs, strict=True), start=1)
+    }
     named = f"name: {' and '.join(run.sweep.name for run in runs)}\n---\n{yaml}"
     _write(to, render_page(tables, sweep_yaml=named, provenance=provenance).encode())
 
