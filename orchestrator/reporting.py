@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from orchestrator.errors import BadInput
-from orchestrator.report.canvas import RunTables
+from orchestrator.report.canvas import RunTables, standing_alone
 from orchestrator.report.export import Exported, exported_tables, latex, markdown
 from orchestrator.report.figures import figures
 from orchestrator.report.page import render_page
@@ -52,28 +52,71 @@ def run_tables(run: Run, searches: pa.Table | None = None) -> RunTables:
 
 
 def together(runs: Sequence[tuple[str, RunTables]]) -> RunTables:
-    """The tables of several runs as of one; models that several of them measured are told apart by the run's name.
+    """The tables of several runs as of one.
+
+    Models that several of them measured are told apart by the task or else by the run's name, and where there are
+    several tasks every model is called by its own. Two runs of one sweep also call their searches and probes alike:
+    those of the later ones are numbered.
 
     Args:
         runs: Name and tables of each.
     """
-    seen = Counter(model for _, tables in runs for model in set(tables.searches["model"].to_pylist()))
-    names = [name for name, _ in runs]
+    ids = _Numbered()
     parts: list[RunTables] = []
-    for number, (name, tables) in enumerate(runs):
-        # Two runs of one sweep are called alike.
-        label = name if names.count(name) == 1 else f"{name} #{number + 1}"
-        called = {model: model if count == 1 else f"{model} ({label})" for model, count in seen.items()}
-        parts.append(RunTables(**{f.name: _with_models(getattr(tables, f.name), called) for f in fields(RunTables)}))
+    for called, (_, tables) in zip(_called(runs), runs, strict=True):
+        ids.begin(tables)
+        renamed = {f.name: _renamed(getattr(tables, f.name), called, ids) for f in fields(RunTables)}
+        parts.append(RunTables(**renamed))
     return RunTables(**{f.name: pa.concat_tables([getattr(part, f.name) for part in parts]) for f in fields(RunTables)})
 
 
-def _with_models(table: pa.Table, called: dict[str, str]) -> pa.Table:
-    if "model" not in table.column_names:
-        return table
-    place = table.column_names.index("model")
-    models = [called.get(model, model) for model in table["model"].to_pylist()]
-    return table.set_column(place, table.schema.field(place), pa.array(models, pa.string()))
+def _called(runs: Sequence[tuple[str, RunTables]]) -> list[dict[str, str]]:
+    """For each run, what its models are called beside those of the others."""
+    names = [name for name, _ in runs]
+    tasks = [" and ".join(sorted(set(tables.searches["task"].to_pylist()) - {None})) for _, tables in runs]
+    models = [set(tables.searches["model"].to_pylist()) for _, tables in runs]
+    called: list[dict[str, str]] = []
+    for number, (name, mine) in enumerate(zip(names, models, strict=True)):
+        # Two runs of one sweep are called alike.
+        label = name if names.count(name) == 1 else f"{name} #{number + 1}"
+        found: dict[str, str] = {}
+        for model in mine:
+            rivals = [other for other in range(len(runs)) if other != number and model in models[other]]
+            parts = [label] if any(tasks[other] == tasks[number] for other in rivals) else []
+            parts += [tasks[number]] if len(set(tasks)) > 1 and tasks[number] else []
+            found[model] = f"{model} ({', '.join(parts)})" if parts else model
+        called.append(found)
+    return called
+
+
+class _Numbered:
+    """Names of searches and probes, told apart where an earlier run has the same: `ab12`, `ab12#2`."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def begin(self, tables: RunTables) -> None:
+        """Go on to the next run."""
+        named = (tables.searches["search_id"], tables.probes["search_id"], tables.probes["probe_id"])
+        self._seen.update({name for column in named for name in column.to_pylist() if name is not None})
+
+    def of(self, name: str | None) -> str | None:
+        """What this run calls `name`, as it is called beside the others; `cold` is no name and stays."""
+        times = self._seen[name] if name is not None else 0
+        return f"{name}#{times}" if times > 1 else name
+
+
+ID_COLUMNS = ("search_id", "probe_id", "start", "from_probe_id", "to_probe_id")
+
+
+def _renamed(table: pa.Table, called: dict[str, str], ids: _Numbered) -> pa.Table:
+    for name in table.column_names:
+        if name == "model" or name in ID_COLUMNS:
+            values = table[name].to_pylist()
+            new = [called.get(value, value) for value in values] if name == "model" else [ids.of(v) for v in values]
+            place = table.column_names.index(name)
+            table = table.set_column(place, table.schema.field(place), pa.array(new, pa.string()))
+    return table
 
 
 def write_report(run: Run, searches: pa.Table | None = None) -> str:
@@ -92,7 +135,11 @@ def all_tables(runs: Sequence[Run]) -> RunTables:
 def write_page(runs: Sequence[Run], tables: RunTables, to: Path) -> None:
     """Write one page of several runs."""
     yaml = "\n---\n".join(dump(run.sweep) for run in runs)
-    provenance: dict[str, Any] = {run.files.url.rstrip("/").rpartition("/")[2]: run.provenance for run in runs}
+    folders = [run.files.url.rstrip("/").rpartition("/")[2] for run in runs]
+    provenance: dict[str, Any] = {
+        folder if folders.count(folder) == 1 else f"{folder} #{number}": run.provenance
+        for number, (folder, run) in enumerate(zip(folders, runs, strict=True), start=1)
+    }
     named = f"name: {' and '.join(run.sweep.name for run in runs)}\n---\n{yaml}"
     _write(to, render_page(tables, sweep_yaml=named, provenance=provenance).encode())
 
@@ -125,9 +172,8 @@ def write_images(tables: RunTables, folder: Path, kind: str) -> list[Path]:
     written: list[Path] = []
     for drawn in figures(tables):
         path = folder / f"{drawn.name}.{kind}"
-        drawn.figure.update_layout(paper_bgcolor="white", plot_bgcolor="white", width=900)
         try:
-            drawn.figure.write_image(path, scale=2)
+            standing_alone(drawn).write_image(path, scale=2)
         except (ImportError, ValueError, RuntimeError) as error:
             raise BadInput(
                 f"--images: no image could be written ({' '.join(str(error).split())[:120]}). Wanted kaleido and a "

@@ -7,10 +7,12 @@ style sheet sets the colour of text and lines. Titles and captions are text besi
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
 import pyarrow as pa
+from plotly.subplots import make_subplots
 
 from orchestrator.report.tables import UNFINISHED, SearchRow, beginning, search_rows, source_kind
 from orchestrator.store.schema import BITS, LINES
@@ -25,7 +27,15 @@ LENGTHS = ((0.0, "#7cb8ea"), (0.33, "#5c7fe0"), (0.66, "#a64fc4"), (1.0, "#e0533
 NEUTRAL = "#8a929e"
 HOVER_CHARACTERS = 60
 FIGURE_PIXELS = 380
+PANEL_PIXELS = 210
+"""Height of a figure's panel."""
+PANEL_GAP, PANEL_TITLE_PIXELS, LEGEND_GAP = 42, 26, 8
 LEGEND_LINE_PIXELS = 20
+IMAGE_PIXELS = 900
+"""Width of an image file."""
+CAPTION_CHARACTERS = 120
+"""So many characters of a caption stand in one line of an image."""
+TITLE_PIXELS, AXIS_PIXELS, CAPTION_LINE_PIXELS = 44, 58, 17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,24 +65,82 @@ class RunTables:
     """The lines between memories; empty until they are measured."""
 
 
-def blank_figure(x_title: str, y_title: str, height: int = FIGURE_PIXELS) -> go.Figure:
-    """A figure with titled axes and nothing in it; `height` in pixels."""
-    figure = go.Figure()
-    # An empty template: plotly's own is 6 kB in every figure, with white backgrounds.
+def blank_figure(x_title: str, y_title: str, height: int = FIGURE_PIXELS, panels: Sequence[str] = ()) -> go.Figure:
+    """A figure with titled axes and nothing in it.
+
+    Args:
+        x_title: Under the lowest panel.
+        y_title: Beside each.
+        height: Of all of it, in pixels.
+        panels: What each of several panels shows, from the top; one or none is a plain figure.
+    """
+    if len(panels) > 1:
+        height = PANEL_PIXELS * len(panels) + FIGURE_PIXELS - PANEL_PIXELS
+    titles = [plain(panel) for panel in panels] if len(panels) > 1 else None
+    figure = make_subplots(
+        rows=max(1, len(panels)), shared_xaxes=True, subplot_titles=titles, vertical_spacing=PANEL_GAP / height
+    )
+    figure.update_annotations(x=0, xanchor="left", font={"size": 13})
     figure.update_layout(
         template=go.layout.Template(),
         height=height,
+        # What it is before a legend makes it higher.
+        meta=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": "#6b7280"},
-        legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom", "traceorder": "normal"},
+        legend={"orientation": "h", "x": 0, "xanchor": "left", "yanchor": "bottom", "traceorder": "normal"}
+        # Above the title of the first panel.
+        | {"y": 1 + (PANEL_TITLE_PIXELS if len(panels) > 1 else LEGEND_GAP) / height},
         hoverlabel={"bgcolor": "#1f2937", "bordercolor": "#1f2937", "font": {"color": "#ffffff"}, "align": "left"},
         hovermode="closest",
     )
     line = {"gridcolor": "rgba(128,128,128,.22)", "zerolinecolor": "rgba(128,128,128,.35)", "automargin": True}
-    figure.update_xaxes(title={"text": x_title, "standoff": 10}, **line)
+    figure.update_xaxes(**line)
+    figure.update_xaxes(title={"text": x_title, "standoff": 10}, row=max(1, len(panels)))
     figure.update_yaxes(title={"text": y_title, "standoff": 10}, **line)
+    return figure
+
+
+def standing_alone(drawn: CaptionedFigure) -> go.Figure:
+    """The figure on white, with its title above and its caption below: on a page these are text beside it."""
+    figure = go.Figure(drawn.figure)
+    lines = wrap(drawn.caption, CAPTION_CHARACTERS)
+    entries = len(list(figure.select_traces({"showlegend": True})))
+    above = TITLE_PIXELS + LEGEND_LINE_PIXELS * (1 + entries // 3)
+    below = AXIS_PIXELS + CAPTION_LINE_PIXELS * len(lines)
+    figure.update_layout(
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        width=IMAGE_PIXELS,
+        height=figure.layout["height"] + above + below,
+        margin={"t": above, "b": below, "l": 16, "r": 16},
+        title={
+            "text": plain(drawn.title),
+            "font": {"size": 18, "color": "#171b22"},
+            "xref": "container",
+            "x": 0.02,
+            "xanchor": "left",
+            "yref": "container",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 14},
+        },
+    )
+    figure.add_annotation(
+        text="<br>".join(map(plain, lines)),
+        xref="paper",
+        x=0,
+        xanchor="left",
+        align="left",
+        showarrow=False,
+        yref="paper",
+        y=0,
+        yanchor="top",
+        yshift=-AXIS_PIXELS,
+        font={"size": 12},
+    )
     return figure
 
 
@@ -113,7 +181,7 @@ def add_key(figure: go.Figure, looks: Mapping[str, Mapping[str, Any]], mode: str
         figure.add_scatter(x=[None], y=[None], mode=mode, name=plain(name), showlegend=True, **look)
     entries = len(list(figure.select_traces({"showlegend": True})))
     # Two entries or three to a line: the plot below keeps its height.
-    figure.update_layout(height=FIGURE_PIXELS + LEGEND_LINE_PIXELS * (entries // 2))
+    figure.update_layout(height=figure.layout["meta"] + LEGEND_LINE_PIXELS * (entries // 2))
 
 
 def plain(text: str) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.report.canvas import RunTables
-from orchestrator.report.published_measures import FOOTNOTES, compare
+from orchestrator.report.published_measures import FOOTNOTES, compare, decoding_capacities
 from orchestrator.report.statistics import paired, starts_by_group, survival_by_group
-from orchestrator.report.tables import capacity_by_group
+from orchestrator.report.tables import GAINS, Spread, capacity_by_group
 
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     c: f"\\{c}" for c in "&%$#_{}"
@@ -45,28 +45,40 @@ def exported_tables(tables: RunTables) -> dict[str, Exported]:
 
 def _capacity(tables: RunTables) -> Exported:
     survival, starts = survival_by_group(tables.searches), starts_by_group(tables.probes)
+    decoding = decoding_capacities(tables.probes, tables.searches)
     rows = []
     for group in capacity_by_group(tables.searches):
         key = (group.model, group.source, group.num_vectors)
-        tokens, bits, lasted, began = group.tokens, group.bits, survival.get(key), starts.get(key)
-        low, high = (tokens.interval if tokens else None) or (None, None)
+        lasted, began = survival.get(key), starts.get(key)
         rows.append(
             (
-                *key,
-                group.num_searches,
-                *((tokens.mean, low, high, tokens.sd, tokens.median) if tokens else (None,) * 5),
-                lasted.median if lasted else None,
-                *((bits.mean, bits.sd) if bits else (None, None)),
-                group.num_censored,
-                began.share if began else None,
+                *(*key, group.num_searches, group.num_texts),
+                *_spread(group.tokens),
+                *(group.tokens.median if group.tokens else None, lasted.median if lasted else None),
+                *(value for name in ("bits", *GAINS) for value in _spread(getattr(group, name))),
+                *(decoding.get(key), group.num_censored, began.share if began else None),
             )
         )
     columns = (
-        *("model", "source", "k", "n", "tokens", "tokens low", "tokens high", "tokens sd", "tokens median"),
-        *("survival median", "bits", "bits sd", "censored", "starts lossless"),
+        *("model", "source", "k", "n", "texts", *_spread_columns("tokens"), "tokens median", "survival median"),
+        *_spread_columns("bits"),
+        *(column for name in GAINS for column in _spread_columns(name.replace("_", " "))),
+        *("decoding capacity", "censored", "starts lossless"),
     )
-    caption = "Capacity by model, source and number of vectors: means with 95 % bootstrap intervals over texts."
+    caption = (
+        "Capacity and gains by model, source and number of vectors: means with 95 % bootstrap intervals over texts."
+    )
     return Exported(caption=caption, columns=columns, rows=tuple(rows))
+
+
+def _spread_columns(name: str) -> tuple[str, ...]:
+    return name, f"{name} low", f"{name} high", f"{name} sd"
+
+
+def _spread(spread: Spread | None) -> tuple[float | None, ...]:
+    if spread is None:
+        return (None,) * 4
+    return spread.mean, *(spread.interval or (None, None)), spread.sd
 
 
 def _pairs(tables: RunTables) -> Exported:
@@ -76,7 +88,7 @@ def _pairs(tables: RunTables) -> Exported:
             *(pair.interval or (None, None)),
             *(pair.difference_bits, pair.first_larger),
         )
-        for pair in paired(tables.searches)
+        for pair in paired(tables.searches, tables.samples)
     )
     columns = ("first", "second", "k", "texts", "difference", "low", "high", "difference bits", "first larger")
     return Exported(

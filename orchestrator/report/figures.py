@@ -1,18 +1,9 @@
 """The figures of a report, one function each, from Arrow tables to plotly."""
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import product
-from math import log
+from collections.abc import Callable
 from random import Random
-from statistics import fmean
-from typing import Any
 
 from orchestrator.report.canvas import (
-    COLOURS,
-    DASHES,
-    LENGTHS,
-    NEUTRAL,
-    SYMBOLS,
     CaptionedFigure,
     RunTables,
     add_key,
@@ -26,32 +17,31 @@ from orchestrator.report.canvas import (
     plain,
     symbols_of,
 )
+from orchestrator.report.figures_entropy import entropy_with_and_without
 from orchestrator.report.figures_memories import (
     accuracy_along_lines,
     bits_ledger,
     cosines_of_memories,
     memories_in_two_dimensions,
 )
-from orchestrator.report.figures_scaling import (
+from orchestrator.report.figures_probes import (
     accuracy_over_positions,
+    steps_before_and_after,
+    steps_by_start,
+    success_against_length,
+)
+from orchestrator.report.figures_scaling import (
     gain_against_theory,
     models_paired,
     scaling_with_vectors,
-    steps_by_start,
     utilization_by_source,
 )
 from orchestrator.report.findings import group_name
-from orchestrator.report.statistics import reach_by_length
 from orchestrator.report.tables import (
     capacity_by_group,
     short_names,
     source_kind,
-    steps_around_last_gain,
-    success_by_length,
 )
-
-MOST_DOTS = 4000
-"""Probes drawn in one figure: of more a browser takes seconds, and dots hide each other."""
 
 
 def figures(tables: RunTables) -> list[CaptionedFigure]:
@@ -70,12 +60,14 @@ def capacity_per_model(tables: RunTables) -> CaptionedFigure | None:
     figure = blank_figure("capacity (tokens)", "", height=130 + 64 * len(groups))
     jitter = Random(0)
     for position, group in enumerate(groups):
+        called = plain(group_name(group, groups))
         members = [row for row in rows if group_of(row) == (group.model, group.source, group.num_vectors)]
         assert group.tokens is not None
         figure.add_scatter(
             x=[row.capacity_tokens for row in members],
             y=[position + 0.12 + jitter.uniform(0, 0.26) for _ in members],
             mode="markers",
+            name=f"{called}: searches",
             marker={"color": colours[group.model], "size": 7, "opacity": 0.65},
             text=[hover_text(row) for row in members],
             hovertemplate="%{text}<extra></extra>",
@@ -87,6 +79,7 @@ def capacity_per_model(tables: RunTables) -> CaptionedFigure | None:
             y=[position - 0.12],
             error_x={"array": [high - group.tokens.mean], "arrayminus": [group.tokens.mean - low], "thickness": 2.5},
             mode="markers",
+            name=f"{called}: mean",
             marker={"color": colours[group.model], "size": 11, "symbol": "diamond"},
             hovertemplate=f"mean {group.tokens.mean:.1f} tokens{between}<br>n = {group.num_searches}<extra></extra>",
         )
@@ -125,6 +118,7 @@ def bits_against_tokens(tables: RunTables) -> CaptionedFigure | None:
             x=[row.capacity_tokens for row in members],
             y=[row.capacity_bits for row in members],
             mode="markers",
+            name=plain(f"{names[model]}, {kind}, k = {num_vectors}"),
             marker={"color": colours[model], "symbol": symbols[kind, num_vectors], "size": 8, "opacity": 0.75},
             text=[hover_text(row) for row in members],
             hovertemplate="%{text}<extra></extra>",
@@ -148,221 +142,6 @@ def bits_against_tokens(tables: RunTables) -> CaptionedFigure | None:
         name="bits-against-tokens",
         title="How many bits those tokens are worth",
         caption=f"A dot is a search: text that the model predicts well costs few bits a token.{told} {count_of(rows)}.",
-        figure=figure,
-    )
-
-
-def success_against_length(tables: RunTables) -> CaptionedFigure | None:
-    """Share of probes lossless at a length, and share of searches that reach it."""
-    bins = success_by_length(tables.probes)
-    reach = reach_by_length(tables.searches)
-    if not bins:
-        return None
-    pairs = sorted({(one.model, one.num_vectors) for one in bins} | {(one.model, one.num_vectors) for one in reach})
-    colours = colours_of(tables)
-    names = short_names(model for model, _ in pairs)
-    vectors = sorted({num_vectors for _, num_vectors in pairs})
-    figure = blank_figure("length (tokens)", "share")
-    for model, num_vectors in pairs:
-        look = {"color": colours[model], "dash": DASHES[vectors.index(num_vectors) % len(DASHES)]}
-        points = [point for point in reach if (point.model, point.num_vectors) == (model, num_vectors)]
-        figure.add_scatter(
-            x=[point.length for point in points],
-            y=[point.share for point in points],
-            mode="lines",
-            showlegend=False,
-            line={"shape": "hv", "width": 2, **look},
-            hovertemplate="%{y:.0%} of searches reach %{x} tokens<extra></extra>",
-        )
-        mine = [one for one in bins if (one.model, one.num_vectors) == (model, num_vectors)]
-        # Side by side within a bin, so that no interval hides another.
-        place = (pairs.index((model, num_vectors)) + 1) / (len(pairs) + 1)
-        figure.add_scatter(
-            x=[round(one.shortest + place * (one.longest - one.shortest), 2) for one in mine],
-            y=[one.share for one in mine],
-            error_y={
-                "array": [one.interval[1] - one.share for one in mine],
-                "arrayminus": [one.share - one.interval[0] for one in mine],
-                "thickness": 1.2,
-                "width": 3,
-            },
-            mode="markers",
-            showlegend=False,
-            marker={"color": colours[model], "size": 7, "symbol": SYMBOLS[vectors.index(num_vectors) % len(SYMBOLS)]},
-            text=[f"{one.shortest} to {one.longest} tokens<br>{one.num_probes} probes" for one in mine],
-            hovertemplate="%{text}<br>%{y:.0%} lossless<extra></extra>",
-        )
-    add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in sorted(names)}, mode="lines")
-    if len(vectors) > 1:
-        dashes = {f"k = {k}": {"line": {"dash": DASHES[n % len(DASHES)]}} for n, k in enumerate(vectors)}
-        add_key(figure, dashes, mode="lines")
-    figure.update_xaxes(rangemode="tozero")
-    figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
-    spoken = sum(outcome != "failed" for outcome in tables.probes["outcome"].to_pylist())
-    return CaptionedFigure(
-        name="success-against-length",
-        title="How success falls with length",
-        caption=(
-            "Line: share of searches whose capacity is at least this length (Kaplan-Meier where the text ended first). "
-            "Points: of the probes that tried a length, the share lossless, with 95 % Wilson interval; lengths beyond "
-            f"the one a probe gave up on do not count. n = {spoken:,} probes."
-        ),
-        figure=figure,
-    )
-
-
-def entropy_with_and_without(tables: RunTables) -> CaptionedFigure | None:
-    """Cross-entropy of each probe's text with memory against without."""
-    columns = ["model", "source", "num_vectors", "outcome", "measured_length", "nats_without", "nats_with"]
-    rows = [
-        row
-        for row in tables.probes.select(columns).to_pylist()
-        if row["outcome"] != "failed" and row["nats_without"] is not None and row["nats_with"] is not None
-    ]
-    if not rows:
-        return None
-    models = sorted({row["model"] for row in rows})
-    names = short_names(models)
-    figure = blank_figure("without memory (bits)", "with memory (bits)")
-    longest = max(row["nats_without"] for row in rows) / log(2)
-    figure.add_scatter(
-        x=[0, longest],
-        y=[0, longest],
-        mode="lines",
-        name="no help (y = x)",
-        line={"color": NEUTRAL, "dash": "dot", "width": 1.5},
-        hoverinfo="skip",
-    )
-    threshold = lossless_threshold(rows)
-    told = ""
-    vectors = sorted({row["num_vectors"] for row in rows})
-    for number, num_vectors in enumerate(vectors):
-        gain = mean_gain([row for row in rows if row["num_vectors"] == num_vectors])
-        if gain is not None and gain < longest:
-            figure.add_scatter(
-                x=[gain, longest],
-                y=[0, longest - gain],
-                mode="lines",
-                name=f"y = x - {gain:.0f} bits" + (f" (k = {num_vectors})" if len(vectors) > 1 else ""),
-                line={"color": COLOURS[4], "width": 1.5, "dash": DASHES[number % len(DASHES)]},
-                hoverinfo="skip",
-            )
-            told = " Red: what a memory that stayed lossy, and so was full, removes on average."
-    if threshold is not None:
-        figure.add_scatter(
-            x=[0, longest],
-            y=[threshold, threshold],
-            mode="lines",
-            name=f"lossless below {threshold:.0f} bits",
-            line={"color": NEUTRAL, "dash": "dash", "width": 1},
-            hoverinfo="skip",
-        )
-        told += f" {threshold:.0f} bits with memory tell lossless from lossy best (dashed)."
-    shown = rows if len(rows) <= MOST_DOTS else Random(0).sample(rows, MOST_DOTS)
-    if len(shown) < len(rows):
-        told += f" {len(shown):,} of them are drawn, chosen at random."
-    for number, (model, outcome) in enumerate(product(models, ("lossless", "lossy"))):
-        members = [row for row in shown if (row["model"], row["outcome"]) == (model, outcome)]
-        symbol = SYMBOLS[number // 2 % len(SYMBOLS)] + ("" if outcome == "lossless" else "-open")
-        figure.add_scatter(
-            # Two decimals: all digits of 20,000 probes are half a megabyte.
-            x=[round(row["nats_without"] / log(2), 2) for row in members],
-            y=[round(row["nats_with"] / log(2), 2) for row in members],
-            mode="markers",
-            marker={
-                "color": [row["measured_length"] for row in members],
-                "coloraxis": "coloraxis",
-                "symbol": symbol,
-                "size": 8,
-                "line": {"width": 0 if outcome == "lossless" else 1.5},
-            },
-            name=plain(f"{names[model]}: {outcome}"),
-            text=[plain(row["source"]) for row in members],
-            hovertemplate=(
-                f"%{{text}}<br>%{{marker.color}} tokens, {outcome}<br>"
-                "%{x:.1f} bits without memory<br>%{y:.1f} bits with it<extra></extra>"
-            ),
-            showlegend=False,
-        )
-        # A legend cannot take its colour from a scale: its entries have the symbol only.
-        name = (f"{names[model]}: " if len(models) > 1 else "") + outcome
-        add_key(figure, {name: {"marker": {"symbol": symbol, "size": 8}}})
-    figure.update_layout(
-        coloraxis={
-            "colorscale": [list(stop) for stop in LENGTHS],
-            "colorbar": {"title": {"text": "tokens"}, "thickness": 10, "outlinewidth": 0, "x": 1.01, "xpad": 4},
-        }
-    )
-    removed = 1 - sum(row["nats_with"] for row in rows) / (sum(row["nats_without"] for row in rows) or 1)
-    return CaptionedFigure(
-        name="entropy-with-and-without",
-        title="How much of a text's cross-entropy the memory removes",
-        caption=(
-            "A dot is a probe, over the tokens it was measured on (colour); open where it stayed lossy. Over all of "
-            f"them the memory removes {100 * removed:.0f} % of the bits. Lossless texts keep some: decoded greedily, "
-            f"a token need only be the likeliest.{told} n = {len(rows):,} probes."
-        ),
-        figure=figure,
-    )
-
-
-def mean_gain(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Bits that memories remove on average where they stayed lossy, and so were full; None if none did.
-
-    Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), section 3: information gain.
-    """
-    lossy = [(row["nats_without"] - row["nats_with"]) / log(2) for row in rows if row["outcome"] == "lossy"]
-    return fmean(lossy) if lossy else None
-
-
-def lossless_threshold(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    """Bits with memory that put fewest probes on the wrong side; None unless there are both kinds."""
-    ordered = sorted((row["nats_with"] / log(2), row["outcome"] == "lossless") for row in rows)
-    wrong = sum(lossless for _, lossless in ordered)
-    if wrong in (0, len(ordered)):
-        return None
-    best, found = wrong, ordered[0][0]
-    for bits, lossless in ordered:
-        wrong += -1 if lossless else 1
-        if wrong < best:
-            best, found = wrong, bits
-    return found
-
-
-def steps_before_and_after(tables: RunTables) -> CaptionedFigure | None:
-    """Optimizer steps of each search before and after its last gain."""
-    splits = sorted(steps_around_last_gain(tables.probes), key=lambda split: split.before + split.after)
-    if not splits:
-        return None
-    sources = dict(zip(*(tables.searches[name].to_pylist() for name in ("search_id", "source")), strict=True))
-    labels = [plain(sources.get(split.search_id, split.search_id)) for split in splits]
-    figure = blank_figure("searches, by their row-steps", "row-steps (optimizer steps)")
-    parts = (
-        ("until the last gain", [split.before for split in splits], COLOURS[0]),
-        ("after it, in vain", [split.after for split in splits], NEUTRAL),
-    )
-    for name, values, colour in parts:
-        figure.add_bar(
-            x=list(range(1, len(splits) + 1)),
-            y=values,
-            name=name,
-            marker={"color": colour, "line": {"width": 0}},
-            text=labels,
-            textposition="none",
-            hovertemplate=f"%{{y:,}} row-steps {name}<br>%{{text}}<extra></extra>",
-        )
-    figure.update_layout(barmode="stack", bargap=0.15)
-    figure.update_xaxes(showgrid=False, dtick=None if len(splits) > 12 else 1)
-    total = sum(split.before + split.after for split in splits)
-    vain = sum(split.after for split in splits) / (total or 1)
-    return CaptionedFigure(
-        name="steps-before-and-after",
-        title="Where the row-steps went",
-        caption=(
-            f"A bar is a search: {100 * vain:.0f} % of all row-steps came after the last gain and bought only the "
-            f"knowledge that no more fits. On average {total / len(splits):,.0f} row-steps a search. "
-            f"n = {len(splits):,} searches."
-        ),
         figure=figure,
     )
 

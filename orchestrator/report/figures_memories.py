@@ -29,6 +29,7 @@ COMPRESSORS = {
     "bz2": "bz2",
     "zlib": "zlib",
 }
+REMOVED = "bits the memory removes"
 MOST_MEMORIES = 400
 """Memories of one model that are held against each other; the first by text."""
 COSINE_BINS = 40
@@ -41,7 +42,13 @@ def bits_ledger(tables: RunTables) -> CaptionedFigure | None:
     if not rows:
         return None
     colours, names = colours_of(tables), short_names(row["model"] for row in rows)
-    ways = ["text, plain", *COMPRESSORS.values(), "the model's bits", *(f"memory, {name}" for name in PRECISIONS)]
+    ways = [
+        "text, plain",
+        *COMPRESSORS.values(),
+        "the model's bits",
+        REMOVED,
+        *(f"memory, {name}" for name in PRECISIONS),
+    ]
     figure = blank_figure("bytes (mean)", "", height=150 + 30 * len(ways))
     for model in sorted(names):
         mine = [row for row in rows if row["model"] == model]
@@ -51,6 +58,10 @@ def bits_ledger(tables: RunTables) -> CaptionedFigure | None:
             if packed:
                 found.append((said, fmean(packed), f"{len(packed)} texts came back to the byte"))
         found.append(("the model's bits", fmean(row["model_bits"] for row in mine) / 8, "cross-entropy, not encoded"))
+        removed = fmean(row["removed_bits"] or 0 for row in mine) / 8
+        if removed > 0:
+            said = f"{removed / (fmean(row['model_bits'] for row in mine) / 8):.0%} of the model's bits"
+            found.append((REMOVED, removed, said))
         for name in PRECISIONS:
             whole = fmean(_still_lossless(row, name) for row in mine)
             prefix = fmean(row[f"{name}_exact_prefix"] / row["tokens"] for row in mine)
@@ -70,12 +81,13 @@ def bits_ledger(tables: RunTables) -> CaptionedFigure | None:
     figure.update_yaxes(categoryorder="array", categoryarray=ways[::-1], showgrid=True)
     whole = {name: fmean(_still_lossless(row, name) for row in rows) for name in PRECISIONS}
     told = ", ".join(f"{share:.0%} at {name}" for name, share in whole.items())
+    removed, of = sum(row["removed_bits"] or 0 for row in rows), sum(row["model_bits"] for row in rows)
     return CaptionedFigure(
         name="bits-ledger",
         title="Why this is not compression",
         caption=(
             "What a search's text takes to store, each way run there and back (arithmetic coding: same model), and "
-            "what its memory takes; logarithmic. "
+            f"what its memory takes; logarithmic. Of the model's bits the memory removes {removed / (of or 1):.0%}. "
             f"Quantized and read again, memories still meet the run's criterion: {told}. n = {len(rows):,} searches."
         ),
         figure=figure,

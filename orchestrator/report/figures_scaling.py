@@ -1,6 +1,8 @@
 """Figures of how capacity scales: with vectors, with theory, between models, over positions and starts."""
 
 from collections import defaultdict
+from collections.abc import Sequence
+from itertools import product
 from statistics import fmean
 from typing import Any
 
@@ -19,17 +21,14 @@ from orchestrator.report.canvas import (
 from orchestrator.report.intervals import bootstrap_mean
 from orchestrator.report.statistics import paired
 from orchestrator.report.tables import UNFINISHED, short_names, source_kind
-from orchestrator.store.rows import unpacked_bits
 
 MEASURES = (
     ("capacity_tokens", "capacity"),
     ("token_gain", "token gain"),
     ("information_gain_bits", "information gain"),
 )
-MOST_POSITION_BINS = 40
-"""Points of a curve over positions."""
-FEW_PROBES = 3
-"""Positions that fewer probes reach are not drawn: their mean is one text's."""
+PATTERNS = ("", "/", ".", "x", "-", "+")
+"""Of bars, by number of vectors."""
 
 
 def _finished(tables: RunTables) -> list[dict[str, Any]]:
@@ -66,15 +65,18 @@ def scaling_with_vectors(tables: RunTables) -> CaptionedFigure | None:
                 showlegend=False,
             )
     vectors = sorted({k for groups in several.values() for k in groups})
-    figure.add_scatter(
-        x=vectors,
-        y=[k / vectors[0] for k in vectors],
-        mode="lines",
-        name="ideal",
-        line={"color": NEUTRAL, "dash": "dot"},
-        hoverinfo="skip",
-        showlegend=False,
-    )
+    # Each model is held against its own fewest vectors, and so is what would be ideal for it.
+    for fewest in sorted({min(groups) for groups in several.values()}):
+        reached = sorted({k for groups in several.values() if min(groups) == fewest for k in groups})
+        figure.add_scatter(
+            x=reached,
+            y=[k / fewest for k in reached],
+            mode="lines",
+            name=f"ideal, from k = {fewest} on",
+            line={"color": NEUTRAL, "dash": "dot"},
+            hoverinfo="skip",
+            showlegend=False,
+        )
     add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in several}, mode="lines")
     looks = {said: {"line": {"dash": dash}} for (_, said), dash in zip(MEASURES, DASHES, strict=False)}
     add_key(figure, {**looks, "ideal: k times as much": {"line": {"dash": "dot", "width": 1}}}, mode="lines")
@@ -100,36 +102,26 @@ def gain_against_theory(tables: RunTables) -> CaptionedFigure | None:
     colours, names = colours_of(tables), short_names(row["model"] for row in rows)
     kinds = sorted({source_kind(row["source"]) for row in rows})
     figure = blank_figure("theoretical capacity (tokens)", "token gain (tokens)")
-    for model in sorted(names):
-        for number, kind in enumerate(kinds):
-            groups: dict[float, list[float]] = defaultdict(list)
-            for row in rows:
-                if (row["model"], source_kind(row["source"])) == (model, kind):
-                    groups[row["theoretical_tokens"]].append(float(row["token_gain"]))
-            intervals = {
-                at: bootstrap_mean(gains, [str(i) for i in range(len(gains))]) or (fmean(gains), fmean(gains))
-                for at, gains in groups.items()
-            }
-            figure.add_scatter(
-                x=[round(at, 1) for at in sorted(groups)],
-                y=[round(fmean(groups[at]), 2) for at in sorted(groups)],
-                error_y={
-                    "array": [round(intervals[at][1] - fmean(groups[at]), 2) for at in sorted(groups)],
-                    "arrayminus": [round(fmean(groups[at]) - intervals[at][0], 2) for at in sorted(groups)],
-                    "thickness": 1.2,
-                },
-                mode="markers",
-                name=plain(f"{names[model]}: {kind}"),
-                marker={"color": colours[model], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
-                hovertemplate=f"{plain(names[model])}, {plain(kind)}<br>%{{y:.1f}} of %{{x:.0f}} tokens<extra></extra>",
-                showlegend=False,
-            )
+    for model, (number, kind) in product(sorted(names), enumerate(kinds)):
+        groups: dict[float, list[dict[str, Any]]] = defaultdict(list)
+        for row in rows:
+            if (row["model"], source_kind(row["source"])) == (model, kind):
+                groups[row["theoretical_tokens"]].append(row)
+        means, above, below = _means(list(dict(sorted(groups.items())).values()), "token_gain", digits=2)
+        figure.add_scatter(
+            x=[round(at, 1) for at in sorted(groups)],
+            y=means,
+            error_y={"array": above, "arrayminus": below, "thickness": 1.2},
+            mode="markers",
+            name=plain(f"{names[model]}: {kind}"),
+            marker={"color": colours[model], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
+            hovertemplate=f"{plain(names[model])}, {plain(kind)}<br>%{{y:.1f}} of %{{x:.0f}} tokens<extra></extra>",
+            showlegend=False,
+        )
     add_key(figure, {names[model]: {"marker": {"color": colours[model], "size": 9}} for model in sorted(names)})
     if len(kinds) > 1:
-        add_key(
-            figure,
-            {kind: {"marker": {"symbol": SYMBOLS[n % len(SYMBOLS)], "size": 8}} for n, kind in enumerate(kinds)},
-        )
+        looks = {kind: {"marker": {"symbol": SYMBOLS[n % len(SYMBOLS)], "size": 8}} for n, kind in enumerate(kinds)}
+        add_key(figure, looks)
     figure.update_xaxes(type="log")
     figure.update_yaxes(rangemode="tozero")
     return CaptionedFigure(
@@ -137,52 +129,70 @@ def gain_against_theory(tables: RunTables) -> CaptionedFigure | None:
         title="How far memories stay below what their bits could spell",
         caption=(
             "Theory: k d 16 / log2 V tokens, if every bit of a half-precision vector counted. Points are means with "
-            f"95 % bootstrap intervals over searches. n = {len(rows):,} finished searches."
+            f"95 % bootstrap intervals over texts. n = {len(rows):,} finished searches."
         ),
         figure=figure,
     )
 
 
+def _means(
+    groups: Sequence[Sequence[dict[str, Any]]], column: str, *, digits: int
+) -> tuple[list[float], list[float], list[float]]:
+    """Mean of each group, and how far its 95 % bootstrap interval over texts reaches above and below."""
+    means, above, below = [], [], []
+    for rows in groups:
+        values = [float(row[column]) for row in rows]
+        mean = fmean(values)
+        low, high = bootstrap_mean(values, [row["sample_id"] for row in rows]) or (mean, mean)
+        means.append(round(mean, digits))
+        above.append(round(high - mean, digits))
+        below.append(round(mean - low, digits))
+    return means, above, below
+
+
 def utilization_by_source(tables: RunTables) -> CaptionedFigure | None:
-    """Token gain over theoretical capacity, by source."""
+    """Token gain over theoretical capacity, by source and number of vectors."""
     rows = [row for row in _finished(tables) if row["utilization"] is not None]
     if not rows:
         return None
     colours, names = colours_of(tables), short_names(row["model"] for row in rows)
-    kinds = sorted({source_kind(row["source"]) for row in rows})
+    groups: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in sorted(rows, key=lambda row: row["source"]):
+        groups[row["model"], row["num_vectors"]][source_kind(row["source"])].append(row)
+    vectors = sorted({num_vectors for _, num_vectors in groups})
     figure = blank_figure("", "utilization")
-    for model in sorted(names):
-        shares = {
-            kind: [r["utilization"] for r in rows if (r["model"], source_kind(r["source"])) == (model, kind)]
-            for kind in kinds
-        }
-        shares = {kind: values for kind, values in shares.items() if values}
-        ends = [
-            bootstrap_mean(values, [str(i) for i in range(len(values))]) or (fmean(values), fmean(values))
-            for values in shares.values()
-        ]
-        means = [fmean(values) for values in shares.values()]
+    for model, num_vectors in sorted(groups):
+        mine = groups[model, num_vectors]
+        means, above, below = _means(list(mine.values()), "utilization", digits=4)
+        said = plain(names[model] + (f", k = {num_vectors}" if len(vectors) > 1 else ""))
+        pattern = {"shape": PATTERNS[vectors.index(num_vectors) % len(PATTERNS)]}
         figure.add_bar(
-            x=[plain(kind) for kind in shares],
-            y=[round(mean, 4) for mean in means],
-            name=plain(names[model]),
-            marker={"color": colours[model]},
-            error_y={
-                "array": [round(high - mean, 4) for mean, (_, high) in zip(means, ends, strict=True)],
-                "arrayminus": [round(mean - low, 4) for mean, (low, _) in zip(means, ends, strict=True)],
-                "thickness": 1.2,
-                "color": NEUTRAL,
+            x=[plain(kind) for kind in mine],
+            y=means,
+            name=said,
+            marker={
+                "color": colours[model],
+                "pattern": {"shape": PATTERNS[vectors.index(num_vectors) % len(PATTERNS)]},
             },
-            hovertemplate=f"{plain(names[model])}, %{{x}}<br>%{{y:.1%}}<extra></extra>",
+            error_y={"array": above, "arrayminus": below, "thickness": 1.2, "color": NEUTRAL},
+            hovertemplate=f"{said}, %{{x}}<br>%{{y:.1%}}<extra></extra>",
+            showlegend=False,
         )
+    looks = {names[model]: {"marker": {"color": colours[model], "symbol": "square", "size": 11}} for model in names}
+    add_key(figure, looks)
+    for number, num_vectors in enumerate(vectors if len(vectors) > 1 else []):
+        pattern = {"shape": PATTERNS[number % len(PATTERNS)]}
+        # An offset of its own: otherwise it would take a place beside the bars that are there.
+        key = {"name": f"k = {num_vectors}", "offset": 0, "marker": {"color": NEUTRAL, "pattern": pattern}}
+        figure.add_bar(x=[None], y=[None], **key)
     figure.update_layout(barmode="group", bargap=0.3)
     figure.update_yaxes(tickformat=".0%", rangemode="tozero")
     return CaptionedFigure(
         name="utilization-by-source",
         title="How much of it is used, by kind of text",
         caption=(
-            "Utilization is token gain over theoretical capacity, here the mean over searches of any k, with 95 % "
-            f"bootstrap interval. n = {len(rows):,} finished searches."
+            "Utilization is token gain over theoretical capacity: the mean over searches, with 95 % bootstrap interval "
+            f"over texts. n = {len(rows):,} finished searches."
         ),
         figure=figure,
     )
@@ -190,7 +200,7 @@ def utilization_by_source(tables: RunTables) -> CaptionedFigure | None:
 
 def models_paired(tables: RunTables) -> CaptionedFigure | None:
     """Differences of two models on the same texts."""
-    pairs = paired(tables.searches)
+    pairs = paired(tables.searches, tables.samples)
     if not pairs:
         return None
     names = short_names(name for pair in pairs for name in (pair.first, pair.second))
@@ -232,109 +242,6 @@ def models_paired(tables: RunTables) -> CaptionedFigure | None:
         caption=(
             "Mean difference over the texts that both were measured on, each counted in its own model's tokens, with "
             f"95 % bootstrap interval over texts. n = {sum(pair.num_texts for pair in pairs):,} pairs of searches."
-        ),
-        figure=figure,
-    )
-
-
-def accuracy_over_positions(tables: RunTables) -> CaptionedFigure | None:
-    """Share of tokens right at each position, with and without memory, of probes that stayed lossy."""
-    columns = ["model", "outcome", "measured_length", "right_by_token", "right_by_token_without"]
-    by_model: dict[str, list[tuple[list[bool], list[bool]]]] = defaultdict(list)
-    for row in tables.probes.select(columns).to_pylist():
-        if row["outcome"] == "lossy" and row["right_by_token"] and row["right_by_token_without"]:
-            length = row["measured_length"]
-            bits = tuple(unpacked_bits(row[name], length) for name in ("right_by_token", "right_by_token_without"))
-            by_model[row["model"]].append((bits[0], bits[1]))
-    if not by_model:
-        return None
-    colours, names = colours_of(tables), short_names(by_model)
-    figure = blank_figure("position in the text (tokens)", "share of tokens right")
-    for model in sorted(by_model):
-        longest = max(len(bits) for bits, _ in by_model[model])
-        width = -(-longest // MOST_POSITION_BINS)
-        for which, (said, dash) in enumerate((("with memory", "solid"), ("without", "dot"))):
-            bins: dict[int, list[float]] = defaultdict(list)
-            for probe in by_model[model]:
-                for number in range(-(-len(probe[which]) // width)):
-                    bins[number].append(fmean(probe[which][number * width : (number + 1) * width]))
-            kept = [number for number in sorted(bins) if len(bins[number]) >= FEW_PROBES]
-            figure.add_scatter(
-                x=[number * width + (width + 1) / 2 for number in kept],
-                y=[round(fmean(bins[number]), 4) for number in kept],
-                mode="lines",
-                name=plain(f"{names[model]}: {said}"),
-                line={"color": colours[model], "dash": dash},
-                text=[f"{len(bins[number])} probes" for number in kept],
-                hovertemplate=f"{plain(names[model])}, {said}<br>%{{y:.0%}} right near token %{{x:.0f}}<br>%{{text}}"
-                "<extra></extra>",
-                showlegend=False,
-            )
-    add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in sorted(names)}, mode="lines")
-    add_key(figure, {"with memory": {"line": {"dash": "solid"}}, "without": {"line": {"dash": "dot"}}}, mode="lines")
-    figure.update_xaxes(rangemode="tozero")
-    figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
-    total = sum(map(len, by_model.values()))
-    return CaptionedFigure(
-        name="accuracy-over-positions",
-        title="Where in the text a full memory errs",
-        caption=(
-            "Probes that stayed lossy, at the step with most tokens right, teacher forced: the share of them right at "
-            f"each position; positions that fewer than {FEW_PROBES} probes reach are left out. n = {total:,} probes."
-        ),
-        figure=figure,
-    )
-
-
-def steps_by_start(tables: RunTables) -> CaptionedFigure | None:
-    """Row-steps of each model by kind of start, and whether they gained anything."""
-    columns = ["search_id", "model", "number", "start", "outcome", "proven_length", "steps", "steps_to_proof"]
-    rows = [row for row in tables.probes.select(columns).to_pylist() if row["outcome"] != "failed"]
-    if not rows:
-        return None
-    proven: dict[str, int] = defaultdict(int)
-    spent: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for row in sorted(rows, key=lambda row: (row["search_id"], row["number"])):
-        kind = "first start" if row["number"] == 0 else "cold restart" if row["start"] == "cold" else "warm restart"
-        steps, gained = row["steps"] or 0, (row["proven_length"] or 0) > proven[row["search_id"]]
-        useful = (row["steps_to_proof"] or 0) if gained else 0
-        proven[row["search_id"]] = max(proven[row["search_id"]], row["proven_length"] or 0)
-        spent[row["model"]][f"{kind}, until its last gain"] += useful
-        spent[row["model"]][f"{kind}, in vain"] += steps - useful
-    names = short_names(spent)
-    figure = blank_figure("share of the row-steps", "", height=150 + 50 * len(spent))
-    looks = {
-        "first start, until its last gain": COLOURS[0],
-        "first start, in vain": "rgba(59,130,196,.35)",
-        "warm restart, until its last gain": COLOURS[1],
-        "warm restart, in vain": "rgba(217,119,58,.35)",
-        "cold restart, until its last gain": COLOURS[2],
-        "cold restart, in vain": "rgba(63,157,118,.35)",
-    }
-    models = sorted(spent)
-    for kind, colour in looks.items():
-        shares = [spent[model][kind] / max(1, sum(spent[model].values())) for model in models]
-        if any(shares):
-            figure.add_bar(
-                y=[plain(names[model]) for model in models],
-                x=[round(share, 4) for share in shares],
-                orientation="h",
-                name=kind,
-                marker={"color": colour},
-                text=[f"{spent[model][kind]:,} row-steps" for model in models],
-                textposition="none",
-                hovertemplate=f"{kind}<br>%{{x:.0%}}, %{{text}}<extra></extra>",
-            )
-    figure.update_layout(barmode="stack", bargap=0.35, height=150 + 50 * len(spent) + 60)
-    figure.update_xaxes(tickformat=".0%", range=[0, 1])
-    figure.update_yaxes(showgrid=False)
-    total = sum(sum(kinds.values()) for kinds in spent.values())
-    return CaptionedFigure(
-        name="steps-by-start",
-        title="Which starts the row-steps were for",
-        caption=(
-            "Full colour: steps up to the point where the start proved more than all before it. Pale: steps that "
-            f"gained nothing; {total:,} row-steps in all. n = {len(rows):,} probes."
         ),
         figure=figure,
     )

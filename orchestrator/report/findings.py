@@ -9,7 +9,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.report.tables import CENSORED, UNFINISHED, GroupSummary, Spread, capacity_by_group, short_names
+from orchestrator.report.tables import (
+    CENSORED,
+    UNFINISHED,
+    GroupSummary,
+    Spread,
+    capacity_by_group,
+    short_names,
+    text_hashes,
+)
 
 FEW_GROUPS = 3
 """So many groups the headline names one by one; of more it names the smallest and the largest."""
@@ -24,30 +32,39 @@ REASONS = {
 }
 
 
-def headline(searches: pa.Table) -> list[str]:
-    """Three sentences at most: what was asked, what came out, how sure that is."""
+def headline(searches: pa.Table, samples: pa.Table | None = None) -> list[str]:
+    """At most three parts: what was asked, what came out, how sure that is.
+
+    Args:
+        searches: Rows of SEARCHES.
+        samples: Rows of SAMPLES, which tell different texts of one name apart; without them names are counted.
+    """
     if searches.num_rows == 0:
         return ["This run has no searches yet."]
     groups = capacity_by_group(searches)
     finished = [group for group in groups if group.tokens is not None]
-    asked = _asked(searches)
+    asked = _asked(searches, samples)
     if not finished:
         return [asked, "No search has finished, so there is no capacity to report."]
     return [asked, _came_out(finished, groups), _how_sure(searches)]
 
 
-def _asked(searches: pa.Table) -> str:
+def _asked(searches: pa.Table, samples: pa.Table | None) -> str:
     vectors = sorted(set(searches["num_vectors"].to_pylist()))
     models = list(short_names(searches["model"].to_pylist()).values())
     # Not sample_id: the same text is another sample to another tokenizer.
-    texts = len(set(searches["source"].to_pylist()))
+    hashes = text_hashes(samples) if samples is not None else {}
+    rows = searches.select(["model", "sample_id", "source"]).to_pylist()
+    texts = len({hashes.get((row["model"], row["sample_id"]), row["source"]) for row in rows})
+    tasks = sorted(set(searches["task"].to_pylist()) - {None})
     memory = (
         f"{vectors[0]} trainable vector{'s' if vectors[0] > 1 else ''}"
         if len(vectors) == 1
         else (f"{_listed([str(number) for number in vectors])} trainable vectors")
     )
     named = _listed(models) if len(models) <= FEW_GROUPS else f"{len(models)} models"
-    return f"How many tokens of {_count(texts, 'text')} fit into {memory} of {named}?"
+    told = f" Task{'s' if len(tasks) > 1 else ''}: {_listed(tasks)}." if tasks else ""
+    return f"How many tokens of {_count(texts, 'text')} fit into {memory} of {named}?{told}"
 
 
 def _came_out(finished: Sequence[GroupSummary], groups: Sequence[GroupSummary]) -> str:

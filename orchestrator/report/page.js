@@ -11,11 +11,17 @@ const unpacked = async (id) => {
 };
 const described = (plot) => JSON.parse(plot.nextElementSibling.textContent);
 
+const NARROW_PIXELS = 420;
+const LEGEND_LINE_PIXELS = 20;
 const drawn = new Set();
 const draw = (plot) => {
   if (drawn.has(plot)) return;
   drawn.add(plot);
   const { data, layout } = described(plot);
+  // A narrow legend has one entry a line: it shall not take the plot's height.
+  if (plot.clientWidth < NARROW_PIXELS) {
+    layout.height += LEGEND_LINE_PIXELS * Math.ceil(data.filter((trace) => trace.showlegend).length / 2);
+  }
   Plotly.newPlot(plot, data, { ...layout, dragmode }, config);
 };
 // Figures are as wide as the screen's column; paper is narrower.
@@ -47,18 +53,39 @@ const csvCell = (value) => {
   const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 };
+// "x" or "x2" -> that axis; panels share the title of the lowest.
+const axisOf = (layout, id, letter) => layout[`${letter}axis${(id ?? letter).slice(1)}`] ?? {};
+const titleOf = (layout, letter) => {
+  const axes = Object.keys(layout).filter((key) => key.startsWith(`${letter}axis`));
+  return plainText(axes.map((key) => layout[key].title?.text).find(Boolean) || letter);
+};
+// What the axis writes there: where it has words for places, the word nearest to the value.
+const valueOf = (axis, value) => {
+  if (!axis.ticktext || typeof value !== "number") return typeof value === "string" ? plainText(value) : value;
+  const distances = axis.tickvals.map((place) => Math.abs(place - value));
+  return plainText(axis.ticktext[distances.indexOf(Math.min(...distances))]);
+};
+const boundsOf = (error, value, i) => {
+  if (!error?.array || typeof value !== "number") return [undefined, undefined];
+  return [value - (error.arrayminus ?? error.array)[i], value + error.array[i]].map((bound) => Number(bound.toFixed(6)));
+};
 const csvOf = ({ data, layout }) => {
-  const axis = (name) => plainText(layout[name]?.title?.text || name[0]);
-  const lines = [["series", axis("xaxis"), axis("yaxis"), "colour", "said"]];
+  const [across, up] = [titleOf(layout, "x"), titleOf(layout, "y")];
+  const lines = [["series", across, `${across} low`, `${across} high`, up, `${up} low`, `${up} high`, "colour", "said"]];
   for (const trace of data) {
     const at = (list, i) => (Array.isArray(list) ? list[i] : undefined);
+    const [xaxis, yaxis] = [axisOf(layout, trace.xaxis, "x"), axisOf(layout, trace.yaxis, "y")];
     (trace.x ?? []).forEach((x, i) => {
       if (x === null) return;
-      const said = at(trace.text, i);
-      lines.push([plainText(trace.name ?? ""), x, at(trace.y, i), at(trace.marker?.color, i), said && plainText(said)]);
+      const [y, said] = [at(trace.y, i), at(trace.text, i)];
+      const [horizontal, vertical] = [boundsOf(trace.error_x, x, i), boundsOf(trace.error_y, y, i)];
+      const point = [valueOf(xaxis, x), ...horizontal, valueOf(yaxis, y), ...vertical];
+      lines.push([plainText(trace.name ?? ""), ...point, at(trace.marker?.color, i), said && plainText(said)]);
     });
   }
-  return lines.map((line) => line.map(csvCell).join(",")).join("\n") + "\n";
+  // An axis of words has no bounds, and no column for them.
+  const kept = lines[0].map((head, i) => !/ (low|high)$/.test(head) || lines.slice(1).some((line) => line[i] !== undefined));
+  return lines.map((line) => line.filter((_, i) => kept[i]).map(csvCell).join(",")).join("\n") + "\n";
 };
 document.querySelectorAll("button.csv").forEach((button) =>
   button.addEventListener("click", () => {

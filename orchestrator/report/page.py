@@ -20,10 +20,12 @@ from orchestrator.report.canvas import RunTables
 from orchestrator.report.details import search_details
 from orchestrator.report.figures import figures
 from orchestrator.report.findings import headline, worth_knowing
-from orchestrator.report.published_measures import FOOTNOTES, Compared, Paper, compare
+from orchestrator.report.published_measures import FOOTNOTES, Compared, Paper, compare, decoding_capacities
 from orchestrator.report.statistics import starts_by_group, survival_by_group
 from orchestrator.report.tables import beginning, capacity_by_group, search_rows, short_names
 
+TALL_PIXELS = 600
+"""A figure higher than this has the page's whole width: beside it another would stand in an empty card."""
 STATUS_WORDS = {
     "measured": "measured",
     "at_text_end": "text ended",
@@ -57,13 +59,16 @@ def render_page(tables: RunTables, *, sweep_yaml: str, provenance: Mapping[str, 
         plotly_js=_packed(get_plotlyjs()) if drawn else None,
         details=_packed(json.dumps(search_details(tables, rows), ensure_ascii=False, separators=(",", ":"))),
         name=_name_of(sweep_yaml),
-        headline=headline(searches),
+        headline=headline(searches, tables.samples),
         remarks=worth_knowing(tables.probes, searches),
         groups=[
             (group, survival.get(key := (group.model, group.source, group.num_vectors)), starts.get(key))
             for group in groups
         ],
+        decoding=decoding_capacities(tables.probes, searches),
+        told_gains=any(group.token_gain for group in groups),
         compared=[(paper, lines, FOOTNOTES[paper]) for paper, lines in compared.items() if lines],
+        tall=TALL_PIXELS,
         figures=[(figure, _embedded(figure.figure)) for figure in drawn],
         searches=rows,
         num_probes=tables.probes.num_rows,

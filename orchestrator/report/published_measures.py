@@ -5,7 +5,7 @@ Pure functions from Arrow tables to values. Knows nothing of figures, HTML or ru
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from statistics import fmean, stdev
@@ -13,9 +13,14 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from orchestrator.report.tables import UNFINISHED, source_kind
+from orchestrator.report.tables import UNFINISHED, Group, source_kind
 
 Paper = Literal["published", "progressive", "one_step"]
+
+COLUMNS = [
+    *("model", "source", "num_vectors", "outcome", "criterion", "decode_from", "measured_length", "token_accuracy"),
+    *("token_accuracy_without", "nats_without", "nats_with"),
+]
 
 FOOTNOTES: dict[Paper, tuple[str, ...]] = {
     "published": (
@@ -87,16 +92,39 @@ def published_measures(probes: pa.Table, conventions: Conventions) -> list[Group
 
     Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), section 3 and table 1.
     """
-    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = defaultdict(list)
-    columns = [
-        *("task", "model", "source", "num_vectors", "outcome", "criterion", "decode_from", "measured_length"),
-        *("token_accuracy", "token_accuracy_without", "nats_without", "nats_with"),
-    ]
-    for row in probes.select(columns).to_pylist():
-        # A search for the longest exact length asks other lengths of every text: nothing there is a mean over texts.
-        if row["task"] == "cramming" and row["outcome"] != "failed" and row["criterion"] != "exact":
-            groups[row["model"], source_kind(row["source"]), row["num_vectors"]].append(_scored(row, conventions))
+    # A search for the longest exact length asks other lengths of every text: nothing there is a mean over texts.
+    asked = (row for row in probes.select(["task", *COLUMNS]).to_pylist() if _is_published(row))
+    groups = _scored_groups(asked, conventions)
     return [_measures(key, groups[key], conventions) for key in sorted(groups)]
+
+
+def _is_published(row: Mapping[str, Any]) -> bool:
+    return row["task"] == "cramming" and row["criterion"] != "exact"
+
+
+def decoding_capacities(
+    probes: pa.Table, searches: pa.Table, conventions: Conventions | None = None
+) -> dict[Group, int | None]:
+    """Decoding capacity of every group whose searches asked for a grid of lengths, whatever their criterion.
+
+    Args:
+        probes: Rows of PROBES.
+        searches: Rows of SEARCHES, which say what is a grid.
+        conventions: What reaches a length; None takes the paper's.
+    """
+    conventions = conventions or Conventions()
+    grids = {row["search_id"] for row in searches.select(["search_id", "grid"]).to_pylist() if row["grid"] is not None}
+    asked = (row for row in probes.select(["search_id", *COLUMNS]).to_pylist() if row["search_id"] in grids)
+    groups = _scored_groups(asked, conventions)
+    return {key: _decoding_capacity(key[1], groups[key], conventions) for key in sorted(groups)}
+
+
+def _scored_groups(rows: Iterable[Mapping[str, Any]], conventions: Conventions) -> dict[Group, list[dict[str, float]]]:
+    groups: dict[Group, list[dict[str, float]]] = defaultdict(list)
+    for row in rows:
+        if row["outcome"] != "failed":
+            groups[row["model"], source_kind(row["source"]), row["num_vectors"]].append(_scored(row, conventions))
+    return groups
 
 
 def _scored(row: Mapping[str, Any], conventions: Conventions) -> dict[str, float]:
@@ -114,10 +142,7 @@ def _scored(row: Mapping[str, Any], conventions: Conventions) -> dict[str, float
     }
 
 
-def _measures(
-    key: tuple[str, str, int], rows: Sequence[Mapping[str, float]], conventions: Conventions
-) -> GroupMeasures:
-    model, source, num_vectors = key
+def _decoding_capacity(source: str, rows: Sequence[Mapping[str, float]], conventions: Conventions) -> int | None:
     over = conventions.capacity_over or ("longest_draw" if source == "random" else "mean")
     by_length: dict[int, list[float]] = defaultdict(list)
     for row in rows:
@@ -128,6 +153,11 @@ def _measures(
         # Sums of shares of tokens: 99 of 100 right is .99, whatever the last bit says.
         if (fmean(accuracies) if over == "mean" else max(accuracies)) >= conventions.capacity_threshold - 1e-9
     ]
+    return max(reached, default=None)
+
+
+def _measures(key: Group, rows: Sequence[Mapping[str, float]], conventions: Conventions) -> GroupMeasures:
+    model, source, num_vectors = key
     counted = [
         row
         for row in rows
@@ -138,7 +168,7 @@ def _measures(
         source=source,
         num_vectors=num_vectors,
         num_probes=len(rows),
-        decoding_capacity=max(reached, default=None),
+        decoding_capacity=_decoding_capacity(source, rows, conventions),
         token_gain=_mean_and_sd([row["token_gain"] for row in counted]),
         information_gain_nats=_mean_and_sd([row["information_gain"] for row in counted]),
     )

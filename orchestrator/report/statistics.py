@@ -13,10 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from orchestrator.report.intervals import bootstrap_mean, wilson
-from orchestrator.report.tables import UNFINISHED, source_kind
-
-Group = tuple[str, str, int]
-"""(model, kind of source, num_vectors)."""
+from orchestrator.report.tables import UNFINISHED, Group, source_kind, text_hashes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,36 +62,6 @@ def survival_by_group(searches: pa.Table) -> dict[Group, Survival]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReachPoint:
-    """Share of searches whose capacity is at least `length`."""
-
-    model: str
-    num_vectors: int
-    length: int
-    share: float
-
-
-def reach_by_length(searches: pa.Table) -> list[ReachPoint]:
-    """Share of searches that reach a length, where it changes, by model and num_vectors.
-
-    A search that was censored or is open counts up to the length it proved.
-    """
-    groups: dict[tuple[str, int], list[tuple[int, bool]]] = defaultdict(list)
-    for row in searches.select(["model", "num_vectors", "status", "capacity_tokens"]).to_pylist():
-        ended = (row["capacity_tokens"] or 0, row["status"] == "measured")
-        groups[row["model"], row["num_vectors"]].append(ended)
-    points: list[ReachPoint] = []
-    for (model, num_vectors), ended in sorted(groups.items()):
-        if all(capacity == 0 and not measured for capacity, measured in ended):
-            continue
-        curve, longest = list(kaplan_meier(ended).curve), max(capacity for capacity, _ in ended)
-        if curve[-1][0] < longest:
-            curve.append((longest, curve[-1][1]))
-        points += [ReachPoint(model=model, num_vectors=num_vectors, length=at, share=share) for at, share in curve]
-    return points
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Starts:
     """How often a start reaches the length it was asked for."""
 
@@ -135,12 +102,17 @@ class Pair:
     """Share of texts of which the first holds more; ties count half."""
 
 
-def paired(searches: pa.Table) -> list[Pair]:
-    """Every two models on the texts that both were measured on, with equal numbers of vectors where there are such."""
+def paired(searches: pa.Table, samples: pa.Table) -> list[Pair]:
+    """Every two models on the texts that both were measured on, with equal numbers of vectors where there are such.
+
+    A text is known by its hash: its name may be that of another text in another run, or of what another model wrote.
+    """
+    hashes = text_hashes(samples)
     by_text: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in searches.to_pylist():
-        if row["status"] not in UNFINISHED and row["capacity_tokens"] is not None:
-            by_text[row["model"], row["num_vectors"]][row["source"]].append(row)
+        text = hashes.get((row["model"], row["sample_id"]))
+        if text is not None and row["status"] not in UNFINISHED and row["capacity_tokens"] is not None:
+            by_text[row["model"], row["num_vectors"]][text].append(row)
     pairs: list[Pair] = []
     for (first, k), (second, other_k) in combinations(sorted(by_text), 2):
         both_have_k = (first, other_k) in by_text or (second, k) in by_text

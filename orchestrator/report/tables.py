@@ -1,4 +1,4 @@
-"""What the rows of a run amount to: groups, searches, success by length.
+"""What the rows of a run amount to: groups, searches, steps.
 
 Pure functions from Arrow tables (orchestrator/store/schema.py) to values. Knows nothing of figures, HTML or files.
 """
@@ -13,20 +13,21 @@ from typing import Any
 import pyarrow as pa
 
 from orchestrator.errors import literal
-from orchestrator.report.intervals import bootstrap_mean, wilson
+from orchestrator.report.intervals import bootstrap_mean
 
+Group = tuple[str, str, int]
+"""(model, kind of source, num_vectors)."""
 CENSORED = frozenset({"at_text_end", "at_max_length", "at_model_limit"})
 """Statuses of searches that ran out of text or room: their capacity is a lower bound."""
 UNFINISHED = frozenset({"open", "failed"})
 """Statuses of searches whose capacity is not known, and which no mean counts."""
-MOST_BINS = 15
-"""Bins of length in one curve: more have too few probes each, fewer hide the slope."""
+GAINS = ("token_gain", "information_gain_nats", "information_gain_bits", "utilization")
 RETURN_SIGN = "↵"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """How the capacities of one group lie."""
+    """How the values of one group lie."""
 
     mean: float
     median: float
@@ -52,6 +53,11 @@ class GroupSummary:
     """Capacity in tokens; None if no search finished."""
     bits: Spread | None
     """Capacity in bits under the model; None if no search finished."""
+    token_gain: Spread | None
+    information_gain_nats: Spread | None
+    information_gain_bits: Spread | None
+    utilization: Spread | None
+    """Token gain over theoretical capacity; like the gains None where no search tells it."""
     num_censored: int
     """Finished searches that ended with the text, at max_length or at the model's limit."""
     num_open: int
@@ -84,21 +90,6 @@ class SearchRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SuccessBin:
-    """How probes fared that tried lengths from `shortest` to `longest`."""
-
-    model: str
-    num_vectors: int
-    shortest: int
-    longest: int
-    share: float
-    """Mean over probes of the share of their tried lengths, in this bin, that were lossless."""
-    interval: tuple[float, float]
-    """95 % Wilson interval, each probe counted once however many lengths it tried."""
-    num_probes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StepsSplit:
     """Optimizer steps of one search."""
 
@@ -122,6 +113,13 @@ def short_names(models: Iterable[str]) -> dict[str, str]:
     return {name: tail if seen.count(tail) == 1 else name for name, tail in tails.items()}
 
 
+def text_hashes(samples: pa.Table) -> dict[tuple[str, str], str]:
+    """(model, sample_id) -> hash of the text, which is the same whatever the tokenizer."""
+    columns = ["model", "sample_id", "text_sha256"]
+    rows = samples.select(columns).to_pylist()
+    return {(row["model"], row["sample_id"]): row["text_sha256"] for row in rows if row["text_sha256"] is not None}
+
+
 def capacity_by_group(searches: pa.Table) -> list[GroupSummary]:
     """One summary per (model, kind of source, num_vectors), in that order."""
     groups: dict[tuple[str, str, int], list[dict[str, Any]]] = defaultdict(list)
@@ -141,6 +139,7 @@ def _summary(key: tuple[str, str, int], rows: Sequence[dict[str, Any]]) -> Group
         num_texts=len({row["sample_id"] for row in finished}),
         tokens=_spread(finished, "capacity_tokens"),
         bits=_spread(finished, "capacity_bits"),
+        **{name: _spread(finished, name) for name in GAINS},
         num_censored=sum(row["status"] in CENSORED for row in finished),
         num_open=sum(row["status"] == "open" for row in rows),
         num_failed=sum(row["status"] == "failed" for row in rows),
@@ -204,55 +203,6 @@ def beginning(text: str, width: int = 80) -> str:
     line = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", RETURN_SIGN).replace("\t", " ")
     line = literal(line[: width + 1])
     return line if len(line) <= width else line[: width - 1] + "…"
-
-
-def success_by_length(probes: pa.Table) -> list[SuccessBin]:
-    """How often a probe that tried a length was lossless there, by model and num_vectors.
-
-    A probe says yes for every length up to its proven one and no for the length it gave up on; of longer lengths it
-    says nothing. Those it never tried do not count, so this is not the share of texts that reach a length
-    (`reach_by_length` of orchestrator/report/statistics.py is).
-    """
-    columns = ["model", "num_vectors", "outcome", "proven_length", "failed_length"]
-    spoken = [row for row in probes.select(columns).to_pylist() if row["outcome"] != "failed"]
-    longest = max((max(row["proven_length"] or 0, row["failed_length"] or 0) for row in spoken), default=0)
-    width = _bin_width(longest)
-    shares: dict[tuple[str, int, int], list[float]] = defaultdict(list)
-    for row in spoken:
-        for number, share in _shares_by_bin(row["proven_length"] or 0, row["failed_length"], width):
-            shares[row["model"], row["num_vectors"], number].append(share)
-    return [
-        SuccessBin(
-            model=model,
-            num_vectors=num_vectors,
-            shortest=number * width + 1,
-            longest=(number + 1) * width,
-            share=fmean(votes),
-            interval=wilson(fmean(votes), len(votes)),
-            num_probes=len(votes),
-        )
-        for (model, num_vectors, number), votes in sorted(shares.items())
-    ]
-
-
-def _bin_width(longest: int) -> int:
-    """The smallest of 1, 2, 5, 10, 20, 50 .. that needs no more than MOST_BINS bins."""
-    scale = 1
-    while True:
-        for digit in (1, 2, 5):
-            if longest <= digit * scale * MOST_BINS:
-                return digit * scale
-        scale *= 10
-
-
-def _shares_by_bin(proven: int, failed: int | None, width: int) -> Iterable[tuple[int, float]]:
-    """(number of a bin, share of the lengths tried in it that were lossless) of one probe."""
-    yes = {number: min(width, proven - number * width) for number in range(-(-proven // width))}
-    # A length that a start gave up on and yet proved counts as proven.
-    no = (failed - 1) // width if failed is not None and failed > proven else None
-    for number in yes.keys() | ({no} if no is not None else set()):
-        lossless = yes.get(number, 0)
-        yield number, lossless / (lossless + (number == no))
 
 
 def steps_around_last_gain(probes: pa.Table) -> list[StepsSplit]:

@@ -7,7 +7,7 @@ More columns may follow, none may vanish: papers and notebooks read these names.
 import pyarrow as pa
 
 SCHEMA_VERSION = 4
-"""4: `_lossless` and `_accuracy` of the bits ledger.
+"""4: accuracies, first error and restarts of searches; `_lossless` and `_accuracy` of the bits ledger.
 3: `task` and `grid` of searches, what single tokens cost.
 2: files of rows are named by their content, and every file says its version. Columns are those of 1."""
 
@@ -101,11 +101,16 @@ SEARCHES = pa.schema(
         ("row_steps_tokens", pa.int64()),
         ("seconds", pa.float64()),
         ("probe_id", pa.string()),
+        ("token_accuracy", pa.float64()),
+        ("token_accuracy_without", pa.float64()),
+        ("first_error", pa.int32()),
+        ("restarts", pa.int32()),
     ]
 )
 """One row per search, derived from PROBES. `limit` is the longest length it may ask for and `limit_status` what it
-means to reach it; `grid` are the lengths asked for where
-they are fixed; `probe_id` holds the memory that gives `capacity_tokens` back."""
+means to reach it; `grid` are the lengths asked for where they are fixed; `probe_id` holds the memory that gives
+`capacity_tokens` back; accuracies and first error are that probe's, over its `measured_length`; `restarts` are the
+probes after the first."""
 
 SAMPLES = pa.schema(
     [

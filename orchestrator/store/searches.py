@@ -88,6 +88,7 @@ def _derive(search: dict[str, Any], rows: list[dict[str, Any]], ledger: Ledger) 
         "row_steps_tokens": sum(row["row_steps_tokens"] or 0 for row in rows),
         "seconds": sum(row["seconds"] or 0.0 for row in rows),
         "probe_id": bracket.proven_by,
+        "restarts": len({row["number"] for row in rows if row["number"] > 0 and row["outcome"] != "failed"}),
     }
     if best is None:
         gains = ("capacity_nats", "capacity_bits", "token_gain", "information_gain_nats", "information_gain_bits")
@@ -102,4 +103,5 @@ def _derive(search: dict[str, Any], rows: list[dict[str, Any]], ledger: Ledger) 
         "information_gain_bits": gain_nats / math.log(2),
         "utilization": best["proven_token_gain"] / search["theoretical_tokens"],
         "margin": best["margin"],
+        **{name: best[name] for name in ("token_accuracy", "token_accuracy_without", "first_error")},
     }

@@ -1,15 +1,20 @@
 """Reports of several runs, and tables and images beside the page."""
 
 import csv
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
 from orchestrator import cli
 from orchestrator.report.export import Exported, latex, markdown
-from orchestrator.reporting import all_tables, together
+from orchestrator.report.figures import figures
+from orchestrator.reporting import all_tables, together, write_images
 from orchestrator.run_directory import open_run
+from orchestrator.store.schema import LINES
 
 RUNNER = CliRunner()
 
@@ -39,6 +44,35 @@ def test_runs_of_one_name_are_numbered(two_runs):
     assert set(models) == {"toy/model (same #1)", "toy/model (same #2)"}
 
 
+def test_two_runs_of_one_sweep_keep_their_searches_and_probes_apart(two_runs):
+    read = all_tables([open_run(two_runs[0])])
+    line = {"model": "toy/model", "from_probe_id": read.probes["probe_id"][0].as_py(), "to_probe_id": "elsewhere"}
+    read = replace(read, lines=pa.Table.from_pylist([line], schema=LINES))
+    both = together([("same", read), ("same", read)])
+    for name in ("search_id", "probe_id"):
+        assert len(set(both.probes[name].to_pylist())) == 2 * len(set(read.probes[name].to_pylist()))
+    models = dict(zip(both.searches["search_id"].to_pylist(), both.searches["model"].to_pylist(), strict=True))
+    assert all(models[row["search_id"]] == row["model"] for row in both.probes.to_pylist())
+    proven = [name for name in both.searches["probe_id"].to_pylist() if name is not None]
+    assert set(proven) <= set(both.probes["probe_id"].to_pylist())
+    begun = {name for name in both.probes["start"].to_pylist() if name != "cold"}
+    assert begun <= set(both.probes["probe_id"].to_pylist())
+    ends = both.lines["from_probe_id"].to_pylist()
+    assert len(set(ends) & set(both.probes["probe_id"].to_pylist())) == 2
+
+
+def test_tasks_tell_runs_apart(two_runs):
+    read = all_tables([open_run(two_runs[0])])
+    place = read.searches.column_names.index("task")
+    other = replace(
+        read, searches=read.searches.set_column(place, "task", pa.array(["other"] * read.searches.num_rows))
+    )
+    models = together([("one", read), ("two", other)]).searches["model"].to_pylist()
+    assert set(models) == {"toy/model (toy)", "toy/model (other)"}
+    models = together([("one", read), ("two", other), ("three", read)]).searches["model"].to_pylist()
+    assert set(models) == {"toy/model (one, toy)", "toy/model (other)", "toy/model (three, toy)"}
+
+
 def test_one_page_of_two_runs_and_its_tables(two_runs, tmp_path):
     page, folder = tmp_path / "out" / "page.html", tmp_path / "tables"
     ended = RUNNER.invoke(cli.app, ["report", *two_runs, "--to", str(page), "--tables", str(folder)])
@@ -48,6 +82,7 @@ def test_one_page_of_two_runs_and_its_tables(two_runs, tmp_path):
     assert "model (other)" in html
     rows = list(csv.DictReader((folder / "capacity.csv").read_text().splitlines()))
     assert [row["n"] for row in rows] == ["12", "12"]
+    assert {"token gain", "information gain nats high", "information gain bits sd", "utilization low"} <= set(rows[0])
     assert (folder / "pairs.md").read_text().startswith("| first | second |")
     assert r"\toprule" in (folder / "pairs.tex").read_text()
 
@@ -63,6 +98,21 @@ def test_images_need_what_is_said(two_runs, tmp_path, monkeypatch):
     assert ended.exit_code == 2
     assert "pip install 'kaleido>=1'" in ended.output
     assert "Did you mean 'svg'?" in RUNNER.invoke(cli.app, ["report", two_runs[0], "--images", "svgg"]).output
+
+
+def test_images_say_what_they_show_and_of_how_many(two_runs, tmp_path, monkeypatch):
+    import plotly.graph_objects as go
+
+    written: dict[str, go.Figure] = {}
+    monkeypatch.setattr(go.Figure, "write_image", lambda figure, path, **_: written.update({path.stem: figure}))
+    tables = all_tables([open_run(two_runs[0])])
+    write_images(tables, tmp_path, "svg")
+    for drawn in figures(tables):
+        layout = written[drawn.name].to_dict()["layout"]
+        assert layout["title"]["text"] == drawn.title
+        caption = layout["annotations"][-1]["text"].replace("<br>", " ")
+        assert unescape(caption) == drawn.caption
+        assert "n = " in caption
 
 
 def test_what_is_text_stays_text_in_markdown_and_latex():

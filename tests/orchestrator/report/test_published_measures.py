@@ -18,7 +18,13 @@ from orchestrator.plan import make_plan
 from orchestrator.report import figures
 from orchestrator.report.canvas import RunTables
 from orchestrator.report.page import render_page
-from orchestrator.report.published_measures import Conventions, compare, published_measures, published_rows
+from orchestrator.report.published_measures import (
+    Conventions,
+    compare,
+    decoding_capacities,
+    published_measures,
+    published_rows,
+)
 from orchestrator.spec import load_sweep
 from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
 from orchestrator.sweep import RandomLengths
@@ -82,6 +88,13 @@ class TestByHand:
         (group,) = published_measures(table(*self.ROWS), Conventions())
         # At 101: (100/100 + 98/100) / 2 = .99; at 201: (100/200 + 140/200) / 2.
         assert group.decoding_capacity == 101
+
+    def test_every_grid_has_a_capacity_whatever_its_criterion_and_what_is_no_grid_has_none(self):
+        grown = probe(64, 64, search_id="grown", source="other:1")
+        probes = table(*(dict(row, criterion="exact") for row in self.ROWS), grown)
+        asked = [{"search_id": row["search_id"], "grid": [64, 101, 201]} for row in self.ROWS]
+        searches = pa.Table.from_pylist([*asked, {"search_id": "grown"}], schema=SEARCHES)
+        assert decoding_capacities(probes, searches) == {("EleutherAI/pythia-160m", "pg19", 1): 101}
 
     def test_of_random_words_a_single_draw_will_do(self):
         rows = [probe(101, 101, source="random:1"), probe(101, 51, source="random:2")]

@@ -5,15 +5,25 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from orchestrator.report.figures import lossless_threshold, mean_gain
+from orchestrator.report.figures_entropy import lossless_threshold, mean_gain
 from orchestrator.report.statistics import kaplan_meier, paired, starts_by_group, survival_by_group
 from orchestrator.store.rows import packed_bits, unpacked_bits
-from orchestrator.store.schema import PROBES, SEARCHES
+from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
 
 
 def searches(*rows: dict[str, Any]) -> pa.Table:
     plain = {"model": "m", "source": "files:a", "num_vectors": 1, "status": "measured", "capacity_bits": 8.0}
     return pa.Table.from_pylist([{**plain, **row} for row in rows], schema=SEARCHES)
+
+
+def texts_of(*rows: dict[str, Any], **hashes: str) -> pa.Table:
+    """Samples of these searches whose text is their sample_id, or what `hashes` says of it."""
+    made = [
+        {"model": row["model"], "sample_id": row["sample_id"]}
+        | {"text_sha256": hashes.get(row["sample_id"], row["sample_id"])}
+        for row in rows
+    ]
+    return pa.Table.from_pylist(made, schema=SAMPLES)
 
 
 class TestSurvival:
@@ -57,7 +67,7 @@ class TestPaired:
             for text, tokens in zip("xyz", capacities, strict=True)
         ]
         rows.append({"model": "a", "source": "files:w", "sample_id": "w", "capacity_tokens": 99})
-        (pair,) = paired(searches(*rows))
+        (pair,) = paired(searches(*rows), texts_of(*rows))
         assert (pair.num_texts, pair.difference, pair.difference_bits) == (3, pytest.approx(7 / 3), 0)
         assert pair.first_larger == pytest.approx((1 + 0.5 + 1) / 3)
 
@@ -67,8 +77,20 @@ class TestPaired:
             for k in (1, 2)
         ]
         rows.append({"model": "b", "num_vectors": 2, "source": "files:x", "sample_id": "x", "capacity_tokens": 5})
-        assert [pair.num_vectors for pair in paired(searches(*rows))] == ["2"]
-        assert [pair.num_vectors for pair in paired(searches(rows[0], rows[2]))] == ["1, 2"]
+        assert [pair.num_vectors for pair in paired(searches(*rows), texts_of(*rows))] == ["2"]
+        assert [pair.num_vectors for pair in paired(searches(rows[0], rows[2]), texts_of(*rows))] == ["1, 2"]
+
+    def test_a_text_is_its_hash_and_not_its_name(self):
+        # Each model wrote a sample of its own under one name; one more text is called differently in another run.
+        written = {"num_vectors": 1, "source": "model_samples:0#1"}
+        rows = [
+            {**written, "model": "a", "sample_id": "by_a", "capacity_tokens": 3},
+            {**written, "model": "b", "sample_id": "by_b", "capacity_tokens": 5},
+            {"model": "a", "source": "files:x", "sample_id": "x_to_a", "capacity_tokens": 9},
+            {"model": "b", "source": "files:y", "sample_id": "x_to_b", "capacity_tokens": 5},
+        ]
+        (pair,) = paired(searches(*rows), texts_of(*rows, x_to_a="x", x_to_b="x"))
+        assert (pair.num_texts, pair.difference) == (1, 4)
 
 
 class TestEntropies:

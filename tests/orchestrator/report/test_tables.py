@@ -9,7 +9,6 @@ from rich.console import Console
 
 from orchestrator.report.findings import headline, worth_knowing
 from orchestrator.report.intervals import bootstrap_mean, wilson
-from orchestrator.report.statistics import reach_by_length
 from orchestrator.report.tables import (
     StepsSplit,
     beginning,
@@ -17,7 +16,6 @@ from orchestrator.report.tables import (
     search_rows,
     short_names,
     steps_around_last_gain,
-    success_by_length,
 )
 from orchestrator.report.terminal import searches_table, summary_table
 from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
@@ -92,6 +90,21 @@ class TestCapacityByGroup:
         assert group.tokens.mean == 15
         assert (group.num_searches, group.num_open, group.num_failed, group.num_censored) == (2, 1, 1, 1)
 
+    def test_gains_have_mean_sd_and_an_interval_over_texts(self):
+        rows = [
+            {"capacity_tokens": 9, "token_gain": gain, "information_gain_nats": 2.0 * gain, "utilization": gain / 100}
+            for gain in (4, 8)
+        ]
+        (group,) = capacity_by_group(searches_of(*rows))
+        assert group.token_gain is not None
+        assert (group.token_gain.mean, group.token_gain.interval) == (6, (4, 8))
+        assert group.token_gain.sd == pytest.approx(8**0.5)
+        assert group.information_gain_nats is not None
+        assert group.information_gain_nats.mean == 12
+        assert group.utilization is not None
+        assert group.utilization.interval == (0.04, 0.08)
+        assert group.information_gain_bits is None
+
     def test_nothing_finished_has_no_spread(self):
         (group,) = capacity_by_group(searches_of({"capacity_tokens": 3, "status": "open"}))
         assert group.tokens is None
@@ -128,63 +141,6 @@ class TestIntervals:
 
     def test_no_trials_say_nothing(self):
         assert wilson(0.0, 0) == (0.0, 1.0)
-
-
-class TestSuccessByLength:
-    def test_yes_up_to_the_proven_length_and_no_at_the_failed_one(self):
-        bins = success_by_length(
-            probes_of(
-                {"proven_length": 3, "failed_length": 4},
-                {"proven_length": 5, "failed_length": None},
-                {"proven_length": 0, "failed_length": 2, "outcome": "lossy"},
-            )
-        )
-        assert [(one.shortest, one.longest) for one in bins] == [(n, n) for n in range(1, 6)]
-        assert [one.share for one in bins] == [1.0, pytest.approx(2 / 3), 1.0, 0.5, 1.0]
-        assert [one.num_probes for one in bins] == [2, 3, 2, 2, 1]
-
-    def test_wide_bins_count_each_probe_once(self):
-        bins = success_by_length(probes_of({"proven_length": 27}, {"proven_length": 0, "failed_length": 26}))
-        assert (bins[-1].shortest, bins[-1].longest) == (27, 28)
-        by_start = {one.shortest: one for one in bins}
-        # Lengths 25 and 26: one probe proved both, the other failed at the one it tried.
-        assert (by_start[25].share, by_start[25].num_probes) == (0.5, 2)
-
-    def test_a_probe_that_proves_half_a_bin_says_yes_by_half(self):
-        bins = success_by_length(probes_of({"proven_length": 29, "failed_length": 30}))
-        assert bins[-1].share == 0.5
-
-    def test_failures_of_the_machine_say_nothing(self):
-        assert success_by_length(probes_of({"outcome": "failed", "failed_length": 5})) == []
-
-    def test_models_and_vectors_apart(self):
-        bins = success_by_length(
-            probes_of({"proven_length": 1}, {"model": "n", "proven_length": 1}, {"num_vectors": 2, "proven_length": 1})
-        )
-        assert [(one.model, one.num_vectors) for one in bins] == [("m", 1), ("m", 2), ("n", 1)]
-
-
-class TestReachByLength:
-    def test_without_censoring_it_is_the_share_of_searches(self):
-        points = reach_by_length(searches_of(*({"capacity_tokens": capacity} for capacity in (2, 4, 4, 8))))
-        assert [(point.length, point.share) for point in points] == [(0, 1.0), (3, 0.75), (5, 0.25), (9, 0.0)]
-
-    def test_a_text_that_ended_is_no_failure(self):
-        points = reach_by_length(
-            searches_of({"capacity_tokens": 2}, {"capacity_tokens": 4, "status": "at_text_end"}, {"capacity_tokens": 6})
-        )
-        shares = [(point.length, pytest.approx(point.share)) for point in points]
-        assert shares == [(0, 1.0), (3, 2 / 3), (7, 0.0)]
-
-    def test_a_text_that_ended_at_a_length_is_not_at_risk_there(self):
-        points = reach_by_length(
-            searches_of({"capacity_tokens": 4}, {"capacity_tokens": 4, "status": "at_text_end"}, {"capacity_tokens": 6})
-        )
-        assert [(point.length, point.share) for point in points] == [(0, 1.0), (5, 0.5), (7, 0.0)]
-
-    def test_without_a_search_that_measured_it_stays_at_one(self):
-        points = reach_by_length(searches_of({"capacity_tokens": 5, "status": "at_text_end"}))
-        assert [(point.length, point.share) for point in points] == [(0, 1.0), (5, 1.0)]
 
 
 def test_steps_are_split_at_the_proof_of_the_longest_length():
@@ -233,6 +189,14 @@ class TestFindings:
         assert asked == "How many tokens of 2 texts fit into 1 trainable vector of m?"
         assert answer == "On average 6.0 tokens (95 % interval 5.0 to 7.0) with m."
         assert sure.startswith("All 2 searches finished; every capacity")
+
+    def test_the_headline_names_the_tasks_and_counts_texts_by_what_they_are(self):
+        written = {"capacity_tokens": 5, "source": "model_samples:0#1"}
+        searches = searches_of({**written, "task": "one_step"}, {**written, "task": "cramming"})
+        samples = samples_of(*({"sample_id": f"sample-{n}", "text_sha256": f"{n}"} for n in range(2)))
+        asked = "How many tokens of 2 texts fit into 1 trainable vector of m? Tasks: cramming and one_step."
+        assert headline(searches, samples)[0] == asked
+        assert headline(searches.slice(1), samples)[0].endswith("of m? Task: cramming.")
 
     def test_a_share_of_tokens_claims_no_certificate(self):
         sure = headline(searches_of({"capacity_tokens": 5, "criterion": "teacher_forced>=0.99"}))[-1]

@@ -297,6 +297,13 @@ class TestSearches:
         assert row["information_gain_bits"] == pytest.approx(30.0 / math.log(2))
         assert row["utilization"] == pytest.approx(9.0 / 8.0)
         assert (row["margin"], row["probe_id"]) == (0.125, "search/0")
+        assert (row["token_accuracy"], row["token_accuracy_without"], row["first_error"]) == (1.0, 0.25, None)
+
+    def test_accuracies_and_first_error_are_those_of_the_best_probe(self):
+        found = {"token_accuracy": 0.75, "first_error": 6, "measured_length": 8}
+        row = derived(measured(probe(0, length=8), proven=5, failed=8, **found), measured(probe(1), proven=0, failed=6))
+        assert (row["token_accuracy"], row["token_accuracy_without"], row["first_error"]) == (0.75, 0.25, 6)
+        assert derived(measured(probe(0), proven=0, failed=8))["token_accuracy"] is None
 
     def test_costs_are_summed_over_all_probes(self):
         row = derived(
@@ -305,6 +312,8 @@ class TestSearches:
             measured(probe(1, length=13, attempt=1), proven=0, failed=13),
         )
         assert (row["probes"], row["steps"], row["row_steps_tokens"], row["seconds"]) == (3, 200, 100 * (12 + 13), 3.0)
+        # The machine failed under the second start; that is no further start.
+        assert row["restarts"] == 1
 
     def test_the_best_probe_counts_not_the_last(self):
         row = derived(measured(probe(1, length=10), proven=14, failed=15), measured(probe(0), proven=9, failed=10))

@@ -1,0 +1,131 @@
+"""How success falls with length: of probes that tried a length, and of searches that reach it.
+
+Pure functions from Arrow tables to values. Knows nothing of figures, HTML or files.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import pyarrow as pa
+
+from orchestrator.report.intervals import wilson
+from orchestrator.report.statistics import kaplan_meier
+from orchestrator.report.tables import Group, source_kind
+
+MOST_BINS = 15
+"""Bins of length in one curve: more have too few probes each, fewer hide the slope."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuccessBin:
+    """How probes of one group fared that tried lengths from `shortest` to `longest`."""
+
+    group: Group
+    shortest: int
+    longest: int
+    share: float
+    """Mean over probes of the share of their tried lengths, in this bin, that were lossless."""
+    interval: tuple[float, float]
+    """95 % Wilson interval, each probe counted once however many lengths it tried."""
+    num_probes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReachPoint:
+    """Share of a group's searches whose capacity is at least `length`."""
+
+    group: Group
+    length: int
+    share: float
+
+
+def success_by_length(probes: pa.Table, searches: pa.Table) -> list[SuccessBin]:
+    """How often a probe that tried a length was lossless there, by group.
+
+    A probe that grows says yes for every length up to its proven one and no for the length it gave up on; of longer
+    lengths it says nothing. A probe of a grid tried the length it was asked for and no other. What was never tried does
+    not count, so this is not the share of texts that reach a length (`reach_by_length` is).
+    """
+    grids = {row["search_id"] for row in searches.select(["search_id", "grid"]).to_pylist() if row["grid"] is not None}
+    columns = ["search_id", "model", "source", "num_vectors", "outcome", "length", "proven_length", "failed_length"]
+    spoken = [row for row in probes.select(columns).to_pylist() if row["outcome"] != "failed"]
+    asked = [row for row in spoken if row["search_id"] in grids]
+    grown = [row for row in spoken if row["search_id"] not in grids]
+    votes: dict[tuple[Group, int, int], list[float]] = defaultdict(list)
+    for row, shortest, longest, share in (*_votes_of_grid(asked), *_votes_of_growth(grown)):
+        group = (row["model"], source_kind(row["source"]), row["num_vectors"])
+        votes[group, shortest, longest].append(share)
+    return [
+        SuccessBin(
+            group=group,
+            shortest=shortest,
+            longest=longest,
+            share=fmean(shares),
+            interval=wilson(fmean(shares), len(shares)),
+            num_probes=len(shares),
+        )
+        for (group, shortest, longest), shares in sorted(votes.items())
+    ]
+
+
+Vote = tuple[dict[str, Any], int, int, float]
+"""A probe, the first and last length of a bin, and the share of the lengths tried in it that were lossless."""
+
+
+def _votes_of_grid(rows: Sequence[dict[str, Any]]) -> Iterable[Vote]:
+    lengths = {row["length"] for row in rows}
+    # Lengths drawn at random are seldom asked twice: they share bins.
+    width = 1 if len(lengths) <= MOST_BINS else _bin_width(max(lengths))
+    for row in rows:
+        number = (row["length"] - 1) // width
+        yield row, number * width + 1, (number + 1) * width, float(row["outcome"] == "lossless")
+
+
+def _votes_of_growth(rows: Sequence[dict[str, Any]]) -> Iterable[Vote]:
+    width = _bin_width(max((max(row["proven_length"] or 0, row["failed_length"] or 0) for row in rows), default=0))
+    for row in rows:
+        for number, share in _shares_by_bin(row["proven_length"] or 0, row["failed_length"], width):
+            yield row, number * width + 1, (number + 1) * width, share
+
+
+def _bin_width(longest: int) -> int:
+    """The smallest of 1, 2, 5, 10, 20, 50 .. that needs no more than MOST_BINS bins."""
+    scale = 1
+    while True:
+        for digit in (1, 2, 5):
+            if longest <= digit * scale * MOST_BINS:
+                return digit * scale
+        scale *= 10
+
+
+def _shares_by_bin(proven: int, failed: int | None, width: int) -> Iterable[tuple[int, float]]:
+    """(number of a bin, share of the lengths tried in it that were lossless) of one probe."""
+    yes = {number: min(width, proven - number * width) for number in range(-(-proven // width))}
+    # A length that a start gave up on and yet proved counts as proven.
+    no = (failed - 1) // width if failed is not None and failed > proven else None
+    for number in yes.keys() | ({no} if no is not None else set()):
+        lossless = yes.get(number, 0)
+        yield number, lossless / (lossless + (number == no))
+
+
+def reach_by_length(searches: pa.Table) -> list[ReachPoint]:
+    """Share of searches that reach a length, where it changes, by group.
+
+    A search that was censored or is open counts up to the length it proved.
+    """
+    groups: dict[Group, list[tuple[int, bool]]] = defaultdict(list)
+    for row in searches.select(["model", "source", "num_vectors", "status", "capacity_tokens"]).to_pylist():
+        ended = (row["capacity_tokens"] or 0, row["status"] == "measured")
+        groups[row["model"], source_kind(row["source"]), row["num_vectors"]].append(ended)
+    points: list[ReachPoint] = []
+    for group, ended in sorted(groups.items()):
+        if all(capacity == 0 and not measured for capacity, measured in ended):
+            continue
+        curve, longest = list(kaplan_meier(ended).curve), max(capacity for capacity, _ in ended)
+        if curve[-1][0] < longest:
+            curve.append((longest, curve[-1][1]))
+        points += [ReachPoint(group=group, length=at, share=share) for at, share in curve]
+    return points

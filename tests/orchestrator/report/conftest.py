@@ -1,0 +1,78 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from orchestrator.report.canvas import RunTables
+from orchestrator.store.rows import packed_bits
+from orchestrator.store.schema import BITS, LINES, PROBES, SAMPLES, SEARCHES
+
+
+@pytest.fixture(scope="session")
+def generated() -> Callable[[int, int], RunTables]:
+    """Makes up a run of so many searches and probes."""
+    return _generated
+
+
+def _generated(num_searches: int, num_probes: int) -> RunTables:
+    models = ["made-up/small", "made-up/large"]
+    words = [f"word{i % 97}" for i in range(90)]
+    text = " ".join(words)
+    ends = [sum(len(word) + 1 for word in words[: i + 1]) - 1 for i in range(90)]
+    searches, samples, probes = [], [], []
+    for number in range(num_searches):
+        model, kind, k = models[number % 2], ("stories", "books", "random")[number % 3], (1, 2, 4)[number // 6 % 3]
+        shared = {"model": model, "source": f"{kind}:{number}.txt", "num_vectors": k, "sample_id": f"t{number // 6}"}
+        question = {"criterion": "exact", "decode_from": "memory", "seed": 0}
+        capacity = 10 * k + number % 17
+        sample = {"sample_id": f"t{number // 6}", "text_sha256": f"t{number // 6}"}
+        samples.append({**sample, "model": model, "text": text, "token_ends": ends})
+        searches.append(
+            {**shared, **question, "search_id": f"s{number}", "capacity_tokens": capacity, "status": "measured"}
+            | {"capacity_bits": 4.0 * capacity, "token_gain": 0.8 * capacity, "information_gain_bits": 3.0 * capacity}
+            | {"theoretical_tokens": 100.0 * k, "utilization": 0.008 * capacity, "probe_id": f"p{number}-0"}
+            | {"smallest_failed": capacity + 1, "margin": 0.01, "probes": num_probes // num_searches, "steps": 900}
+        )
+        for probe in range(num_probes // num_searches):
+            lossless = probe == 0
+            probes.append(
+                {**shared, **question, "search_id": f"s{number}", "probe_id": f"p{number}-{probe}", "number": probe}
+                | {"attempt": 0, "start": "cold", "length": capacity, "steps": 300, "steps_to_proof": 100}
+                | {"outcome": "lossless" if lossless else "lossy", "proven_length": capacity if lossless else 0}
+                | {"failed_length": capacity + 1, "exact_prefix": capacity if lossless else 0}
+                | {"measured_length": capacity, "token_accuracy": 1.0, "token_accuracy_without": 0.2}
+                | {"nats_without": 2.8 * capacity + probe, "nats_with": 0.4 * capacity + probe}
+                | {"right_by_token": packed_bits([True] * capacity)}
+                | {"right_by_token_without": packed_bits([False] * capacity)}
+                | {"memory": np.random.default_rng(number * 100 + probe).normal(size=64).astype("<f4").tobytes()}
+                | {"nats_by_token": [0.25] * capacity, "nats_by_token_without": [2.5] * capacity}
+                | {"margin_by_token": [1.5] * capacity}
+            )
+    return RunTables(
+        probes=pa.Table.from_pylist(probes, schema=PROBES),
+        searches=pa.Table.from_pylist(searches, schema=SEARCHES),
+        samples=pa.Table.from_pylist(samples, schema=SAMPLES),
+        bits=pa.Table.from_pylist([_bits(row) for row in searches], schema=BITS),
+        lines=pa.Table.from_pylist([point for row in searches[:6] for point in _line(row)], schema=LINES),
+    )
+
+
+def _bits(search: dict[str, Any]) -> dict[str, Any]:
+    tokens, shared = search["capacity_tokens"], {"search_id": search["search_id"]}
+    packed = {f"{name}_bytes": 3 * tokens for name in ("zlib", "bz2", "lzma", "zstd", "arithmetic")}
+    sizes = (("float32", 256), ("bfloat16", 128), ("float16", 128), ("int8", 68))
+    memory = {f"{name}_bytes": size for name, size in sizes}
+    exact = {f"{name}_exact_prefix": tokens for name, _ in sizes}
+    bits = {"text_bytes": 5 * tokens, "model_bits": 4.0 * tokens, "removed_bits": 3.0 * tokens}
+    return {**shared, "tokens": tokens, **bits, **packed, **memory, **exact}
+
+
+def _line(search: dict[str, Any]) -> list[dict[str, Any]]:
+    shared = {name: search[name] for name in ("model", "sample_id", "source", "num_vectors")}
+    ends = {"from_probe_id": search["probe_id"], "to_probe_id": "another", "tokens": 9}
+    return [
+        {**shared, **ends, "share": share, "accuracy": accuracy}
+        for share, accuracy in ((0.0, 1.0), (0.5, 0.4), (1.0, 1.0))
+    ]

@@ -1,0 +1,141 @@
+"""What the figures draw: each line where the rows put it."""
+
+from math import log
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from orchestrator.report.canvas import CaptionedFigure, RunTables
+from orchestrator.report.figures import FIGURES, figures
+from orchestrator.report.figures_entropy import entropy_with_and_without
+from orchestrator.report.figures_memories import bits_ledger
+from orchestrator.report.figures_probes import accuracy_over_positions, success_against_length
+from orchestrator.report.figures_scaling import gain_against_theory, scaling_with_vectors, utilization_by_source
+from orchestrator.store.rows import packed_bits
+from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
+
+
+def tables_of(
+    *, searches: list[dict[str, Any]] | None = None, probes: list[dict[str, Any]] | None = None, **others: pa.Table
+) -> RunTables:
+    """Tables of a run, each row filled up with what the figures need."""
+    shared = {"model": "m", "source": "files:a", "num_vectors": 1}
+    asked = [{**shared, "search_id": f"s{n}", "status": "measured", **row} for n, row in enumerate(searches or [])]
+    tried = [{**shared, "probe_id": f"p{n}", "number": n, **row} for n, row in enumerate(probes or [])]
+    return RunTables(
+        searches=pa.Table.from_pylist(asked, schema=SEARCHES),
+        probes=pa.Table.from_pylist(tried, schema=PROBES),
+        samples=SAMPLES.empty_table(),
+        **others,
+    )
+
+
+def traces(drawn: CaptionedFigure | None) -> dict[str, Any]:
+    """The traces that hold data, by name: the keys of a legend hold none."""
+    assert drawn is not None
+    all_traces: list[Any] = list(drawn.figure.select_traces())
+    named = [trace for trace in all_traces if trace.x is not None and trace.x[0] is not None]
+    assert all(trace.name for trace in named), "a CSV would not say which series this is"
+    assert len({trace.name for trace in named}) == len(named)
+    return {trace.name: trace for trace in named}
+
+
+def test_each_model_and_k_has_a_line_of_its_own_and_each_model_a_threshold():
+    rows = [
+        {"model": model, "num_vectors": k, "outcome": outcome, "measured_length": 9}
+        | {"nats_without": without * log(2), "nats_with": left * log(2)}
+        for model, k, outcome, without, left in (
+            ("a", 1, "lossless", 30, 2),
+            ("a", 1, "lossy", 60, 20),
+            ("a", 2, "lossy", 90, 20),
+            ("b", 1, "lossless", 10, 8),
+            ("b", 1, "lossy", 40, 30),
+        )
+    ]
+    found = traces(entropy_with_and_without(tables_of(probes=rows)))
+    gains = {name: trace.x[0] for name, trace in found.items() if "y = x -" in name}
+    assert gains == {
+        "a, k = 1: y = x - 40 bits": pytest.approx(40),
+        "a, k = 2: y = x - 70 bits": pytest.approx(70),
+        "b, k = 1: y = x - 10 bits": pytest.approx(10),
+    }
+    assert found["a: lossless below 2 bits"].y == pytest.approx((2, 2))
+    assert found["b: lossless below 8 bits"].y == pytest.approx((8, 8))
+    assert found["a, k = 1: y = x - 40 bits"].line.color == found["a: lossless below 2 bits"].line.color
+    assert found["a, k = 1: y = x - 40 bits"].line.color != found["b, k = 1: y = x - 10 bits"].line.color
+
+
+class TestGainAndUtilization:
+    ROWS = tuple(
+        {"model": "a", "num_vectors": k, "seed": seed, "sample_id": text, "capacity_tokens": 9}
+        | {"theoretical_tokens": 100.0 * k, "token_gain": gain, "utilization": gain / (100 * k)}
+        for k in (1, 2)
+        for text, gain in (("x", 4 * k), ("y", 8 * k))
+        for seed in range(20)
+    )
+
+    def test_seeds_of_one_text_do_not_make_an_interval_narrower(self):
+        (trace,) = traces(gain_against_theory(tables_of(searches=list(self.ROWS)))).values()
+        assert (trace.x, trace.y) == ((100.0, 200.0), (6.0, 12.0))
+        # Of two texts a bootstrap mean is one of three values: the interval goes from the lower text to the higher.
+        assert trace.error_y.array == (2.0, 4.0)
+        assert trace.error_y.arrayminus == (2.0, 4.0)
+
+    def test_utilization_has_a_bar_for_each_k(self):
+        found = traces(utilization_by_source(tables_of(searches=list(self.ROWS))))
+        assert {name: bar.y for name, bar in found.items()} == {"a, k = 1": (0.06,), "a, k = 2": (0.06,)}
+        assert found["a, k = 1"].error_y.array == (0.02,)
+
+
+def test_what_would_be_ideal_begins_where_each_model_begins():
+    rows = [
+        {"model": model, "num_vectors": k, "capacity_tokens": tokens, "token_gain": 1, "information_gain_bits": 1.0}
+        for model, k, tokens in (("a", 1, 10), ("a", 4, 30), ("b", 2, 10), ("b", 4, 15))
+    ]
+    found = traces(scaling_with_vectors(tables_of(searches=rows)))
+    assert (found["a: capacity"].y, found["b: capacity"].y) == ((1, 3), (1, 1.5))
+    assert (found["ideal, from k = 1 on"].x, found["ideal, from k = 1 on"].y) == ((1, 4), (1, 4))
+    assert (found["ideal, from k = 2 on"].x, found["ideal, from k = 2 on"].y) == ((2, 4), (1, 2))
+
+
+def test_accuracy_over_positions_keeps_sources_and_k_apart():
+    rows = [
+        {"source": source, "num_vectors": k, "outcome": "lossy", "measured_length": 2}
+        | {"right_by_token": packed_bits([True, k == 2]), "right_by_token_without": packed_bits([False, True])}
+        for source in ("files:a", "hub:b")
+        for k in (1, 2)
+        for _ in range(3)
+    ]
+    found = traces(accuracy_over_positions(tables_of(probes=rows)))
+    assert {name: trace.y for name, trace in found.items()} == {
+        **{f"m, {kind}, k = 1": (1, 0) for kind in ("files", "hub")},
+        **{f"m, {kind}, k = 2": (1, 1) for kind in ("files", "hub")},
+        **{f"m, {kind}, without memory": (0, 1) for kind in ("files", "hub")},
+    }
+
+
+def test_success_has_a_panel_for_each_source():
+    rows = [
+        {"search_id": "s0", "source": source, "outcome": "lossless", "length": 3, "proven_length": 3}
+        for source in ("files:a", "hub:b")
+    ]
+    found = traces(success_against_length(tables_of(searches=[{"capacity_tokens": 3}], probes=rows)))
+    assert found["m, files, k = 1: probes lossless"].yaxis == "y"
+    assert found["m, hub, k = 1: probes lossless"].yaxis == "y2"
+
+
+def test_the_ledger_says_how_many_bits_the_memory_removes(generated):
+    drawn = bits_ledger(generated(12, 12))
+    ledger = traces(drawn)["small"]
+    sizes = dict(zip(ledger.y, ledger.x, strict=True))
+    assert sizes["bits the memory removes"] == pytest.approx(0.75 * sizes["the model's bits"], abs=0.1)
+    assert drawn is not None
+    assert "the memory removes 75%" in drawn.caption
+
+
+def test_every_series_of_every_figure_has_a_name_of_its_own(generated):
+    drawn = figures(generated(36, 108))
+    assert len(drawn) == len(FIGURES)
+    for one in drawn:
+        assert traces(one), one.name
