@@ -44,6 +44,8 @@ class ToyRecipe(BaseModel):
 
     steps: int = Field(default=20, ge=1)
     """Steps every probe takes."""
+    spread: float = Field(default=0.0, ge=0, lt=1)
+    """Share by which the steps of a probe may differ from that, by its identity."""
     step_seconds: float = Field(default=0.0, ge=0)
     """How long a step of the whole batch sleeps."""
     rows: int = Field(default=8, ge=1)
@@ -107,8 +109,8 @@ class ToyEngine:
             row_steps_tokens=sum(probe.length for probe, _, _ in self._rows),
             step_seconds=self._recipe.step_seconds,
         )
-        done = [row for row in self._rows if row[1] >= self._recipe.steps]
-        self._rows = [row for row in self._rows if row[1] < self._recipe.steps]
+        done = [row for row in self._rows if row[1] >= self._steps_of(row[0])]
+        self._rows = [row for row in self._rows if row[1] < self._steps_of(row[0])]
         return [
             Finished(
                 probe=probe, outcome=self._outcome(probe), device="toy", started_at=started, finished_at=time.time()
@@ -126,6 +128,12 @@ class ToyEngine:
     def stats(self) -> EngineStats:
         """What it has done since it was opened."""
         return self._stats
+
+    def _steps_of(self, probe: Probe) -> int:
+        if not self._recipe.spread:
+            return self._recipe.steps
+        share = _number(f"steps {probe.probe_id}") / 2**64
+        return max(1, round(self._recipe.steps * (1 + self._recipe.spread * (2 * share - 1))))
 
     def _outcome(self, probe: Probe) -> Outcome:
         if probe.attempt < self._recipe.machine_failures:

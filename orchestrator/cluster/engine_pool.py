@@ -55,6 +55,8 @@ class EngineHandle:
     num_rows: int = 1
     in_flight: int = 0
     """Probes given and not yet heard of."""
+    expects: int = 0
+    """Searches that it was told are left for it."""
     leaves: bool = False
     """Whether it gets no more probes, because its place is wanted for others."""
     lost: str | None = None
@@ -96,12 +98,16 @@ class EnginePool:
     """Engines that are this run's share of the cluster and have no place."""
     _neighbours: Neighbours = field(default_factory=Neighbours)
     _num_begun: dict[str, int] = field(default_factory=dict)
+    _longest: dict[str, int] = field(default_factory=dict)
+    """Tokens of the longest row that searches of a model may ask for."""
     _numbers: Any = field(default_factory=count)
     _tended_at: float = 0.0
 
     def __post_init__(self) -> None:
         """Raises BadInput when the cluster cannot hold an engine of each model."""
         self._num_begun = {model: self.ledger.num_open_of(model) for model in self.ledger.models}
+        for search in self.plan.searches:
+            self._longest[search.model] = max(search.limit, self._longest.get(search.model, 0))
         nodes = self.look()
         self.num_wanted = sum(allot(self._appetites(nodes), nodes, most=self._most).values())
 
@@ -127,8 +133,7 @@ class EnginePool:
         gigabytes = min((node.gpu_gigabytes for node in nodes if node.gpus), default=0.0)
         gpus = 1.0
         if gigabytes:
-            longest = max(search.limit for search in self.plan.searches if search.model == model)
-            gpus = gpus_of_engine(planned.model, planned.facts, longest=longest, gpu_gigabytes=gigabytes)
+            gpus = gpus_of_engine(planned.model, planned.facts, longest=self._longest[model], gpu_gigabytes=gigabytes)
         return Demand(
             model=model,
             num_open=self.ledger.num_open_of(model),
@@ -289,8 +294,11 @@ class EnginePool:
 
     def expect(self) -> None:
         """Tell the engines how many searches are left for each, which is what idle rows are counted against."""
+        shares = {model: self.share(model) for model in {engine.model for engine in self.ready}}
         for engine in self.ready:
-            engine.actor.expect.remote(self.share(engine.model))
+            if engine.expects != shares[engine.model]:
+                engine.expects = shares[engine.model]
+                engine.actor.expect.remote(engine.expects)
 
     def share(self, model: str) -> int:
         """Open searches for each engine of a model; 0 while there is no engine."""

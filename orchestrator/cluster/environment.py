@@ -15,6 +15,8 @@ def set_variables(address: str | None) -> None:
         # Five files instead of a thousand.
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        # Nobody reads Tune's own state, and writing it whole every ten seconds grows with the run.
+        "TUNE_GLOBAL_CHECKPOINT_S": "86400",
     }
     if address is None:
         defaults["RAY_AUTH_MODE"] = "token"

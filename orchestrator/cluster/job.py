@@ -46,12 +46,14 @@ def main() -> int:
     set_variables("auto")
     import ray
 
+    here = Path.cwd()
     # Ray removes the job's files from all nodes once no driver of it is left, also if another one is to follow.
     ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     run_dir, *options = sys.argv[1:]
     command = [sys.executable, "-m", "orchestrator.cli", "run", SWEEP_NAME, "--run-dir", run_dir, *options]
+    code = 0
     for death in range(1, MOST_DEATHS + 1):
-        driver = subprocess.Popen([*command, "--address", "auto"])
+        driver = subprocess.Popen([*command, "--address", "auto"], cwd=here)
 
         def hand_on(number: int, frame: FrameType | None, driver: "subprocess.Popen[bytes]" = driver) -> None:
             driver.send_signal(number)

@@ -31,9 +31,11 @@ COHORTS_PER_BATCH = 4
 """`cohort_size: auto` is an engine's rows over this: big cohorts starve an engine, small ones cost trials."""
 BATCHES_IN_FLIGHT = 2.5
 """Probes in flight, in units of an engine's rows: those beyond the rows wait, so that a row that leaves is replaced."""
-COHORTS_RUNNING = 6
+COHORTS_RUNNING = 16
 COHORTS_PER_ENGINE = 2
-"""Trials that run at a time, at least: in all, and for each engine. Each has a worker process of about 95 MB."""
+"""Trials that run at a time: two for each engine, at most so many, then one for each, whose cohort is topped up.
+Each has a worker process of about 95 MB, and reports once a second."""
+FEWEST_COHORTS = 6
 LOADING_SECONDS = 0.5
 """A wait for the first engine is cut so short, so that a signal is heard meanwhile."""
 COHORTS_WAITING = 2
@@ -54,7 +56,7 @@ class Cohort:
 
 def cohorts_running(num_engines: int) -> int:
     """Trials that run at a time."""
-    return max(COHORTS_RUNNING, COHORTS_PER_ENGINE * num_engines)
+    return max(FEWEST_COHORTS, min(COHORTS_RUNNING, COHORTS_PER_ENGINE * num_engines), num_engines)
 
 
 def most_cohorts(num_engines: int) -> int:

@@ -84,7 +84,7 @@ class LiveView:
             self._live.update(self._view())
         elif time.monotonic() - self._printed > PLAIN_SECONDS:
             self._printed = time.monotonic()
-            self._console.print(self._line(), highlight=False)
+            self._console.print(self._line(), highlight=False, soft_wrap=True)
 
     def engines(self, lines: Sequence[EngineLine]) -> None:
         """Show what engines do now: all of them, about once a second."""

@@ -24,6 +24,8 @@ from orchestrator.report.published_measures import FOOTNOTES, Compared, Paper, c
 from orchestrator.report.statistics import starts_by_group, survival_by_group
 from orchestrator.report.tables import beginning, capacity_by_group, search_rows, short_names
 
+MANY_ENTRIES = 9
+"""Entries of a legend with which a figure takes the page's width."""
 TALL_PIXELS = 600
 """A figure higher than this has the page's whole width: beside it another would stand in an empty card."""
 STATUS_WORDS = {
@@ -69,6 +71,7 @@ def render_page(tables: RunTables, *, sweep_yaml: str, provenance: Mapping[str, 
         told_gains=any(group.token_gain for group in groups),
         compared=[(paper, lines, FOOTNOTES[paper]) for paper, lines in compared.items() if lines],
         tall=TALL_PIXELS,
+        many=MANY_ENTRIES,
         figures=[(figure, _embedded(figure.figure)) for figure in drawn],
         searches=rows,
         num_probes=tables.probes.num_rows,

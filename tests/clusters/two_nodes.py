@@ -60,17 +60,21 @@ class TwoNodes:
 
     def __exit__(self, *raised: object) -> None:
         # Shown where a test fails.
-        for log in self._scratch.glob("session_latest/logs/job-driver-*.log"):
+        for log in self._disk(HEAD).glob("session_2*/logs/job-driver-*.log"):
             print(log.name, log.read_text()[-5000:], sep="\n")
         for node in list(self._rays):
             self.lose(node)
         for name in self._names.values():
             subprocess.run(["ip", "netns", "del", name], check=False)
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        for folder in (self._scratch, self._disk(HEAD), self._disk(WORKER)):
+            shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def _scratch(self) -> Path:
         return Path(f"/tmp/capsweep-{os.getpid()}")  # short: paths of sockets may have 107 characters
+
+    def _disk(self, node: str) -> Path:
+        return Path(f"{self._scratch}-{node}")
 
     def environment(self) -> Mapping[str, str]:
         """Variables of every process there: a home of its own with a token of its own, and this code."""
@@ -95,9 +99,17 @@ class TwoNodes:
             command += [f"--dashboard-host={ADDRESSES[HEAD]}", "--dashboard-port=8265", "--metrics-export-port=8080"]
         else:
             command.append(f"--address={ADDRESSES[HEAD]}:6379")
+        # Each node has a disk of its own at the same place, as machines have.
+        self._disk(node).mkdir(exist_ok=True)
+        self._scratch.mkdir(exist_ok=True)
+        mounted = ["sh", "-c", 'mount --bind "$0" "$1" && shift && exec "$@"', self._disk(node), self._scratch]
         log = (self.folder / f"{node}.log").open("ab")
         self._rays[node] = subprocess.Popen(
-            self._within(node, command), env=self.environment(), stdout=log, stderr=log, start_new_session=True
+            self._within(node, [*map(str, mounted), *command]),
+            env=self.environment(),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         deadline = time.monotonic() + START_SECONDS
         while self.run("ray", "status", f"--address={ADDRESSES[HEAD]}:6379").count("node_") < len(self._rays):

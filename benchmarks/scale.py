@@ -1,0 +1,188 @@
+"""How a run grows: probes a second, memory, Tune's state, the time of a suggestion and of a resume, by simulation.
+
+Run by hand on an idle machine, for hours if asked for much:
+
+    python benchmarks/scale.py cluster --engines 100 --probes 1000 3000 10000
+    python benchmarks/scale.py alone --searches 10000 --rows 100000
+
+`cluster` runs the toy task, whose engines sleep instead of computing, on Ray with so many engine actors on four nodes
+that this machine pretends to be: all of the driver, the recorder and the trials is real. `alone` measures the searcher,
+the store and the resume without Ray. Each prints one line a measurement; docs/scale.md has them.
+"""
+
+import argparse
+import json
+import logging
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import yaml
+
+from orchestrator.cluster.environment import set_variables
+from orchestrator.plan import Plan, make_plan
+from orchestrator.session import open_session
+from orchestrator.spec import load_sweep
+from orchestrator.stop import Stop
+from tasks.contract import EngineStats
+
+NODES = 4
+ROWS, STEPS, STEP_SECONDS, SPREAD = 16, 400, 0.1, 0.5
+"""An engine of 16 rows whose step takes .1 s, and probes of 200 to 600 steps: .4 probes a second."""
+PROBES_PER_SEARCH = 3
+"""Starts of a search: the first, and two retries."""
+
+
+def plan_of(folder: Path, *, searches: int) -> Plan:
+    said = "long enough to have a capacity of its own, and then some more words."
+    lines = [json.dumps({"text": f"Text number {number}: {said}"}) for number in range(searches)]
+    (folder / "texts.jsonl").write_text("\n".join(lines))
+    recipe = {"rows": ROWS, "steps": STEPS, "step_seconds": STEP_SECONDS, "spread": SPREAD}
+    sweep = {
+        "name": "scale",
+        "task": "toy",
+        "models": ["toy/model"],
+        "texts": [{"source": "files", "path": "texts.jsonl"}],
+        "recipe": recipe,
+        "search": {"retries": PROBES_PER_SEARCH - 1},
+    }
+    path = folder / "sweep.yaml"
+    path.write_text(yaml.safe_dump(sweep))
+    return make_plan(load_sweep(path))
+
+
+class Watch:
+    """Samples the size of Tune's folders and this process's memory while a run goes on."""
+
+    def __init__(self) -> None:
+        self.state_bytes = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(2.0):
+            found = 0
+            for path in Path(tempfile.gettempdir()).glob("capsweep-tune-*/**/*"):
+                try:
+                    found += path.stat().st_size if path.is_file() else 0
+                except OSError:
+                    continue
+            self.state_bytes = max(self.state_bytes, found)
+
+
+def run_once(folder: Path, *, engines: int, probes: int) -> None:
+    """One run in this process: prints its line."""
+    set_variables("simulated")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from orchestrator.cluster.runner import run_on_ray
+    from orchestrator.cluster.searcher import LedgerSearcher
+
+    plan = plan_of(folder, searches=probes // PROBES_PER_SEARCH)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    for _ in range(NODES):
+        cluster.add_node(num_cpus=-(-engines // NODES) * 2)
+    ray.init(address=cluster.address, namespace="scale", log_to_driver=False, logging_level=logging.ERROR)
+    suggestions: list[float] = []
+    suggest = LedgerSearcher.suggest
+
+    def timed(self: LedgerSearcher, trial_id: str) -> Any:
+        began = time.perf_counter()
+        try:
+            return suggest(self, trial_id)
+        finally:
+            suggestions.append(time.perf_counter() - began)
+
+    first: list[float] = []
+    half: list[float] = []
+    total = 0
+
+    def heard(verdicts: Any) -> None:
+        nonlocal total
+        total += len(verdicts)
+        first.append(time.perf_counter())
+        half.append(total)
+
+    entry = plan.sweep.engines.model_copy(update={"count": engines, "cpus": 1})
+    busy_plan = plan.sweep.model_copy(update={"engines": entry})
+    object.__setattr__(plan, "sweep", busy_plan)
+    run = folder / "run"
+    began = time.perf_counter()
+    try:
+        with Watch() as watch, open_session(plan, str(run)) as session, patch.object(LedgerSearcher, "suggest", timed):
+            stats: EngineStats = run_on_ray(
+                session,
+                entry,
+                plan.sweep.engine_settings(),
+                address=None,
+                stop=Stop(),
+                heard=heard,
+                engines_are=lambda lines: None,
+                say=print,
+            )
+            seconds = time.perf_counter() - began
+            session.finish()
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    began = time.perf_counter()
+    with open_session(plan, str(run)):
+        resumed = time.perf_counter() - began
+    most = statistics.quantiles(suggestions, n=100)[-1]
+    ceiling = engines * ROWS / (STEPS * STEP_SECONDS)
+    # Between a tenth and nine tenths of the probes: engines load before, and rows run out after.
+    early = next(at for at, number in zip(first, half, strict=True) if number >= 0.1 * total)
+    late = next(at for at, number in zip(first, half, strict=True) if number >= 0.9 * total)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{engines} engines, {total:,} probes of {plan.sweep.name}: {seconds:.0f} s; in the middle "
+        f"{0.8 * total / (late - early):.1f} probes/s of a ceiling of {ceiling:.1f}; rows busy {stats.rows_busy:.0%}; "
+        f"driver {memory:,.0f} MB; Tune state {watch.state_bytes / 1e6:.1f} MB; {len(suggestions)} suggestions, median "
+        f"{1e3 * statistics.median(suggestions):.2f} ms, 99 % under {1e3 * most:.1f} "
+        f"ms; resume {resumed:.1f} s",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    cluster = verbs.add_parser("cluster")
+    cluster.add_argument("--engines", type=int, default=100)
+    cluster.add_argument("--probes", type=int, nargs="+", default=[1000])
+    alone = verbs.add_parser("alone")
+    alone.add_argument("--searches", type=int, default=10_000)
+    alone.add_argument("--rows", type=int, default=100_000)
+    asked = parser.parse_args()
+    if asked.verb == "alone":
+        from scale_alone import measure_alone
+
+        measure_alone(searches=asked.searches, rows=asked.rows)
+    elif len(asked.probes) == 1:
+        with tempfile.TemporaryDirectory() as folder:
+            run_once(Path(folder), engines=asked.engines, probes=asked.probes[0])
+    else:
+        # Each in a process of its own, whose memory is its own.
+        for probes in asked.probes:
+            command = [sys.executable, __file__, "cluster", "--engines", str(asked.engines), "--probes", str(probes)]
+            subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()
