@@ -240,6 +240,7 @@ def make_probe(plan: Plan, order: Order) -> Probe:
         length=step.length,
         num_vectors=search.num_vectors,
         start=step.start,
+        most_tokens=step.most_tokens,
     )
 
 

@@ -111,6 +111,9 @@ class Probe:
     """Little-endian float32 values of that memory, (num_vectors, embedding_width); None when cold."""
     snapshot: bytes | None = None
     """State of its row as an engine saved it, to go on from; None begins anew."""
+    most_tokens: int | None = None
+    """Tokens its steps may train on in all: with the step that reaches so many it ends as if it had stalled. None: no
+    limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

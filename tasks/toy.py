@@ -107,8 +107,8 @@ class ToyEngine:
             row_steps_tokens=sum(probe.length for probe, _, _ in self._rows),
             step_seconds=self._recipe.step_seconds,
         )
-        done = [row for row in self._rows if row[1] >= self._recipe.steps]
-        self._rows = [row for row in self._rows if row[1] < self._recipe.steps]
+        done = [row for row in self._rows if row[1] >= self._steps_of(row[0])]
+        self._rows = [row for row in self._rows if row[1] < self._steps_of(row[0])]
         return [
             Finished(
                 probe=probe, outcome=self._outcome(probe), device="toy", started_at=started, finished_at=time.time()
@@ -127,11 +127,19 @@ class ToyEngine:
         """What it has done since it was opened."""
         return self._stats
 
+    def _steps_of(self, probe: Probe) -> int:
+        """Steps it takes: fewer than the recipe says where its budget of tokens ends it."""
+        if probe.most_tokens is None:
+            return self._recipe.steps
+        return min(self._recipe.steps, -(-probe.most_tokens // probe.length))
+
     def _outcome(self, probe: Probe) -> Outcome:
         if probe.attempt < self._recipe.machine_failures:
             return Failed(reason="the toy was told to fail")
-        capacity = toy_capacity(probe.tokens)
+        capacity, steps = toy_capacity(probe.tokens), self._steps_of(probe)
         reached = min(len(probe.tokens), capacity - _number(probe.probe_id) % (self._recipe.shortfall + 1))
+        if steps < self._recipe.steps:
+            reached = 0
         lossless = reached >= probe.length
         proven = reached if lossless else 0
         length = proven if lossless else probe.length
@@ -140,10 +148,10 @@ class ToyEngine:
             exact_prefix=proven,
             failed_length=None if reached >= len(probe.tokens) else max(reached + 1, probe.length),
             measured_length=length,
-            steps=self._recipe.steps,
-            steps_to_proof=self._recipe.steps if proven else 0,
-            row_steps_tokens=self._recipe.steps * length,
-            seconds=self._recipe.steps * self._recipe.step_seconds,
+            steps=steps,
+            steps_to_proof=steps if proven else 0,
+            row_steps_tokens=steps * length,
+            seconds=steps * self._recipe.step_seconds,
             token_accuracy=1.0 if lossless else max(0, reached) / length,
             token_accuracy_without=0.0,
             first_error=None if lossless else max(0, reached),

@@ -26,6 +26,7 @@ VERDICT_COLUMNS = (
     "length",
     "proven_length",
     "failed_length",
+    "row_steps_tokens",
     "reason",
 )
 
@@ -48,7 +49,8 @@ def searches_of(table: pa.Table) -> list[Search]:
 def verdicts_of(probes: pa.Table) -> list[Verdict]:
     """What the ledger needs of rows of PROBES."""
     rows = probes.select(VERDICT_COLUMNS).to_pylist()
-    return [Verdict(**{**row, "proven_length": row["proven_length"] or 0}) for row in rows]
+    counts = ("proven_length", "row_steps_tokens")
+    return [Verdict(**{**row, **{name: row[name] or 0 for name in counts}}) for row in rows]
 
 
 def derive_searches(planned: pa.Table, probes: pa.Table, settings: SearchSettings) -> pa.Table:
