@@ -88,6 +88,18 @@ class EngineSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Values that a field of a recipe may be tried at."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether factors count, not differences."""
+    whole: bool = False
+    """Whether only whole numbers are meant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """One question of a search: is `length` lossless? One optimization from one start."""
 
@@ -348,6 +360,10 @@ class Task(Protocol):
         Raises:
             TaskError: when the recipe's name or a field is unknown, or a value is out of range.
         """
+        ...
+
+    def tunable(self, recipe: Mapping[str, Any]) -> Mapping[str, Range]:
+        """Fields of this recipe that `capsweep tune` may change, and between what; empty where there are none."""
         ...
 
     def open_engine(self, model: Model, question: Question, settings: EngineSettings) -> Engine:

@@ -30,6 +30,7 @@ from tasks.contract import (
     Probe,
     Proof,
     Question,
+    Range,
     Snapshot,
     TaskError,
 )
@@ -235,6 +236,10 @@ class ToyTask:
         except ValidationError as error:
             known = ", ".join(ToyRecipe.model_fields)
             raise TaskError(f"{overrides!r} does not fit the toy's recipe; its fields: {known}.") from error
+
+    def tunable(self, recipe: Mapping[str, Any]) -> Mapping[str, Range]:
+        """What decides how soon a search knows its answer: best are no shortfall and few steps."""
+        return {"shortfall": Range(low=0, high=4, whole=True), "steps": Range(low=1, high=40, log=True, whole=True)}
 
     def open_engine(self, model: Model, question: Question, settings: EngineSettings) -> ToyEngine:
         """Ready at once."""
