@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import AuthenticationError, RayError, RayTaskError
 
 from orchestrator.cluster.engine_pool import EngineResources
 from orchestrator.cluster.runner import SEARCHES_PER_ENGINE, SMALL_PARAMETERS, choose_resources
@@ -133,6 +133,10 @@ def _cluster(address: str | None) -> Iterator[None]:
         except ConnectionError as error:
             why = str(error).strip().splitlines()[0]
             raise BadInput(f"--address {address}: no Ray cluster answers there ({why}).") from error
+        except AuthenticationError as error:
+            raise BadInput(
+                f"--address {address}: that cluster wants its token; docs/operations.md says how to give it."
+            ) from error
     # Ray puts its own handler in place of ours, which would end the process without a word.
     for number, handler in handlers.items():
         with contextlib.suppress(ValueError):  # not in the main thread

@@ -18,7 +18,7 @@ from orchestrator.tuning.worker import Job, Reached, Workers
 
 PART = 16
 """Searches that are measured before a trial is looked at: fewer leave most of an engine's step idle."""
-FINALISTS = 4
+FINALISTS = 3
 """The best trials that are measured once more, from other starts, beside the sweep's own recipe: the best of many noisy
 means is best by luck in part."""
 BUDGET, FINALS, REPORTED = "budget", "finals", "reported"
