@@ -33,6 +33,7 @@ FIGURES = (
     ("plot_parallel_coordinate", "All fields together", "One line a trial, coloured by its mean tokens."),
 )
 FIGURE_PIXELS = 420
+UNIT = "mean tokens"
 FEWEST_TRIALS = 3
 """Of fewer complete trials no figure says anything."""
 
@@ -82,7 +83,7 @@ def _figures(study: Study) -> list[tuple[str, str, Markup]]:
     logging.getLogger("optuna").setLevel(logging.ERROR)
     drawn: list[tuple[str, str, Markup]] = []
     for function, title, caption in FIGURES:
-        figure: go.Figure = getattr(visualization, function)(study)
+        figure: go.Figure = getattr(visualization, function)(study, target_name=UNIT)
         figure.update_layout(
             title=None,
             template="none",
