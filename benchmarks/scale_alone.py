@@ -144,8 +144,8 @@ def measure_alone(*, searches: int, rows: int) -> None:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
             f"{searches:,} searches, {rows:,} rows: plan {planned:.1f} s; recorder {1e6 * written / rows:.0f} us a "
-            f"row, ledger {1e6 * asked / rows:.0f} us a row; {files} files, {size / 1e6:,.0f} MB; resume {resumed:.1f} s; "
-            f"suggestion median {1e3 * statistics.median(suggestions):.2f} ms, 99 % under "
+            f"row, ledger {1e6 * asked / rows:.0f} us a row; {files} files, {size / 1e6:,.0f} MB; "
+            f"resume {resumed:.1f} s; suggestion median {1e3 * statistics.median(suggestions):.2f} ms, 99 % under "
             f"{1e3 * statistics.quantiles(suggestions, n=100)[-1]:.2f} ms; searches table {derived:.1f} s; "
             f"this process {memory:,.0f} MB at most"
         )

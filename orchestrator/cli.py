@@ -31,7 +31,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 
 
 @contextmanager
-def _bad_input() -> Iterator[None]:
+def _bad_input(again: str = "`capsweep resume` goes on with the run") -> Iterator[None]:
     """Say every problem on a line of its own and exit with 2."""
     from orchestrator.redact import redact
     from tasks.contract import TaskError
@@ -43,7 +43,7 @@ def _bad_input() -> Iterator[None]:
         raise typer.Exit(2) from None
     except (OSError, SessionFaultError, MemoryError) as error:
         said = literal(redact(str(error) or "out of memory"))
-        typer.echo(f"{said}\nWhat is on disk stays; `capsweep resume` goes on with the run.", err=True)
+        typer.echo(f"{said}\nWhat is on disk stays; {again}.", err=True)
         raise typer.Exit(1) from None
 
 
@@ -161,6 +161,38 @@ def extend(
             extension=extension,
             console=Console(),
         )
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: `capsweep tune sweeps/quickstart.yaml --trials 25 --inline`")
+def tune(
+    spec: SpecArgument,
+    trials: Annotated[int, typer.Option(min=1, help="Recipes to try in all, the sweep's own among them.")],
+    run_dir: Annotated[str | None, typer.Option(help="Folder; by default <storage>/<name>-tune-<time>.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Sweep file whose texts the result is reported on; else SPEC's are split.")
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Row-steps times tokens a search; by default what SPEC's recipe spends.")
+    ] = None,
+    inline: Inline = False,
+    address: Address = None,
+    allow_fewer: AllowFewer = False,
+    take_over: TakeOver = False,
+) -> None:
+    """Search the recipe that proves most tokens with a given effort; the same command again goes on."""
+    with _bad_input(again="the same command goes on"):
+        from rich.console import Console
+
+        from orchestrator.spec import load_sweep
+        from orchestrator.tuning.launch import Request, new_tune_folder
+        from orchestrator.tuning.launch import tune as tune_sweep
+
+        sweep = load_sweep(spec)
+        others = None if report is None else load_sweep(report)
+        request = Request(sweep=sweep, report=others, trials=trials, budget=budget, allow_fewer=allow_fewer)
+        url = run_dir or new_tune_folder(sweep)
+        code = tune_sweep(request, url, inline=inline, address=address, take_over=take_over, console=Console())
     raise typer.Exit(code)
 
 

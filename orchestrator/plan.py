@@ -387,7 +387,7 @@ def _search(
         "num_vectors": num_vectors,
         "seed": seed,
         "question": {**asdict(question), "recipe": dict(question.recipe)},
-        "search": asdict(sweep.search_settings()),
+        "search": {"retries": sweep.search.retries},
         "limit": limit,
     }
     lengths = sweep.search.lengths

@@ -221,4 +221,5 @@ def make_probe(plan: Plan, order: Order) -> Probe:
         length=step.length,
         num_vectors=search.num_vectors,
         start=step.start,
+        most_tokens=step.most_tokens,
     )

@@ -106,6 +106,18 @@ class EngineSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """Values that a field of a recipe may be tried at."""
+
+    low: float
+    high: float
+    log: bool = False
+    """Whether factors count, not differences."""
+    whole: bool = False
+    """Whether only whole numbers are meant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
     """One question of a search: is `length` lossless? One optimization from one start."""
 
@@ -129,6 +141,9 @@ class Probe:
     """Little-endian float32 values of that memory, (num_vectors, embedding_width); None when cold."""
     snapshot: bytes | None = None
     """State of its row as an engine saved it, to go on from; None begins anew."""
+    most_tokens: int | None = None
+    """Tokens its steps may train on in all: with the step that reaches so many it ends as if it had stalled. None: no
+    limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -363,6 +378,10 @@ class Task(Protocol):
         Raises:
             TaskError: when the recipe's name or a field is unknown, or a value is out of range.
         """
+        ...
+
+    def tunable(self, recipe: Mapping[str, Any]) -> Mapping[str, Range]:
+        """Fields of this recipe that `capsweep tune` may change, and between what; empty where there are none."""
         ...
 
     def open_engine(self, model: Model, question: Question, settings: EngineSettings) -> Engine:

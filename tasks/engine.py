@@ -345,11 +345,12 @@ class BatchedEngine:
         at_end_B = met_B & (length_B >= rows.limit_B)
         stalled_B = ~met_B & ((rows.since_growth_B >= recipe.steps) | (rows.since_better_B >= recipe.patience))
         rows.row_steps_tokens_B = rows.row_steps_tokens_B + length_B
+        spent_B = rows.row_steps_tokens_B >= rows.most_tokens_B
         rows.length_B = torch.where(met_B, grown_B, length_B)
         rows.best_right_B = torch.where(met_B, -1, rows.best_right_B)
         rows.since_better_B = torch.where(met_B, 0, rows.since_better_B)
         rows.since_growth_B = torch.where(met_B, 0, rows.since_growth_B)
-        return longer_B, asked_B, at_end_B | stalled_B
+        return longer_B, asked_B, at_end_B | stalled_B | spent_B
 
     def _update(self, rows: Rows, gradient_BKD: Tensor) -> None:
         rows.step_B = rows.step_B + 1

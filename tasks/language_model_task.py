@@ -6,7 +6,7 @@ A task of this kind is a layout (tasks/layout.py) and what that layout leaves of
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tasks.contract import Engine, EngineSettings, Model, ModelFacts, Prover, Question, TaskError, TextCodec
+from tasks.contract import Engine, EngineSettings, Model, ModelFacts, Prover, Question, Range, TaskError, TextCodec
 
 if TYPE_CHECKING:
     from tasks.layout import Layout
@@ -53,6 +53,12 @@ class LanguageModelTask:
         from tasks.recipe import make_recipe
 
         return make_recipe(overrides).model_dump()
+
+    def tunable(self, recipe: Mapping[str, Any]) -> Mapping[str, Range]:
+        """Rate, decay, betas, weights and stopping."""
+        from tasks.recipe import tunable
+
+        return tunable(recipe)
 
     def open_engine(self, model: Model, question: Question, settings: EngineSettings) -> Engine:
         """Load the weights and be ready for probes."""

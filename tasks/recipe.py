@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.contract import TaskError
+from tasks.contract import Range, TaskError
 
 
 class Recipe(BaseModel):
@@ -56,6 +56,28 @@ RECIPES: dict[str, Recipe] = {
         stop_at="every_token",
     ),
 }
+
+
+TUNABLE: dict[str, Range] = {
+    "weight_decay": Range(low=3e-4, high=0.03, log=True),
+    "beta_1": Range(low=0.7, high=0.95),
+    "beta_2": Range(low=0.7, high=0.99),
+    "right_token_weight": Range(low=0.01, high=0.5, log=True),
+    "patience": Range(low=50, high=400, log=True, whole=True),
+    "init_scale": Range(low=0.3, high=3.0, log=True),
+}
+"""What `capsweep tune` tries, about a third to three times what docs/recipe.md found best. `steps` is not among them:
+nearly all successes took fewer, and patience ends a row sooner."""
+TUNABLE_RATES = {
+    "embedding": Range(low=0.2, high=5.0, log=True),
+    "absolute": Range(low=0.003, high=1.0, log=True),
+}
+"""Rates to try, by their unit. In the literature the best ones lie between .01 and 1, absolute."""
+
+
+def tunable(recipe: Mapping[str, Any]) -> Mapping[str, Range]:
+    """The fields of this recipe that may be tuned."""
+    return {"learning_rate": TUNABLE_RATES[recipe["rate_unit"]], **TUNABLE}
 
 
 def make_recipe(overrides: str | Mapping[str, Any]) -> Recipe:

@@ -22,6 +22,8 @@ from tasks.layout import Layout
 
 WIDTH_STEP = 16
 """Widths of batches are multiples of this many tokens where shapes are fixed."""
+NO_LIMIT = 2**62
+"""More tokens than any row can train on."""
 
 
 def round_up(length: int) -> int:
@@ -59,6 +61,8 @@ class Rows:
     """Tokens it can be asked for at most."""
     asked_B: Tensor
     """Tokens it was asked for at first."""
+    most_tokens_B: Tensor
+    """What `row_steps_tokens_B` may reach; NO_LIMIT where nothing bounds it."""
     step_B: Tensor
     """Optimizer steps taken."""
     since_growth_B: Tensor
@@ -108,7 +112,9 @@ ON_DEVICE = frozenset(
 )
 
 
-FROM_PROBE = frozenset({"tokens_BL", "slots_BT", "positions_BL", "num_vectors_B", "limit_B", "asked_B"})
+FROM_PROBE = frozenset(
+    {"tokens_BL", "slots_BT", "positions_BL", "num_vectors_B", "limit_B", "asked_B", "most_tokens_B"}
+)
 """What a row has from its probe and keeps."""
 
 
@@ -160,6 +166,7 @@ def new_row(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: int
         length_B=integer(probe.length),
         limit_B=integer(limit),
         asked_B=integer(probe.length),
+        most_tokens_B=integer(NO_LIMIT if probe.most_tokens is None else probe.most_tokens),
         step_B=zero,
         since_growth_B=zero,
         since_better_B=zero,

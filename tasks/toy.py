@@ -30,6 +30,7 @@ from tasks.contract import (
     Probe,
     Proof,
     Question,
+    Range,
     Snapshot,
     TaskError,
 )
@@ -130,16 +131,20 @@ class ToyEngine:
         return self._stats
 
     def _steps_of(self, probe: Probe) -> int:
-        if not self._recipe.spread:
-            return self._recipe.steps
-        share = _number(f"steps {probe.probe_id}") / 2**64
-        return max(1, round(self._recipe.steps * (1 + self._recipe.spread * (2 * share - 1))))
+        """Steps it takes: fewer than the recipe says where its budget of tokens ends it."""
+        steps = self._recipe.steps
+        if self._recipe.spread:
+            share = _number(f"steps {probe.probe_id}") / 2**64
+            steps = max(1, round(steps * (1 + self._recipe.spread * (2 * share - 1))))
+        return steps if probe.most_tokens is None else min(steps, -(-probe.most_tokens // probe.length))
 
     def _outcome(self, probe: Probe) -> Outcome:
         if probe.attempt < self._recipe.machine_failures:
             return Failed(reason="the toy was told to fail")
-        capacity = toy_capacity(probe.tokens)
+        capacity, steps = toy_capacity(probe.tokens), self._steps_of(probe)
         reached = min(len(probe.tokens), capacity - _number(probe.probe_id) % (self._recipe.shortfall + 1))
+        if steps < self._recipe.steps:
+            reached = 0
         lossless = reached >= probe.length
         proven = reached if lossless else 0
         length = proven if lossless else probe.length
@@ -148,10 +153,10 @@ class ToyEngine:
             exact_prefix=proven,
             failed_length=None if reached >= len(probe.tokens) else max(reached + 1, probe.length),
             measured_length=length,
-            steps=self._recipe.steps,
-            steps_to_proof=self._recipe.steps if proven else 0,
-            row_steps_tokens=self._recipe.steps * length,
-            seconds=self._recipe.steps * self._recipe.step_seconds,
+            steps=steps,
+            steps_to_proof=steps if proven else 0,
+            row_steps_tokens=steps * length,
+            seconds=steps * self._recipe.step_seconds,
             token_accuracy=1.0 if lossless else max(0, reached) / length,
             token_accuracy_without=0.0,
             first_error=None if lossless else max(0, reached),
@@ -235,6 +240,10 @@ class ToyTask:
         except ValidationError as error:
             known = ", ".join(ToyRecipe.model_fields)
             raise TaskError(f"{overrides!r} does not fit the toy's recipe; its fields: {known}.") from error
+
+    def tunable(self, recipe: Mapping[str, Any]) -> Mapping[str, Range]:
+        """What decides how soon a search knows its answer: best are no shortfall and few steps."""
+        return {"shortfall": Range(low=0, high=4, whole=True), "steps": Range(low=1, high=40, log=True, whole=True)}
 
     def open_engine(self, model: Model, question: Question, settings: EngineSettings) -> ToyEngine:
         """Ready at once."""

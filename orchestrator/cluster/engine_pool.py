@@ -17,8 +17,8 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from orchestrator.cluster.cluster_view import Neighbours, cluster_nodes, free_nodes
 from orchestrator.cluster.engine_actor import EngineActor, EngineLoad, EngineReport
-from orchestrator.cluster.placement import Appetite, Demand, EngineNeed, Node, allot, appetite
-from orchestrator.cluster.sizing import gpus_of_engine
+from orchestrator.cluster.placement import Appetite, EngineNeed, Node, allot, appetite
+from orchestrator.cluster.sizing import demand
 from orchestrator.errors import BadInput, SessionFaultError
 from orchestrator.plan import Plan
 from orchestrator.report.live import EngineLine
@@ -37,9 +37,6 @@ MOST_LOSSES = 3
 """Engines lost one after the other, without any verdict in between, before the session ends: then it is not chance."""
 MOST_ENGINES = 10_000
 """More than any cluster has places for."""
-SMALL_PARAMETERS = 10_000_000
-"""Models below this gain next to nothing from a second thread (24 texts on stories260K: 51 s of steps with one, 47 with
-two), so on CPUs each core gets an engine of its own (twice as much in the same time)."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,24 +120,18 @@ class EnginePool:
 
     def _appetites(self, nodes: Sequence[Node]) -> list[Appetite]:
         """What each model with open searches asks for; raises BadInput when a node for it is not to be had."""
-        return [appetite(self.plan.sweep.engines, self._demand(model, nodes), nodes) for model in self._open_models()]
-
-    def _open_models(self) -> list[str]:
-        return [model for model in self.ledger.models if self.ledger.num_open_of(model)]
-
-    def _demand(self, model: str, nodes: Sequence[Node]) -> Demand:
-        planned = self.plan.model(model)
-        gigabytes = min((node.gpu_gigabytes for node in nodes if node.gpus), default=0.0)
-        gpus = 1.0
-        if gigabytes:
-            gpus = gpus_of_engine(planned.model, planned.facts, longest=self._longest[model], gpu_gigabytes=gigabytes)
-        return Demand(
-            model=model,
-            num_open=self.ledger.num_open_of(model),
-            num_begun=self._num_begun[model],
-            gpus=gpus,
-            is_small=planned.facts.num_parameters < SMALL_PARAMETERS,
-        )
+        demands = [
+            demand(
+                self.plan.model(model),
+                nodes,
+                longest=self._longest[model],
+                num_open=self.ledger.num_open_of(model),
+                num_begun=self._num_begun[model],
+            )
+            for model in self.ledger.models
+            if self.ledger.num_open_of(model)
+        ]
+        return [appetite(self.plan.sweep.engines, each, nodes) for each in demands]
 
     def wait_ready(self, seconds: float) -> None:
         """Wait a while for an engine that loads, if there is none else."""

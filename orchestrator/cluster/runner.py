@@ -4,26 +4,22 @@ Knows how Ray is told to do things; what is done is the searcher's affair.
 """
 
 import contextlib
-import logging
 import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray import tune
-from ray.exceptions import AuthenticationError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster.cluster_view import RECORDER_NAME
 from orchestrator.cluster.cohort_trial import CohortTrial, name_of
+from orchestrator.cluster.connection import cluster
 from orchestrator.cluster.engine_pool import WAITING_CALLS, EnginePool
 from orchestrator.cluster.recorder_actor import RecorderActor
 from orchestrator.cluster.searcher import LedgerSearcher
-from orchestrator.errors import BadInput
 from orchestrator.report.live import EngineLine
 from orchestrator.search.bracket import Verdict
 from orchestrator.session import Session
@@ -68,7 +64,7 @@ def run_on_ray(
         OSError: when rows could not be written.
         SessionFaultError: when an engine broke down.
     """
-    with _cluster(session, address, say), _recorder_of(session) as recorder:
+    with cluster(session.session_id, address, say), _recorder_of(session) as recorder:
         pool = EnginePool(plan=session.plan, ledger=session.ledger, settings=settings, recorder=recorder)
         cohort_size = None if engines.cohort_size == "auto" else engines.cohort_size
         searcher = LedgerSearcher(
@@ -151,46 +147,3 @@ class _StopWhenAsked(tune.Stopper):
     def __deepcopy__(self, memo: dict[int, object]) -> "_StopWhenAsked":
         # Tune copies its configuration; a copy would never hear of a signal.
         return self
-
-
-@contextmanager
-def _cluster(session: Session, address: str | None, say: Callable[[str], None]) -> Iterator[None]:
-    """Join a cluster or start one on this machine; stop it only if it was started here."""
-    # It prints a traceback for each trial that the machine fails; the searcher hears of them, and says what is of use.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    was_running = ray.is_initialized()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    if not was_running:
-        try:
-            said = _start_ray(session, address).dashboard_url
-        except ConnectionError as error:
-            why = str(error).strip().splitlines()[0]
-            raise BadInput(f"--address {address}: no Ray cluster answers there ({why}).") from error
-        except AuthenticationError as error:
-            raise BadInput(
-                f"--address {address}: that cluster wants its token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
-                "RAY_AUTH_TOKEN_PATH) here as they are there; docs/operations.md says how."
-            ) from error
-        if said:
-            say(f"dashboard: http://{said} (it asks for what `ray get-auth-token` prints)")
-    # Ray puts its own handler in place of ours, which would end the process without a word.
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        if not was_running:
-            ray.shutdown()
-
-
-def _start_ray(session: Session, address: str | None) -> Any:
-    return ray.init(
-        # `local`: a cluster of our own, also where another one happens to run.
-        address=address or "local",
-        namespace=session.session_id,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
-        **({} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}),
-    )

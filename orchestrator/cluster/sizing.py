@@ -5,8 +5,15 @@ than this cuts its batches; one that cannot hold a single row says so. Pure. Kno
 """
 
 import math
+from collections.abc import Sequence
 
+from orchestrator.cluster.placement import Demand, Node
+from orchestrator.plan import PlannedModel
 from tasks.contract import Model, ModelFacts
+
+SMALL_PARAMETERS = 10_000_000
+"""Models below this gain next to nothing from a second thread (24 texts on stories260K: 51 s of steps with one, 47 with
+two), so on CPUs each core gets an engine of its own (twice as much in the same time)."""
 
 GPU_GIGABYTES = {
     "T4": 16, "P100": 16, "V100": 16, "A10": 24, "A10G": 24, "L4": 24, "RTX-4090": 24, "A40": 48, "L40": 48, "L40S": 48,
@@ -57,3 +64,26 @@ def gpus_of_engine(model: Model, facts: ModelFacts, *, longest: int, gpu_gigabyt
         return float(math.ceil(least / usable))
     comfortable = engine_gigabytes(model, facts, tokens=max(longest, BUSY_TOKENS))
     return 1.0 / max(1, min(MOST_ENGINES_PER_GPU, int(usable / comfortable)))
+
+
+def demand(planned: PlannedModel, nodes: Sequence[Node], *, longest: int, num_open: int, num_begun: int) -> Demand:
+    """What placing a model's engines needs to know of it.
+
+    Args:
+        planned: The model.
+        nodes: The cluster, and what may be added to it: an engine must fit the smallest of its GPUs.
+        longest: Tokens of the longest row there may be.
+        num_open: Searches that are not done.
+        num_begun: Searches that were not done when the session began.
+    """
+    gigabytes = min((node.gpu_gigabytes for node in nodes if node.gpus), default=0.0)
+    gpus = 1.0
+    if gigabytes:
+        gpus = gpus_of_engine(planned.model, planned.facts, longest=longest, gpu_gigabytes=gigabytes)
+    return Demand(
+        model=planned.name,
+        num_open=num_open,
+        num_begun=num_begun,
+        gpus=gpus,
+        is_small=planned.facts.num_parameters < SMALL_PARAMETERS,
+    )

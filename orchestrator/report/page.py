@@ -54,12 +54,12 @@ def render_page(tables: RunTables, *, sweep_yaml: str, provenance: Mapping[str, 
     compared: dict[Paper, list[Compared]] = {paper: compare(tables.probes, searches, paper) for paper in FOOTNOTES}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "beginning": beginning, "breakable": _breakable}
-    return environment.from_string(_resource("page.html.j2")).render(
-        style=Markup(_resource("page.css")),
-        script=Markup(_resource("page.js")),
+    return environment.from_string(resource("page.html.j2")).render(
+        style=Markup(resource("page.css")),
+        script=Markup(resource("page.js")),
         # The only bundle that python's plotly ships, 4.8 MB; left out where nothing is drawn.
-        plotly_js=_packed(get_plotlyjs()) if drawn else None,
-        details=_packed(json.dumps(search_details(tables, rows), ensure_ascii=False, separators=(",", ":"))),
+        plotly_js=packed(get_plotlyjs()) if drawn else None,
+        details=packed(json.dumps(search_details(tables, rows), ensure_ascii=False, separators=(",", ":"))),
         name=_name_of(sweep_yaml),
         headline=headline(searches, tables.samples),
         remarks=worth_knowing(tables.probes, searches),
@@ -72,7 +72,7 @@ def render_page(tables: RunTables, *, sweep_yaml: str, provenance: Mapping[str, 
         compared=[(paper, lines, FOOTNOTES[paper]) for paper, lines in compared.items() if lines],
         tall=TALL_PIXELS,
         many=MANY_ENTRIES,
-        figures=[(figure, _embedded(figure.figure)) for figure in drawn],
+        figures=[(figure, embedded(figure.figure)) for figure in drawn],
         searches=rows,
         num_probes=tables.probes.num_rows,
         unfinished=any(group.num_open or group.num_failed for group in groups),
@@ -83,7 +83,8 @@ def render_page(tables: RunTables, *, sweep_yaml: str, provenance: Mapping[str, 
     )
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """A file of this package."""
     return resources.files("orchestrator.report").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -93,13 +94,13 @@ def _name_of(sweep_yaml: str) -> str:
     return names[0] if names and names[0] else "capsweep run"
 
 
-def _packed(text: str) -> Markup:
+def packed(text: str) -> Markup:
     """Text for a <script type="application/gzip">, a fifth as large; the page's script unpacks it."""
     # No time in it: the same tables give the same page.
     return Markup(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode())
 
 
-def _embedded(figure: go.Figure) -> Markup:
+def embedded(figure: go.Figure) -> Markup:
     """JSON for a <script type="application/json">: without `<` no text can end that element."""
     return Markup(str(figure.to_json(engine="json")).replace("<", "\\u003c"))
 

@@ -34,6 +34,9 @@ class SearchSettings:
 
     retries: int = 2
     """Starts after the first that stalled, before the search ends."""
+    row_steps_tokens: int | None = None
+    """Tokens, summed over the steps, that each search may train on: it makes starts until they are spent, however many
+    that are. None: `retries` decides. Recipes are compared so, each with the same effort."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,8 @@ class Step:
     """`cold`, or the probe_id to begin from."""
     limit: int
     """Tokens that it may grow to."""
+    most_tokens: int | None = None
+    """Tokens, summed over its steps, that are left for it; None: no limit."""
 
 
 def next_step(
@@ -73,7 +78,9 @@ def next_step(
         length, start = bracket.proven + 1, bracket.proven_by
     else:
         length, start = max(1, round(COLD_SHARE * bracket.proven)), COLD
-    return Step(number=number, attempt=attempt, length=length, start=start, limit=limit)
+    budget = settings.row_steps_tokens
+    left = None if budget is None else budget - bracket.row_steps_tokens
+    return Step(number=number, attempt=attempt, length=length, start=start, limit=limit, most_tokens=left)
 
 
 def is_done(bracket: Bracket, *, limit: int, settings: SearchSettings, grid: Sequence[int] | None = None) -> bool:
@@ -86,6 +93,8 @@ def is_done(bracket: Bracket, *, limit: int, settings: SearchSettings, grid: Seq
 def _is_answered(bracket: Bracket, *, limit: int, settings: SearchSettings, grid: Sequence[int] | None) -> bool:
     if grid is not None:
         return bracket.verdicts >= len(grid)
+    if settings.row_steps_tokens is not None:
+        return bracket.proven >= limit or bracket.row_steps_tokens >= settings.row_steps_tokens
     return bracket.proven >= limit or bracket.stalls > settings.retries
 
 

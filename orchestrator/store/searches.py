@@ -26,6 +26,7 @@ VERDICT_COLUMNS = (
     "length",
     "proven_length",
     "failed_length",
+    "row_steps_tokens",
     "reason",
 )
 
@@ -55,7 +56,8 @@ def with_known(planned: pa.Table, known: pa.Table) -> pa.Table:
 def verdicts_of(probes: pa.Table) -> list[Verdict]:
     """What the ledger needs of rows of PROBES."""
     rows = probes.select(VERDICT_COLUMNS).to_pylist()
-    return [Verdict(**{**row, "proven_length": row["proven_length"] or 0}) for row in rows]
+    counts = ("proven_length", "row_steps_tokens")
+    return [Verdict(**{**row, **{name: row[name] or 0 for name in counts}}) for row in rows]
 
 
 def derive_searches(planned: pa.Table, probes: pa.Table, settings: SearchSettings) -> pa.Table:

@@ -80,6 +80,15 @@ def test_a_length_out_of_reach_is_lossy_and_its_exact_prefix_still_counts(open_e
     assert found.row_steps_tokens == 30 * 300
 
 
+def test_a_row_ends_with_the_step_that_spends_its_budget(open_engine, run_engine, story_probes):
+    probes = [replace(probe, most_tokens=50 * probe.length + 1) for probe in story_probes(2, longest=120, length=120)]
+    for done in run_engine(open_engine(), probes).values():
+        found = measurement(done)
+        assert (found.steps, found.row_steps_tokens) == (51, 51 * 120)
+        assert isinstance(done.outcome, Lossy)
+        assert found.failed_length == 120
+
+
 def test_one_token_can_be_asked_for(open_engine, run_engine, story_probes):
     (item,) = run_engine(open_engine(), story_probes(1, longest=1, length=1)).values()
     assert measurement(item).proven_length == 1

@@ -134,3 +134,20 @@ class TestGrid:
             for number, length in ((0, 8), (1, 32))
         ]
         assert fold(said).proven == 32
+
+
+def test_with_a_budget_starts_go_on_until_it_is_spent():
+    settings = SearchSettings(retries=0, row_steps_tokens=1000)
+    begun = replace(bracket(proven=12, stalls=3, verdicts=3), row_steps_tokens=900)
+    step = next_step(begun, limit=100, settings=settings)
+    assert step is not None
+    assert step.most_tokens == 100
+    spent = replace(begun, row_steps_tokens=1003)
+    assert next_step(spent, limit=100, settings=settings) is None
+    assert status_of(spent, limit=100, limit_status="at_text_end", settings=settings) == "measured"
+
+
+def test_without_a_budget_a_probe_has_no_limit_of_tokens():
+    step = next_step(bracket(), limit=100, settings=SETTINGS)
+    assert step is not None
+    assert step.most_tokens is None

@@ -1,0 +1,65 @@
+"""The way to a Ray cluster: joined, or started on this machine and stopped again."""
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from ray.exceptions import AuthenticationError
+
+from orchestrator.errors import BadInput
+
+
+@contextmanager
+def cluster(namespace: str, address: str | None, say: Callable[[str], None]) -> Iterator[None]:
+    """Join a cluster or start one on this machine; stop it only if it was started here.
+
+    Args:
+        namespace: Of the actors that are made.
+        address: A cluster to join; None starts one.
+        say: Told where it can be watched.
+
+    Raises:
+        BadInput: when no cluster answers there, or it wants a token.
+    """
+    # It prints a traceback for each trial that the machine fails; the searcher hears of them, and says what is of use.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    was_running = ray.is_initialized()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if not was_running:
+        try:
+            said = _start_ray(namespace, address).dashboard_url
+        except ConnectionError as error:
+            why = str(error).strip().splitlines()[0]
+            raise BadInput(f"--address {address}: no Ray cluster answers there ({why}).") from error
+        except AuthenticationError as error:
+            raise BadInput(
+                f"--address {address}: that cluster wants its token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
+                "RAY_AUTH_TOKEN_PATH) here as they are there; docs/operations.md says how."
+            ) from error
+        if said:
+            say(f"dashboard: http://{said} (it asks for what `ray get-auth-token` prints)")
+    # Ray puts its own handler in place of ours, which would end the process without a word.
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        if not was_running:
+            ray.shutdown()
+
+
+def _start_ray(namespace: str, address: str | None) -> Any:
+    return ray.init(
+        # `local`: a cluster of our own, also where another one happens to run.
+        address=address or "local",
+        namespace=namespace,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        configure_logging=True,
+        **({} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}),
+    )

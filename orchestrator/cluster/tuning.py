@@ -1,0 +1,121 @@
+"""Workers that measure recipes, as Ray actors: trials side by side, each in an engine with an actor of its own.
+
+Knows nothing of trials or of what a recipe is.
+"""
+
+import math
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from orchestrator.cluster.cluster_view import cluster_nodes
+from orchestrator.cluster.connection import cluster
+from orchestrator.cluster.placement import EngineNeed, allot, appetite
+from orchestrator.cluster.sizing import demand
+from orchestrator.errors import SessionFaultError
+from orchestrator.plan import Plan
+from orchestrator.stop import Stop
+from orchestrator.tuning.worker import Job, Reached, Worker
+from tasks.contract import EngineSettings
+
+LISTEN_SECONDS = 0.5
+"""How often a signal is looked for while workers measure."""
+
+
+MANY_SEARCHES = 1_000_000
+"""A trial needs no neighbours to be worth an engine: as many as there are places."""
+
+
+class TuningActor:
+    """A worker in a process of its own; ended from outside when the session ends."""
+
+    def __init__(self, plan: Plan, settings: EngineSettings) -> None:
+        self._worker = Worker(plan, settings)
+
+    def measure(self, job: Job) -> tuple[Reached, ...]:
+        """Raises TaskError when the model cannot be loaded."""
+        reached = self._worker.measure(job, Stop())
+        assert reached is not None, "nothing stops a worker but its end"
+        return reached
+
+
+class RayWorkers:
+    """As many workers as the cluster has room for engines."""
+
+    def __init__(self, plan: Plan, settings: EngineSettings, count: int, need: EngineNeed, stop: Stop) -> None:
+        self.size = count
+        self._stop = stop
+        self._asked: dict[Any, int] = {}
+        remote: Any = ray.remote(TuningActor)
+        held = ray.put(plan)
+        self._actors = [
+            remote.options(num_cpus=need.cpus, num_gpus=need.gpus).remote(held, settings) for _ in range(self.size)
+        ]
+
+    def submit(self, worker: int, job: Job) -> None:
+        """Give the job to an actor."""
+        self._asked[self._actors[worker].measure.remote(job)] = worker
+
+    def wait(self) -> tuple[int, tuple[Reached, ...]] | None:
+        """The next worker that is done.
+
+        Raises:
+            TaskError: when a model cannot be loaded.
+            SessionFaultError: when a worker was lost; its trial is tried again by the session that follows.
+        """
+        while not self._stop:
+            done, _ = ray.wait(list(self._asked), timeout=LISTEN_SECONDS)
+            if not done:
+                continue
+            worker = self._asked.pop(done[0])
+            try:
+                reached: Any = ray.get(done[0])
+            except RayTaskError:  # what the task said
+                raise
+            except RayError as error:
+                raise SessionFaultError(f"a worker was lost: {str(error).strip().splitlines()[0]}") from error
+            return worker, reached
+        return None
+
+    def close(self) -> None:
+        """End all actors, whatever they are at."""
+        for actor in self._actors:
+            ray.kill(actor)
+
+
+@contextmanager
+def ray_workers(
+    plan: Plan, settings: EngineSettings, *, address: str | None, stop: Stop, say: Callable[[str], None]
+) -> Iterator[RayWorkers]:
+    """Join a cluster, or start one on this machine and stop it afterwards, and make workers there.
+
+    Raises:
+        BadInput: when the cluster is not there or cannot hold what the sweep asks for.
+    """
+    with cluster(f"tune-{uuid.uuid4().hex[:8]}", address, say):
+        count, need = _places(plan)
+        threads = settings.cpus or (None if need.gpus else math.ceil(need.cpus))
+        say(f"{count} trials side by side, each with {need.cpus:g} CPUs and {need.gpus:g} GPUs")
+        workers = RayWorkers(plan, replace(settings, cpus=threads, gpus=need.gpus or 1.0), count, need, stop)
+        try:
+            yield workers
+        finally:
+            workers.close()
+
+
+def _places(plan: Plan) -> tuple[int, EngineNeed]:
+    """Workers that find room on the nodes that are there, and what each takes: enough for any model of the plan."""
+    nodes = [node for node in cluster_nodes() if node.present]
+    longest = max(search.limit for search in plan.searches)
+    demands = [
+        demand(model, nodes, longest=longest, num_open=MANY_SEARCHES, num_begun=MANY_SEARCHES) for model in plan.models
+    ]
+    engines = plan.sweep.engines
+    asked = max((appetite(engines, each, nodes) for each in demands), key=lambda each: (each.need.gpus, each.need.cpus))
+    most = None if engines.count == "auto" else engines.count
+    return allot([asked], nodes, most=most)[asked.model], asked.need

@@ -1,0 +1,212 @@
+"""Tune a sweep's recipe from its plan to the page: the order of things; each is done elsewhere."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from orchestrator.errors import BadInput, literal
+from orchestrator.launch import Exit
+from orchestrator.plan import Plan, make_plan
+from orchestrator.run_directory import is_run
+from orchestrator.spec import dump
+from orchestrator.stop import Stop, stop_on_signals
+from orchestrator.store.files import Files, open_files
+from orchestrator.store.lock import RunLock
+from orchestrator.store.reader import write_table
+from orchestrator.sweep import Sweep
+from orchestrator.tuning.results import Found, found_by, recipe_yaml, said_of, trial_rows, trials_table
+from orchestrator.tuning.study import INPUTS, JOURNAL_FILE, RecipeStudy
+from orchestrator.tuning.texts import TextSplit, split_texts
+from orchestrator.tuning.tuner import BUDGET, ModelTuner, tune_model
+from orchestrator.tuning.worker import InlineWorkers, Workers
+
+TUNE_FILE = "tune.yaml"
+TRIALS_FILE = "tune.parquet"
+PAGE_FILE = "report/tune.html"
+NO_BETTER = "no recipe that was tried is better than the sweep's own"
+TUNE_NAMES = frozenset([TUNE_FILE, TRIALS_FILE, JOURNAL_FILE, "report", "lock"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asks for."""
+
+    sweep: Sweep
+    report: Sweep | None
+    """A sweep whose texts are reported on; None splits those of `sweep`."""
+    trials: int
+    """Recipes in all, those of earlier sessions among them."""
+    budget: int | None
+    """Row-steps times tokens of each search; None: what the sweep's own recipe spends."""
+    allow_fewer: bool = False
+
+
+def new_tune_folder(sweep: Sweep) -> str:
+    """`<storage>/<name>-tune-<date>-<time>`."""
+    return f"{sweep.storage.rstrip('/')}/{sweep.name}-tune-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def tune(request: Request, url: str, *, inline: bool, address: str | None, take_over: bool, console: Console) -> Exit:
+    """Search recipes for each model of the sweep in the folder `url`, or go on with it.
+
+    Raises:
+        BadInput: when the sweep cannot be tuned or the folder not be used; nothing was written then.
+    """
+    split = _plan(request)
+    files = _open(request, url)
+    stop = Stop()
+    with _locked(files, take_over=take_over), stop_on_signals(stop):
+        folder = Path(files.url)
+        if not files.exists(TUNE_FILE):
+            files.write(TUNE_FILE, _asked(request).encode())
+        tuners = [_tuner(request, split, model.name, folder, console) for model in split.plan.models]
+        for note in split.plan.notes:
+            console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
+        with _workers(split.plan, inline=inline, address=address, stop=stop, say=_said(console)) as workers:
+            for tuner in tuners:
+                tuner.say(
+                    f"{tuner.model}: {len(tuner.study.results)} of {request.trials} trials, "
+                    f"{len(tuner.split.choosing)} searches to choose on, {len(tuner.split.reporting)} to report on"
+                )
+                if not tune_model(tuner, workers, trials=request.trials):
+                    break
+        found = [one for tuner in tuners if (one := found_by(tuner)) is not None]
+        _write(files, tuners, found, request.sweep.name)
+    return _conclude(files, found, stop, console)
+
+
+def _plan(request: Request) -> TextSplit:
+    """Everything that may be wrong with the input is said here."""
+    sweep = request.sweep
+    if sweep.search.policy == "grid":
+        raise BadInput("search.policy: grid asks for given lengths; tune searches capacities: wanted policy: grow.")
+    if len(sweep.num_vectors) > 1:
+        raise BadInput(
+            f"num_vectors: {list(sweep.num_vectors)}; a recipe is tuned for one number of vectors at a time: "
+            f"wanted [{sweep.num_vectors[0]}], or another of them."
+        )
+    plan = make_plan(sweep, allow_fewer=request.allow_fewer)
+    if not plan.task.tunable(sweep.recipe):
+        raise BadInput(f"task: {sweep.task}: no field of its recipe may be tuned.")
+    others = None
+    if request.report is not None:
+        there = sweep.model_copy(update={"texts": request.report.texts})
+        others = make_plan(there, allow_fewer=request.allow_fewer)
+    return split_texts(plan, others)
+
+
+def _open(request: Request, url: str) -> Files:
+    if "://" in url.removeprefix("file://"):
+        raise BadInput(
+            f"{url}: the trials are kept in a journal that is written line by line, which an object store cannot. "
+            "Wanted a folder of this machine, or of a file system that all see: give --run-dir."
+        )
+    files = open_files(url)
+    if is_run(files):
+        raise BadInput(f"{url}: holds a run. Wanted a folder that is new, empty, or was made by `capsweep tune`.")
+    if not files.exists(TUNE_FILE):
+        names = [name for name in files.names("", suffix="") if not _is_ours(name)]
+        if names:
+            raise BadInput(
+                f"{url}: holds {', '.join(names[:3])}, not made by `capsweep tune`. Choose another --run-dir."
+            )
+    elif yaml.safe_load(files.read(TUNE_FILE)) != yaml.safe_load(_asked(request)):
+        raise BadInput(
+            f"{url}: already tunes something else ({TUNE_FILE} in it differs from what you ask: sweep, --report or "
+            "--budget). Choose another --run-dir."
+        )
+    return files
+
+
+def _is_ours(name: str) -> bool:
+    return name in TUNE_NAMES or name.startswith("recipe")
+
+
+def _asked(request: Request) -> str:
+    """What decides the results, as it is kept beside them."""
+    report = None if request.report is None else yaml.safe_load(dump(request.report))["texts"]
+    asked: dict[str, Any] = {"sweep": yaml.safe_load(dump(request.sweep)), "report": report, "budget": request.budget}
+    return yaml.safe_dump(asked, sort_keys=False, allow_unicode=True)
+
+
+@contextmanager
+def _locked(files: Files, *, take_over: bool) -> Iterator[None]:
+    lock = RunLock(files, uuid.uuid4().hex)
+    try:
+        lock.take(take_over=take_over)
+    except OSError as error:
+        raise BadInput(f"{files.url}: cannot be written to ({error.strerror or error}). Choose another.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _tuner(request: Request, split: TextSplit, model: str, folder: Path, console: Console) -> ModelTuner:
+    mine, recipe = split.of(model), request.sweep.recipe
+    ranges, texts = split.plan.task.tunable(recipe), mine.samples(mine.choosing)
+    study = RecipeStudy(folder, model, recipe=recipe, ranges=ranges, texts=texts)
+    inputs = [[search.search_id for search in side] for side in (mine.choosing, mine.reporting)]
+    if study.attribute(INPUTS) is None:
+        study.note(INPUTS, inputs)
+        if request.budget is not None:
+            study.note(BUDGET, request.budget)
+    elif study.attribute(INPUTS) != inputs:
+        raise BadInput(f"{folder}: the texts or the model {model} have changed since. Restore them, or begin anew.")
+    return ModelTuner(model=model, recipe=recipe, split=mine, study=study, say=_said(console))
+
+
+def _said(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(literal(line), markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _workers(
+    plan: Plan, *, inline: bool, address: str | None, stop: Stop, say: Callable[[str], None]
+) -> Iterator[Workers]:
+    settings = plan.sweep.engine_settings()
+    if inline:
+        yield InlineWorkers(plan, settings, stop)
+        return
+    from orchestrator.cluster.environment import set_variables
+
+    set_variables(address)
+    from orchestrator.cluster.tuning import ray_workers
+
+    with ray_workers(plan, settings, address=address, stop=stop, say=say) as workers:
+        yield workers
+
+
+def _write(files: Files, tuners: list[ModelTuner], found: list[Found], name: str) -> None:
+    from orchestrator.report.tune_page import render_tune_page
+
+    write_table(files, TRIALS_FILE, trials_table([r for tuner in tuners for r in trial_rows(tuner.model, tuner.study)]))
+    for one in found:
+        files.write(_recipe_file(one, len(tuners)), recipe_yaml(one).encode())
+    files.write(PAGE_FILE, render_tune_page(name, tuners, found).encode())
+
+
+def _recipe_file(found: Found, num_models: int) -> str:
+    plain = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in found.model)
+    return "recipe.yaml" if num_models == 1 else f"recipe-{plain}.yaml"
+
+
+def _conclude(files: Files, found: list[Found], stop: Stop, console: Console) -> Exit:
+    say = _said(console)
+    for one in found:
+        changed = ", ".join(f"{name} {one.recipe[name]}" for name in one.changed)
+        say(f"{one.model}: {changed or NO_BETTER}")
+        say(f"  chosen on:   {said_of(one.choosing)}")
+        say(f"  reported on: {said_of(one.reporting)} ({one.reporting.verdict})")
+    say(f"trials: {files.url}/{TRIALS_FILE}, page: {files.url}/{PAGE_FILE}")
+    if stop.interrupted:
+        say("interrupted: the same command goes on.")
+        return Exit.INTERRUPTED
+    return Exit.DONE

@@ -1,0 +1,151 @@
+"""What a study found, as values, tables and the text of a recipe file.
+
+Knows nothing of engines, Ray or where files lie.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import pyarrow as pa
+import yaml
+from optuna.trial import FrozenTrial
+
+from orchestrator.report.intervals import bootstrap_mean
+from orchestrator.search.ledger import Search
+from orchestrator.tuning.study import REACHED, RecipeStudy, key_of, mean_capacity
+from orchestrator.tuning.tuner import BUDGET, FINALS, REPORTED, ModelTuner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paired:
+    """Two recipes on the same texts, from the same starts."""
+
+    texts: int
+    own: float
+    """Mean tokens with the sweep's own recipe."""
+    tuned: float
+    """The same with the one that was found."""
+    interval: tuple[float, float] | None
+    """95 % interval of the mean difference, tuned minus own, bootstrapped over texts; None of one text."""
+
+    @property
+    def difference(self) -> float:
+        """Tuned minus own, in tokens."""
+        return self.tuned - self.own
+
+    @property
+    def verdict(self) -> str:
+        """In words, whether that is a gain."""
+        if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
+            return "within chance"
+        return "better" if self.difference > 0 else "worse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What tuning one model came to."""
+
+    model: str
+    budget: int
+    """Row-steps times tokens of each search."""
+    own: Mapping[str, Any]
+    """The sweep's own recipe."""
+    recipe: Mapping[str, Any]
+    """The best one; the sweep's own where no other was better."""
+    changed: tuple[str, ...]
+    """Its fields that are not as in the sweep."""
+    choosing: Paired
+    """On the texts that chose it, both measurements of the finalists taken together: a gain here is partly luck."""
+    reporting: Paired
+    """On texts that chose nothing."""
+    study: RecipeStudy
+
+
+def found_by(tuner: ModelTuner) -> Found | None:
+    """What a finished study says; None as long as a measurement is missing."""
+    if tuner.study.attribute(REPORTED) is None or tuner.study.attribute(FINALS) is None:
+        return None
+    recipe, split = tuner.best(), tuner.split
+    if any(len(tuner.reached(REPORTED, one)) < len(split.reporting) for one in (recipe, tuner.recipe)):
+        return None
+    return Found(
+        model=tuner.model,
+        budget=tuner.study.attribute(BUDGET),
+        own=tuner.recipe,
+        recipe=recipe,
+        changed=tuple(name for name, value in recipe.items() if value != tuner.recipe[name]),
+        choosing=_paired(split.choosing, _chosen_by(tuner, tuner.recipe), _chosen_by(tuner, recipe)),
+        reporting=_paired(split.reporting, tuner.reached(REPORTED, tuner.recipe), tuner.reached(REPORTED, recipe)),
+        study=tuner.study,
+    )
+
+
+def _chosen_by(tuner: ModelTuner, recipe: Mapping[str, Any]) -> dict[str, float]:
+    """search_id -> mean tokens of its trial and its second measurement."""
+    second = tuner.reached(FINALS, recipe)
+    same = [t for t in tuner.study.complete if key_of(tuner.study.recipe_of(t.params)) == key_of(recipe)]
+    first = {search_id: capacity for search_id, capacity, *_ in same[0].user_attrs[REACHED]} if same else second
+    return {search_id: fmean((first[search_id], capacity)) for search_id, capacity in second.items()}
+
+
+def _paired(searches: Sequence[Search], own: Mapping[str, float], tuned: Mapping[str, float]) -> Paired:
+    differences = [tuned[search.search_id] - own[search.search_id] for search in searches]
+    texts = [search.sample_id for search in searches]
+    return Paired(
+        texts=len(set(texts)),
+        own=fmean(own[search.search_id] for search in searches),
+        tuned=fmean(tuned[search.search_id] for search in searches),
+        interval=bootstrap_mean(differences, texts),
+    )
+
+
+def trial_rows(model: str, study: RecipeStudy) -> list[dict[str, Any]]:
+    """One row a trial, whatever became of it."""
+    return [_row(model, study, trial) for trial in study.study.get_trials(deepcopy=False)]
+
+
+def _row(model: str, study: RecipeStudy, trial: FrozenTrial) -> dict[str, Any]:
+    reached: Sequence[Sequence[Any]] = trial.user_attrs.get(REACHED, [])
+    return {
+        "model": model,
+        "number": trial.number,
+        "state": trial.state.name.lower(),
+        "value": mean_capacity(reached) if reached else None,
+        "searches": len(reached),
+        "row_steps_tokens": sum(tokens for _, _, tokens, _ in reached),
+        "seconds": sum(seconds for *_, seconds in reached),
+        **(study.recipe_of(trial.params) if trial.params else {}),
+    }
+
+
+def trials_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """The rows as Arrow; fields of the recipe keep their names."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
+
+
+def said_of(paired: Paired) -> str:
+    """One line of evidence."""
+    interval = "" if paired.interval is None else f" [{paired.interval[0]:+.2f}, {paired.interval[1]:+.2f}]"
+    return (
+        f"{paired.tuned:.2f} tokens, {paired.own:.2f} with the sweep's own recipe: "
+        f"{paired.difference:+.2f}{interval} a text, {paired.texts} texts"
+    )
+
+
+def recipe_yaml(found: Found) -> str:
+    """A recipe for a sweep, with what speaks for it as comments."""
+    no_better = "no recipe that was tried is better than the sweep's own; this is that one."
+    lines = [
+        f"`capsweep tune` for {found.model}: {len(found.study.results)} recipes, each search with {found.budget:,} "
+        "row-steps times tokens.",
+        f"on the texts that chose it: {said_of(found.choosing)}",
+        f"on other texts: {said_of(found.reporting)}, {found.reporting.verdict}"
+        if found.changed
+        else f"on other texts: {found.reporting.own:.2f} tokens, {found.reporting.texts} texts; {no_better}",
+    ]
+    # Every line a comment, whatever a model's name holds.
+    comments = [f"# {part}" for line in lines for part in line.splitlines()]
+    return "\n".join([*comments, yaml.safe_dump({"recipe": dict(found.recipe)}, sort_keys=False)])

@@ -1,0 +1,171 @@
+"""One study of Optuna: the recipes tried for one model, and what came of each. The journal on disk is its only state.
+
+Knows nothing of engines, Ray or pages.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import TPESampler
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from orchestrator.report.intervals import bootstrap_mean
+from orchestrator.tuning.worker import Reached
+from tasks.contract import Range
+
+JOURNAL_FILE = "study.journal"
+RESULTS = (TrialState.COMPLETE, TrialState.PRUNED)
+RANDOM_TRIALS = 8
+"""Recipes drawn at random before the sampler (TPE) draws from what they said."""
+DIGITS = 3
+"""Significant digits of a value that is tried: finer ones are far below the noise."""
+REACHED, INPUTS = "reached", "inputs"
+
+
+class PairedPruner(optuna.pruners.BasePruner):
+    """Ends a trial once the 95 % interval of its difference to the best one, text by text, lies below zero.
+
+    Texts differ by more than recipes do, and all trials share texts and starts: pairing takes the texts out, which
+    comparing means with a median does not. (Optuna's pruner by Wilcoxon's test does the same, and needs scipy.)
+    """
+
+    FEWEST = 6
+    """Texts: of fewer a bootstrap is too sure."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        """`texts`: what the search at each step is about."""
+        self._texts = texts
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether to end this trial."""
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not complete:
+            return False
+        best = max(complete, key=lambda other: other.value or 0.0).intermediate_values
+        both = [step for step in trial.intermediate_values if step in best]
+        if len({self._texts[step] for step in both}) < self.FEWEST:
+            return False
+        differences = [trial.intermediate_values[step] - best[step] for step in both]
+        interval = bootstrap_mean(differences, [self._texts[step] for step in both])
+        return interval is not None and interval[1] < 0
+
+
+class RecipeStudy:
+    """The trials of one model."""
+
+    def __init__(
+        self, folder: Path, model: str, *, recipe: Mapping[str, Any], ranges: Mapping[str, Range], texts: Sequence[str]
+    ) -> None:
+        """Open the study or begin it, with the sweep's own recipe as its first trial.
+
+        Args:
+            folder: Where the journal lies.
+            model: Names the study.
+            recipe: The sweep's own, every field.
+            ranges: Of the fields that may change.
+            texts: What each search for choosing is about, in their order.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        self._recipe = dict(recipe)
+        self._distributions = {name: _distribution(given, recipe[name]) for name, given in ranges.items()}
+        self.study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL_FILE))),
+            study_name=model,
+            direction="maximize",
+            pruner=PairedPruner(texts),
+            load_if_exists=True,
+        )
+        if not self.study.trials:
+            self._enqueue({name: recipe[name] for name in ranges})
+        for left in self.study.get_trials(states=(TrialState.RUNNING,)):  # by a session that was killed
+            self._put_back(left.number, left.params)
+
+    def attribute(self, name: str) -> Any:
+        """What the study notes under this name; None if nothing."""
+        return self.study.user_attrs.get(name)
+
+    def note(self, name: str, value: Any) -> None:
+        """Note something beside the trials, on disk when this returns."""
+        self.study.set_user_attr(name, value)
+
+    @property
+    def results(self) -> list[FrozenTrial]:
+        """Trials that were measured, wholly or until they were pruned."""
+        return self.study.get_trials(deepcopy=False, states=RESULTS)
+
+    @property
+    def complete(self) -> list[FrozenTrial]:
+        """Trials that were measured wholly, the best first."""
+        found = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        return sorted(found, key=lambda trial: (-(trial.value or 0.0), trial.number))
+
+    def ask(self) -> Trial:
+        """The next recipe to try; what is drawn depends on the trials before it and on nothing else."""
+        number = len(self.study.get_trials(deepcopy=False))
+        self.study.sampler = TPESampler(
+            seed=number, n_startup_trials=RANDOM_TRIALS, multivariate=True, constant_liar=True
+        )
+        return self.study.ask(self._distributions)
+
+    def recipe_of(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole recipe of a trial."""
+        tried = {
+            name: value
+            if isinstance(value, int) or value == self._recipe[name]
+            else type(self._recipe[name])(f"{value:.{DIGITS}g}")
+            for name, value in params.items()
+        }
+        return {**self._recipe, **tried}
+
+    def report(self, trial: Trial, first: int, reached: Sequence[Reached]) -> bool:
+        """Note what searches from the `first` on have reached; returns whether to end the trial."""
+        for step, one in enumerate(reached, first):
+            trial.report(one.capacity, step)
+        known = trial.user_attrs.get(REACHED, [])
+        said = [[one.search_id, one.capacity, one.row_steps_tokens, one.seconds] for one in reached]
+        trial.set_user_attr(REACHED, [*known, *said])
+        return trial.should_prune()
+
+    def end(self, trial: Trial, *, pruned: bool) -> None:
+        """The trial is a result."""
+        if pruned:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(trial, mean_capacity(trial.user_attrs[REACHED]))
+
+    def put_back(self, trial: Trial) -> None:
+        """A trial that was cut short is no result: it failed, and its recipe is tried again."""
+        self._put_back(trial.number, trial.params)
+
+    def _put_back(self, number: int, params: Mapping[str, Any]) -> None:
+        self.study.tell(number, state=TrialState.FAIL)
+        self._enqueue(params)
+
+    def _enqueue(self, params: Mapping[str, Any]) -> None:
+        self.study.enqueue_trial(dict(params), skip_if_exists=False)
+
+
+def mean_capacity(reached: Sequence[Sequence[Any]]) -> float:
+    """Mean tokens proven, of what `RecipeStudy.report` noted."""
+    return sum(capacity for _, capacity, _, _ in reached) / len(reached)
+
+
+def key_of(recipe: Mapping[str, Any]) -> str:
+    """A recipe as a key of a mapping."""
+    return json.dumps(dict(recipe), sort_keys=True)
+
+
+def _distribution(given: Range, own: float) -> BaseDistribution:
+    """The range as Optuna's, wide enough for the sweep's own value: its recipe is a trial, too."""
+    low, high = min(given.low, own), max(given.high, own)
+    if given.whole:
+        return IntDistribution(int(low), int(high), log=given.log and low > 0)
+    return FloatDistribution(low, high, log=given.log and low > 0)

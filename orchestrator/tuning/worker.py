@@ -1,0 +1,143 @@
+"""What measures a recipe: searches of a plan, each with the same budget, in the engine that a recipe asks for.
+
+Knows nothing of trials, Optuna or Ray.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from orchestrator.inline import Keeping, answer
+from orchestrator.plan import Plan
+from orchestrator.search.ledger import Ledger, Order
+from orchestrator.search.policy import SearchSettings
+from orchestrator.session import make_probe
+from orchestrator.stop import Stop
+from tasks.contract import COLD, Engine, EngineSettings, Failed, Finished, Probe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Searches to be answered with one recipe."""
+
+    model: str
+    """Name of the model as the plan uses it."""
+    recipe: Mapping[str, Any]
+    """Every field of it."""
+    search_ids: tuple[str, ...]
+    budget: int | None
+    """Row-steps times tokens of each search; None: as the sweep says."""
+    again: int = 0
+    """0 for the starts that all recipes share; another number for others, shared as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """What one search came to."""
+
+    search_id: str
+    capacity: int
+    """Tokens proven."""
+    row_steps_tokens: int
+    """Sum over its row-steps of the tokens trained on."""
+    seconds: float
+    """Share of the engine's time that its rows took."""
+
+
+class Workers(Protocol):
+    """Places at which jobs are done side by side."""
+
+    size: int
+    """How many."""
+
+    def submit(self, worker: int, job: Job) -> None:
+        """Give a job to a worker that has none."""
+        ...
+
+    def wait(self) -> tuple[int, tuple[Reached, ...]] | None:
+        """A worker that is done with its job, and what came of it; None once the session should end."""
+        ...
+
+
+class Worker:
+    """One engine at a time; parts of a trial that follow each other share it."""
+
+    def __init__(self, plan: Plan, settings: EngineSettings) -> None:
+        self._plan = plan
+        self._settings = settings
+        self._searches = {search.search_id: search for search in plan.searches}
+        self._opened: tuple[tuple[str, Mapping[str, Any]], Engine] | None = None
+
+    def measure(self, job: Job, stop: Stop) -> tuple[Reached, ...] | None:
+        """Answer the job's searches, in their order; None if `stop` came first: half a measurement is none."""
+        retries = self._plan.sweep.search.retries
+        settings = SearchSettings(retries=retries, row_steps_tokens=job.budget)
+        ledger = Ledger([self._searches[search_id] for search_id in job.search_ids], settings)
+        notes = _Notes(self._plan, job)
+        keeping = Keeping(make=notes.make, record=notes.record)
+        answer(ledger, job.model, self._engine(job), keeping, stop=stop)
+        if ledger.num_open:
+            self._opened = None  # rows of this job are in it
+            return None
+        return tuple(
+            Reached(
+                search_id=search_id,
+                capacity=ledger.bracket(search_id).proven,
+                row_steps_tokens=ledger.bracket(search_id).row_steps_tokens,
+                seconds=notes.seconds[search_id],
+            )
+            for search_id in job.search_ids
+        )
+
+    def _engine(self, job: Job) -> Engine:
+        key = (job.model, job.recipe)
+        if self._opened is None or self._opened[0] != key:
+            self._opened = None  # its memory is free before the next one is loaded
+            question = replace(self._plan.question, recipe=job.recipe)
+            model = self._plan.model(job.model).model
+            self._opened = key, self._plan.task.open_engine(model, question, self._settings)
+        return self._opened[1]
+
+
+class _Notes:
+    """Memories and times of one job: nothing of it is written."""
+
+    def __init__(self, plan: Plan, job: Job) -> None:
+        self._plan = plan
+        self._again = job.again
+        self._memories: dict[str, bytes | None] = {}
+        self.seconds = dict.fromkeys(job.search_ids, 0.0)
+
+    def make(self, order: Order) -> Probe:
+        """The probe, with the memory it begins from. Its random numbers come from its id, the same in every trial."""
+        probe = make_probe(self._plan, order)
+        probe = replace(probe, probe_id=f"{probe.probe_id}/{self._again}" if self._again else probe.probe_id)
+        return probe if probe.start == COLD else replace(probe, start_memory=self._memories[probe.start])
+
+    def record(self, finished: Sequence[Finished]) -> None:
+        """Keep the memories of these."""
+        for item in finished:
+            if not isinstance(item.outcome, Failed):
+                self._memories[item.probe.probe_id] = item.outcome.measurement.memory
+                self.seconds[item.probe.search_id] += item.outcome.measurement.seconds
+
+
+class InlineWorkers:
+    """One worker, in this process."""
+
+    size = 1
+
+    def __init__(self, plan: Plan, settings: EngineSettings, stop: Stop) -> None:
+        self._worker = Worker(plan, settings)
+        self._stop = stop
+        self._job: Job | None = None
+
+    def submit(self, worker: int, job: Job) -> None:
+        """Remember the job; `wait` does it."""
+        self._job = job
+
+    def wait(self) -> tuple[int, tuple[Reached, ...]] | None:
+        """Do the job."""
+        assert self._job is not None, "nobody waits for nothing"
+        reached = self._worker.measure(self._job, self._stop)
+        return None if reached is None else (0, reached)

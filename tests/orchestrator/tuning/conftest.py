@@ -1,0 +1,12 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.plan import Plan, make_plan
+from orchestrator.spec import load_sweep
+
+
+@pytest.fixture
+def plan_of() -> Callable[[Path], Plan]:
+    return lambda path: make_plan(load_sweep(path))
