@@ -2,14 +2,14 @@
 
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator.errors import BadInput, SessionFaultError, literal, suggest
+from orchestrator import cli_results
+from orchestrator.cli_errors import RunArgument, bad_input
+from orchestrator.errors import literal
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,30 +21,11 @@ app = typer.Typer(
 )
 
 SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC")]
-RunArgument = Annotated[str, typer.Argument(help="Run directory, or its fsspec URL.", metavar="RUN")]
 Inline = Annotated[bool, typer.Option("--inline", help="Run in this process, without Ray.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join; without it one is started here.")]
 JobsAddress = Annotated[str, typer.Option(help="The cluster's dashboard, such as http://127.0.0.1:8265.")]
 TakeOver = Annotated[bool, typer.Option("--take-over", help="Take the run from a session that is gone.")]
 AllowFewer = Annotated[bool, typer.Option("--allow-fewer", help="Go on when a source has fewer texts than asked.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-
-
-@contextmanager
-def _bad_input(again: str = "`capsweep resume` goes on with the run") -> Iterator[None]:
-    """Say every problem on a line of its own and exit with 2."""
-    from orchestrator.redact import redact
-    from tasks.contract import TaskError
-
-    try:
-        yield
-    except (BadInput, TaskError) as error:
-        typer.echo(literal(redact(str(error))), err=True)
-        raise typer.Exit(2) from None
-    except (OSError, SessionFaultError, MemoryError) as error:
-        said = literal(redact(str(error) or "out of memory"))
-        typer.echo(f"{said}\nWhat is on disk stays; {again}.", err=True)
-        raise typer.Exit(1) from None
 
 
 @app.command(epilog="Examples: `capsweep check sweeps/quickstart.yaml`, `capsweep check cluster.yaml`")
@@ -54,7 +35,7 @@ def check(
     tflops: Annotated[float, typer.Option(min=0.001, help="10^12 operations a second of the device to price.")] = 100.0,
 ) -> None:
     """Say every problem of a file, or what it will do: a sweep and about what it costs, a cluster and its nodes."""
-    with _bad_input():
+    with bad_input():
         from rich.console import Console
 
         from orchestrator.cluster.cluster_checks import is_cluster_file
@@ -90,7 +71,7 @@ def run(
     take_over: TakeOver = False,
 ) -> None:
     """Run a sweep; on a directory that holds the same sweep, go on with it."""
-    with _bad_input():
+    with bad_input():
         from rich.console import Console
 
         from orchestrator.launch import launch, new_run_url
@@ -114,7 +95,7 @@ def resume(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what the machine failed.")] = False,
 ) -> None:
     """Go on with a run: what is on disk is kept, what was in flight is asked again."""
-    with _bad_input():
+    with bad_input():
         from rich.console import Console
 
         from orchestrator.launch import launch
@@ -145,7 +126,7 @@ def extend(
     take_over: TakeOver = False,
 ) -> None:
     """Add a sweep file's models, texts, k and seeds to a run, and go on with it: finished searches stay finished."""
-    with _bad_input():
+    with bad_input():
         from rich.console import Console
 
         from orchestrator.extension import plan_extension
@@ -181,7 +162,7 @@ def tune(
     take_over: TakeOver = False,
 ) -> None:
     """Search the recipe that proves most tokens with a given effort; the same command again goes on."""
-    with _bad_input(again="the same command goes on"):
+    with bad_input(again="the same command goes on"):
         from rich.console import Console
 
         from orchestrator.spec import load_sweep
@@ -202,7 +183,7 @@ def status(
     limit: Annotated[int, typer.Option(help="Searches to show.")] = 20,
 ) -> None:
     """Show what is on disk of a run, also while it goes on; or the sweeps that were submitted to a cluster."""
-    with _bad_input():
+    with bad_input():
         if run.startswith(("http://", "https://")):
             from orchestrator.cluster.jobs import Jobs
 
@@ -231,7 +212,7 @@ def submit(
     allow_fewer: AllowFewer = False,
 ) -> None:
     """Run a sweep as a job of a cluster: it goes on without this machine. On a run that is there, goes on with it."""
-    with _bad_input():
+    with bad_input():
         from orchestrator.cluster.jobs import Jobs
         from orchestrator.launch import new_run_url
         from orchestrator.spec import load_sweep
@@ -263,7 +244,7 @@ def stop(
     address: Annotated[str | None, typer.Option(help="Cluster that it was submitted to, as http://..")] = None,
 ) -> None:
     """End a run wherever it goes on: what is in flight is saved, and `capsweep resume` goes on with it."""
-    with _bad_input():
+    with bad_input():
         from orchestrator.stopping import stop_job, stop_run
 
         ended = stop_run(run, say=typer.echo) if address is None else stop_job(run, address, say=typer.echo)
@@ -277,7 +258,7 @@ def runs(
     as_json: Annotated[bool, typer.Option("--json", help="All of them, one line of JSON each.")] = False,
 ) -> None:
     """List the runs below a folder: what they measure, how far they are, who writes to them."""
-    with _bad_input():
+    with bad_input():
         from rich.console import Console
 
         from orchestrator.report.listing import print_listing
@@ -291,157 +272,7 @@ def runs(
             print_listing(Console(), listing, root, limit=limit)
 
 
-@app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")
-def report(
-    runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],
-    to: Annotated[Path, typer.Option(help="Where the page of several runs goes.")] = Path("report.html"),
-    tables: Annotated[Path | None, typer.Option(help="Also write the tables as CSV, Markdown and LaTeX here.")] = None,
-    images: Annotated[str | None, typer.Option(help="Also write the figures: png, svg or pdf.")] = None,
-) -> None:
-    """Write a run's page, report/index.html, anew from its tables; of several runs one page together."""
-    with _bad_input():
-        from orchestrator.reporting import all_tables, write_images, write_page, write_report, write_tables
-        from orchestrator.run_directory import open_run
-
-        if images not in (None, "png", "svg", "pdf"):
-            raise BadInput(f"--images: found {images!r}. {suggest(images, ['png', 'svg', 'pdf'])}")
-        opened = [open_run(run) for run in runs]
-        if len(opened) == 1:
-            typer.echo(write_report(opened[0]))
-        read = all_tables(opened) if len(opened) > 1 or tables or images else None
-        if read is not None and len(opened) > 1:
-            write_page(opened, read, to)
-            typer.echo(to)
-        if read is not None and tables:
-            typer.echo(f"{len(write_tables(read, tables))} tables in {tables}")
-        if read is not None and images:
-            folder = tables or to.parent / "figures"
-            typer.echo(f"{len(write_images(read, folder, images))} figures in {folder}")
-
-
-@app.command(epilog="Example: `capsweep verify runs/quickstart-20260101-120000`")
-def verify(run: RunArgument, device: Device = "auto") -> None:
-    """Decode every stored memory again, one text at a time; exit 1 if one does not give its text back."""
-    with _bad_input():
-        from orchestrator.memories import verify as verify_run
-        from orchestrator.run_directory import open_run
-
-        total = wrong = 0
-        for found in verify_run(open_run(run), device=device):
-            total += 1
-            if found.proof.exact_prefix != found.claimed:
-                wrong += 1
-                typer.echo(
-                    f"{literal(found.source)} (probe {found.probe_id}): {found.proof.exact_prefix} of {found.claimed} "
-                    f"tokens; smallest margin when it was certified {found.row_margin:.2g}"
-                )
-        typer.echo(f"{total} memories decoded, {total - wrong} exact, {wrong} not")
-    raise typer.Exit(1 if wrong else 0)
-
-
-@app.command(epilog="Example: `capsweep decode runs/quickstart-20260101-120000 3f2a`")
-def decode(
-    run: RunArgument,
-    search_id: Annotated[str, typer.Argument(help="Search, or the beginning of its id.")],
-    device: Device = "auto",
-) -> None:
-    """Print the text that a search's stored memory gives back."""
-    with _bad_input():
-        from orchestrator.memories import decode as decode_search
-        from orchestrator.run_directory import open_run
-
-        text = decode_search(open_run(run), search_id, device=device)
-        typer.echo(literal(text) if sys.stdout.isatty() else text)
-
-
-@app.command(epilog="Example: `capsweep measure runs/quickstart-20260101-120000`")
-def measure(run: RunArgument, device: Device = "auto") -> None:
-    """Measure what needs the models again (bits ledger, lines between memories), and write the page with it."""
-    with _bad_input():
-        from orchestrator.measure import measure as measure_run
-        from orchestrator.reporting import write_report
-        from orchestrator.run_directory import open_run
-        from orchestrator.store.reader import BITS_FILE, LINES_FILE, write_table
-
-        opened = open_run(run)
-        bits, lines = measure_run(opened, device=device)
-        write_table(opened.files, BITS_FILE, bits)
-        write_table(opened.files, LINES_FILE, lines)
-        typer.echo(f"{bits.num_rows} searches in {BITS_FILE}, {lines.num_rows} points in {LINES_FILE}")
-        if without := opened.searches().num_rows - bits.num_rows:
-            typer.echo(f"{without} searches are not in them: no memory of theirs meets the run's criterion.")
-        typer.echo(write_report(opened))
-
-
-@app.command(epilog="Example: `capsweep compare runs/pythia-160m-20260101-120000 --with published`")
-def compare(
-    run: RunArgument,
-    paper: Annotated[str, typer.Option("--with", help="published, progressive or one_step.")] = "published",
-    called: Annotated[
-        list[str] | None, typer.Option("--called", help="RUN_NAME=PAPER_NAME of a model; may be given again.")
-    ] = None,
-    gains_where: Annotated[str, typer.Option(help="beyond_capacity (published) or all.")] = "beyond_capacity",
-    scored_to_length: Annotated[
-        bool, typer.Option(help="Scale sums over L - 1 scored tokens to L (published).")
-    ] = True,
-    capacity_threshold: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Accuracy at which a length counts (published: .99).")
-    ] = 0.99,
-    capacity_over: Annotated[
-        str | None,
-        typer.Option(help="mean (of the texts) or longest_draw (one will do); by default longest_draw for `random`."),
-    ] = None,
-) -> None:
-    """Print what a run measured beside what a paper published, by the paper's conventions."""
-    with _bad_input():
-        from rich.console import Console
-
-        from orchestrator.report.published_measures import COUNTED, FOOTNOTES, Conventions
-        from orchestrator.report.published_measures import compare as compare_tables
-        from orchestrator.report.terminal import compared_table
-        from orchestrator.run_directory import open_run
-
-        if paper not in FOOTNOTES:
-            raise BadInput(f"--with: found {paper!r}. {suggest(paper, FOOTNOTES)}")
-        if gains_where not in ("beyond_capacity", "all"):
-            raise BadInput(f"--gains-where: found {gains_where!r}. {suggest(gains_where, ['beyond_capacity', 'all'])}")
-        if capacity_over not in (None, "mean", "longest_draw"):
-            raise BadInput(
-                f"--capacity-over: found {capacity_over!r}. {suggest(capacity_over, ['mean', 'longest_draw'])}"
-            )
-        if odd := [pair for pair in called or [] if "=" not in pair]:
-            raise BadInput(f"--called: found {odd[0]!r}; wanted RUN_NAME=PAPER_NAME.")
-        opened = open_run(run)
-        conventions = Conventions(
-            capacity_threshold=capacity_threshold,
-            capacity_over=capacity_over,
-            gains_where=gains_where,
-            scored_to_length=scored_to_length,
-        )
-        names = dict(pair.rsplit("=", 1) for pair in called or [])
-        lines = compare_tables(opened.probes(), opened.searches(), paper, conventions=conventions, called=names)
-        if not lines:
-            models = sorted(set(opened.searches()["model"].to_pylist()))
-            raise BadInput(
-                f"{run}: nothing of it is among the figures of {paper!r}: models {', '.join(models)}. Sources are to "
-                "be called pg19, fanfics or random (name: pg19 in a text's entry); --called RUN_NAME=PAPER_NAME names "
-                f"models. It counts {COUNTED[paper]}."
-            )
-        console = Console()
-        console.print(compared_table(lines))
-        for number, footnote in enumerate(FOOTNOTES[paper], 1):
-            console.print(f"[{number}] {footnote}", markup=False, highlight=False)
-
-
-@app.command(epilog="Example: `capsweep export runs/quickstart-20260101-120000 --to memories/`")
-def export(run: RunArgument, to: Annotated[Path, typer.Option(help="Folder to write to.")]) -> None:
-    """Write the best memory of each search as safetensors, and a table of them."""
-    with _bad_input():
-        from orchestrator.memories import export as export_run
-        from orchestrator.run_directory import open_run
-
-        count = export_run(open_run(run), to)
-        typer.echo(f"{count} memories in {to}/memories.safetensors, their searches in {to}/memories.parquet")
+app.add_typer(cli_results.app)
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
-"""What a cluster has and may get: its nodes, what the autoscaler may add, and who else runs on it."""
+"""What a cluster has and may get: its nodes, and what the autoscaler may add."""
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import ray
 import yaml
 from ray._private.state import available_resources_per_node
-from ray.exceptions import RayError
 
 from orchestrator.cluster.placement import Node
 from orchestrator.cluster.sizing import GPU_GIGABYTES, UNKNOWN_GPU_GIGABYTES
@@ -16,9 +14,6 @@ from orchestrator.cluster.sizing import GPU_GIGABYTES, UNKNOWN_GPU_GIGABYTES
 AUTOSCALER_FILE = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves the cluster file on the head."""
 ACCELERATOR = "accelerator_type:"
-RECORDER_NAME = "recorder"
-"""Name of a run's recorder within the namespace of its session: so runs on one cluster find each other."""
-LOOK_SECONDS = 5.0
 
 
 def node_of(resources: Mapping[str, float], *, present: bool = True) -> Node:
@@ -61,43 +56,3 @@ def addable(config: Mapping[str, Any], *, num_workers: int) -> list[Node]:
 def free_nodes() -> list[Node]:
     """The nodes that are there with what nobody has reserved of them."""
     return [node_of(free) for free in available_resources_per_node().values()]
-
-
-class Neighbours:
-    """Other runs on this cluster, and whether one of them lacks engines that are its share."""
-
-    def __init__(self) -> None:
-        self.num_others = 0
-        self.one_lacks = False
-        self._asked: list[Any] = []
-        self._looked_at = -LOOK_SECONDS
-
-    def look(self) -> None:
-        """Find them now and then; never waits for their answers."""
-        if time.monotonic() - self._looked_at < LOOK_SECONDS:
-            return
-        self._looked_at = time.monotonic()
-        if self._asked:
-            answered, _ = ray.wait(self._asked, num_returns=len(self._asked), timeout=0)
-            self.one_lacks = any(_lacking(reply) for reply in answered)
-        mine = ray.get_runtime_context().namespace
-        named: Any = ray.util.list_named_actors(all_namespaces=True)
-        others = [
-            actor["namespace"] for actor in named if actor["name"] == RECORDER_NAME and actor["namespace"] != mine
-        ]
-        self.num_others = len(others)
-        self._asked = []
-        for namespace in others:
-            try:
-                self._asked.append(ray.get_actor(RECORDER_NAME, namespace=namespace).lacking.remote())
-            except (ValueError, RayError):  # it has just ended
-                self.num_others -= 1
-        if not others:
-            self.one_lacks = False
-
-
-def _lacking(reply: Any) -> bool:
-    try:
-        return int(ray.get(reply)) > 0
-    except RayError:
-        return False

@@ -56,9 +56,9 @@ class CohortTrial(tune.Trainable):
         # What lies ready: the whole cohort at first, and later what it was topped up with.
         probes = ray.get(self._recorder.claim.remote(self._cohort_id, anew=not self._begun))
         if probes:
-            self._turn = ray.get(self._engine.submit.remote(self._cohort_id, probes, anew=not self._begun))
+            self._turn = ray.get(self._named("submit").remote(self._cohort_id, probes, anew=not self._begun))
         self._begun = True
-        finished, num_rows, left = ray.get(self._engine.take.remote(self._cohort_id, self._turn, REPORT_SECONDS))
+        finished, num_rows, left = ray.get(self._named("take").remote(self._cohort_id, self._turn, REPORT_SECONDS))
         if finished:
             ray.get(self._recorder.record.remote(finished))
         return {
@@ -67,3 +67,7 @@ class CohortTrial(tune.Trainable):
             "left": left,
             "done": not left,
         }
+
+    def _named(self, method: str) -> Any:
+        """A method of the engine under the name of the cohort: so the dashboard's tasks say what is waited for."""
+        return getattr(self._engine, method).options(name=name_of(self.config))

@@ -73,6 +73,7 @@ class EngineActor:
     def __init__(self, model: str) -> None:
         # Ray sets it to the GPUs that it gave this process.
         gpus = [f"gpu{number}" for number in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if number]
+        self._model = model
         self._title = f"engine {model.rpartition('/')[2]} {' '.join(gpus) or 'cpu'}"
         self._changed = threading.Condition()
         self._arriving: list[Probe] = []
@@ -107,7 +108,7 @@ class EngineActor:
         self._load = load
         self._engine = TASKS[load.task].open_engine(load.model, load.question, load.settings)
         self._recorder = recorder
-        self._metrics = EngineMetrics(run=load.run, model=load.model.name, engine=load.name)
+        self._metrics = EngineMetrics(run=load.run, model=self._model, engine=load.name)
         self._num_rows = self._engine.num_rows
         self._stepped_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)

@@ -15,8 +15,9 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-from orchestrator.cluster.cluster_view import Neighbours, cluster_nodes, free_nodes
+from orchestrator.cluster.cluster_view import cluster_nodes
 from orchestrator.cluster.engine_actor import EngineActor, EngineLoad, EngineReport
+from orchestrator.cluster.neighbours import Neighbours
 from orchestrator.cluster.placement import Appetite, EngineNeed, Node, allot, appetite
 from orchestrator.cluster.sizing import demand
 from orchestrator.errors import BadInput, SessionFaultError
@@ -35,8 +36,6 @@ WAITING_CALLS = 1000
 """Calls an actor serves at a time: nearly all of them wait for a cohort."""
 MOST_LOSSES = 3
 """Engines lost one after the other, without any verdict in between, before the session ends: then it is not chance."""
-MOST_ENGINES = 10_000
-"""More than any cluster has places for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,8 +90,6 @@ class EnginePool:
     """Those of them since a verdict was heard of last."""
     num_wanted: int = 0
     """Engines that the run would have now."""
-    lacking: int = 0
-    """Engines that are this run's share of the cluster and have no place."""
     _neighbours: Neighbours = field(default_factory=Neighbours)
     _num_begun: dict[str, int] = field(default_factory=dict)
     _longest: dict[str, int] = field(default_factory=dict)
@@ -164,25 +161,12 @@ class EnginePool:
         nodes = self.look()
         with contextlib.suppress(BadInput):  # what is left of the cluster may be too small: wait for more
             asked = self._appetites(nodes)
-            self._have(allot(asked, nodes, most=self._share(asked, nodes)), {each.model: each.need for each in asked})
-        self.recorder.say_lacking.remote(self.lacking)
+            most, share = self._neighbours.most_engines(asked, nodes, held=len(self.engines))
+            limits = [limit for limit in (most, self._most) if limit is not None]
+            self._have(allot(asked, nodes, most=min(limits, default=None)), {each.model: each.need for each in asked})
+            lacking = max(0, share - sum(engine.loading is None for engine in self.engines))
+            self.recorder.say_lacking.remote(lacking)
         return True
-
-    def _share(self, asked: Sequence[Appetite], nodes: Sequence[Node]) -> int | None:
-        """Most engines that this run may have, so that others on the cluster get theirs; None if there are none."""
-        others = self._neighbours.num_others
-        if not others or not asked:
-            self.lacking = 0
-            return self._most
-        everything = replace(asked[0], fills=MOST_ENGINES, most=MOST_ENGINES)
-        fair = math.ceil(sum(allot([everything], nodes).values()) / (others + 1))
-        wanted = sum(allot(asked, nodes, most=self._most).values())
-        self.lacking = max(0, min(fair, wanted) - sum(engine.loading is None for engine in self.engines))
-        if self._neighbours.one_lacks:
-            return min(fair, wanted)
-        # Nobody else wants what is free.
-        free = sum(allot(asked, free_nodes(), most=self._most).values())
-        return min(wanted, max(fair, len(self.engines) + free))
 
     def _have(self, wanted: dict[str, int], needs: dict[str, EngineNeed]) -> None:
         """Come nearer to so many engines of each model."""

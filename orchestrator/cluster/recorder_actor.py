@@ -24,6 +24,7 @@ class RecorderActor:
     """Group commit of rows, and cohorts handed from the searcher to their trials."""
 
     def __init__(self, url: str, context: RowContext) -> None:
+        self._title = f"recorder of {context.run_id}"
         self._recorder = new_recorder(url, context)
         self._snapshots = Snapshots(open_files(url), context.session_id)
         self._changed = threading.Condition()
@@ -35,6 +36,10 @@ class RecorderActor:
         self._fault: Exception | None = None
         self._lacking = 0
         threading.Thread(target=self._write_gathered, name="recorder", daemon=True).start()
+
+    def __repr__(self) -> str:
+        """What the dashboard calls it."""
+        return self._title
 
     def stage(self, cohort_id: str, probes: Sequence[Probe]) -> None:
         """Lay probes of a cohort ready, with the memories and states that they begin from."""

@@ -14,10 +14,10 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator.cluster.cluster_view import RECORDER_NAME
 from orchestrator.cluster.cohort_trial import CohortTrial, name_of
 from orchestrator.cluster.connection import cluster
 from orchestrator.cluster.engine_pool import WAITING_CALLS, EnginePool
+from orchestrator.cluster.neighbours import RECORDER_NAME
 from orchestrator.cluster.recorder_actor import RecorderActor
 from orchestrator.cluster.searcher import LedgerSearcher
 from orchestrator.report.live import EngineLine

@@ -15,9 +15,9 @@ import ray
 from ray.exceptions import RayTaskError
 from ray.tune.search import Searcher
 
-from orchestrator.cluster.cluster_view import RECORDER_NAME
 from orchestrator.cluster.engine_pool import EngineHandle, EnginePool
 from orchestrator.cluster.metrics import RunMetrics
+from orchestrator.cluster.neighbours import RECORDER_NAME
 from orchestrator.cluster.placement import SPARE_CPUS
 from orchestrator.report.live import EngineLine
 from orchestrator.search.bracket import Verdict, verdict_of

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,8 +14,10 @@ from typing import Any
 
 import pytest
 import ray
+from prometheus_client.parser import text_string_to_metric_families
 
 import orchestrator
+from orchestrator.cluster.cohort_trial import name_of
 from orchestrator.cluster.runner import run_on_ray
 from orchestrator.inline import run_inline
 from orchestrator.plan import Plan, make_plan
@@ -214,3 +217,46 @@ def test_an_engine_that_cannot_load_its_model_says_why(local_ray, toy_sweep, tmp
     with pytest.raises(ValueError, match="rows"):
         run_plan(broken, tmp_path / "ray", to_the_end)
     assert not named_actors()
+
+
+def test_a_trial_is_called_by_what_it_does():
+    config = {"cohort": "5f3_00012", "model": "EleutherAI/pythia-160m", "lengths": [180, 220, 200]}
+    assert name_of(config) == "cohort 12 · pythia-160m · 3 probes of 180-220 tokens"
+    assert name_of({**config, "lengths": [8]}) == "cohort 12 · pythia-160m · 1 probe of 8 tokens"
+
+
+def test_what_a_run_exports_can_be_scraped(local_ray, toy_sweep, tmp_path, later):
+    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.1, rows: 4, steps: 40}\n")
+    seen: dict[str, dict[str, float]] = {}
+    later(lambda: seen.update(scraped_until(["capsweep_verdicts", "capsweep_rows_busy", "capsweep_tokens"])))
+    stop = Stop()
+    later(lambda: stop_when(stop, lambda: bool(seen)))
+    run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", lambda session: on_ray(session, stop=stop))
+    assert seen["capsweep_searches"].keys() == {"done", "in_flight", "waiting"}
+    assert sum(seen["capsweep_searches"].values()) == 12
+    assert seen["capsweep_rows"] == {"": 4.0}
+    assert 0 < seen["capsweep_rows_busy"][""] <= 4
+    assert seen["capsweep_engine_restarts"] == {"": 0.0}
+
+
+def scraped_until(names: list[str], seconds: float = 90) -> dict[str, dict[str, float]]:
+    """Our metrics as a Prometheus reads them, by name and by outcome or state, once all of these are there."""
+    deadline = time.monotonic() + seconds
+    found: dict[str, dict[str, float]] = {}
+    while not set(names) <= found.keys() and time.monotonic() < deadline:
+        time.sleep(0.5)
+        port = ray.nodes()[0]["MetricsExportPort"]
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as reply:
+            for family in text_string_to_metric_families(reply.read().decode()):
+                if family.name.startswith("ray_capsweep_"):
+                    found[family.name.removeprefix("ray_")] = {
+                        sample.labels.get("outcome", sample.labels.get("state", "")): sample.value
+                        for sample in family.samples
+                    }
+    return found
+
+
+def stop_when(stop: Stop, when: Callable[[], bool]) -> None:
+    while not when() and not stop:
+        time.sleep(0.1)
+    stop.interrupt()

@@ -1,0 +1,31 @@
+"""What a verb does with errors: what a user can mend is said in a line each, the rest is left to the caller.
+
+Imports what it needs when it is needed, so that `--help` answers at once.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from orchestrator.errors import BadInput, SessionFaultError, literal
+
+RunArgument = Annotated[str, typer.Argument(help="Run directory, or its fsspec URL.", metavar="RUN")]
+
+
+@contextmanager
+def bad_input(again: str = "`capsweep resume` goes on with the run") -> Iterator[None]:
+    """Say every problem on a line of its own and exit with 2."""
+    from orchestrator.redact import redact
+    from tasks.contract import TaskError
+
+    try:
+        yield
+    except (BadInput, TaskError) as error:
+        typer.echo(literal(redact(str(error))), err=True)
+        raise typer.Exit(2) from None
+    except (OSError, SessionFaultError, MemoryError) as error:
+        said = literal(redact(str(error) or "out of memory"))
+        typer.echo(f"{said}\nWhat is on disk stays; {again}.", err=True)
+        raise typer.Exit(1) from None
