@@ -31,6 +31,9 @@ COHORTS_PER_BATCH = 4
 """`cohort_size: auto` is an engine's rows over this: big cohorts starve an engine, small ones cost trials."""
 BATCHES_IN_FLIGHT = 2.5
 """Probes in flight, in units of an engine's rows: those beyond the rows wait, so that a row that leaves is replaced."""
+TOPPED_UP = 1.25
+"""Probes in flight up to which a cohort is topped up, in units of an engine's rows: between two reports of its trial,
+a second apart, rows that leave are replaced by those that wait."""
 COHORTS_RUNNING = 16
 COHORTS_PER_ENGINE = 2
 """Trials that run at a time: two for each engine, at most so many, then one for each, whose cohort is topped up.
@@ -210,7 +213,7 @@ class LedgerSearcher(Searcher):
         full = len(self._cohorts) >= self._most_cohorts
         if self._cohort_size is not None or not full or engine.leaves or self._stop or self.fault is not None:
             return
-        most = min(engine.num_rows, self._pool.share(engine.model))
+        most = min(math.ceil(TOPPED_UP * engine.num_rows), self._pool.share(engine.model))
         probes = self._take_probes(most - engine.in_flight, cohort)
         if probes:
             # The trial claims them at its next step, which Tune begins after this.

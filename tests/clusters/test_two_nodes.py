@@ -17,14 +17,28 @@ from tests.clusters.two_nodes import ADDRESSES, DASHBOARD, HEAD, WORKER, TwoNode
 SLOW = {"step_seconds": 0.1, "steps": 20, "rows": 4, "shortfall": 0}
 
 
+AUTOSCALED = """
+head_node_type: head
+max_workers: 1
+available_node_types:
+  head: {resources: {CPU: 2}}
+  gpu: {resources: {CPU: 2, GPU: 1}, max_workers: 1}
+"""
+
+
 @pytest.fixture
-def cluster(tmp_path: Path, only_when_asked: None) -> Iterator[TwoNodes]:
+def machines(tmp_path: Path, only_when_asked: None) -> Iterator[TwoNodes]:
     if (said := why_not()) is not None:
         pytest.skip(said)
-    with TwoNodes(tmp_path) as started:
-        started.start(HEAD, cpus=2)
-        started.start(WORKER, cpus=2)
-        yield started
+    with TwoNodes(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(machines: TwoNodes) -> TwoNodes:
+    machines.start(HEAD, cpus=2)
+    machines.start(WORKER, cpus=2)
+    return machines
 
 
 def wait_until(found: Callable[[], object], what: str, seconds: float = 120) -> None:
@@ -107,6 +121,22 @@ def test_two_sweeps_share_the_cluster(cluster, tmp_path):
     assert any(row == "open" for row in orchestrator.read(str(runs[0])).searches["status"].to_pylist())
     for run in runs:
         assert "ended" in cluster.capsweep("stop", run.name, "--address", DASHBOARD)
+
+
+def test_a_cluster_that_may_grow_is_asked_for_gpus_and_let_go_again(machines, tmp_path):
+    # Where `ray up` leaves the cluster file on the head; what an autoscaler does with a demand is Ray's own affair.
+    (tmp_path / "ray_bootstrap_config.yaml").write_text(AUTOSCALED)
+    machines.start(HEAD, cpus=2)
+    spec = write_sweep(tmp_path, texts=12, recipe=SLOW)
+    run = tmp_path / "runs" / "grown"
+    said = machines.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
+    assert "exit code 0" in said
+    wait_until(lambda: re.search(r"'GPU': 1.0.*pending", machines.status()), "a demand for a GPU")
+    assert num_rows(run) == 0
+    machines.start(WORKER, cpus=2, gpus=1)
+    wait_until(lambda: num_rows(run) > 5, "rows of the engine on the node that came")
+    wait_until(lambda: "succeeded" in machines.capsweep("status", DASHBOARD), "the end")
+    assert "pending tasks/actors" not in machines.status()
 
 
 def is_driver(pid: int) -> bool:

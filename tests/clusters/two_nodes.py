@@ -91,9 +91,10 @@ class TwoNodes:
             "RAY_JOB_STOP_WAIT_TIME_S": "120",
         }
 
-    def start(self, node: str, *, cpus: int) -> None:
+    def start(self, node: str, *, cpus: int, gpus: int = 0) -> None:
         """Start Ray on the head or the worker, and wait until it answers."""
         command = ["ray", "start", "--block", f"--node-ip-address={ADDRESSES[node]}", f"--num-cpus={cpus}"]
+        command.append(f"--num-gpus={gpus}")
         if node == HEAD:
             command += ["--head", "--port=6379", f"--temp-dir={self._scratch}"]
             command += [f"--dashboard-host={ADDRESSES[HEAD]}", "--dashboard-port=8265", "--metrics-export-port=8080"]
@@ -112,9 +113,13 @@ class TwoNodes:
             start_new_session=True,
         )
         deadline = time.monotonic() + START_SECONDS
-        while self.run("ray", "status", f"--address={ADDRESSES[HEAD]}:6379").count("node_") < len(self._rays):
+        while self.status().count("node_") < len(self._rays):
             assert time.monotonic() < deadline, (self.folder / f"{node}.log").read_text()
             time.sleep(0.5)
+
+    def status(self) -> str:
+        """What `ray status` prints: nodes, what is used, and what is waited for."""
+        return self.run("ray", "status", f"--address={ADDRESSES[HEAD]}:6379")
 
     def lose(self, node: str) -> None:
         """Kill everything that runs on a node, at once."""
