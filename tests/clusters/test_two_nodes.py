@@ -131,7 +131,7 @@ def test_a_cluster_that_may_grow_is_asked_for_gpus_and_let_go_again(machines, tm
     run = tmp_path / "runs" / "grown"
     said = machines.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
     assert "exit code 0" in said
-    wait_until(lambda: re.search(r"'GPU': 1.0.*pending", machines.status()), "a demand for a GPU")
+    wait_until(lambda: re.search(r"'GPU': .*pending", machines.status()), "a demand for a GPU")
     assert num_rows(run) == 0
     machines.start(WORKER, cpus=2, gpus=1)
     wait_until(lambda: num_rows(run) > 5, "rows of the engine on the node that came")
