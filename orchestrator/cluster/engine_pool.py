@@ -32,8 +32,9 @@ PAUSE_SECONDS = 60.0
 """An engine that is told to pause ends its step first."""
 TEND_SECONDS = 1.0
 """How often the pool looks after its engines and the cluster's nodes."""
-WAITING_CALLS = 1000
-"""Calls an actor serves at a time: nearly all of them wait for a cohort."""
+ENGINE_CALLS = 64
+"""Calls that an engine serves at a time: nearly all of them wait for a cohort, a second at most, each in a thread of its
+own. With a thousand, a hundred engines came to more threads than a machine has numbers for."""
 MOST_LOSSES = 3
 """Engines lost one after the other, without any verdict in between, before the session ends: then it is not chance."""
 
@@ -188,7 +189,7 @@ class EnginePool:
     def _make(self, model: str, need: EngineNeed) -> None:
         name = f"engine {model.rpartition('/')[2]} {next(self._numbers)}"
         remote: Any = ray.remote(EngineActor)
-        actor = remote.options(name=name, num_cpus=need.cpus, num_gpus=need.gpus, max_concurrency=WAITING_CALLS).remote(
+        actor = remote.options(name=name, num_cpus=need.cpus, num_gpus=need.gpus, max_concurrency=ENGINE_CALLS).remote(
             model
         )
         threads = self.settings.cpus or (None if need.gpus else math.ceil(need.cpus))

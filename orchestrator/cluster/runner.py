@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster.cohort_trial import CohortTrial, name_of
 from orchestrator.cluster.connection import cluster
-from orchestrator.cluster.engine_pool import WAITING_CALLS, EnginePool
+from orchestrator.cluster.engine_pool import EnginePool
 from orchestrator.cluster.neighbours import RECORDER_NAME
 from orchestrator.cluster.recorder_actor import RecorderActor
 from orchestrator.cluster.searcher import LedgerSearcher
@@ -27,6 +27,8 @@ from orchestrator.stop import Stop
 from orchestrator.sweep import EnginesEntry
 from tasks.contract import EngineSettings, EngineStats
 
+RECORDER_CALLS = 256
+"""Calls that the recorder serves at a time: those of all trials, each of which waits for its rows to be on disk."""
 MOST_TRIALS = 10_000
 TRIALS_PER_SEARCH = 1000
 """More than a search can need, so that only the searcher ends the run."""
@@ -113,7 +115,7 @@ def _recorder_of(session: Session) -> Iterator[Any]:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote: Any = ray.remote(RecorderActor)
     recorder = remote.options(
-        name=RECORDER_NAME, num_cpus=0, max_concurrency=WAITING_CALLS, scheduling_strategy=here
+        name=RECORDER_NAME, num_cpus=0, max_concurrency=RECORDER_CALLS, scheduling_strategy=here
     ).remote(session.files.url, session.context)
     try:
         yield recorder
