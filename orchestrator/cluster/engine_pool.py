@@ -33,8 +33,8 @@ PAUSE_SECONDS = 60.0
 TEND_SECONDS = 1.0
 """How often the pool looks after its engines and the cluster's nodes."""
 ENGINE_CALLS = 64
-"""Calls that an engine serves at a time: nearly all of them wait for a cohort, a second at most, each in a thread of its
-own. With a thousand, a hundred engines came to more threads than a machine has numbers for."""
+"""Calls that an engine serves at a time: nearly all of them wait for a cohort, a second at most, each in a thread of
+its own. With a thousand, a hundred engines came to more threads than a machine has numbers for."""
 MOST_LOSSES = 3
 """Engines lost one after the other, without any verdict in between, before the session ends: then it is not chance."""
 
