@@ -34,8 +34,9 @@ from orchestrator.stop import Stop
 from tasks.contract import EngineStats
 
 NODES = 4
-ROWS, STEPS, STEP_SECONDS, SPREAD = 16, 400, 0.1, 0.5
-"""An engine of 16 rows whose step takes .1 s, and probes of 200 to 600 steps: .4 probes a second."""
+ROWS, STEPS, STEP_SECONDS, SPREAD = 16, 80, 0.5, 0.5
+"""An engine of 16 rows whose step takes half a second, as a large model's, and probes of 40 to 120 steps: .4 probes
+a second."""
 PROBES_PER_SEARCH = 3
 """Starts of a search: the first, and two retries."""
 

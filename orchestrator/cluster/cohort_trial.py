@@ -19,10 +19,9 @@ REPORT_SECONDS = 1.0
 def name_of(config: Mapping[str, Any]) -> str:
     """What Tune and the dashboard call a trial: `cohort 12 · pythia-160m · 64 probes of 180-220 tokens`."""
     lengths, model = config["lengths"], config["model"].rpartition("/")[2]
-    number = config["cohort"].rpartition("_")[2].lstrip("0") or "0"
     shortest, longest = min(lengths, default=0), max(lengths, default=0)
     tokens = f"{shortest}" if shortest == longest else f"{shortest}-{longest}"
-    return f"cohort {number} · {model} · {len(lengths)} probe{'s' * (len(lengths) != 1)} of {tokens} tokens"
+    return f"cohort {config['number']} · {model} · {len(lengths)} probe{'s' * (len(lengths) != 1)} of {tokens} tokens"
 
 
 class CohortTrial(tune.Trainable):

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import ray
@@ -50,6 +51,8 @@ class Cohort:
     """Probes that one trial follows, and another one if that is lost."""
 
     cohort_id: str
+    number: int
+    """From 0, for its name."""
     engine: EngineHandle
     probes: dict[str, Probe] = field(default_factory=dict)
     """By probe_id; those that have finished are removed."""
@@ -102,6 +105,7 @@ class LedgerSearcher(Searcher):
         """By trial id."""
         self._lost_trials: deque[Cohort] = deque()
         """Cohorts whose trial was lost: their engine goes on, and another trial must follow them."""
+        self._numbers = count()
         self.fault: Exception | None = None
         """What ended the session early; None if nothing did."""
 
@@ -112,6 +116,13 @@ class LedgerSearcher(Searcher):
     @property
     def _most_cohorts(self) -> int:
         return most_cohorts(max(self._pool.num_wanted, len(self._pool.engines)))
+
+    @property
+    def _cohorts_per_engine(self) -> int:
+        return max(1, self._most_cohorts // max(1, self._pool.num_wanted))
+
+    def _num_cohorts(self, engine: EngineHandle) -> int:
+        return sum(cohort.engine is engine for cohort in self._cohorts.values())
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """How many cohorts are in flight is this searcher's own affair."""
@@ -156,7 +167,7 @@ class LedgerSearcher(Searcher):
             return None
         for engine in sorted(self._pool.ready, key=lambda engine: engine.in_flight / engine.num_rows):
             if self._ledger.num_ready(engine.model) and (size := self._size_for(engine)):
-                cohort = Cohort(cohort_id=trial_id, engine=engine)
+                cohort = Cohort(cohort_id=trial_id, number=next(self._numbers), engine=engine)
                 probes = self._take_probes(size, cohort)
                 self._cohorts[trial_id] = cohort
                 self._recorder.stage.remote(trial_id, probes)
@@ -164,7 +175,9 @@ class LedgerSearcher(Searcher):
         return None
 
     def _size_for(self, engine: EngineHandle) -> int:
-        """Probes of the next cohort for an engine; 0 while it has enough to do."""
+        """Probes of the next cohort for an engine; 0 while it has enough to do, or enough cohorts to be topped up."""
+        if self._num_cohorts(engine) >= self._cohorts_per_engine:
+            return 0
         size = self._cohort_size or self._choose_size(engine)
         if engine.in_flight and engine.in_flight + size > BATCHES_IN_FLIGHT * engine.num_rows:
             return 0
@@ -177,6 +190,7 @@ class LedgerSearcher(Searcher):
         """What a trial is told, and Tune shows."""
         return {
             "cohort": cohort.cohort_id,
+            "number": cohort.number,
             "cpus": self._trial_cpus,
             "engine": cohort.engine.name,
             "recorder": RECORDER_NAME,
@@ -188,7 +202,7 @@ class LedgerSearcher(Searcher):
     def _choose_size(self, engine: EngineHandle) -> int:
         """A part of an engine's rows, so many that all cohorts together fill them, and no more than its share."""
         part = engine.num_rows / COHORTS_PER_BATCH
-        filling = BATCHES_IN_FLIGHT * engine.num_rows * len(self._pool.ready) / self._most_cohorts
+        filling = BATCHES_IN_FLIGHT * engine.num_rows / self._cohorts_per_engine
         return max(1, math.ceil(min(max(part, filling), self._pool.share(engine.model))))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -204,13 +218,13 @@ class LedgerSearcher(Searcher):
             self.fault = _cause(fault)
 
     def _top_up(self, cohort: Cohort) -> None:
-        """Give a cohort that goes on more probes, where its engine has free rows and no further trial may run.
+        """Give a cohort that goes on more probes, where its engine has free rows and no further trial may follow it.
 
         With about as many open searches as rows, a cohort would otherwise keep the places of its probes empty until
         the slowest has finished (64 searches on two engines: 64 % of the rows busy).
         """
         engine = cohort.engine
-        full = len(self._cohorts) >= self._most_cohorts
+        full = self._num_cohorts(engine) >= self._cohorts_per_engine
         if self._cohort_size is not None or not full or engine.leaves or self._stop or self.fault is not None:
             return
         most = min(math.ceil(TOPPED_UP * engine.num_rows), self._pool.share(engine.model))
@@ -219,9 +233,9 @@ class LedgerSearcher(Searcher):
             # The trial claims them at its next step, which Tune begins after this.
             ray.get(self._recorder.stage.remote(cohort.cohort_id, probes))
 
-    def _take_probes(self, count: int, cohort: Cohort) -> list[Probe]:
+    def _take_probes(self, most: int, cohort: Cohort) -> list[Probe]:
         """The next probes of the ledger for this cohort's engine, now of this cohort."""
-        orders = self._ledger.next_orders(cohort.engine.model, count)
+        orders = self._ledger.next_orders(cohort.engine.model, most)
         # Memories of warm starts are the recorder's: they never pass through the driver.
         probes = {order.probe_id: make_probe(self._session.plan, order) for order in orders}
         cohort.probes.update(probes)

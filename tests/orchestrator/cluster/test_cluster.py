@@ -220,13 +220,15 @@ def test_an_engine_that_cannot_load_its_model_says_why(local_ray, toy_sweep, tmp
 
 
 def test_a_trial_is_called_by_what_it_does():
-    config = {"cohort": "5f3_00012", "model": "EleutherAI/pythia-160m", "lengths": [180, 220, 200]}
+    config = {"number": 12, "model": "EleutherAI/pythia-160m", "lengths": [180, 220, 200]}
     assert name_of(config) == "cohort 12 · pythia-160m · 3 probes of 180-220 tokens"
     assert name_of({**config, "lengths": [8]}) == "cohort 12 · pythia-160m · 1 probe of 8 tokens"
 
 
 def test_what_a_run_exports_can_be_scraped(local_ray, toy_sweep, tmp_path, later):
-    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.1, rows: 4, steps: 40}\n")
+    # A name of its own: what other runs of this Ray have exported is still there.
+    text = toy_sweep.read_text().replace("name: toy", "name: scraped")
+    toy_sweep.write_text(text + "recipe: {step_seconds: 0.1, rows: 4, steps: 40}\n")
     seen: dict[str, dict[str, float]] = {}
     later(lambda: seen.update(scraped_until(["capsweep_verdicts", "capsweep_rows_busy", "capsweep_tokens"])))
     stop = Stop()
@@ -248,10 +250,10 @@ def scraped_until(names: list[str], seconds: float = 90) -> dict[str, dict[str, 
         port = ray.nodes()[0]["MetricsExportPort"]
         with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as reply:
             for family in text_string_to_metric_families(reply.read().decode()):
-                if family.name.startswith("ray_capsweep_"):
+                ours = [sample for sample in family.samples if sample.labels.get("run") == "scraped"]
+                if ours:
                     found[family.name.removeprefix("ray_")] = {
-                        sample.labels.get("outcome", sample.labels.get("state", "")): sample.value
-                        for sample in family.samples
+                        sample.labels.get("outcome", sample.labels.get("state", "")): sample.value for sample in ours
                     }
     return found
 
