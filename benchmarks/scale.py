@@ -34,18 +34,17 @@ from orchestrator.stop import Stop
 from tasks.contract import EngineStats
 
 NODES = 4
-ROWS, STEPS, STEP_SECONDS, SPREAD = 16, 80, 0.5, 0.5
-"""An engine of 16 rows whose step takes half a second, as a large model's, and probes of 40 to 120 steps: .4 probes
-a second."""
+STEPS, STEP_SECONDS, SPREAD = 80, 0.5, 0.5
+"""A step takes half a second, as a large model's, and probes 40 to 120 of them: a row finishes one in 40 s."""
 PROBES_PER_SEARCH = 3
 """Starts of a search: the first, and two retries."""
 
 
-def plan_of(folder: Path, *, searches: int) -> Plan:
+def plan_of(folder: Path, *, searches: int, rows: int = 16) -> Plan:
     said = "long enough to have a capacity of its own, and then some more words."
     lines = [json.dumps({"text": f"Text number {number}: {said}"}) for number in range(searches)]
     (folder / "texts.jsonl").write_text("\n".join(lines))
-    recipe = {"rows": ROWS, "steps": STEPS, "step_seconds": STEP_SECONDS, "spread": SPREAD}
+    recipe = {"rows": rows, "steps": STEPS, "step_seconds": STEP_SECONDS, "spread": SPREAD}
     sweep = {
         "name": "scale",
         "task": "toy",
@@ -86,7 +85,7 @@ class Watch:
             self.state_bytes = max(self.state_bytes, found)
 
 
-def run_once(folder: Path, *, engines: int, probes: int) -> None:
+def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
     """One run in this process: prints its line."""
     set_variables("simulated")
     import ray
@@ -95,7 +94,7 @@ def run_once(folder: Path, *, engines: int, probes: int) -> None:
     from orchestrator.cluster.runner import run_on_ray
     from orchestrator.cluster.searcher import LedgerSearcher
 
-    plan = plan_of(folder, searches=probes // PROBES_PER_SEARCH)
+    plan = plan_of(folder, searches=probes // PROBES_PER_SEARCH, rows=rows)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     for _ in range(NODES):
         cluster.add_node(num_cpus=-(-engines // NODES) * 2)
@@ -146,13 +145,13 @@ def run_once(folder: Path, *, engines: int, probes: int) -> None:
     with open_session(plan, str(run)):
         resumed = time.perf_counter() - began
     most = statistics.quantiles(suggestions, n=100)[-1]
-    ceiling = engines * ROWS / (STEPS * STEP_SECONDS)
+    ceiling = engines * rows / (STEPS * STEP_SECONDS)
     # Between a tenth and nine tenths of the probes: engines load before, and rows run out after.
     early = next(at for at, number in zip(first, half, strict=True) if number >= 0.1 * total)
     late = next(at for at, number in zip(first, half, strict=True) if number >= 0.9 * total)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{engines} engines, {total:,} probes of {plan.sweep.name}: {seconds:.0f} s; in the middle "
+        f"{engines} engines of {rows} rows, {total:,} probes: {seconds:.0f} s; in the middle "
         f"{0.8 * total / (late - early):.1f} probes/s of a ceiling of {ceiling:.1f}; rows busy {stats.rows_busy:.0%}; "
         f"driver {memory:,.0f} MB; Tune state {watch.state_bytes / 1e6:.1f} MB; {len(suggestions)} suggestions, median "
         f"{1e3 * statistics.median(suggestions):.2f} ms, 99 % under {1e3 * most:.1f} "
@@ -166,6 +165,7 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     cluster = verbs.add_parser("cluster")
     cluster.add_argument("--engines", type=int, default=100)
+    cluster.add_argument("--rows", type=int, default=16)
     cluster.add_argument("--probes", type=int, nargs="+", default=[1000])
     alone = verbs.add_parser("alone")
     alone.add_argument("--searches", type=int, default=10_000)
@@ -177,11 +177,12 @@ def main() -> None:
         measure_alone(searches=asked.searches, rows=asked.rows)
     elif len(asked.probes) == 1:
         with tempfile.TemporaryDirectory() as folder:
-            run_once(Path(folder), engines=asked.engines, probes=asked.probes[0])
+            run_once(Path(folder), engines=asked.engines, rows=asked.rows, probes=asked.probes[0])
     else:
         # Each in a process of its own, whose memory is its own.
         for probes in asked.probes:
-            command = [sys.executable, __file__, "cluster", "--engines", str(asked.engines), "--probes", str(probes)]
+            numbers = {"--engines": asked.engines, "--rows": asked.rows, "--probes": probes}
+            command = [sys.executable, __file__, "cluster", *(str(word) for pair in numbers.items() for word in pair)]
             subprocess.run(command, check=True)
 
 

@@ -35,6 +35,8 @@ TEND_SECONDS = 1.0
 ENGINE_CALLS = 64
 """Calls that an engine serves at a time: nearly all of them wait for a cohort, a second at most, each in a thread of
 its own. With a thousand, a hundred engines came to more threads than a machine has numbers for."""
+LOADING_SECONDS = 60.0
+"""An engine that has not loaded within this waits for a place, or for a download: the others do not wait for it."""
 MOST_LOSSES = 3
 """Engines lost one after the other, without any verdict in between, before the session ends: then it is not chance."""
 
@@ -49,6 +51,7 @@ class EngineHandle:
     loading: Any
     """Reply of its load; None once it has loaded."""
     need: EngineNeed
+    made_at: float = field(default_factory=time.monotonic)
     num_rows: int = 1
     in_flight: int = 0
     """Probes given and not yet heard of."""
@@ -277,8 +280,13 @@ class EnginePool:
                 engine.actor.expect.remote(engine.expects)
 
     def share(self, model: str) -> int:
-        """Open searches for each engine of a model; 0 while there is no engine."""
-        engines = sum(engine.model == model for engine in self.ready)
+        """Open searches for each engine of a model; 0 while there is no engine.
+
+        Engines that will soon have loaded count, too: the first one shall not take all there is.
+        """
+        soon = time.monotonic() - LOADING_SECONDS
+        mine = [engine for engine in self.engines if engine.model == model and not engine.leaves]
+        engines = sum(engine.loading is None or engine.made_at > soon for engine in mine)
         return math.ceil(self.ledger.num_open_of(model) / engines) if engines else 0
 
     def pause(self) -> list[tuple[str, list[Finished], list[Snapshot]]]:
