@@ -13,6 +13,14 @@ from ray.exceptions import AuthenticationError
 from orchestrator.errors import BadInput
 
 
+def wants_token(address: str | None) -> BadInput:
+    """What to say when a cluster refuses calls without its token."""
+    return BadInput(
+        f"--address {address}: that cluster wants its token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
+        "RAY_AUTH_TOKEN_PATH) here as they are there; docs/operations.md says how."
+    )
+
+
 @contextmanager
 def cluster(namespace: str, address: str | None, say: Callable[[str], None]) -> Iterator[None]:
     """Join a cluster or start one on this machine; stop it only if it was started here.
@@ -36,10 +44,7 @@ def cluster(namespace: str, address: str | None, say: Callable[[str], None]) -> 
             why = str(error).strip().splitlines()[0]
             raise BadInput(f"--address {address}: no Ray cluster answers there ({why}).") from error
         except AuthenticationError as error:
-            raise BadInput(
-                f"--address {address}: that cluster wants its token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
-                "RAY_AUTH_TOKEN_PATH) here as they are there; docs/operations.md says how."
-            ) from error
+            raise wants_token(address) from error
         if said:
             say(f"dashboard: http://{said} (it asks for what `ray get-auth-token` prints)")
     # Ray puts its own handler in place of ours, which would end the process without a word.

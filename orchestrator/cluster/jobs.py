@@ -15,6 +15,7 @@ from typing import Any
 
 from ray.job_submission import JobStatus, JobSubmissionClient
 
+from orchestrator.cluster.connection import wants_token
 from orchestrator.cluster.submission import check_run_url, stage, versions
 from orchestrator.errors import BadInput
 from orchestrator.sweep import Sweep
@@ -59,11 +60,8 @@ def _answers(address: str) -> Iterator[None]:
             "http://127.0.0.1:8265; `ray dashboard cluster.yaml` brings it to this machine."
         ) from error
     except RuntimeError as error:
-        if "401" in str(error) or "nauthenticated" in str(error) or "auth" in str(error).lower():
-            raise BadInput(
-                f"--address {address}: that cluster wants its token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
-                "RAY_AUTH_TOKEN_PATH) here as they are there; docs/operations.md says how."
-            ) from error
+        if "401" in str(error) or "auth" in str(error).lower():
+            raise wants_token(address) from error
         raise BadInput(f"--address {address}: {str(error).strip().splitlines()[0]}") from error
 
 
