@@ -40,7 +40,7 @@ PROBES_PER_SEARCH = 3
 """Starts of a search: the first, and two retries."""
 
 
-def plan_of(folder: Path, *, searches: int, rows: int = 16) -> Plan:
+def plan_of(folder: Path, *, searches: int, rows: int = 16, engines: int | str = "auto") -> Plan:
     said = "long enough to have a capacity of its own, and then some more words."
     lines = [json.dumps({"text": f"Text number {number}: {said}"}) for number in range(searches)]
     (folder / "texts.jsonl").write_text("\n".join(lines))
@@ -51,6 +51,7 @@ def plan_of(folder: Path, *, searches: int, rows: int = 16) -> Plan:
         "models": ["toy/model"],
         "texts": [{"source": "files", "path": "texts.jsonl"}],
         "recipe": recipe,
+        "engines": {"count": engines},
         "search": {"retries": PROBES_PER_SEARCH - 1},
     }
     path = folder / "sweep.yaml"
@@ -94,7 +95,7 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
     from orchestrator.cluster.runner import run_on_ray
     from orchestrator.cluster.searcher import LedgerSearcher
 
-    plan = plan_of(folder, searches=probes // PROBES_PER_SEARCH, rows=rows)
+    plan = plan_of(folder, searches=probes // PROBES_PER_SEARCH, rows=rows, engines=engines)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     for _ in range(NODES):
         cluster.add_node(num_cpus=-(-engines // NODES) * 2)
@@ -119,9 +120,7 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
         first.append(time.perf_counter())
         half.append(total)
 
-    entry = plan.sweep.engines.model_copy(update={"count": engines, "cpus": 1})
-    busy_plan = plan.sweep.model_copy(update={"engines": entry})
-    object.__setattr__(plan, "sweep", busy_plan)
+    entry = plan.sweep.engines
     run = folder / "run"
     began = time.perf_counter()
     try:

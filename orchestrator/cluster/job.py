@@ -7,15 +7,14 @@ in a folder that orchestrator/cluster/submission.py filled. Knows nothing of wha
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
 
 from orchestrator.cluster.environment import set_variables
 from orchestrator.cluster.submission import SWEEP_NAME, VERSIONS_NAME
+from orchestrator.stop import Stop, stop_on_signals
 
 DECIDE = ("ray", "torch", "transformers", "tokenizers", "pyarrow")
 """Distributions of which another version may give other results, or none."""
@@ -51,21 +50,18 @@ def main() -> int:
     ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     run_dir, *options = sys.argv[1:]
     command = [sys.executable, "-m", "orchestrator.cli", "run", SWEEP_NAME, "--run-dir", run_dir, *options]
-    code = 0
-    for death in range(1, MOST_DEATHS + 1):
-        driver = subprocess.Popen([*command, "--address", "auto"], cwd=here)
-
-        def hand_on(number: int, frame: FrameType | None, driver: "subprocess.Popen[bytes]" = driver) -> None:
-            driver.send_signal(number)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, hand_on)
-        code = driver.wait()
-        # Python's own exit codes are not negative: something killed it.
-        if code >= 0:
-            return code
-        print(f"the driver was killed by signal {-code}, {death} of {MOST_DEATHS} times", file=sys.stderr, flush=True)
-    return 128 - code
+    # Ray signals every process of a job, the driver too: handed on, it would come twice, which ends a driver at once.
+    stop = Stop()
+    with stop_on_signals(stop):
+        code = 0
+        for death in range(1, MOST_DEATHS + 1):
+            code = subprocess.run([*command, "--address", "auto"], cwd=here).returncode
+            # Python's own exit codes are not negative: something killed it.
+            if code >= 0 or stop:
+                break
+            said = f"the driver was killed by signal {-code}, {death} of {MOST_DEATHS} times"
+            print(said, file=sys.stderr, flush=True)
+    return code if code >= 0 else 128 - code
 
 
 if __name__ == "__main__":

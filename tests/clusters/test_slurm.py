@@ -16,7 +16,7 @@ import pytest
 import orchestrator
 from tests.chaos.conftest import write_sweep
 
-SCRIPT = Path(__file__).resolve().parents[3] / "docs" / "clusters" / "slurm.sh"
+SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "clusters" / "slurm.sh"
 SRUN = """#!/usr/bin/env bash
 while [[ $1 == -* ]]; do shift; done
 exec "$@"
