@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -28,14 +29,15 @@ import yaml
 
 from orchestrator.cluster.environment import set_variables
 from orchestrator.plan import Plan, make_plan
+from orchestrator.report.live import EngineLine
 from orchestrator.session import open_session
 from orchestrator.spec import load_sweep
 from orchestrator.stop import Stop
 from tasks.contract import EngineStats
 
 NODES = 4
-STEPS, STEP_SECONDS, SPREAD = 80, 0.5, 0.5
-"""A step takes half a second, as a large model's, and probes 40 to 120 of them: a row finishes one in 40 s."""
+STEPS, STEP_SECONDS, SPREAD = 80, 1.0, 0.5
+"""A step takes a second, as a large model's, and probes 40 to 120 of them: a row finishes one in 80 s."""
 PROBES_PER_SEARCH = 3
 """Starts of a search: the first, and two retries."""
 
@@ -110,15 +112,23 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
         finally:
             suggestions.append(time.perf_counter() - began)
 
-    first: list[float] = []
-    half: list[float] = []
+    begun: set[str] = set()
+    """Engines that had something to do."""
+    full: list[float] = []
+    """Share of all rows that were optimized, about once a second, while searches outnumbered rows."""
+    counts: list[tuple[float, int]] = []
+    """When, and how many verdicts there were until then, at the same times."""
     total = 0
 
     def heard(verdicts: Any) -> None:
         nonlocal total
         total += len(verdicts)
-        first.append(time.perf_counter())
-        half.append(total)
+
+    def engines_are(lines: Sequence[EngineLine]) -> None:
+        begun.update(line.name for line in lines if line.num_busy)
+        if len(begun) == engines and session.ledger.num_open >= engines * rows:
+            full.append(sum(line.num_busy for line in lines) / (engines * rows))
+            counts.append((time.perf_counter(), total))
 
     entry = plan.sweep.engines
     run = folder / "run"
@@ -132,7 +142,7 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
                 address=None,
                 stop=Stop(),
                 heard=heard,
-                engines_are=lambda lines: None,
+                engines_are=engines_are,
                 say=print,
             )
             seconds = time.perf_counter() - began
@@ -145,13 +155,17 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
         resumed = time.perf_counter() - began
     most = statistics.quantiles(suggestions, n=100)[-1]
     ceiling = engines * rows / (STEPS * STEP_SECONDS)
-    # Between a tenth and nine tenths of the probes: engines load before, and rows run out after.
-    early = next(at for at, number in zip(first, half, strict=True) if number >= 0.1 * total)
-    late = next(at for at, number in zip(first, half, strict=True) if number >= 0.9 * total)
+    middle = "it ended before all rows were full"
+    if len(counts) > 1:
+        (began, before), (ended, after) = counts[0], counts[-1]
+        middle = (
+            f"all engines begun and searches for all rows, for {ended - began:.0f} s: {statistics.fmean(full):.0%} of "
+            f"all rows busy, {(after - before) / (ended - began):.1f} probes/s of a ceiling of {ceiling:.1f}"
+        )
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{engines} engines of {rows} rows, {total:,} probes: {seconds:.0f} s; in the middle "
-        f"{0.8 * total / (late - early):.1f} probes/s of a ceiling of {ceiling:.1f}; rows busy {stats.rows_busy:.0%}; "
+        f"{engines} engines of {rows} rows, {total:,} probes: {seconds:.0f} s; {middle}; "
+        f"rows busy, of those with work, {stats.rows_busy:.0%}; "
         f"driver {memory:,.0f} MB; Tune state {watch.state_bytes / 1e6:.1f} MB; {len(suggestions)} suggestions, median "
         f"{1e3 * statistics.median(suggestions):.2f} ms, 99 % under {1e3 * most:.1f} "
         f"ms; resume {resumed:.1f} s",

@@ -17,7 +17,7 @@ SHORTEST_SECRET = 8
 """A shorter value (`1`, `none`, `true`) is no secret, and would be found within innocent words."""
 URL_CREDENTIALS = re.compile(r"(?<=://)(?:[^/?#\s:]*:(?!\d+[/?#])[^\s?#'\"<>]*|[^/?#\s'\"<>]*)@")
 """All up to the last `@`: passwords may hold one too, and keys of S3 a slash. What follows a port is a path."""
-ASSIGNED = re.compile(r"(?P<flag>--?(?P<name>[A-Za-z][\w-]*)[= ]\s*)(?P<value>[^\s'\"]+)")
+ASSIGNED = re.compile(r"(?P<flag>(?<![\w-])--?(?P<name>[A-Za-z][\w-]*)[= ]\s*)(?P<value>[^\s'\"]+)")
 
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:

@@ -1,6 +1,7 @@
 """What a cluster has and may get: its nodes, and what the autoscaler may add."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,14 @@ def cluster_nodes() -> list[Node]:
     """The nodes that are there, and after them those that the autoscaler may add."""
     present = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     path = AUTOSCALER_FILE.expanduser()
-    config = yaml.safe_load(path.read_text()) if path.exists() else {}
-    return [*map(node_of, present), *addable(config or {}, num_workers=len(present) - 1)]
+    config = _read(path, path.stat().st_mtime_ns) if path.exists() else {}
+    return [*map(node_of, present), *addable(config, num_workers=len(present) - 1)]
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, changed_at: int) -> Mapping[str, Any]:
+    """A cluster file; the pool asks every second, and `ray up` may write it anew at any time."""
+    return yaml.safe_load(path.read_text()) or {}
 
 
 def addable(config: Mapping[str, Any], *, num_workers: int) -> list[Node]:

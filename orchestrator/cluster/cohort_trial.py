@@ -13,8 +13,6 @@ from ray import tune
 
 from orchestrator.search.bracket import verdict_of
 
-REPORT_SECONDS = 1.0
-
 
 def name_of(config: Mapping[str, Any]) -> str:
     """What Tune and the dashboard call a trial: `cohort 12 · pythia-160m · 64 probes of 180-220 tokens`."""
@@ -57,7 +55,8 @@ class CohortTrial(tune.Trainable):
         if probes:
             self._turn = ray.get(self._named("submit").remote(self._cohort_id, probes, anew=not self._begun))
         self._begun = True
-        finished, num_rows, left = ray.get(self._named("take").remote(self._cohort_id, self._turn, REPORT_SECONDS))
+        taken = self._named("take").remote(self._cohort_id, self._turn, self.config["wait_seconds"])
+        finished, num_rows, left = ray.get(taken)
         if finished:
             ray.get(self._recorder.record.remote(finished))
         return {

@@ -16,7 +16,8 @@ from orchestrator.cluster.metrics import EngineMetrics
 from tasks.contract import EngineSettings, EngineStats, Finished, Model, Probe, Question, Snapshot
 from tasks.registry import TASKS
 
-IDLE_SECONDS = 0.05
+IDLE_SECONDS = 1.0
+"""How often an engine without probes says that it is there."""
 SAY_SECONDS = 1.0
 """How often the metrics of an engine are set; Ray exports them every ten seconds."""
 
@@ -194,7 +195,9 @@ class EngineActor:
         Returns:
             What has finished and was not dealt with, and the rows in flight.
         """
-        self._paused = True
+        with self._changed:
+            self._paused = True
+            self._changed.notify_all()
         self._thread.join()
         left = [item for cohort in self._cohorts.values() for item in (*cohort.taken, *cohort.ready)]
         return left, self._engine.snapshots()
@@ -212,7 +215,7 @@ class EngineActor:
                     said_at = self._stepped_at
                 if not self._engine.num_held:
                     with self._changed:
-                        self._changed.wait_for(lambda: self._arriving, timeout=IDLE_SECONDS)
+                        self._changed.wait_for(lambda: self._arriving or self._paused, timeout=IDLE_SECONDS)
                     continue
                 self._hand_out(self._engine.step())
                 self._stats, self._num_rows = self._engine.stats(), self._engine.num_rows

@@ -38,8 +38,11 @@ a second apart, rows that leave are replaced by those that wait."""
 COHORTS_RUNNING = 16
 COHORTS_PER_ENGINE = 2
 """Trials that run at a time: two for each engine, at most so many, then one for each, whose cohort is topped up.
-Each has a worker process of about 95 MB, and reports once a second."""
+Each has a worker process of about 95 MB, and reports what has finished, or after a second that nothing has."""
 FEWEST_COHORTS = 6
+QUIET_REPORTS = 25
+"""Reports a second, of all trials together, that nothing has finished: what the driver hears of a large cluster does
+not grow with it."""
 LOADING_SECONDS = 0.5
 """A wait for the first engine is cut so short, so that a signal is heard meanwhile."""
 COHORTS_WAITING = 2
@@ -100,6 +103,7 @@ class LedgerSearcher(Searcher):
         self._tell = tell
         # A trial only waits, but its share of what is left of the processors bounds how many run.
         self._trial_cpus = SPARE_CPUS / cohorts_running(pool.num_wanted)
+        self._wait_seconds = max(1.0, cohorts_running(pool.num_wanted) / QUIET_REPORTS)
         self._metrics = RunMetrics(run=session.plan.sweep.name)
         self._cohorts: dict[str, Cohort] = {}
         """By trial id."""
@@ -194,6 +198,7 @@ class LedgerSearcher(Searcher):
             "cpus": self._trial_cpus,
             "engine": cohort.engine.name,
             "recorder": RECORDER_NAME,
+            "wait_seconds": self._wait_seconds,
             "model": cohort.engine.model,
             "probes": list(cohort.probes),
             "lengths": [probe.length for probe in cohort.probes.values()],

@@ -45,6 +45,7 @@ class TestText:
             ("mail me@host", "mail me@host"),
             ("run --hf-token=abc --name=x", "run --hf-token=[redacted] --name=x"),
             ("run --password abc --inline", "run --password [redacted] --inline"),
+            ("`ray get-auth-token --generate` makes it", "`ray get-auth-token --generate` makes it"),
         ],
     )
     def test_urls_and_flags(self, text, safe):
