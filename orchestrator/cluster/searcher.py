@@ -39,7 +39,6 @@ COHORTS_RUNNING = 16
 COHORTS_PER_ENGINE = 2
 """Trials that run at a time: two for each engine, at most so many, then one for each, whose cohort is topped up.
 Each has a worker process of about 95 MB, and reports what has finished, or after a second that nothing has."""
-FEWEST_COHORTS = 6
 QUIET_REPORTS = 25
 """Reports a second, of all trials together, that nothing has finished: what the driver hears of a large cluster does
 not grow with it."""
@@ -65,12 +64,7 @@ class Cohort:
 
 def cohorts_running(num_engines: int) -> int:
     """Trials that run at a time."""
-    return max(FEWEST_COHORTS, min(COHORTS_RUNNING, COHORTS_PER_ENGINE * num_engines), num_engines)
-
-
-def most_cohorts(num_engines: int) -> int:
-    """Cohorts that are under way at a time, those among them that wait for the process of a trial."""
-    return cohorts_running(num_engines) + COHORTS_WAITING
+    return max(1, min(COHORTS_RUNNING, COHORTS_PER_ENGINE * num_engines), num_engines)
 
 
 def _cause(fault: Exception) -> Exception:
@@ -101,9 +95,8 @@ class LedgerSearcher(Searcher):
         self._stop = stop
         self._heard = heard
         self._tell = tell
-        # A trial only waits, but its share of what is left of the processors bounds how many run.
-        self._trial_cpus = SPARE_CPUS / cohorts_running(pool.num_wanted)
-        self._wait_seconds = max(1.0, cohorts_running(pool.num_wanted) / QUIET_REPORTS)
+        self._most_running = 1
+        """Trials that run at a time, where the cluster was largest: a process serves only trials that ask the same."""
         self._metrics = RunMetrics(run=session.plan.sweep.name)
         self._cohorts: dict[str, Cohort] = {}
         """By trial id."""
@@ -118,8 +111,12 @@ class LedgerSearcher(Searcher):
         return self._session.ledger
 
     @property
+    def _num_engines(self) -> int:
+        return max(self._pool.num_wanted, len(self._pool.engines))
+
+    @property
     def _most_cohorts(self) -> int:
-        return most_cohorts(max(self._pool.num_wanted, len(self._pool.engines)))
+        return cohorts_running(self._num_engines) + COHORTS_WAITING
 
     @property
     def _cohorts_per_engine(self) -> int:
@@ -192,13 +189,15 @@ class LedgerSearcher(Searcher):
 
     def _config(self, cohort: Cohort) -> dict[str, Any]:
         """What a trial is told, and Tune shows."""
+        self._most_running = max(self._most_running, cohorts_running(self._num_engines))
         return {
             "cohort": cohort.cohort_id,
             "number": cohort.number,
-            "cpus": self._trial_cpus,
+            # It only waits, but its share of what is left of the processors bounds how many run.
+            "cpus": SPARE_CPUS / self._most_running,
             "engine": cohort.engine.name,
             "recorder": RECORDER_NAME,
-            "wait_seconds": self._wait_seconds,
+            "wait_seconds": max(1.0, self._most_running / QUIET_REPORTS),
             "model": cohort.engine.model,
             "probes": list(cohort.probes),
             "lengths": [probe.length for probe in cohort.probes.values()],

@@ -130,7 +130,7 @@ def test_several_models_share_a_cluster(local_ray, toy_sweep, tmp_path):
 
 
 def test_a_stopped_run_leaves_no_actor_and_resumes(local_ray, toy_sweep, tmp_path, later):
-    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.05, rows: 4}\n")
+    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.02, rows: 4}\n")
     plan = make_plan(load_sweep(toy_sweep))
     run, stop = tmp_path / "ray", Stop()
 
@@ -154,7 +154,7 @@ def test_a_stopped_run_leaves_no_actor_and_resumes(local_ray, toy_sweep, tmp_pat
 
 
 def test_a_killed_trial_worker_is_no_statement_about_the_model(local_ray, toy_sweep, tmp_path, later):
-    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.05, rows: 4}\n")
+    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.02, rows: 4}\n")
     plan = make_plan(load_sweep(toy_sweep))
     run = tmp_path / "ray"
     killed: list[int] = []
@@ -170,7 +170,7 @@ def test_a_killed_trial_worker_is_no_statement_about_the_model(local_ray, toy_sw
 def test_an_engine_that_is_killed_or_hangs_is_replaced(local_ray, toy_sweep, tmp_path, later, number):
     toy_sweep.write_text(
         toy_sweep.read_text()
-        + "recipe: {step_seconds: 0.05, rows: 4}\nengines: {stall_seconds: 3, snapshot_seconds: 0.2}\n"
+        + "recipe: {step_seconds: 0.02, rows: 4}\nengines: {stall_seconds: 3, snapshot_seconds: 0.2}\n"
     )
     plan = make_plan(load_sweep(toy_sweep))
     run = tmp_path / "ray"
