@@ -190,7 +190,9 @@ def status(
             jobs = Jobs(run).all()
             for job in jobs:
                 typer.echo(literal(f"{job.job_id}  {job.status.lower()}  {job.run_dir}"))
-            typer.echo(f"{len(jobs)} sweeps were submitted to {run}")
+                for line in job.last_words:
+                    typer.echo(literal(f"    {line}"))
+            typer.echo(f"{len(jobs)} {'sweep was' if len(jobs) == 1 else 'sweeps were'} submitted to {run}")
             return
         from orchestrator.run_directory import open_run
         from orchestrator.run_status import show_status

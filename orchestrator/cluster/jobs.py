@@ -4,6 +4,7 @@ The API is that of the cluster's dashboard, so this needs no Ray of its own to r
 """
 
 import asyncio
+import logging
 import shlex
 import tempfile
 import time
@@ -23,6 +24,7 @@ from orchestrator.sweep import Sweep
 RUN_DIR, SWEEP = "capsweep_run_dir", "capsweep_sweep"
 """What a job of ours says of itself in its metadata."""
 POLL_SECONDS = 1.0
+LAST_LINES = 3
 EXIT_LOST = 1
 """Exit code of following a job that ended without one of its own."""
 
@@ -47,6 +49,12 @@ class Job:
     def is_over(self) -> bool:
         """Whether it has ended, one way or another."""
         return JobStatus(self.status).is_terminal()
+
+    @property
+    def last_words(self) -> list[str]:
+        """The last lines that a job printed which failed; none of one that did not."""
+        lines = [line for line in self.said.splitlines() if line.strip()]
+        return lines[-LAST_LINES:] if self.status == JobStatus.FAILED else []
 
 
 @contextmanager
@@ -73,6 +81,8 @@ class Jobs:
         self.address = address
         with _answers(address):
             self._client = JobSubmissionClient(address)
+        # What it tells of packages and sockets is nothing to act on.
+        logging.getLogger("ray").setLevel(logging.WARNING)
 
     def submit(self, sweep: Sweep, run_dir: str, *, options: list[str], install: bool) -> str:
         """Send a sweep with its files and this code; returns the job's id.

@@ -51,7 +51,8 @@ def stage(sweep: Sweep, folder: Path) -> None:
         shutil.copytree(source, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     document: dict[str, Any] = sweep.model_dump(mode="json")
     for number, model in enumerate(document["models"]):
-        model["name"] = _send(model["name"], folder, f"model-{number}")
+        # Below the name of the folder it was in: tables call `pythia/model` by that.
+        model["name"] = _send(model["name"], folder, f"model-{number}/{Path(model['name']).parent.name}")
     for number, entry in enumerate(document["texts"]):
         for key, value in entry.items():
             if isinstance(value, str):

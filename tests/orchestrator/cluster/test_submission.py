@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,7 +11,10 @@ import yaml
 from orchestrator.cluster.job import different_versions
 from orchestrator.cluster.submission import SWEEP_NAME, check_run_url, stage, versions
 from orchestrator.errors import BadInput
+from orchestrator.plan import make_plan
 from orchestrator.spec import load_sweep
+
+QUICKSTART = Path(__file__).resolve().parents[3] / "sweeps" / "quickstart.yaml"
 
 
 def test_a_staged_sweep_runs_without_what_it_was_made_of(toy_sweep, tmp_path):
@@ -31,6 +35,13 @@ def test_a_staged_sweep_runs_without_what_it_was_made_of(toy_sweep, tmp_path):
     document = yaml.safe_load((job / SWEEP_NAME).read_text())
     assert [entry["path"] for entry in document["texts"]] == ["inputs/texts-0/texts", "inputs/texts-1/1*.txt"]
     assert sorted(path.name for path in (job / "inputs" / "texts-1").iterdir()) == ["10.txt", "11.txt"]
+
+
+def test_a_staged_model_keeps_its_name(tmp_path):
+    stage(load_sweep(QUICKSTART), tmp_path / "job")
+    (sent,) = make_plan(load_sweep(tmp_path / "job" / SWEEP_NAME)).models
+    (here,) = make_plan(load_sweep(QUICKSTART)).models
+    assert sent.name == here.name == "quickstart"
 
 
 def test_a_run_goes_on_where_its_inputs_lie_elsewhere(toy_sweep, tmp_path, run_to_end):
