@@ -25,6 +25,12 @@ RUN_DIR, SWEEP = "capsweep_run_dir", "capsweep_sweep"
 """What a job of ours says of itself in its metadata."""
 POLL_SECONDS = 1.0
 LAST_LINES = 3
+TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+"""Loggers of Ray that tell of packages and sockets, on which nobody acts."""
 EXIT_LOST = 1
 """Exit code of following a job that ended without one of its own."""
 
@@ -81,8 +87,8 @@ class Jobs:
         self.address = address
         with _answers(address):
             self._client = JobSubmissionClient(address)
-        # What it tells of packages and sockets is nothing to act on.
-        logging.getLogger("ray").setLevel(logging.WARNING)
+        for talkative in TALKATIVE:
+            logging.getLogger(talkative).setLevel(logging.WARNING)
 
     def submit(self, sweep: Sweep, run_dir: str, *, options: list[str], install: bool) -> str:
         """Send a sweep with its files and this code; returns the job's id.
