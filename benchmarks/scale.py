@@ -166,8 +166,8 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
     print(
         f"{engines} engines of {rows} rows, {total:,} probes: {seconds:.0f} s; {middle}; "
         f"rows busy, of those with work, {stats.rows_busy:.0%}; "
-        f"driver {memory:,.0f} MB; Tune state {watch.state_bytes / 1e6:.1f} MB; {len(suggestions)} suggestions, processor's median "
-        f"{1e3 * statistics.median(suggestions):.2f} ms, 99 % under {1e3 * most:.1f} "
+        f"driver {memory:,.0f} MB; Tune state {watch.state_bytes / 1e6:.1f} MB; {len(suggestions)} suggestions, "
+        f"processor's median {1e3 * statistics.median(suggestions):.2f} ms, 99 % under {1e3 * most:.1f} "
         f"ms; resume {resumed:.1f} s",
         flush=True,
     )
