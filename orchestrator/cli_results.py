@@ -62,6 +62,9 @@ def verify(run: RunArgument, device: Device = "auto") -> None:
                     f"tokens; smallest margin when it was certified {found.row_margin:.2g}"
                 )
         typer.echo(f"{total} memories decoded, {total - wrong} exact, {wrong} not")
+        if not total:
+            # So it is where a criterion lets a memory pass that does not give the first token back.
+            typer.echo("by its rows (exact_prefix) no memory of this run gives a token back from nothing else")
     raise typer.Exit(1 if wrong else 0)
 
 
