@@ -14,11 +14,11 @@ import argparse
 import json
 import logging
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,33 +61,6 @@ def plan_of(folder: Path, *, searches: int, rows: int = 16, engines: int | str =
     return make_plan(load_sweep(path))
 
 
-class Watch:
-    """Samples the size of Tune's folders and this process's memory while a run goes on."""
-
-    def __init__(self) -> None:
-        self.state_bytes = 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> "Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._over.wait(2.0):
-            found = 0
-            for path in Path(tempfile.gettempdir()).glob("capsweep-tune-*/**/*"):
-                try:
-                    found += path.stat().st_size if path.is_file() else 0
-                except OSError:
-                    continue
-            self.state_bytes = max(self.state_bytes, found)
-
-
 def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
     """One run in this process: prints its line."""
     set_variables("simulated")
@@ -114,6 +87,15 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
 
     begun: set[str] = set()
     """Engines that had something to do."""
+    state: list[int] = []
+    """Bytes of Tune's folder when it is thrown away."""
+    remove = shutil.rmtree
+
+    def weighed(folder: Any, **options: Any) -> None:
+        if Path(folder).name.startswith("capsweep-tune-"):
+            state.append(sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()))
+        remove(folder, **options)
+
     full: list[float] = []
     """Share of all rows that were optimized, about once a second, while searches outnumbered rows."""
     counts: list[tuple[float, int]] = []
@@ -134,7 +116,11 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
     run = folder / "run"
     began = time.perf_counter()
     try:
-        with Watch() as watch, open_session(plan, str(run)) as session, patch.object(LedgerSearcher, "suggest", timed):
+        with (
+            open_session(plan, str(run)) as session,
+            patch.object(LedgerSearcher, "suggest", timed),
+            patch.object(shutil, "rmtree", weighed),
+        ):
             stats: EngineStats = run_on_ray(
                 session,
                 entry,
@@ -166,7 +152,7 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
     print(
         f"{engines} engines of {rows} rows, {total:,} probes: {seconds:.0f} s; {middle}; "
         f"rows busy, of those with work, {stats.rows_busy:.0%}; "
-        f"driver {memory:,.0f} MB; Tune state {watch.state_bytes / 1e6:.1f} MB; {len(suggestions)} suggestions, "
+        f"driver {memory:,.0f} MB; Tune state {max(state, default=0) / 1e6:.1f} MB; {len(suggestions)} suggestions, "
         f"processor's median {1e3 * statistics.median(suggestions):.2f} ms, 99 % under {1e3 * most:.1f} "
         f"ms; resume {resumed:.1f} s",
         flush=True,
