@@ -18,20 +18,27 @@ from orchestrator.report.page import embedded, packed, resource
 from orchestrator.tuning.results import Found, recipe_yaml, trial_rows
 from orchestrator.tuning.tuner import ModelTuner
 
-FIGURES = (
-    ("plot_optimization_history", "History", "Mean tokens of each trial that was not pruned, and the best so far."),
-    (
-        "plot_param_importances",
+FIGURES = {
+    "plot_optimization_history": (
+        "History",
+        "Mean tokens of each trial that was not pruned, and the best so far.",
+    ),
+    "plot_param_importances": (
         "Importances",
         "Share of each field in what sets the good trials apart (PED-ANOVA). With few trials this is rough.",
     ),
-    (
-        "plot_slice",
+    "plot_slice": (
         "Each field",
         "Mean tokens by the value of one field, all others varying. Darker trials came later.",
     ),
-    ("plot_parallel_coordinate", "All fields together", "One line a trial, coloured by its mean tokens."),
-)
+    "plot_parallel_coordinate": (
+        "All fields together",
+        "One line a trial, coloured by its mean tokens.",
+    ),
+}
+"""Function of Optuna -> title and caption."""
+WIDE = ("plot_slice", "plot_parallel_coordinate")
+"""These have an axis a field: they take the width of the page, and scroll where that is narrow."""
 FIGURE_PIXELS = 420
 UNIT = "mean tokens"
 FEWEST_TRIALS = 3
@@ -75,24 +82,30 @@ def _answer(found: Found) -> str:
     if not found.changed:
         return "No recipe that was tried is better than the sweep's own."
     changed = ", ".join(f"{name} {found.recipe[name]}" for name in found.changed)
-    return f"On texts that chose nothing, {changed} is {found.reporting.verdict}."
+    paired = found.reporting
+    more = f"{abs(paired.difference):.2f} tokens {'more' if paired.difference >= 0 else 'fewer'} a text"
+    if paired.verdict == "better":
+        return f"Better than the sweep's own recipe on texts that chose nothing, by {more}: {changed}."
+    return f"Not shown to be better than the sweep's own: on texts that chose nothing, {changed} proves {more}."
 
 
-def _figures(study: Study) -> list[tuple[str, str, Markup]]:
+def _figures(study: Study) -> list[dict[str, Any]]:
     # It warns of trials that have no value, which pruned ones have not.
     logging.getLogger("optuna").setLevel(logging.ERROR)
-    drawn: list[tuple[str, str, Markup]] = []
-    for function, title, caption in FIGURES:
+    drawn: list[dict[str, Any]] = []
+    for function, (title, caption) in FIGURES.items():
         figure: go.Figure = getattr(visualization, function)(study, target_name=UNIT)
         figure.update_layout(
             title=None,
+            width=None,
             template="none",
             height=FIGURE_PIXELS,
             margin={"t": 40, "r": 30},
             paper_bgcolor="rgba(0,0,0,0)",
             plot_bgcolor="rgba(0,0,0,0)",
         )
-        drawn.append((title, caption, embedded(figure)))
+        figure.update_yaxes(automargin=True, title_standoff=12)
+        drawn.append({"title": title, "caption": caption, "json": embedded(figure), "wide": function in WIDE})
     return drawn
 
 
