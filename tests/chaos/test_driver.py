@@ -40,7 +40,7 @@ def test_a_driver_on_ray_is_killed(tmp_path, tally, times):
     found = tally("SIGKILL of the driver, toy, on Ray")
     spec = write_sweep(tmp_path, texts=10 + 15 * kills, engines={"snapshot_seconds": 1})
     run = tmp_path / "run"
-    witness = kill_at_random(spec, run, kills=kills, between=(4, 20), tally=found)
+    witness = kill_at_random(spec, run, kills=kills, between=(4, 12), tally=found)
     to_end("run", spec, "--inline", "--run-dir", tmp_path / "whole")
     assert not differences(searches_of(run), searches_of(tmp_path / "whole"))
     found.said.append(f"{witness.num_finished} probes, the table of an uninterrupted run")

@@ -173,7 +173,7 @@ def test_a_snapshot_of_another_version_is_not_used(open_engine, run_engine, stor
 def test_deterministic_rows_do_not_depend_on_their_neighbours(open_engine, run_engine, story_probes, num_vectors):
     probes = story_probes(4, longest=20, num_vectors=num_vectors)
     others = story_probes(3, longest=40, num_vectors=3)
-    question = Question(recipe={"steps": 60, "patience": 60})
+    question = Question(recipe={"steps": 30, "patience": 30})
 
     def outcomes(batch):
         found = run_engine(open_engine(question, deterministic=True), batch)

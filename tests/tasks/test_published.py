@@ -136,7 +136,7 @@ def test_memory_and_loss_over_the_first_fifty_steps(stories_model, texts, length
 
 
 def test_outcomes_and_gains_far_from_the_boundary(model: Model, plain, texts, run_engine):
-    patience = 150  # of 2,000, so that the test stays short; the same on both sides
+    patience = 80  # of 2,000, so that the test stays short; the same on both sides
     engine = CrammingTask().open_engine(model, question(patience=patience), EngineSettings(device="cpu"))
     probes = [probe_of(tokens[:length], 10 * n + length) for n, tokens in enumerate(texts) for length in (SHORT, LONG)]
     finished = run_engine(engine, probes)

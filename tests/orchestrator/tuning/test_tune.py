@@ -48,7 +48,7 @@ def test_a_better_recipe_is_found_and_holds_on_other_texts(bad_recipe, tmp_path,
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_tuning_goes_on_to_its_trials(bad_recipe, tmp_path, start, run_to_end, how):
-    text = bad_recipe.read_text().replace("steps: 40", "steps: 40, step_seconds: 0.01")
+    text = bad_recipe.read_text().replace("steps: 40", "steps: 40, step_seconds: 0.004")
     bad_recipe.write_text(text)
     folder = tmp_path / "tuned"
     asked = ("tune", bad_recipe, "--trials", 4, "--inline", "--run-dir", folder)
