@@ -130,7 +130,7 @@ def test_several_models_share_a_cluster(local_ray, toy_sweep, tmp_path):
 
 
 def test_a_stopped_run_leaves_no_actor_and_resumes(local_ray, toy_sweep, tmp_path, later):
-    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.02, rows: 4}\n")
+    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.05, rows: 4}\n")
     plan = make_plan(load_sweep(toy_sweep))
     run, stop = tmp_path / "ray", Stop()
 
