@@ -28,9 +28,9 @@ class TextResult:
     sample_id: str
     seconds: float
     """Time of the optimization alone (published); share of the whole run's wall time (capsweep)."""
-    row_steps: int
+    slot_steps: int
     """Optimizer steps."""
-    row_steps_tokens: int
+    trained_tokens: int
     """Sum over the steps of the tokens asked for, t_1 included."""
     capacity_tokens: int
     """Longest length said to be lossless: teacher forced with t_1 given (published), certified exact (capsweep)."""
@@ -125,7 +125,7 @@ def markdown(results: Sequence[TextResult], facts: Mapping[str, str]) -> str:
         "Means over texts, with 95 % bootstrap intervals over texts. Claims: memories said to give their text back;",
         "then those that did, decoded greedily from the memory alone, and from memory and t_1.",
         "",
-        "| side | seconds a text | row-steps a text | row-steps x tokens a text | tokens | of them exact | bits "
+        "| side | seconds a text | optimizer steps a text | trained tokens a text | tokens | of them exact | bits "
         "| claims / memory alone / memory + t_1 | speed-up |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
@@ -135,8 +135,8 @@ def markdown(results: Sequence[TextResult], facts: Mapping[str, str]) -> str:
         found = speed_up(results, side)
         ratio = "" if side == "published" else f"{found.ratio:.1f}{_interval(found.interval)}"
         lines.append(
-            f"| {side} | {_mean(part, lambda r: r.seconds, 2)} | {_mean(part, lambda r: r.row_steps, 0)} "
-            f"| {_mean(part, lambda r: r.row_steps_tokens, 0)} | {_mean(part, lambda r: r.capacity_tokens)} "
+            f"| {side} | {_mean(part, lambda r: r.seconds, 2)} | {_mean(part, lambda r: r.slot_steps, 0)} "
+            f"| {_mean(part, lambda r: r.trained_tokens, 0)} | {_mean(part, lambda r: r.capacity_tokens)} "
             f"| {_mean(part, lambda r: r.capacity_exact)} | {_mean(part, lambda r: r.capacity_bits)} "
             f"| {claims} / {exact} / {given_first} | {ratio} |"
         )
@@ -144,7 +144,7 @@ def markdown(results: Sequence[TextResult], facts: Mapping[str, str]) -> str:
 
 
 def _table_of_texts(results: Sequence[TextResult], sides: Sequence[Side]) -> list[str]:
-    columns = [f"{side}: seconds, row-steps, tokens (exact), bits" for side in sides]
+    columns = [f"{side}: seconds, optimizer steps, tokens (exact), bits" for side in sides]
     lines = [f"| text | {' | '.join(columns)} | speed-up |", f"|---|{'---|' * len(columns)}---|"]
     for source in dict.fromkeys(result.source for result in results):
         cells: list[str] = []
@@ -153,7 +153,7 @@ def _table_of_texts(results: Sequence[TextResult], sides: Sequence[Side]) -> lis
             runs = [result for result in of_side(results, side) if result.source == source]
             seconds.append(_average(runs, lambda r: r.seconds))
             cells.append(
-                f"{seconds[-1]:.2f}, {_average(runs, lambda r: r.row_steps):.0f}, "
+                f"{seconds[-1]:.2f}, {_average(runs, lambda r: r.slot_steps):.0f}, "
                 f"{_average(runs, lambda r: r.capacity_tokens):.1f} "
                 f"({_average(runs, lambda r: r.capacity_exact):.1f}), {_average(runs, lambda r: r.capacity_bits):.1f}"
             )

@@ -44,7 +44,7 @@ def plan_of(folder: Path, *, texts: int, snapshot_seconds: float) -> Plan:
 
 
 def seconds_of(*, texts: int, durable: bool) -> tuple[float, float, int]:
-    """Seconds from the first probe to the searches table, those of them within fsync and snapshots, and row-steps."""
+    """Seconds from the first probe to the searches table, of them in fsync and snapshots, and optimizer steps."""
     within = 0.0
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,9 +64,9 @@ def seconds_of(*, texts: int, durable: bool) -> tuple[float, float, int]:
         saving = patch("orchestrator.inline.Snapshots.save", timed(Snapshots.save))
         with saving, patch("os.fsync", fsync), open_session(plan, f"{name}/run") as session:
             started = time.perf_counter()
-            stats = run_inline(session, plan.sweep.engine_settings(), stop=Stop(), heard=lambda verdicts: None)
+            stats = run_inline(session, plan.sweep.engine_settings(), stop=Stop(), on_verdicts=lambda verdicts: None)
             session.finish()
-            return time.perf_counter() - started, within, stats.row_steps
+            return time.perf_counter() - started, within, stats.slot_steps
 
 
 def main() -> None:
@@ -83,7 +83,7 @@ def main() -> None:
         (with_it, within, steps), (without, _, other) = sides[True], sides[False]
         ratios.append(100 * (with_it / without - 1))
         shares.append(100 * within / with_it)
-        print(f"{with_it:.1f} s with, {without:.1f} s without ({steps:,} and {other:,} row-steps)", flush=True)
+        print(f"{with_it:.1f} s with, {without:.1f} s without ({steps:,} and {other:,} optimizer steps)", flush=True)
     each = ", ".join(f"{ratio:+.1f}" for ratio in ratios)
     print(
         f"fsync and snapshots: {fmean(ratios):+.1f} % of the run (repetitions {each}); timed by themselves "

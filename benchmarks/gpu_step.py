@@ -2,7 +2,7 @@
 
 Real shapes with random weights in bfloat16 and random tokens; needs the `tasks` package alone. Per shape and length:
 
-- capsweep: probes of that length submitted to a BatchedEngine, as many as fit into a step, then stepped. The recipe is
+- capsweep: probes of that length submitted to a BatchedEngine, as many as fit into a step, then on_step. The recipe is
   the default one with a rate next to nothing and endless patience, so that no row grows or leaves.
 - published: the step of the paper's public code. One row, logits of every position, hidden states of every layer and a
   key-value cache kept, autograd, AdamW, loss and accuracy read by the host. Kinder in one thing: its weights are
@@ -130,7 +130,7 @@ def measure_engine(model: LanguageModel, length: int, *, rows: int, seconds: flo
     )
     rate = timed(engine.step, rows=rows, length=length, seconds=seconds, device=model.device)
     assert engine.num_held == rows, "no probe of this benchmark ends"
-    assert engine.stats().rows_busy == 1, "every row is in every step"
+    assert engine.stats().slots_busy == 1, "every row is in every step"
     return rate
 
 

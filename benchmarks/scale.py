@@ -102,11 +102,11 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
     """When, and how many verdicts there were until then, at the same times."""
     total = 0
 
-    def heard(verdicts: Any) -> None:
+    def on_verdicts(verdicts: Any) -> None:
         nonlocal total
         total += len(verdicts)
 
-    def engines_are(lines: Sequence[EngineLine]) -> None:
+    def on_engines(lines: Sequence[EngineLine]) -> None:
         begun.update(line.name for line in lines if line.num_busy)
         if len(begun) == engines and session.ledger.num_open >= engines * rows:
             full.append(sum(line.num_busy for line in lines) / (engines * rows))
@@ -127,9 +127,9 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
                 plan.sweep.engine_settings(),
                 address=None,
                 stop=Stop(),
-                heard=heard,
-                engines_are=engines_are,
-                say=print,
+                on_verdicts=on_verdicts,
+                on_engines=on_engines,
+                on_message=print,
             )
             seconds = time.perf_counter() - began
             session.finish()
@@ -151,7 +151,7 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
         f"{engines} engines of {rows} rows, {total:,} probes: {seconds:.0f} s; {middle}; "
-        f"rows busy, of those with work, {stats.rows_busy:.0%}; "
+        f"rows busy, of those with work, {stats.slots_busy:.0%}; "
         f"driver {memory:,.0f} MB; Tune state {max(state, default=0) / 1e6:.1f} MB; {len(suggestions)} suggestions, "
         f"processor's median {1e3 * statistics.median(suggestions):.2f} ms, 99 % under {1e3 * most:.1f} "
         f"ms; resume {resumed:.1f} s",

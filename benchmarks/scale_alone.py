@@ -41,16 +41,16 @@ def _finished(probe: Probe, number: int) -> Finished:
         measured_length=reached,
         steps=400,
         steps_to_proof=250,
-        row_steps_tokens=400 * reached,
+        trained_tokens=400 * reached,
         seconds=1.0,
         token_accuracy=1.0,
-        token_accuracy_without=0.2,
+        token_accuracy_without_memory=0.2,
         first_error=None,
         margin=0.1,
-        nats_without=2.0 * reached,
-        nats_with=0.1,
-        proven_nats_without=2.0 * reached,
-        proven_nats_with=0.1,
+        nats_without_memory=2.0 * reached,
+        nats_with_memory=0.1,
+        proven_nats_without_memory=2.0 * reached,
+        proven_nats_with_memory=0.1,
         proven_token_gain=reached,
         memory=bytes(MEMORY_BYTES),
         memory_shape=(1, MEMORY_BYTES // 4),
@@ -102,11 +102,17 @@ def _suggestions(session: Session, count: int) -> list[float]:
         )
         need = EngineNeed(cpus=1.0, gpus=1.0)
         pool.engines = [
-            EngineHandle(name=f"engine {i}", model="toy/model", actor=nobody, loading=None, need=need, num_rows=64)
+            EngineHandle(name=f"engine {i}", model="toy/model", actor=nobody, loading=None, need=need, num_slots=64)
             for i in range(ENGINES)
         ]
         asks = searcher.LedgerSearcher(
-            session, pool, nobody, cohort_size=16, stop=Stop(), heard=lambda said: None, tell=lambda lines: None
+            session,
+            pool,
+            nobody,
+            probes_per_trial=16,
+            stop=Stop(),
+            on_verdicts=lambda said: None,
+            on_engines=lambda lines: None,
         )
         seconds: list[float] = []
         for number in range(count):
@@ -114,8 +120,8 @@ def _suggestions(session: Session, count: int) -> list[float]:
             found = asks.suggest(f"trial_{number:05d}")
             seconds.append(time.perf_counter() - began)
             if isinstance(found, dict):
-                cohort = asks._cohorts.pop(f"trial_{number:05d}")
-                asks._leave(cohort)
+                assignment = asks._assignments.pop(f"trial_{number:05d}")
+                asks._leave(assignment)
         return seconds
 
 

@@ -123,8 +123,8 @@ class Published:
             source=source,
             sample_id=sample_id,
             seconds=sum(attempt.seconds for attempt in attempts),
-            row_steps=sum(attempt.steps for attempt in attempts),
-            row_steps_tokens=sum(attempt.steps * attempt.length for attempt in attempts),
+            slot_steps=sum(attempt.steps for attempt in attempts),
+            trained_tokens=sum(attempt.steps * attempt.length for attempt in attempts),
             capacity_tokens=capacity,
             capacity_bits=self.bits(sample_id, capacity),
             capacity_exact=max(exact, default=0),
@@ -159,7 +159,7 @@ def run_capsweep(
         torch.set_num_threads(OUR_THREADS)
         plan = make_plan(load_sweep(spec))
         with open_session(plan, str(folder)) as session:
-            run_inline(session, plan.sweep.engine_settings(), stop=Stop(), heard=lambda verdicts: None)
+            run_inline(session, plan.sweep.engine_settings(), stop=Stop(), on_verdicts=lambda verdicts: None)
             session.finish()
     seconds, measured_at = time.perf_counter() - started, now()
     searches = orchestrator.read(str(folder)).searches.to_pylist()
@@ -180,8 +180,8 @@ def run_capsweep(
             source=row["source"],
             sample_id=row["sample_id"],
             seconds=row["seconds"] * scale,
-            row_steps=row["steps"],
-            row_steps_tokens=row["row_steps_tokens"],
+            slot_steps=row["steps"],
+            trained_tokens=row["trained_tokens"],
             capacity_tokens=row["capacity_tokens"],
             capacity_bits=bits(row["sample_id"], row["capacity_tokens"]),
             capacity_exact=longest[row["source"]],

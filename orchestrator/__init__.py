@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.store.reader import RunTables, read
+    from orchestrator.store.parquet import RunTables, read
 
 __all__ = ["RunTables", "read"]
 
@@ -11,7 +11,7 @@ __all__ = ["RunTables", "read"]
 def __getattr__(name: str) -> Any:
     # pyarrow and duckdb come with the first use, so that `capsweep --help` does not wait for them.
     if name in __all__:
-        from orchestrator.store import reader
+        from orchestrator.store import parquet
 
-        return getattr(reader, name)
+        return getattr(parquet, name)
     raise AttributeError(f"module 'orchestrator' has no attribute {name!r}")

@@ -154,7 +154,7 @@ def tune(
         Path | None, typer.Option(help="Sweep file whose texts the result is reported on; else SPEC's are split.")
     ] = None,
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Row-steps times tokens a search; by default what SPEC's recipe spends.")
+        int | None, typer.Option(min=1, help="trained tokens a search; by default what SPEC's recipe spends.")
     ] = None,
     inline: Inline = False,
     address: Address = None,
@@ -249,7 +249,9 @@ def stop(
     with bad_input():
         from orchestrator.stopping import stop_job, stop_run
 
-        ended = stop_run(run, say=typer.echo) if address is None else stop_job(run, address, say=typer.echo)
+        ended = (
+            stop_run(run, on_message=typer.echo) if address is None else stop_job(run, address, on_message=typer.echo)
+        )
     raise typer.Exit(0 if ended else 1)
 
 

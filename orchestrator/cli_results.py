@@ -87,10 +87,10 @@ def decode(
 def measure(run: RunArgument, device: Device = "auto") -> None:
     """Measure what needs the models again (bits ledger, lines between memories), and write the page with it."""
     with bad_input():
-        from orchestrator.measure import measure as measure_run
+        from orchestrator.bits_ledger import measure_run
         from orchestrator.reporting import write_report
         from orchestrator.run_directory import open_run
-        from orchestrator.store.reader import BITS_FILE, LINES_FILE, write_table
+        from orchestrator.store.parquet import BITS_FILE, LINES_FILE, write_table
 
         opened = open_run(run)
         bits, lines = measure_run(opened, device=device)

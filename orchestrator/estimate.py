@@ -10,7 +10,7 @@ from orchestrator.search.ledger import Search
 from orchestrator.store.searches import theoretical_tokens
 
 STEPS_PER_PROBE = 400
-"""Mean row-steps of a probe: 410 on stories260K, 320 on tinystories-656k, 360 on the quickstart model."""
+"""Mean optimizer steps of a probe: 410 on stories260K, 320 on tinystories-656k, 360 on the quickstart model."""
 SHARE_OF_THEORY = 0.1
 """Capacity over theoretical capacity: .24 on stories260K, .07 on tinystories-656k, .04 on the quickstart model; as
 published, .1 for Pythia-160M to .4 for Llama-3.1-8B."""
@@ -60,7 +60,7 @@ def estimate(plan: Plan) -> list[ModelEstimate]:
             for search in searches
         ]
         lengths = [_lengths(plan, search, tokens) for search, tokens in zip(searches, expected, strict=True)]
-        row_steps_tokens = sum(steps * length for probes in lengths for length, steps in probes)
+        trained_tokens = sum(steps * length for probes in lengths for length, steps in probes)
         found.append(
             ModelEstimate(
                 model=model.name,
@@ -70,7 +70,7 @@ def estimate(plan: Plan) -> list[ModelEstimate]:
                 searches=len(searches),
                 probes=sum(map(len, lengths)),
                 expected_tokens=sum(expected) / max(1, len(expected)),
-                tera_operations=PASSES * model.facts.num_parameters * row_steps_tokens / 1e12,
+                tera_operations=PASSES * model.facts.num_parameters * trained_tokens / 1e12,
             )
         )
     return found

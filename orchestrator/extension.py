@@ -14,7 +14,7 @@ from orchestrator.plan import Plan, make_plan
 from orchestrator.run_directory import EXTENDING_FILE, Run, drawn_texts, open_run
 from orchestrator.same_run import check_same_run
 from orchestrator.spec import load_sweep
-from orchestrator.store.reader import read_searches
+from orchestrator.store.parquet import read_searches
 from orchestrator.sweep import Sweep
 from tasks.texts import TextEntry
 

@@ -20,25 +20,25 @@ GATHER_SECONDS = 0.2
 """Finished probes are written together, at most so long after the first of them."""
 
 
-TELL_SECONDS = 1.0
-"""How often it is said what the engine does."""
+PROGRESS_SECONDS = 1.0
+"""How often progress is reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Keeping:
-    """What becomes of the probes of a loop, beside the ledger's hearing of them."""
+class LoopCallbacks:
+    """What a loop calls, beside the ledger."""
 
-    make: Callable[[Order], Probe]
+    make_probe: Callable[[Order], Probe]
     """The probe an order stands for, complete with its memory."""
     record: Callable[[Sequence[Finished]], object]
-    """Keeps what has finished; the ledger hears of it once this returns."""
-    heard: Callable[[Sequence[Verdict]], object] = lambda verdicts: None
-    """Told of verdicts after the ledger."""
-    stepped: Callable[[], object] = lambda: None
+    """Keeps what has finished; the ledger records the verdicts once this returns."""
+    on_verdicts: Callable[[Sequence[Verdict]], object] = lambda verdicts: None
+    """Called with verdicts after the ledger has recorded them."""
+    on_step: Callable[[], object] = lambda: None
     """Called after every step."""
 
 
-def _nobody(lines: Sequence[EngineLine]) -> None:
+def _ignore(lines: Sequence[EngineLine]) -> None:
     pass
 
 
@@ -47,8 +47,8 @@ def run_inline(
     settings: EngineSettings,
     *,
     stop: Stop,
-    heard: Callable[[Sequence[Verdict]], None],
-    engines: Callable[[Sequence[EngineLine]], None] = _nobody,
+    on_verdicts: Callable[[Sequence[Verdict]], None],
+    on_engines: Callable[[Sequence[EngineLine]], None] = _ignore,
 ) -> EngineStats:
     """Run until no search is open or `stop` says so.
 
@@ -56,8 +56,8 @@ def run_inline(
         session: The run.
         settings: How to compute.
         stop: Asked after every step.
-        heard: Told of every finished probe once its row is on disk.
-        engines: Told about once a second what the engine does.
+        on_verdicts: Called with the verdicts of finished probes once their rows are on disk.
+        on_engines: Called about once a second with what the engine does.
 
     Returns:
         What the engines have done.
@@ -73,51 +73,51 @@ def run_inline(
     for name in session.ledger.models:
         if stop or not session.ledger.num_ready(name):
             continue
-        engines([EngineLine(name=name, num_rows=0, num_busy=0, tokens_per_second=0.0, state="loading")])
+        on_engines([EngineLine(name=name, num_slots=0, num_busy=0, tokens_per_second=0.0, state="loading")])
         engine = session.plan.task.open_engine(session.plan.model(name).model, session.plan.question, settings)
-        saver, teller = _Saver(engine, snapshots, snapshot_seconds), _Teller(name, engine, engines)
+        saver, progress = _Saver(engine, snapshots, snapshot_seconds), _ProgressReporter(name, engine, on_engines)
 
-        def stepped(saver: _Saver = saver, teller: _Teller = teller) -> None:
+        def on_step(saver: _Saver = saver, progress: _ProgressReporter = progress) -> None:
             saver.save_in_time()
-            teller.tell_in_time()
+            progress.report_in_time()
 
-        keeping = Keeping(make=make, record=recorder.record, heard=heard, stepped=stepped)
-        answer(session.ledger, name, engine, keeping, stop=stop)
+        callbacks = LoopCallbacks(make_probe=make, record=recorder.record, on_verdicts=on_verdicts, on_step=on_step)
+        answer(session.ledger, name, engine, callbacks, stop=stop)
         if engine.num_held:
             saver.save()
         total += engine.stats()
     return total
 
 
-def answer(ledger: Ledger, model: str, engine: Engine, keeping: Keeping, *, stop: Stop) -> None:
+def answer(ledger: Ledger, model: str, engine: Engine, callbacks: LoopCallbacks, *, stop: Stop) -> None:
     """Keep the engine busy with the searches of `model` until none of them is open or `stop` says so."""
     gathered: list[Finished] = []
     first_gathered = 0.0
     while not stop and (engine.num_held or gathered or ledger.num_ready(model)):
-        # 1. One probe more than there are rows waits, so that a row that leaves is replaced at once.
-        orders = ledger.next_orders(model, max(0, engine.num_rows + 1 - engine.num_busy))
-        engine.submit([keeping.make(order) for order in orders], num_open=ledger.num_open_of(model))
-        # 2. One optimizer step of every row.
+        # 1. One probe more than there are slots waits, so that a slot that leaves is replaced at once.
+        orders = ledger.next_orders(model, max(0, engine.num_slots + 1 - engine.num_busy))
+        engine.submit([callbacks.make_probe(order) for order in orders], num_open=ledger.num_open_of(model))
+        # 2. One optimizer step of every slot.
         finished = engine.step()
         if finished and not gathered:
             first_gathered = time.monotonic()
         gathered += finished
         # 3. Rows first, verdicts after. The engine does not wait for company if it has nothing else to do.
-        starving = engine.num_busy < engine.num_rows
+        starving = engine.num_busy < engine.num_slots
         if gathered and (starving or time.monotonic() - first_gathered > GATHER_SECONDS):
-            keeping.record(gathered)
-            heard_of = [verdict_of(item) for item in gathered]
-            for verdict in heard_of:
+            callbacks.record(gathered)
+            verdicts = [verdict_of(item) for item in gathered]
+            for verdict in verdicts:
                 ledger.record(verdict)
-            keeping.heard(heard_of)
+            callbacks.on_verdicts(verdicts)
             gathered = []
         # 4. What a crash would cost.
-        keeping.stepped()
-    keeping.record(gathered)
+        callbacks.on_step()
+    callbacks.record(gathered)
 
 
 class _Saver:
-    """Saves the rows of an engine that are in flight, from time to time."""
+    """Saves the probes of an engine that are in flight, from time to time."""
 
     def __init__(self, engine: Engine, snapshots: Snapshots, every_seconds: float) -> None:
         self._engine = engine
@@ -136,25 +136,25 @@ class _Saver:
             self._saved_at = time.monotonic()
 
 
-class _Teller:
-    """Tells from time to time what an engine does."""
+class _ProgressReporter:
+    """Reports from time to time what an engine does."""
 
-    def __init__(self, name: str, engine: Engine, told: Callable[[Sequence[EngineLine]], None]) -> None:
-        self._name, self._engine, self._told = name, engine, told
+    def __init__(self, name: str, engine: Engine, on_engines: Callable[[Sequence[EngineLine]], None]) -> None:
+        self._name, self._engine, self._on_engines = name, engine, on_engines
         self._at, self._tokens = time.monotonic(), 0
 
-    def tell_in_time(self) -> None:
-        """Tell of it if the last time is a while ago."""
+    def report_in_time(self) -> None:
+        """Report it if the last report is a while ago."""
         seconds = time.monotonic() - self._at
-        if seconds < TELL_SECONDS:
+        if seconds < PROGRESS_SECONDS:
             return
-        tokens = self._engine.stats().row_steps_tokens
+        tokens = self._engine.stats().trained_tokens
         line = EngineLine(
             name=self._name,
-            num_rows=self._engine.num_rows,
-            num_busy=min(self._engine.num_busy, self._engine.num_rows),
+            num_slots=self._engine.num_slots,
+            num_busy=min(self._engine.num_busy, self._engine.num_slots),
             tokens_per_second=(tokens - self._tokens) / seconds,
             state="running",
         )
         self._at, self._tokens = time.monotonic(), tokens
-        self._told([line])
+        self._on_engines([line])

@@ -93,7 +93,7 @@ def _execute(session: Session, *, inline: bool, address: str | None, stop: Stop,
     if session.ledger.num_open == 0:
         return EngineStats()
     if inline:
-        return run_inline(session, settings, stop=stop, heard=view.heard, engines=view.engines)
+        return run_inline(session, settings, stop=stop, on_verdicts=view.show_verdicts, on_engines=view.show_engines)
     from orchestrator.cluster.environment import set_variables
 
     set_variables(address)
@@ -106,9 +106,9 @@ def _execute(session: Session, *, inline: bool, address: str | None, stop: Stop,
         settings,
         address=address,
         stop=stop,
-        heard=view.heard,
-        engines_are=view.engines,
-        say=view.say,
+        on_verdicts=view.show_verdicts,
+        on_engines=view.show_engines,
+        on_message=view.show_message,
     )
 
 
@@ -117,10 +117,10 @@ def _conclude(run: Run, searches: pa.Table, stats: EngineStats, stop: Stop, cons
     statuses = searches["status"].to_pylist()
     console.print(searches_table(searches, run.samples()))
     console.print(summary_table(capacity_by_group(searches)))
-    if stats.row_steps:
+    if stats.slot_steps:
         console.print(
-            f"engines: {stats.row_steps:,} row-steps in {stats.step_seconds:.0f} s of steps, "
-            f"{stats.rows_busy:.0%} of the rows busy",
+            f"engines: {stats.slot_steps:,} optimizer steps in {stats.step_seconds:.0f} s of steps, "
+            f"{stats.slots_busy:.0%} of the slots busy",
             highlight=False,
         )
     console.print(f"report: {run.files.url}/{REPORT_FILE}", markup=False, highlight=False, soft_wrap=True)

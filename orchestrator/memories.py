@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from orchestrator.errors import BadInput
 from orchestrator.run_directory import Run
-from orchestrator.store.reader import SEARCHES_FILE
+from orchestrator.store.parquet import SEARCHES_FILE
 from tasks.contract import Proof, Prover, Question
 from tasks.registry import TASKS
 

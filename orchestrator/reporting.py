@@ -13,22 +13,22 @@ import pyarrow as pa
 import pyarrow.csv
 
 from orchestrator.errors import BadInput
-from orchestrator.report.canvas import RunTables, standing_alone
+from orchestrator.report.canvas import ReportTables, standing_alone
 from orchestrator.report.export import Exported, exported_tables, latex, markdown
 from orchestrator.report.figures import figures
 from orchestrator.report.page import render_page
 from orchestrator.run_directory import LIGHT_COLUMNS, REPORT_FILE, Run
 from orchestrator.spec import dump
-from orchestrator.store.reader import read_measured
+from orchestrator.store.parquet import read_bits_and_lines
 from orchestrator.store.schema import PROBES
 
 MOST_BYTES = 512_000_000
 """Bytes of memories, or of numbers of single tokens, that a report reads; runs that have more are shown without."""
-BITS_COLUMNS = ("right_by_token", "right_by_token_without")
-NUMBER_COLUMNS = ("nats_by_token", "nats_by_token_without", "margin_by_token")
+BITS_COLUMNS = ("correct_by_token", "correct_by_token_without_memory")
+NUMBER_COLUMNS = ("nats_by_token", "nats_by_token_without_memory", "margin_by_token")
 
 
-def run_tables(run: Run, searches: pa.Table | None = None) -> RunTables:
+def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
     """Everything of a run that a report shows; `searches` if they are derived already."""
     light = run.probes([*LIGHT_COLUMNS, *BITS_COLUMNS])
     shapes, proven = light["memory_shape"].to_pylist(), light["proven_length"].to_pylist()
@@ -37,12 +37,12 @@ def run_tables(run: Run, searches: pa.Table | None = None) -> RunTables:
         wanted.append("memory")
     if sum(12 * length for length in proven if length) <= MOST_BYTES:
         wanted += NUMBER_COLUMNS
-    bits, lines = read_measured(run.files)
+    bits, lines = read_bits_and_lines(run.files)
     probes = run.probes([*light.column_names, *wanted]) if wanted else light
     for name in PROBES.names:
         if name not in probes.column_names:
             probes = probes.append_column(PROBES.field(name), pa.nulls(len(probes), PROBES.field(name).type))
-    return RunTables(
+    return ReportTables(
         probes=probes.select(PROBES.names),
         searches=run.searches() if searches is None else searches,
         samples=run.samples(),
@@ -51,7 +51,7 @@ def run_tables(run: Run, searches: pa.Table | None = None) -> RunTables:
     )
 
 
-def together(runs: Sequence[tuple[str, RunTables]]) -> RunTables:
+def together(runs: Sequence[tuple[str, ReportTables]]) -> ReportTables:
     """The tables of several runs as of one.
 
     Models that several of them measured are told apart by the task or else by the run's name, and where there are
@@ -62,15 +62,17 @@ def together(runs: Sequence[tuple[str, RunTables]]) -> RunTables:
         runs: Name and tables of each.
     """
     ids = _Numbered()
-    parts: list[RunTables] = []
+    parts: list[ReportTables] = []
     for called, (_, tables) in zip(_called(runs), runs, strict=True):
         ids.begin(tables)
-        renamed = {f.name: _renamed(getattr(tables, f.name), called, ids) for f in fields(RunTables)}
-        parts.append(RunTables(**renamed))
-    return RunTables(**{f.name: pa.concat_tables([getattr(part, f.name) for part in parts]) for f in fields(RunTables)})
+        renamed = {f.name: _renamed(getattr(tables, f.name), called, ids) for f in fields(ReportTables)}
+        parts.append(ReportTables(**renamed))
+    return ReportTables(
+        **{f.name: pa.concat_tables([getattr(part, f.name) for part in parts]) for f in fields(ReportTables)}
+    )
 
 
-def _called(runs: Sequence[tuple[str, RunTables]]) -> list[dict[str, str]]:
+def _called(runs: Sequence[tuple[str, ReportTables]]) -> list[dict[str, str]]:
     """For each run, what its models are called beside those of the others."""
     names = [name for name, _ in runs]
     tasks = [" and ".join(sorted(set(tables.searches["task"].to_pylist()) - {None})) for _, tables in runs]
@@ -95,7 +97,7 @@ class _Numbered:
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
 
-    def begin(self, tables: RunTables) -> None:
+    def begin(self, tables: ReportTables) -> None:
         """Go on to the next run."""
         named = (tables.searches["search_id"], tables.probes["search_id"], tables.probes["probe_id"])
         self._seen.update({name for column in named for name in column.to_pylist() if name is not None})
@@ -121,18 +123,18 @@ def _renamed(table: pa.Table, called: dict[str, str], ids: _Numbered) -> pa.Tabl
 
 def write_report(run: Run, searches: pa.Table | None = None) -> str:
     """Write the page of a run; returns where it is."""
-    page = render_page(run_tables(run, searches), sweep_yaml=dump(run.sweep), provenance=run.provenance)
+    page = render_page(report_tables(run, searches), sweep_yaml=dump(run.sweep), provenance=run.provenance)
     run.files.write(REPORT_FILE, page.encode())
     return f"{run.files.url}/{REPORT_FILE}"
 
 
-def all_tables(runs: Sequence[Run]) -> RunTables:
+def all_tables(runs: Sequence[Run]) -> ReportTables:
     """The tables of these runs, as of one."""
-    read = [(run.sweep.name, run_tables(run)) for run in runs]
+    read = [(run.sweep.name, report_tables(run)) for run in runs]
     return read[0][1] if len(read) == 1 else together(read)
 
 
-def write_page(runs: Sequence[Run], tables: RunTables, to: Path) -> None:
+def write_page(runs: Sequence[Run], tables: ReportTables, to: Path) -> None:
     """Write one page of several runs."""
     yaml = "\n---\n".join(dump(run.sweep) for run in runs)
     folders = [run.files.url.rstrip("/").rpartition("/")[2] for run in runs]
@@ -144,7 +146,7 @@ def write_page(runs: Sequence[Run], tables: RunTables, to: Path) -> None:
     _write(to, render_page(tables, sweep_yaml=named, provenance=provenance).encode())
 
 
-def write_tables(tables: RunTables, folder: Path) -> list[Path]:
+def write_tables(tables: ReportTables, folder: Path) -> list[Path]:
     """Write the tables that a paper shows, each as CSV, Markdown and LaTeX."""
     written: list[Path] = []
     for name, table in exported_tables(tables).items():
@@ -162,7 +164,7 @@ def _csv(table: Exported) -> str:
     return sink.getvalue().to_pybytes().decode()
 
 
-def write_images(tables: RunTables, folder: Path, kind: str) -> list[Path]:
+def write_images(tables: ReportTables, folder: Path, kind: str) -> list[Path]:
     """Write every figure as png, svg or pdf.
 
     Raises:

@@ -16,7 +16,7 @@ from orchestrator.errors import BadInput
 from orchestrator.redact import refuse_credentials
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import LOCK_FILE, STOP_FILE
-from orchestrator.store.reader import (
+from orchestrator.store.parquet import (
     BITS_FILE,
     LINES_FILE,
     PROBE_FOLDER,

@@ -18,7 +18,7 @@ from orchestrator.redact import refuse_credentials
 from orchestrator.run_directory import PROVENANCE_FILE, SWEEP_FILE, is_run
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import LOCK_FILE, Holder, parse_holder, seems_to_live
-from orchestrator.store.reader import SEARCHES_FILE, parse_table
+from orchestrator.store.parquet import SEARCHES_FILE, parse_table
 from orchestrator.store.schema import SEARCHES
 
 READ_TOGETHER = 256

@@ -7,7 +7,7 @@ from orchestrator.errors import BadInput
 from orchestrator.plan import Plan
 from orchestrator.run_directory import EXTENDING_FILE, RUN_NAMES, SWEEP_FILE, is_run, read_provenance, read_sweep
 from orchestrator.store.files import Files
-from orchestrator.store.reader import DamagedFileError, read_samples, row_files
+from orchestrator.store.parquet import DamagedFileError, read_samples, row_files
 from orchestrator.sweep import without_places
 
 

@@ -32,7 +32,7 @@ from orchestrator.spec import dump
 from orchestrator.store.compaction import COMPACT_FILES, compact
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import LostLockError, RunLock, holds
-from orchestrator.store.reader import (
+from orchestrator.store.parquet import (
     SAMPLES_FILE,
     SEARCHES_FILE,
     DamagedFileError,
@@ -221,5 +221,5 @@ def make_probe(plan: Plan, order: Order) -> Probe:
         length=step.length,
         num_vectors=search.num_vectors,
         start=step.start,
-        most_tokens=step.most_tokens,
+        max_trained_tokens=step.max_trained_tokens,
     )

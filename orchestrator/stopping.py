@@ -7,11 +7,11 @@ from orchestrator.run_directory import open_run
 from orchestrator.store.lock import ask_to_stop, read_holder
 
 WAIT_SECONDS = 180.0
-"""A session hears of it within seconds, and then ends its optimizer step and saves the rows in flight."""
+"""A session hears of it within seconds, and then ends its optimizer step and saves the probes in flight."""
 POLL_SECONDS = 0.5
 
 
-def stop_run(url: str, *, say: Callable[[str], None]) -> bool:
+def stop_run(url: str, *, on_message: Callable[[str], None]) -> bool:
     """Ask whoever writes to a run to end, and wait for it; returns whether nobody does any more.
 
     Raises:
@@ -20,17 +20,19 @@ def stop_run(url: str, *, say: Callable[[str], None]) -> bool:
     files = open_run(url).files
     holder = ask_to_stop(files)
     if holder is None:
-        say(f"{url}: no session writes there")
+        on_message(f"{url}: no session writes there")
         return True
-    say(f"{url}: asked process {holder.pid} on {holder.host} to end; it saves what is in flight")
+    on_message(f"{url}: asked process {holder.pid} on {holder.host} to end; it saves what is in flight")
     if _wait(lambda: (now := read_holder(files)) is None or now.session_id != holder.session_id):
-        say(f"{url}: ended. `capsweep resume {url}` goes on with it.")
+        on_message(f"{url}: ended. `capsweep resume {url}` goes on with it.")
         return True
-    say(f"{url}: process {holder.pid} on {holder.host} has not ended within {WAIT_SECONDS:.0f} s; it may be gone.")
+    on_message(
+        f"{url}: process {holder.pid} on {holder.host} has not ended within {WAIT_SECONDS:.0f} s; it may be gone."
+    )
     return False
 
 
-def stop_job(name: str, address: str, *, say: Callable[[str], None]) -> bool:
+def stop_job(name: str, address: str, *, on_message: Callable[[str], None]) -> bool:
     """Tell the job of this id or run to end, and wait for it; returns whether it has ended.
 
     Raises:
@@ -41,14 +43,14 @@ def stop_job(name: str, address: str, *, say: Callable[[str], None]) -> bool:
     jobs = Jobs(address)
     job = jobs.find(name)
     if job.is_over:
-        say(f"{job.job_id}: {job.status.lower()} already")
+        on_message(f"{job.job_id}: {job.status.lower()} already")
         return True
     jobs.stop(job)
-    say(f"{job.job_id}: told to end; it saves what is in flight")
+    on_message(f"{job.job_id}: told to end; it saves what is in flight")
     if _wait(lambda: jobs.find(job.job_id).is_over):
-        say(f"{job.job_id}: ended. Submit the sweep with --run-dir {job.run_dir} to go on with it.")
+        on_message(f"{job.job_id}: ended. Submit the sweep with --run-dir {job.run_dir} to go on with it.")
         return True
-    say(f"{job.job_id}: has not ended within {WAIT_SECONDS:.0f} s")
+    on_message(f"{job.job_id}: has not ended within {WAIT_SECONDS:.0f} s")
     return False
 
 

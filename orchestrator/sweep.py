@@ -167,7 +167,7 @@ class SearchEntry(Entry, frozen=True):
     max_length: Count | None = None
     """Longest length in tokens; null: to the text's end or the model's context."""
     growth: Annotated[float, Field(gt=1)] = 1.1
-    """A row that is lossless at L goes on at L times this, at least at L + 1."""
+    """A probe that is lossless at L goes on at L times this, at least at L + 1."""
     retries: Annotated[int, Field(ge=0, lt=2**31)] = 2
     """Starts after the first that stalled, before the search ends."""
 
@@ -205,12 +205,12 @@ class EnginesEntry(Entry, frozen=True):
     """CPU cores of one engine."""
     tokens_per_step: AutoCount = "auto"
     """Texts are let into a step while their lengths sum to no more than this; a batch never has more tokens."""
-    cohort_size: AutoCount = "auto"
+    probes_per_trial: AutoCount = "auto"
     """Probes in one Tune trial."""
     deterministic: bool = False
     """Fixed shapes, so that no result depends on its neighbours in the batch."""
     snapshot_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """Rows in flight are saved so often: what a lost engine or driver may cost of them."""
+    """Probes in flight are saved so often: what a lost engine or driver may cost of them."""
     stall_seconds: Annotated[float, Field(gt=0)] = 600.0
     """An engine that takes no step for so long is ended and replaced."""
 

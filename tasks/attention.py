@@ -4,7 +4,7 @@ Registered with transformers under the name ATTENTION_BY_LENGTH, for models in f
 otherwise.
 """
 
-# Axes: B rows, A heads, T input positions, S size of a head.
+# Axes: B slots, A heads, T input positions, S size of a head.
 
 from typing import Any
 

@@ -1,9 +1,9 @@
-"""Certificates: a row that leaves is decoded greedily from its stored memory, and only what comes out counts.
+"""Certificates: a slot that leaves is decoded greedily from its stored memory, and only what comes out counts.
 
-Knows nothing of optimizers or of which rows leave.
+Knows nothing of optimizers or of which slots leave.
 """
 
-# Axes: B rows, K vectors of a memory, L tokens, D embedding width.
+# Axes: B slots, K vectors of a memory, L tokens, D embedding width.
 
 import math
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tasks.contract import Lossless, Lossy, Measurement, Probe, Proof, Question
 from tasks.cross_entropy import cross_entropy
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout, pick_inputs
-from tasks.rows import Rows
+from tasks.slots import Slots
 
 NEAR_TIE = 1e-3
 """Logit margin below which a text is decoded again by itself: in float32 other batch shapes move logits by up to about
@@ -32,11 +32,11 @@ BEGUN_AGAIN = "begun again cold and at a lower rate, after a loss or gradient th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaving:
-    """A row that left the batch and waits for its certificate."""
+    """A slot that left the batch and waits for its certificate."""
 
     probe: Probe
-    row: Rows
-    """The row alone, on the host."""
+    slot: Slots
+    """The slot alone, on the host."""
     started_at: float
     """Unix time in seconds."""
     cut_short: str | None = None
@@ -57,60 +57,60 @@ class Decoding:
 
 
 def certify(
-    model: LanguageModel, layout: Layout, leaving: Sequence[Leaving], *, question: Question, num_rows: int | None
+    model: LanguageModel, layout: Layout, leaving: Sequence[Leaving], *, question: Question, num_slots: int | None
 ) -> list[Lossless | Lossy]:
-    """Decode each row's memory and state what it proves.
+    """Decode each slot's memory and state what it proves.
 
     Args:
         model: The frozen model.
         layout: The task.
-        leaving: Rows with any number of vectors.
+        leaving: Slots with any number of vectors.
         question: What was asked.
-        num_rows: Decode in batches of exactly this many rows (fixed shapes); None takes the rows as they are.
+        num_slots: Decode in batches of exactly this many slots (fixed shapes); None takes the slots as they are.
     """
     decodings: dict[int, Decoding] = {}
-    for num_vectors in {row.probe.num_vectors for row in leaving}:
-        same = [i for i, row in enumerate(leaving) if row.probe.num_vectors == num_vectors]
-        found = _decode(model, layout, [leaving[i] for i in same], num_rows=num_rows)
+    for num_vectors in {slot.probe.num_vectors for slot in leaving}:
+        same = [i for i, slot in enumerate(leaving) if slot.probe.num_vectors == num_vectors]
+        found = _decode(model, layout, [leaving[i] for i in same], num_slots=num_slots)
         decodings.update(zip(same, found, strict=True))
-    return [_outcome(model, layout, row, decodings[i], question=question) for i, row in enumerate(leaving)]
+    return [_outcome(model, layout, slot, decodings[i], question=question) for i, slot in enumerate(leaving)]
 
 
 def _decode(
-    model: LanguageModel, layout: Layout, leaving: Sequence[Leaving], *, num_rows: int | None
+    model: LanguageModel, layout: Layout, leaving: Sequence[Leaving], *, num_slots: int | None
 ) -> list[Decoding]:
     """Decode memories of the same number of vectors together; near ties again, each by itself."""
-    num_tokens = max(int(row.row.proven_B) for row in leaving)
+    num_tokens = max(int(slot.slot.proven_B) for slot in leaving)
     if num_tokens == 0:
         return [Decoding(exact_prefix=0, margin=None, nats_by_token=(), margin_by_token=()) for _ in leaving]
-    padded = [*leaving, *[leaving[-1]] * max(0, (num_rows or 0) - len(leaving))]
-    memory_BKD = torch.cat([_stored_memory(row) for row in padded]).to(model.device)
-    tokens_BL = torch.cat([_text(row, num_tokens) for row in padded]).to(model.device)
+    padded = [*leaving, *[leaving[-1]] * max(0, (num_slots or 0) - len(leaving))]
+    memory_BKD = torch.cat([_stored_memory(slot) for slot in padded]).to(model.device)
+    tokens_BL = torch.cat([_text(slot, num_tokens) for slot in padded]).to(model.device)
     decoded = layout.prove(model, memory_BKD, tokens_BL)
     near_tie = max(NEAR_TIE, NEAR_TIE_ULPS * torch.finfo(model.dtype).eps)
     found: list[Decoding] = []
-    for i, row in enumerate(leaving):
-        decoding = _decoding(decoded.exact_prefix_B[i], decoded.margins_BL[i], decoded.nats_BL[i], row)
+    for i, slot in enumerate(leaving):
+        decoding = _decoding(decoded.exact_prefix_B[i], decoded.margins_BL[i], decoded.nats_BL[i], slot)
         if decoding.margin is not None and decoding.margin < near_tie:
             alone = layout.prove(model, memory_BKD[i : i + 1], tokens_BL[i : i + 1])
-            again = _decoding(alone.exact_prefix_B[0], alone.margins_BL[0], alone.nats_BL[0], row)
+            again = _decoding(alone.exact_prefix_B[0], alone.margins_BL[0], alone.nats_BL[0], slot)
             decoding = min(decoding, again, key=lambda d: d.exact_prefix)
         found.append(decoding)
     return found
 
 
 def _stored_memory(leaving: Leaving) -> Tensor:
-    return leaving.row.proof_memory_BKD[:, : leaving.probe.num_vectors]
+    return leaving.slot.proof_memory_BKD[:, : leaving.probe.num_vectors]
 
 
 def _text(leaving: Leaving, num_tokens: int) -> Tensor:
-    tokens_BL = leaving.row.tokens_BL[:, :num_tokens]
+    tokens_BL = leaving.slot.tokens_BL[:, :num_tokens]
     return torch.nn.functional.pad(tokens_BL, (0, num_tokens - tokens_BL.shape[1]))
 
 
 def _decoding(exact_prefix: Tensor, margins_L: Tensor, nats_L: Tensor, leaving: Leaving) -> Decoding:
-    # Tokens beyond what the row claims may come right by chance; they were not asked for.
-    prefix = min(int(exact_prefix), int(leaving.row.proven_B))
+    # Tokens beyond what the slot claims may come correct by chance; they were not asked for.
+    prefix = min(int(exact_prefix), int(leaving.slot.proven_B))
     return Decoding(
         exact_prefix=prefix,
         margin=float(margins_L[:prefix].min()) if prefix else None,
@@ -122,8 +122,8 @@ def _decoding(exact_prefix: Tensor, margins_L: Tensor, nats_L: Tensor, leaving: 
 def _outcome(
     model: LanguageModel, layout: Layout, leaving: Leaving, decoding: Decoding, *, question: Question
 ) -> Lossless | Lossy:
-    probe, row = leaving.probe, leaving.row
-    proven = decoding.exact_prefix if question.criterion is None else int(row.proven_B)
+    probe, slot = leaving.probe, leaving.slot
+    proven = decoding.exact_prefix if question.criterion is None else int(slot.proven_B)
     lossless = proven >= probe.length
     at_proof = Scored.nothing()
     if proven:
@@ -138,20 +138,20 @@ def _outcome(
     without_at_proof = score_without_memory(model, probe.tokens[:proven], question=question)
     at_asked = Scored(
         length=probe.length,
-        nats=float(row.asked_nats_B),
-        num_right=int(row.asked_right_B),
-        # Every token right under teacher forcing, and still not certified: decoding went wrong first.
-        first_error=min(int(row.asked_prefix_B), decoding.exact_prefix)
-        if int(row.asked_right_B) == probe.length
-        else int(row.asked_prefix_B),
-        right=tuple(row.asked_right_BL[0, : probe.length].tolist()),
+        nats=float(slot.asked_nats_B),
+        num_correct=int(slot.asked_correct_B),
+        # Every token correct under teacher forcing, and still not certified: decoding went wrong first.
+        first_error=min(int(slot.asked_prefix_B), decoding.exact_prefix)
+        if int(slot.asked_correct_B) == probe.length
+        else int(slot.asked_prefix_B),
+        correct=tuple(slot.asked_correct_BL[0, : probe.length].tolist()),
         nats_by_token=(),
     )
     measured = at_proof if lossless else at_asked
     without = (
         without_at_proof if lossless else score_without_memory(model, probe.tokens[: probe.length], question=question)
     )
-    reached, limit = int(row.length_B), int(row.limit_B)
+    reached, limit = int(slot.length_B), int(slot.limit_B)
     if proven >= limit or leaving.cut_short is not None:
         failed_length = None
     else:
@@ -162,60 +162,60 @@ def _outcome(
         exact_prefix=decoding.exact_prefix,
         failed_length=failed_length,
         measured_length=measured.length,
-        steps=int(row.step_B),
-        steps_to_proof=int(row.proof_step_B),
-        row_steps_tokens=int(row.row_steps_tokens_B),
-        seconds=float(row.seconds_B),
-        token_accuracy=measured.num_right / measured.length,
-        token_accuracy_without=without.num_right / measured.length,
+        steps=int(slot.step_B),
+        steps_to_proof=int(slot.proof_step_B),
+        trained_tokens=int(slot.trained_tokens_B),
+        seconds=float(slot.seconds_B),
+        token_accuracy=measured.num_correct / measured.length,
+        token_accuracy_without_memory=without.num_correct / measured.length,
         first_error=measured.first_error,
         margin=decoding.margin,
-        nats_without=without.nats,
-        nats_with=measured.nats,
-        proven_nats_without=without_at_proof.nats,
-        proven_nats_with=at_proof.nats,
-        proven_token_gain=at_proof.num_right - without_at_proof.num_right,
+        nats_without_memory=without.nats,
+        nats_with_memory=measured.nats,
+        proven_nats_without_memory=without_at_proof.nats,
+        proven_nats_with_memory=at_proof.nats,
+        proven_token_gain=at_proof.num_correct - without_at_proof.num_correct,
         memory=memory.tobytes() if max(proven, decoding.exact_prefix) > 0 else None,
         memory_shape=memory.shape,
-        right=measured.right,
-        right_without=without.right,
+        correct=measured.correct,
+        correct_without_memory=without.correct,
         nats_by_token=at_proof.nats_by_token,
-        nats_by_token_without=without_at_proof.nats_by_token,
+        nats_by_token_without_memory=without_at_proof.nats_by_token,
         margin_by_token=decoding.margin_by_token,
-        remark=leaving.cut_short or (BEGUN_AGAIN if float(row.rate_scale_B) < 1 else None),
+        remark=leaving.cut_short or (BEGUN_AGAIN if float(slot.rate_scale_B) < 1 else None),
     )
     return Lossless(measurement=measurement) if lossless else Lossy(measurement=measurement)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """A text under the model, each token predicted from the right ones before it."""
+    """A text under the model, each token predicted from the correct ones before it."""
 
     length: int
     nats: float
     """Summed cross-entropy."""
-    num_right: int
+    num_correct: int
     first_error: int | None
-    """Index of the first wrong token; None if all are right."""
-    right: tuple[bool, ...]
-    """Which tokens are right."""
+    """Index of the first wrong token; None if all are correct."""
+    correct: tuple[bool, ...]
+    """Which tokens are correct."""
     nats_by_token: tuple[float, ...]
     """Cross-entropy of each token; empty where it is not known."""
 
     @classmethod
     def nothing(cls) -> "Scored":
         """No token."""
-        return cls(length=0, nats=0.0, num_right=0, first_error=None, right=(), nats_by_token=())
+        return cls(length=0, nats=0.0, num_correct=0, first_error=None, correct=(), nats_by_token=())
 
-    def after(self, nats: float, *, right: bool) -> "Scored":
+    def after(self, nats: float, *, correct: bool) -> "Scored":
         """The same with one token more before it."""
         first_error = None if self.first_error is None else self.first_error + 1
         return Scored(
             length=self.length + 1,
             nats=self.nats + nats,
-            num_right=self.num_right + right,
-            first_error=first_error if right else 0,
-            right=(right, *self.right),
+            num_correct=self.num_correct + correct,
+            first_error=first_error if correct else 0,
+            correct=(correct, *self.correct),
             nats_by_token=(nats, *self.nats_by_token),
         )
 
@@ -233,14 +233,14 @@ def score_with_memory(
     """The text with its memory, which is (1, K, D)."""
     length = len(tokens)
     tokens_BL = torch.tensor([list(tokens)], device=model.device)
-    slots_BT = torch.tensor([layout.build_inputs(num_vectors, length)], device=model.device)
+    inputs_BT = torch.tensor([layout.build_inputs(num_vectors, length)], device=model.device)
     positions_L = torch.tensor(layout.target_positions(num_vectors, length), device=model.device)
-    slots_BT = slots_BT[:, : int(positions_L.max()) + 1]
-    inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, slots_BT, prefix=question.prefix is not None)
-    # Where t_1 is given, it costs nothing and counts as right.
+    inputs_BT = inputs_BT[:, : int(positions_L.max()) + 1]
+    inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, prefix=question.prefix is not None)
+    # Where t_1 is given, it costs nothing and counts as correct.
     given = question.num_given
     scored = _score(model, model.hidden(inputs_BTD)[0, positions_L[given:]], tokens_BL[0, given:])
-    return scored.after(0.0, right=True) if given else scored
+    return scored.after(0.0, correct=True) if given else scored
 
 
 @torch.no_grad()
@@ -248,7 +248,7 @@ def score_without_memory(model: LanguageModel, tokens: Sequence[int], *, questio
     """The text by itself.
 
     Without a BOS before it nothing predicts t_1: it is charged ln V and counts as wrong; unless it is given, when it
-    costs nothing and counts as right, as it does with the memory.
+    costs nothing and counts as correct, as it does with the memory.
     """
     if not tokens:
         return Scored.nothing()
@@ -261,18 +261,18 @@ def score_without_memory(model: LanguageModel, tokens: Sequence[int], *, questio
     if question.prefix == "bos" and not given:
         return _score(model, hidden_LH, tokens_BL[0])
     rest = _score(model, hidden_LH[-(len(tokens) - 1) :] if len(tokens) > 1 else hidden_LH[:0], tokens_BL[0, 1:])
-    return rest.after(0.0, right=True) if given else rest.after(math.log(model.vocabulary), right=False)
+    return rest.after(0.0, correct=True) if given else rest.after(math.log(model.vocabulary), correct=False)
 
 
 def _score(model: LanguageModel, hidden_LH: Tensor, targets_L: Tensor) -> Scored:
-    nats_L, right_L = cross_entropy(model, hidden_LH, targets_L)
-    wrong = (~right_L).nonzero()[:, 0].tolist()
+    nats_L, correct_L = cross_entropy(model, hidden_LH, targets_L)
+    wrong = (~correct_L).nonzero()[:, 0].tolist()
     return Scored(
         length=len(targets_L),
         nats=float(nats_L.sum()),
-        num_right=len(targets_L) - len(wrong),
+        num_correct=len(targets_L) - len(wrong),
         first_error=wrong[0] if wrong else None,
-        right=tuple(right_L.tolist()),
+        correct=tuple(correct_L.tolist()),
         nats_by_token=tuple(nats_L.tolist()),
     )
 
@@ -297,12 +297,12 @@ class LayoutProver:
         )
 
     def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
-        """Share of the tokens that are right with this memory, teacher forced."""
+        """Share of the tokens that are correct with this memory, teacher forced."""
         memory_BKD = self._memory(memory, num_vectors)
         scored = score_with_memory(
             self._model, self._layout, memory_BKD, tokens, num_vectors=num_vectors, question=self._question
         )
-        return scored.num_right / scored.length
+        return scored.num_correct / scored.length
 
     def compress(self, tokens: Sequence[int]) -> bytes:
         """Arithmetic coding with the model's own predictions."""

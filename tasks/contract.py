@@ -62,20 +62,20 @@ class Question:
     """What a sweep asks of every search: decides the result, and so belongs to its identity."""
 
     criterion: float | None = None
-    """None: every token, certified by decoding. Else the share of tokens right under teacher forcing, of those that are
-    not given."""
+    """None: every token, certified by decoding. Else the share of tokens that must be correct under teacher forcing, of
+    those that are not given."""
     decode_from: DecodeFrom = "memory"
     """Whether t_1 must come out of the memory, or is given."""
     prefix: Literal["bos"] | None = None
     """What stands before the memory."""
     growth: float = 1.1
-    """A row that is lossless at L goes on at L times this, at least at L + 1."""
+    """A slot that is lossless at L goes on at L times this, at least at L + 1."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the recipe; the task knows their meaning."""
 
     @property
     def num_given(self) -> int:
-        """Tokens of the text that are given: they are not scored, cost nothing, and count as right on both sides."""
+        """Tokens of the text that are given: they are not scored, cost nothing, and count as correct on both sides."""
         return int(self.decode_from == "memory+first_token")
 
     def is_met(self, accuracy: float, length: int) -> bool:
@@ -84,8 +84,8 @@ class Question:
         What is given is not counted: the published code takes the mean over t_2 .. t_L.
         """
         assert self.criterion is not None, "exact is not a matter of accuracy"
-        right, scored = accuracy * length - self.num_given, length - self.num_given
-        return right >= self.criterion * scored - 1e-6
+        correct, scored = accuracy * length - self.num_given, length - self.num_given
+        return correct >= self.criterion * scored - 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ class EngineSettings:
     cpus: int | None = None
     """Threads of the engine; None leaves the choice to torch."""
     tokens_per_step: int | None = None
-    """Tokens of all rows together in one optimizer step; None chooses by device."""
+    """Tokens of all slots together in one optimizer step; None chooses by device."""
     deterministic: bool = False
     """Fixed shapes, so that no result depends on its neighbours in the batch."""
     gpus: float = 1.0
@@ -122,7 +122,7 @@ class Probe:
     """One question of a search: is `length` lossless? One optimization from one start."""
 
     probe_id: str
-    """Hash of search_id and number; the row's random numbers come from it."""
+    """Hash of search_id and number; the slot's random numbers come from it."""
     search_id: str
     number: int
     """Position within its search, from 0."""
@@ -132,7 +132,7 @@ class Probe:
     tokens: tuple[int, ...]
     """Token ids of the text, up to the longest length this search may reach."""
     length: int
-    """Tokens asked for; a row that says yes with budget left grows beyond it."""
+    """Tokens asked for; a slot that says yes with budget left grows beyond it."""
     num_vectors: int
     """Vectors in the memory."""
     start: str = COLD
@@ -140,15 +140,15 @@ class Probe:
     start_memory: bytes | None = None
     """Little-endian float32 values of that memory, (num_vectors, embedding_width); None when cold."""
     snapshot: bytes | None = None
-    """State of its row as an engine saved it, to go on from; None begins anew."""
-    most_tokens: int | None = None
+    """State of its slot as an engine saved it, to go on from; None begins anew."""
+    max_trained_tokens: int | None = None
     """Tokens its steps may train on in all: with the step that reaches so many it ends as if it had stalled. None: no
     limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A row in flight: enough to go on with it in another process."""
+    """A slot in flight: enough to go on with it in another process."""
 
     probe_id: str
     steps: int
@@ -166,47 +166,47 @@ class Measurement:
     exact_prefix: int
     """Longest prefix in tokens that the stored memory gives back when decoded greedily from nothing else."""
     failed_length: int | None
-    """Length that was given up on; None if the text's end was reached, or the machine ended the row (see `remark`)."""
+    """Length that was given up on; None if the text's end was reached, or the machine ended the slot (see `remark`)."""
     measured_length: int
     """Tokens over which the accuracies and nats below are taken: proven_length, or the length asked if lossy."""
     steps: int
     """Optimizer steps of this probe."""
     steps_to_proof: int
     """Step at which proven_length was reached."""
-    row_steps_tokens: int
+    trained_tokens: int
     """Sum over the steps of the tokens trained on."""
     seconds: float
-    """Share of the engine's time that this row took."""
+    """Share of the engine's time that this slot took."""
     token_accuracy: float
-    """Share of tokens right with the memory, teacher forced."""
-    token_accuracy_without: float
+    """Share of tokens correct with the memory, teacher forced."""
+    token_accuracy_without_memory: float
     """The same without memory."""
     first_error: int | None
     """Index from 0 of the first wrong token; None if there is none."""
     margin: float | None
     """Smallest difference between the two largest logits over exact_prefix; None if it is 0."""
-    nats_without: float
+    nats_without_memory: float
     """Summed cross-entropy without memory; ln V stands for t_1 unless a BOS stands before it, or t_1 is given."""
-    nats_with: float
+    nats_with_memory: float
     """Summed cross-entropy with memory."""
-    proven_nats_without: float
+    proven_nats_without_memory: float
     """Cross-entropy without memory over proven_length tokens; of a lossy probe that proved a shorter prefix too."""
-    proven_nats_with: float
+    proven_nats_with_memory: float
     """The same with the stored memory."""
     proven_token_gain: int
-    """Tokens right with the stored memory over proven_length, minus those right without."""
+    """Tokens correct with the stored memory over proven_length, minus those correct without."""
     memory: bytes | None
     """Little-endian float32 values of the memory that was certified; None if it proves nothing."""
     memory_shape: tuple[int, ...]
     """(num_vectors, embedding_width)."""
-    right: tuple[bool, ...] = ()
-    """Which tokens are right with the memory, teacher forced, over measured_length; empty where nobody looked, like the
-    next four."""
-    right_without: tuple[bool, ...] = ()
+    correct: tuple[bool, ...] = ()
+    """Which tokens are correct with the memory, teacher forced, over measured_length; empty where nobody looked, as are
+    the next four."""
+    correct_without_memory: tuple[bool, ...] = ()
     """The same without memory."""
     nats_by_token: tuple[float, ...] = ()
     """Cross-entropy of each token with the stored memory, over proven_length."""
-    nats_by_token_without: tuple[float, ...] = ()
+    nats_by_token_without_memory: tuple[float, ...] = ()
     """The same without memory."""
     margin_by_token: tuple[float, ...] = ()
     """Difference of the two largest logits at each token, over exact_prefix."""
@@ -252,11 +252,11 @@ class Finished:
 
 
 class Engine(Protocol):
-    """One frozen model on one device, optimizing many probes as rows of one batch."""
+    """One frozen model on one device, optimizing many probes as slots of one batch."""
 
     @property
-    def num_rows(self) -> int:
-        """About how many rows are optimized at a time."""
+    def num_slots(self) -> int:
+        """About how many slots are optimized at a time."""
         ...
 
     @property
@@ -270,20 +270,20 @@ class Engine(Protocol):
         ...
 
     def submit(self, probes: Sequence[Probe], *, num_open: int) -> None:
-        """Queue probes; they start as rows become free.
+        """Queue probes; they start as slots become free.
 
         Args:
             probes: Of distinct searches.
-            num_open: Searches not done yet that this engine may still hear of: more rows than that cannot be busy.
+            num_open: Searches not done yet that this engine may still hear of: more slots than that cannot be busy.
         """
         ...
 
     def step(self) -> list[Finished]:
-        """Advance every row by one optimizer step and return the probes that finished."""
+        """Advance every slot by one optimizer step and return the probes that finished."""
         ...
 
     def snapshots(self) -> list[Snapshot]:
-        """All rows that have taken a step and are not finished, as they are between two steps."""
+        """All slots that have taken a step and are not finished, as they are between two steps."""
         ...
 
     def stats(self) -> "EngineStats":
@@ -295,25 +295,25 @@ class Engine(Protocol):
 class EngineStats:
     """What an engine has done; sums of several engines are sums of these."""
 
-    row_steps: int = 0
-    """Optimizer steps of single rows."""
-    possible_row_steps: int = 0
-    """The same if at every step every row had been busy for which there was an open search."""
-    row_steps_tokens: int = 0
-    """Sum over the row-steps of the tokens trained on."""
+    slot_steps: int = 0
+    """Optimizer steps of single slots."""
+    possible_slot_steps: int = 0
+    """The same if at every step every slot had been busy for which there was an open search."""
+    trained_tokens: int = 0
+    """Sum over the optimizer steps of the tokens trained on."""
     step_seconds: float = 0.0
     """Time spent in steps, certificates included."""
 
     @property
-    def rows_busy(self) -> float:
-        """Share of the rows with work left for them that were busy, 0 to 1."""
-        return self.row_steps / self.possible_row_steps if self.possible_row_steps else 0.0
+    def slots_busy(self) -> float:
+        """Share of the slots with work left for them that were busy, 0 to 1."""
+        return self.slot_steps / self.possible_slot_steps if self.possible_slot_steps else 0.0
 
     def __add__(self, other: "EngineStats") -> "EngineStats":
         return EngineStats(
-            row_steps=self.row_steps + other.row_steps,
-            possible_row_steps=self.possible_row_steps + other.possible_row_steps,
-            row_steps_tokens=self.row_steps_tokens + other.row_steps_tokens,
+            slot_steps=self.slot_steps + other.slot_steps,
+            possible_slot_steps=self.possible_slot_steps + other.possible_slot_steps,
+            trained_tokens=self.trained_tokens + other.trained_tokens,
             step_seconds=self.step_seconds + other.step_seconds,
         )
 
@@ -413,7 +413,7 @@ class Prover(Protocol):
         ...
 
     def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
-        """Share of the tokens that are right with this memory, each predicted from the right ones before it."""
+        """Share of the tokens that are correct with this memory, each predicted from the correct ones before it."""
         ...
 
     def compress(self, tokens: Sequence[int]) -> bytes:

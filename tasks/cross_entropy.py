@@ -3,10 +3,10 @@
 Two ways, one answer: in plain torch for any head, and through liger-kernel's Triton kernel (the extra `fast`) where the
 device is CUDA and the head does nothing but multiply.
 
-Knows nothing of rows, weights of tokens or memories: each token's gradient is that of its own nats.
+Knows nothing of slots, weights of tokens or memories: each token's gradient is that of its own nats.
 """
 
-# Axes: N scored tokens of all rows, H hidden size, V vocabulary.
+# Axes: N scored tokens of all slots, H hidden size, V vocabulary.
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -39,31 +39,31 @@ def cross_entropy_and_gradient(
 def with_torch(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same for any head: the loss is differentiated by hand, the head by autograd."""
     nats: list[Tensor] = []
-    right: list[Tensor] = []
+    correct: list[Tensor] = []
     gradients: list[Tensor] = []
     for part_NH, wanted_N in _chunks(model, hidden_NH.detach(), targets_N):
         leaf_NH = part_NH.requires_grad_()
         logits_NV = model.head(leaf_NH)
         with torch.no_grad():
-            right.append(logits_NV.argmax(-1) == wanted_N)
+            correct.append(logits_NV.argmax(-1) == wanted_N)
             log_shares_NV = logits_NV.float().log_softmax(-1)
             nats.append(torch.nn.functional.nll_loss(log_shares_NV, wanted_N, reduction="none"))
             # d nats / d logits is the softmax, less one at the target; a third faster than autograd on small models.
             slope_NV = log_shares_NV.exp_()
             slope_NV.scatter_add_(1, wanted_N[:, None], slope_NV.new_full((len(wanted_N), 1), -1.0))
         gradients += torch.autograd.grad(logits_NV, leaf_NH, slope_NV.to(logits_NV.dtype))
-    return torch.cat(nats), torch.cat(right), torch.cat(gradients)
+    return torch.cat(nats), torch.cat(correct), torch.cat(gradients)
 
 
 @torch.no_grad()
 def cross_entropy(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy in nats (N,) and whether the largest logit is the target (N,), without a gradient."""
-    nats, right = [hidden_NH.new_zeros(0, dtype=torch.float32)], [targets_N.new_zeros(0, dtype=torch.bool)]
+    nats, correct = [hidden_NH.new_zeros(0, dtype=torch.float32)], [targets_N.new_zeros(0, dtype=torch.bool)]
     for part_NH, wanted_N in _chunks(model, hidden_NH, targets_N):
         logits_NV = model.head(part_NH)
-        right.append(logits_NV.argmax(-1) == wanted_N)
+        correct.append(logits_NV.argmax(-1) == wanted_N)
         nats.append(torch.nn.functional.cross_entropy(logits_NV.float(), wanted_N, reduction="none"))
-    return torch.cat(nats), torch.cat(right)
+    return torch.cat(nats), torch.cat(correct)
 
 
 @torch.no_grad()

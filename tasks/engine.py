@@ -1,12 +1,12 @@
-"""The batched engine: many probes as rows of one batch, on one device.
+"""The batched engine: many probes as slots of one batch, on one device.
 
-Each row has its own memory, optimizer state and step count. A row that is lossless takes more tokens and goes on;
-a row that stalls leaves, is certified by decoding, and a waiting probe takes its place at once.
+Each slot has its own memory, optimizer state and step count. A slot that is lossless takes more tokens and goes on;
+a slot that stalls leaves, is certified by decoding, and a waiting probe takes its place at once.
 
 Knows nothing of Ray, runs, files or which probe comes next.
 """
 
-# Axes: B rows, K vectors of a memory, L tokens, T input positions, N scored tokens of all rows, D embedding width,
+# Axes: B slots, K vectors of a memory, L tokens, T input positions, N scored tokens of all slots, D embedding width,
 # H hidden size, V vocabulary.
 
 import contextlib
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.batches import BATCH_COST_TOKENS, DETERMINISTIC_ROWS, Batch, cheapest_batches, fixed_batches
+from tasks.batches import BATCH_COST_TOKENS, DETERMINISTIC_SLOTS, Batch, cheapest_batches, fixed_batches
 from tasks.certificate import Leaving, certify
 from tasks.contract import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question, Snapshot
 from tasks.cross_entropy import cross_entropy_and_gradient
@@ -27,7 +27,7 @@ from tasks.language_model import LanguageModel
 from tasks.layout import Layout, pick_inputs
 from tasks.optimizer import adamw_step, cold_memory, token_weights
 from tasks.recipe import make_recipe
-from tasks.rows import Rows, from_bytes, new_row, stack, to_bytes
+from tasks.slots import Slots, from_bytes, new_slot, stack, to_bytes
 
 CPU_TOKENS_PER_STEP = 2048
 """More tokens are no faster: what a batch costs by itself is a tenth of them."""
@@ -35,39 +35,39 @@ GPU_FIRST_TOKENS = 4096
 """Tokens of the first step on a GPU; what it took of the memory says how many there may be."""
 GPU_MOST_TOKENS = 65536
 GPU_MEMORY_SHARE = 0.8
-"""Share of the free memory that steps may take: rows grow after they were let in."""
-EXPECTED_ROW_TOKENS = 24
-"""Row length assumed for `num_rows` before any row has been seen."""
+"""Share of the free memory that steps may take: slots grow after they were let in."""
+EXPECTED_SLOT_TOKENS = 24
+"""Slot length assumed for `num_slots` before any slot has been seen."""
 NOT_FINITE_RATE_SCALE = 0.1
 """Rate, in units of the recipe's, of the one cold start that follows a loss that was not finite."""
 NOT_FINITE = "not finite: loss or gradient"
-CERTIFY_ROWS = {"cpu": 16, "cuda": 64}
+CERTIFY_SLOTS = {"cpu": 16, "cuda": 64}
 CERTIFY_WAIT_STEPS = {"cpu": 20, "cuda": 50}
-"""Leaving rows are decoded together: when so many have gathered, or the first has waited so many steps. Decoding
-takes one forward pass a token however few rows there are, which on a GPU is as long as a step of the whole batch."""
+"""Leaving slots are decoded together: when so many have gathered, or the first has waited so many steps. Decoding
+takes one forward pass a token however few slots there are, which on a GPU is as long as a step of the whole batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """What one forward and backward pass says of some rows, on the engine's device."""
+class StepResult:
+    """What one forward and backward pass says of some slots, on the engine's device."""
 
-    right_B: Tensor
-    """Tokens right."""
+    correct_B: Tensor
+    """Tokens correct."""
     prefix_B: Tensor
-    """Right tokens before the first wrong one."""
+    """Correct tokens before the first wrong one."""
     nats_B: Tensor
-    """Summed cross-entropy over the row's tokens."""
-    right_BL: Tensor
-    """Which tokens are right; False beyond the row's length."""
+    """Summed cross-entropy over the slot's tokens."""
+    correct_BL: Tensor
+    """Which tokens are correct; False beyond the slot's length."""
     gradient_BKD: Tensor
     """Gradient of the recipe's loss with respect to the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """One number of it for each row, on the host."""
+class StepNumbers:
+    """One number of it for each slot, on the host."""
 
-    right_B: Tensor
+    correct_B: Tensor
     prefix_B: Tensor
     nats_B: Tensor
     finite_B: Tensor
@@ -75,7 +75,7 @@ class Said:
 
 
 class BatchedEngine:
-    """One frozen model on one device, optimizing many probes as rows of one batch."""
+    """One frozen model on one device, optimizing many probes as slots of one batch."""
 
     def __init__(self, model: LanguageModel, layout: Layout, question: Question, settings: EngineSettings) -> None:
         if settings.cpus is not None:
@@ -93,22 +93,22 @@ class BatchedEngine:
         if not self._memory_is_known:
             torch.cuda.reset_peak_memory_stats(model.device)
         self._waiting: deque[Probe] = deque()
-        self._rows: Rows | None = None
+        self._slots: Slots | None = None
         self._probes: list[Probe] = []
         self._started_at: list[float] = []
         self._not_finite: set[str] = set()
-        """probe_ids of rows that begin again, cold and at a lower rate."""
+        """probe_ids of slots that begin again, cold and at a lower rate."""
         self._leaving: list[Leaving] = []
         self._first_left_at_step = 0
         self._steps = 0
         self._num_open = 0
         self._stats = EngineStats()
-        self._row_tokens = float(EXPECTED_ROW_TOKENS)
+        self._slot_tokens = float(EXPECTED_SLOT_TOKENS)
 
     @property
-    def num_rows(self) -> int:
-        """About how many rows fit into a step, at the lengths there are now."""
-        return max(1, int(self._tokens_per_step / self._row_tokens))
+    def num_slots(self) -> int:
+        """About how many slots fit into a step, at the lengths there are now."""
+        return max(1, int(self._tokens_per_step / self._slot_tokens))
 
     @property
     def num_held(self) -> int:
@@ -121,18 +121,23 @@ class BatchedEngine:
         return len(self._waiting) + len(self._probes)
 
     def submit(self, probes: Sequence[Probe], *, num_open: int) -> None:
-        """Queue probes; they start as rows become free."""
+        """Queue probes; they start as slots become free."""
         self._waiting.extend(probes)
         self._num_open = num_open
 
     def snapshots(self) -> list[Snapshot]:
-        """All rows that have taken a step, those that wait for their certificate among them."""
-        running = [] if self._rows is None else [self._rows.select(torch.tensor([i])) for i in range(len(self._rows))]
-        rows = [*zip(self._probes, running, strict=True), *((leaving.probe, leaving.row) for leaving in self._leaving)]
+        """All slots that have taken a step, those that wait for their certificate among them."""
+        running = (
+            [] if self._slots is None else [self._slots.select(torch.tensor([i])) for i in range(len(self._slots))]
+        )
+        slots = [
+            *zip(self._probes, running, strict=True),
+            *((leaving.probe, leaving.slot) for leaving in self._leaving),
+        ]
         return [
-            Snapshot(probe_id=probe.probe_id, steps=int(row.step_B), state=to_bytes(row))
-            for probe, row in rows
-            if int(row.step_B)
+            Snapshot(probe_id=probe.probe_id, steps=int(slot.step_B), state=to_bytes(slot))
+            for probe, slot in slots
+            if int(slot.step_B)
         ]
 
     def stats(self) -> EngineStats:
@@ -140,33 +145,33 @@ class BatchedEngine:
         return self._stats
 
     def step(self) -> list[Finished]:
-        """Advance every row by one optimizer step and return the probes that finished."""
+        """Advance every slot by one optimizer step and return the probes that finished."""
         started = time.perf_counter()
         finished: list[Finished] = []
-        self._fill_rows()
-        if self._rows is not None:
-            rows, trained_B = self._rows, self._rows.length_B
-            measured, too_long_B = self._measure_within_memory(rows)
-            said = _read(measured)
-            longer_B, asked_B, stops_B = self._judge(rows, said)
-            _keep(rows, measured, longer_B, asked_B)
-            self._update(rows, measured.gradient_BKD)
-            self._count(rows, trained_B, time.perf_counter() - started)
-            leaves_B = stops_B | ~said.finite_B | too_long_B
+        self._fill_slots()
+        if self._slots is not None:
+            slots, trained_B = self._slots, self._slots.length_B
+            measured, too_long_B = self._measure_within_memory(slots)
+            numbers = _read(measured)
+            longer_B, asked_B, stops_B = self._judge(slots, numbers)
+            _keep(slots, measured, longer_B, asked_B)
+            self._update(slots, measured.gradient_BKD)
+            self._count(slots, trained_B, time.perf_counter() - started)
+            leaves_B = stops_B | ~numbers.finite_B | too_long_B
             if leaves_B.any():
-                finished += self._take_out(leaves_B, said.finite_B, too_long_B)
+                finished += self._take_out(leaves_B, numbers.finite_B, too_long_B)
         waited = self._steps - self._first_left_at_step >= CERTIFY_WAIT_STEPS[self._kind]
-        if self._leaving and (len(self._leaving) >= CERTIFY_ROWS[self._kind] or waited or self._rows is None):
+        if self._leaving and (len(self._leaving) >= CERTIFY_SLOTS[self._kind] or waited or self._slots is None):
             finished += self._certify()
         self._stats += EngineStats(step_seconds=time.perf_counter() - started)
         return finished
 
-    def _fill_rows(self) -> None:
-        """Let waiting probes in while their tokens fit into a step; one row always fits."""
+    def _fill_slots(self) -> None:
+        """Let waiting probes in while their tokens fit into a step; one slot always fits."""
         if not self._waiting:
             return
-        tokens = int(self._rows.length_B.sum()) if self._rows is not None else 0
-        joining: list[Rows] = []
+        tokens = int(self._slots.length_B.sum()) if self._slots is not None else 0
+        joining: list[Slots] = []
         while self._waiting:
             probe = self._waiting[0]
             tokens += probe.length
@@ -175,22 +180,22 @@ class BatchedEngine:
             self._waiting.popleft()
             self._probes.append(probe)
             self._started_at.append(time.time())
-            joining.append(self._row_of(probe))
+            joining.append(self._slot_of(probe))
         if joining:
             joined = stack(joining).to(self._model.device)
-            self._rows = joined if self._rows is None else stack([self._rows, joined])
+            self._slots = joined if self._slots is None else stack([self._slots, joined])
 
-    def _row_of(self, probe: Probe) -> Rows:
-        """The row of a probe: as it was saved, or at its beginning."""
+    def _slot_of(self, probe: Probe) -> Slots:
+        """The slot of a probe: as it was saved, or at its beginning."""
         context = self._model.context
         if probe.snapshot is not None:
-            # A state that another version wrote is of no use: then the row begins anew.
+            # A state that another version wrote is of no use: then the slot begins anew.
             with contextlib.suppress(ValueError):
                 return from_bytes(probe, probe.snapshot, layout=self._layout, most_inputs=context)
-        row = new_row(probe, self._start(probe), layout=self._layout, most_inputs=context)
+        slot = new_slot(probe, self._start(probe), layout=self._layout, most_inputs=context)
         if probe.probe_id in self._not_finite:
-            row.rate_scale_B = row.rate_scale_B * NOT_FINITE_RATE_SCALE
-        return row
+            slot.rate_scale_B = slot.rate_scale_B * NOT_FINITE_RATE_SCALE
+        return slot
 
     def _start(self, probe: Probe) -> Tensor:
         shape = self._layout.memory_shape(probe.num_vectors, self._model.embedding_width)
@@ -198,17 +203,17 @@ class BatchedEngine:
             return cold_memory(probe.probe_id, shape, std=self._model.embedding_std * self._recipe.init_scale)
         return torch.from_numpy(np.frombuffer(probe.start_memory, dtype="<f4").reshape(shape).copy())
 
-    def _measure_within_memory(self, rows: Rows) -> tuple[Measured, Tensor]:
-        """One forward and backward pass of every row, in batches that the device's memory holds.
+    def _measure_within_memory(self, slots: Slots) -> tuple[StepResult, Tensor]:
+        """One forward and backward pass of every slot, in batches that the device's memory holds.
 
         Returns:
-            What it says, and which rows are too long for the device even alone, (B,); of those it says nothing.
+            What it says, and which slots are too long for the device even alone, (B,); of those it says nothing.
         """
-        too_long_B = torch.zeros(len(rows), dtype=torch.bool)
+        too_long_B = torch.zeros(len(slots), dtype=torch.bool)
         while True:
-            batches = self._cut(rows, ~too_long_B)
+            batches = self._cut(slots, ~too_long_B)
             try:
-                return self._measure_all(rows, batches), too_long_B
+                return self._measure_all(slots, batches), too_long_B
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
@@ -220,12 +225,12 @@ class BatchedEngine:
                 self._tokens_per_step = max(1, largest.num_real * largest.width // 2)
                 self._memory_is_known = True
 
-    def _cut(self, rows: Rows, fits_B: Tensor) -> list[Batch]:
+    def _cut(self, slots: Slots, fits_B: Tensor) -> list[Batch]:
         """The batches of a step."""
         fitting = fits_B.nonzero()[:, 0]
         if not len(fitting):
             return []
-        lengths, num_vectors = rows.length_B[fitting].tolist(), rows.num_vectors_B[fitting].tolist()
+        lengths, num_vectors = slots.length_B[fitting].tolist(), slots.num_vectors_B[fitting].tolist()
         if self._deterministic:
             batches = fixed_batches(lengths, num_vectors)
         else:
@@ -233,21 +238,21 @@ class BatchedEngine:
             batches = cheapest_batches(lengths, most_tokens=self._tokens_per_step, batch_cost=cost)
         return [replace(batch, index_B=fitting[batch.index_B]) for batch in batches]
 
-    def _measure_all(self, rows: Rows, batches: Sequence[Batch]) -> Measured:
-        """One forward and backward pass of the rows of these batches; zeros for rows in none of them."""
-        whole = Measured(
-            right_B=torch.zeros(len(rows), device=self._model.device),
-            prefix_B=torch.zeros(len(rows), device=self._model.device),
-            nats_B=torch.zeros(len(rows), device=self._model.device),
-            right_BL=torch.zeros_like(rows.tokens_BL, dtype=torch.bool),
-            gradient_BKD=torch.zeros_like(rows.memory_BKD),
+    def _measure_all(self, slots: Slots, batches: Sequence[Batch]) -> StepResult:
+        """One forward and backward pass of the slots of these batches; zeros for slots in none of them."""
+        whole = StepResult(
+            correct_B=torch.zeros(len(slots), device=self._model.device),
+            prefix_B=torch.zeros(len(slots), device=self._model.device),
+            nats_B=torch.zeros(len(slots), device=self._model.device),
+            correct_BL=torch.zeros_like(slots.tokens_BL, dtype=torch.bool),
+            gradient_BKD=torch.zeros_like(slots.memory_BKD),
         )
         for batch in batches:
-            part = self._measure(rows, batch)
+            part = self._measure(slots, batch)
             real = batch.index_B[: batch.num_real].to(self._model.device)
-            for name in ("right_B", "prefix_B", "nats_B", "gradient_BKD"):
+            for name in ("correct_B", "prefix_B", "nats_B", "gradient_BKD"):
                 getattr(whole, name)[real] = getattr(part, name)[: batch.num_real].to(getattr(whole, name).dtype)
-            whole.right_BL[real, : part.right_BL.shape[1]] = part.right_BL[: batch.num_real]
+            whole.correct_BL[real, : part.correct_BL.shape[1]] = part.correct_BL[: batch.num_real]
         if batches and not self._memory_is_known:
             self._learn_memory(max(batch.num_real * batch.width for batch in batches))
         return whole
@@ -263,139 +268,139 @@ class BatchedEngine:
         self._tokens_per_step = min(GPU_MOST_TOKENS, max(1, int(GPU_MEMORY_SHARE * free / bytes_per_token)))
         self._memory_is_known = True
 
-    def _measure(self, rows: Rows, batch: Batch) -> Measured:
-        """One forward and backward pass of rows no longer than the batch is wide."""
+    def _measure(self, slots: Slots, batch: Batch) -> StepResult:
+        """One forward and backward pass of slots no longer than the batch is wide."""
         device = self._model.device
         index_B = batch.index_B.to(device)
-        width = min(batch.width, rows.tokens_BL.shape[1])
+        width = min(batch.width, slots.tokens_BL.shape[1])
         # 1. Pick what stands at each input position: a token of the text, the prefix, or a vector of the memory.
-        memory_BKD = rows.memory_BKD[index_B].requires_grad_()
-        tokens_BL = rows.tokens_BL[index_B, :width]
-        positions_BL = rows.positions_BL[batch.index_B, :width]
-        slots_BT = rows.slots_BT[index_B, : int(positions_BL.max()) + 1]
+        memory_BKD = slots.memory_BKD[index_B].requires_grad_()
+        tokens_BL = slots.tokens_BL[index_B, :width]
+        positions_BL = slots.positions_BL[batch.index_B, :width]
+        inputs_BT = slots.inputs_BT[index_B, : int(positions_BL.max()) + 1]
         prefix = self._question.prefix is not None
-        inputs_BTD = pick_inputs(self._model, memory_BKD, tokens_BL, slots_BT, prefix=prefix)
+        inputs_BTD = pick_inputs(self._model, memory_BKD, tokens_BL, inputs_BT, prefix=prefix)
 
         # 2. Forward to the positions that predict a scored token. Which those are, the host knows.
         hidden_BTH = self._model.hidden(inputs_BTD)
-        inside_BL = torch.arange(width) < rows.length_B[batch.index_B][:, None]
+        inside_BL = torch.arange(width) < slots.length_B[batch.index_B][:, None]
         scored_BL = inside_BL.clone()
         scored_BL[:, : self._question.num_given] = False
         # Fixed shapes reach to the head: there the padding is computed too, and weighs nothing.
         taken_BL = torch.ones_like(scored_BL) if self._deterministic else scored_BL
-        row_N, token_N = taken_BL.nonzero(as_tuple=True)
-        at_position_N = (row_N * hidden_BTH.shape[1] + positions_BL[row_N, token_N]).to(device)
-        at_token_N = (row_N * width + token_N).to(device)
+        slot_N, token_N = taken_BL.nonzero(as_tuple=True)
+        at_position_N = (slot_N * hidden_BTH.shape[1] + positions_BL[slot_N, token_N]).to(device)
+        at_token_N = (slot_N * width + token_N).to(device)
         picked_NH = hidden_BTH.flatten(0, 1).index_select(0, at_position_N)
 
         # 3. Cross-entropy and its gradient in the same pass, then weigh each token's gradient by the recipe.
         targets_N = tokens_BL.flatten().index_select(0, at_token_N)
-        nats_N, right_N, gradient_NH = cross_entropy_and_gradient(self._model, picked_NH, targets_N)
+        nats_N, correct_N, gradient_NH = cross_entropy_and_gradient(self._model, picked_NH, targets_N)
         inside_BL, scored_BL = inside_BL.to(device), scored_BL.to(device)
-        right_BL = torch.zeros_like(scored_BL).flatten().index_copy(0, at_token_N, right_N).view_as(scored_BL)
-        # A token that is not scored, but inside the row, is t_1 where it is given: it counts as right.
-        right_BL = right_BL & scored_BL | inside_BL & ~scored_BL
+        correct_BL = torch.zeros_like(scored_BL).flatten().index_copy(0, at_token_N, correct_N).view_as(scored_BL)
+        # A token that is not scored, but inside the slot, is t_1 where it is given: it counts as correct.
+        correct_BL = correct_BL & scored_BL | inside_BL & ~scored_BL
         nats_BL = torch.zeros(scored_BL.numel(), device=device).index_copy(0, at_token_N, nats_N).view_as(scored_BL)
-        weights_BL = token_weights(right_BL, scored_BL, recipe=self._recipe)
+        weights_BL = token_weights(correct_BL, scored_BL, recipe=self._recipe)
         weighted_NH = gradient_NH * weights_BL.flatten().index_select(0, at_token_N)[:, None].to(gradient_NH.dtype)
         (gradient_BKD,) = torch.autograd.grad(picked_NH, memory_BKD, weighted_NH)
-        return Measured(
-            right_B=right_BL.sum(1),
-            prefix_B=right_BL.long().cumprod(1).sum(1),
+        return StepResult(
+            correct_B=correct_BL.sum(1),
+            prefix_B=correct_BL.long().cumprod(1).sum(1),
             nats_B=(nats_BL * scored_BL).sum(1),
-            right_BL=right_BL,
+            correct_BL=correct_BL,
             gradient_BKD=gradient_BKD,
         )
 
-    def _judge(self, rows: Rows, result: Said) -> tuple[Tensor, Tensor, Tensor]:
-        """Note what this measurement proves, and grow the rows that met the criterion.
+    def _judge(self, slots: Slots, result: StepNumbers) -> tuple[Tensor, Tensor, Tensor]:
+        """Note what this measurement proves, and grow the slots that met the criterion.
 
         Returns:
-            Which rows proved more than before, which came closer to the length asked for, and which stop, (B,) each.
+            Which slots proved more than before, which came closer to the length asked for, and which stop, (B,) each.
         """
-        recipe, length_B = self._recipe, rows.length_B
+        recipe, length_B = self._recipe, slots.length_B
         # 1. A longer proof; of a criterion that may be met more or less, also a better one of the same length.
-        better_B = result.right_B > rows.best_right_B
-        every_B = result.right_B >= length_B
+        better_B = result.correct_B > slots.best_correct_B
+        every_B = result.correct_B >= length_B
         if self._question.criterion is None:
             met_B, proof_B = every_B, result.prefix_B
-            longer_B = proof_B > rows.proven_B
+            longer_B = proof_B > slots.proven_B
         else:
-            # As Question.is_met says it of one row.
+            # As Question.is_met says it of one slot.
             given = self._question.num_given
-            met_B = result.right_B - given >= self._question.criterion * (length_B - given) - 1e-6
+            met_B = result.correct_B - given >= self._question.criterion * (length_B - given) - 1e-6
             proof_B = torch.where(met_B, length_B, 0)
-            longer_B = (proof_B > rows.proven_B) | (met_B & better_B)
-        rows.proven_B = torch.where(longer_B, proof_B, rows.proven_B)
-        rows.proof_step_B = torch.where(longer_B, rows.step_B, rows.proof_step_B)
+            longer_B = (proof_B > slots.proven_B) | (met_B & better_B)
+        slots.proven_B = torch.where(longer_B, proof_B, slots.proven_B)
+        slots.proof_step_B = torch.where(longer_B, slots.step_B, slots.proof_step_B)
         if recipe.stop_at == "every_token":
             met_B = every_B
 
-        # 2. Progress at this length; at the length asked for it is what a lossy row reports.
-        rows.best_right_B = torch.where(better_B, result.right_B, rows.best_right_B)
-        rows.since_better_B = torch.where(better_B, 0, rows.since_better_B + 1)
-        rows.since_growth_B = rows.since_growth_B + 1
-        asked_B = better_B & (length_B == rows.asked_B)
-        rows.asked_right_B = torch.where(asked_B, result.right_B, rows.asked_right_B)
-        rows.asked_prefix_B = torch.where(asked_B, result.prefix_B, rows.asked_prefix_B)
-        rows.asked_nats_B = torch.where(asked_B, result.nats_B, rows.asked_nats_B)
+        # 2. Progress at this length; at the length asked for it is what a lossy slot reports.
+        slots.best_correct_B = torch.where(better_B, result.correct_B, slots.best_correct_B)
+        slots.since_better_B = torch.where(better_B, 0, slots.since_better_B + 1)
+        slots.since_growth_B = slots.since_growth_B + 1
+        asked_B = better_B & (length_B == slots.asked_B)
+        slots.asked_correct_B = torch.where(asked_B, result.correct_B, slots.asked_correct_B)
+        slots.asked_prefix_B = torch.where(asked_B, result.prefix_B, slots.asked_prefix_B)
+        slots.asked_nats_B = torch.where(asked_B, result.nats_B, slots.asked_nats_B)
 
         # 3. Grow in place, with memory and optimizer state; the patience begins anew.
-        grown_B = torch.maximum((length_B * self._question.growth).long(), length_B + 1).minimum(rows.limit_B)
-        at_end_B = met_B & (length_B >= rows.limit_B)
-        stalled_B = ~met_B & ((rows.since_growth_B >= recipe.steps) | (rows.since_better_B >= recipe.patience))
-        rows.row_steps_tokens_B = rows.row_steps_tokens_B + length_B
-        spent_B = rows.row_steps_tokens_B >= rows.most_tokens_B
-        rows.length_B = torch.where(met_B, grown_B, length_B)
-        rows.best_right_B = torch.where(met_B, -1, rows.best_right_B)
-        rows.since_better_B = torch.where(met_B, 0, rows.since_better_B)
-        rows.since_growth_B = torch.where(met_B, 0, rows.since_growth_B)
+        grown_B = torch.maximum((length_B * self._question.growth).long(), length_B + 1).minimum(slots.limit_B)
+        at_end_B = met_B & (length_B >= slots.limit_B)
+        stalled_B = ~met_B & ((slots.since_growth_B >= recipe.steps) | (slots.since_better_B >= recipe.patience))
+        slots.trained_tokens_B = slots.trained_tokens_B + length_B
+        spent_B = slots.trained_tokens_B >= slots.max_trained_tokens_B
+        slots.length_B = torch.where(met_B, grown_B, length_B)
+        slots.best_correct_B = torch.where(met_B, -1, slots.best_correct_B)
+        slots.since_better_B = torch.where(met_B, 0, slots.since_better_B)
+        slots.since_growth_B = torch.where(met_B, 0, slots.since_growth_B)
         return longer_B, asked_B, at_end_B | stalled_B | spent_B
 
-    def _update(self, rows: Rows, gradient_BKD: Tensor) -> None:
-        rows.step_B = rows.step_B + 1
+    def _update(self, slots: Slots, gradient_BKD: Tensor) -> None:
+        slots.step_B = slots.step_B + 1
         adamw_step(
-            rows.memory_BKD,
+            slots.memory_BKD,
             gradient_BKD,
-            rows.first_BKD,
-            rows.second_BKD,
-            rows.step_B,
-            rows.rate_scale_B,
+            slots.first_BKD,
+            slots.second_BKD,
+            slots.step_B,
+            slots.rate_scale_B,
             recipe=self._recipe,
             embedding_std=self._model.embedding_std,
         )
 
-    def _count(self, rows: Rows, trained_B: Tensor, seconds: float) -> None:
-        """Count a step in which each row trained on `trained_B` tokens."""
+    def _count(self, slots: Slots, trained_B: Tensor, seconds: float) -> None:
+        """Count a step in which each slot trained on `trained_B` tokens."""
         tokens = trained_B.sum()
-        rows.seconds_B = rows.seconds_B + seconds * trained_B / tokens
-        self._row_tokens = float(tokens) / len(rows)
+        slots.seconds_B = slots.seconds_B + seconds * trained_B / tokens
+        self._slot_tokens = float(tokens) / len(slots)
         self._steps += 1
         self._stats += EngineStats(
-            row_steps=len(rows),
-            possible_row_steps=max(len(rows), min(self.num_rows, self._num_open)),
-            row_steps_tokens=int(tokens),
+            slot_steps=len(slots),
+            possible_slot_steps=max(len(slots), min(self.num_slots, self._num_open)),
+            trained_tokens=int(tokens),
         )
 
     def _take_out(self, leaves_B: Tensor, finite_B: Tensor, too_long_B: Tensor) -> list[Finished]:
-        """Remove rows from the batch; those that ended well wait for their certificate."""
-        rows = self._rows
-        assert rows is not None
+        """Remove slots from the batch; those that ended well wait for their certificate."""
+        slots = self._slots
+        assert slots is not None
         finished: list[Finished] = []
         if not self._leaving:
             self._first_left_at_step = self._steps
         leaving = leaves_B.nonzero()[:, 0]
-        out = rows.select(leaving).to(torch.device("cpu"))
+        out = slots.select(leaving).to(torch.device("cpu"))
         for place, i in enumerate(leaving.tolist()):
             probe, started_at = self._probes[i], self._started_at[i]
             length = int(out.length_B[place])
             fault = self._does_not_fit(length) if too_long_B[i] else None if finite_B[i] else NOT_FINITE
             # What was proven before the arithmetic or the memory failed stays proven: its memory is finite.
             if fault is None or int(out.proven_B[place]) >= probe.length:
-                row = out.select(torch.tensor([place]))
+                slot = out.select(torch.tensor([place]))
                 cut_short = None if fault is None else f"ended at {length} tokens: {fault}"
-                leaving_row = Leaving(probe=probe, row=row, started_at=started_at, cut_short=cut_short)
-                self._leaving.append(leaving_row)
+                leaving_slot = Leaving(probe=probe, slot=slot, started_at=started_at, cut_short=cut_short)
+                self._leaving.append(leaving_slot)
             elif fault is NOT_FINITE and float(out.rate_scale_B[place]) == 1.0:
                 self._not_finite.add(probe.probe_id)
                 self._waiting.appendleft(replace(probe, snapshot=None))
@@ -406,30 +411,30 @@ class BatchedEngine:
         stay = (~leaves_B).nonzero()[:, 0]
         self._probes = [self._probes[i] for i in stay.tolist()]
         self._started_at = [self._started_at[i] for i in stay.tolist()]
-        self._rows = rows.select(stay) if len(stay) else None
+        self._slots = slots.select(stay) if len(stay) else None
         return finished
 
     def _does_not_fit(self, length: int) -> str:
-        copies = f" {DETERMINISTIC_ROWS} times, as deterministic: true asks for" if self._deterministic else ""
+        copies = f" {DETERMINISTIC_SLOTS} times, as deterministic: true asks for" if self._deterministic else ""
         return f"out of memory: {length} tokens do not fit on {self._model.device}{copies}"
 
     def _certify(self) -> list[Finished]:
-        """Decode the memories of the rows that left, and turn what came out into outcomes."""
-        started, most = time.perf_counter(), CERTIFY_ROWS[self._kind]
+        """Decode the memories of the slots that left, and turn what came out into outcomes."""
+        started, most = time.perf_counter(), CERTIFY_SLOTS[self._kind]
         leaving = self._leaving[:most]
-        outcomes = self._certify_within_memory(leaving, num_rows=most if self._deterministic else None)
+        outcomes = self._certify_within_memory(leaving, num_slots=most if self._deterministic else None)
         self._leaving = self._leaving[most:]
         self._first_left_at_step = self._steps
         share = (time.perf_counter() - started) / len(leaving)
         return [
-            self._finish(row.probe, _with_seconds(outcome, share), row.started_at)
-            for row, outcome in zip(leaving, outcomes, strict=True)
+            self._finish(slot.probe, _with_seconds(outcome, share), slot.started_at)
+            for slot, outcome in zip(leaving, outcomes, strict=True)
         ]
 
-    def _certify_within_memory(self, leaving: Sequence[Leaving], *, num_rows: int | None) -> list[Outcome]:
-        """The outcomes of these rows, decoded together as far as the device's memory holds them."""
+    def _certify_within_memory(self, leaving: Sequence[Leaving], *, num_slots: int | None) -> list[Outcome]:
+        """The outcomes of these slots, decoded together as far as the device's memory holds them."""
         try:
-            return list(certify(self._model, self._layout, leaving, question=self._question, num_rows=num_rows))
+            return list(certify(self._model, self._layout, leaving, question=self._question, num_slots=num_slots))
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -438,8 +443,8 @@ class BatchedEngine:
             return [Failed(reason=f"out of memory: its certificate does not fit on {self._model.device}")]
         half = len(leaving) // 2
         return [
-            *self._certify_within_memory(leaving[:half], num_rows=num_rows),
-            *self._certify_within_memory(leaving[half:], num_rows=num_rows),
+            *self._certify_within_memory(leaving[:half], num_slots=num_slots),
+            *self._certify_within_memory(leaving[half:], num_slots=num_slots),
         ]
 
     def _free_memory(self) -> None:
@@ -453,24 +458,24 @@ class BatchedEngine:
         )
 
 
-def _read(measured: Measured) -> Said:
+def _read(measured: StepResult) -> StepNumbers:
     """Bring what a step says to the host, in one transfer."""
     finite_B = torch.isfinite(measured.nats_B) & torch.isfinite(measured.gradient_BKD).flatten(1).all(1)
     # Counts are whole in float32 up to 16 million.
-    numbers_4B = torch.stack([measured.right_B, measured.prefix_B, measured.nats_B, finite_B.float()]).cpu()
-    return Said(
-        right_B=numbers_4B[0].long(), prefix_B=numbers_4B[1].long(), nats_B=numbers_4B[2], finite_B=numbers_4B[3] > 0
+    numbers_4B = torch.stack([measured.correct_B, measured.prefix_B, measured.nats_B, finite_B.float()]).cpu()
+    return StepNumbers(
+        correct_B=numbers_4B[0].long(), prefix_B=numbers_4B[1].long(), nats_B=numbers_4B[2], finite_B=numbers_4B[3] > 0
     )
 
 
-def _keep(rows: Rows, measured: Measured, longer_B: Tensor, asked_B: Tensor) -> None:
-    """Keep memories as they were measured, before the optimizer moves them, and which tokens were right at best."""
+def _keep(slots: Slots, measured: StepResult, longer_B: Tensor, asked_B: Tensor) -> None:
+    """Keep memories as they were measured, before the optimizer moves them, and which tokens were correct at best."""
     if asked_B.any():
-        asked_B1 = asked_B.to(measured.right_BL.device)[:, None]
-        rows.asked_right_BL = torch.where(asked_B1, measured.right_BL, rows.asked_right_BL)
+        asked_B1 = asked_B.to(measured.correct_BL.device)[:, None]
+        slots.asked_correct_BL = torch.where(asked_B1, measured.correct_BL, slots.asked_correct_BL)
     if longer_B.any():
-        longer_B11 = longer_B.to(rows.memory_BKD.device)[:, None, None]
-        rows.proof_memory_BKD = torch.where(longer_B11, rows.memory_BKD, rows.proof_memory_BKD)
+        longer_B11 = longer_B.to(slots.memory_BKD.device)[:, None, None]
+        slots.proof_memory_BKD = torch.where(longer_B11, slots.memory_BKD, slots.proof_memory_BKD)
 
 
 def _with_seconds(outcome: Outcome, seconds: float) -> Outcome:
@@ -483,6 +488,6 @@ def _with_seconds(outcome: Outcome, seconds: float) -> Outcome:
 
 def _is_out_of_memory(error: Exception) -> bool:
     # Only CUDA has an error of its own; CPU, MPS and cuBLAS raise a plain RuntimeError.
-    said = str(error)
+    numbers = str(error)
     words_of_it = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError) or any(words in said for words in words_of_it)
+    return isinstance(error, MemoryError) or any(words in numbers for words in words_of_it)

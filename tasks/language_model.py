@@ -3,7 +3,7 @@
 The only module that knows transformers' models. Knows nothing of probes, searches or recipes.
 """
 
-# Axes: B rows, K vectors of a memory, L tokens, T input positions, D embedding width, H hidden size, V vocabulary.
+# Axes: B slots, K vectors of a memory, L tokens, T input positions, D embedding width, H hidden size, V vocabulary.
 
 import hashlib
 import os

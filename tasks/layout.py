@@ -1,13 +1,13 @@
 """The tensor side of a task: what stands at each input position, where the targets stand, how a text is proven.
 
-A layout names *slots*: `token_slot(i)` is the embedding of the text's token i, `memory_slot(j)` is vector j of the
-memory, and `PREFIX_SLOT` is the fixed vector before it. The engine builds every batch by picking slots, so a
-layout never sees other rows, padding or devices.
+A layout names *inputs*: `token_input(i)` is the embedding of the text's token i, `memory_input(j)` is vector j of the
+memory, and `PREFIX_INPUT` is the fixed vector before it. The engine builds every batch by picking inputs, so a
+layout never sees other slots, padding or devices.
 
 Knows nothing of optimizers, probes or searches.
 """
 
-# Axes: B rows, K vectors of a memory, L tokens, T input positions, D embedding width.
+# Axes: B slots, K vectors of a memory, L tokens, T input positions, D embedding width.
 
 from typing import Protocol
 
@@ -17,16 +17,16 @@ from torch import Tensor
 from tasks.contract import Question
 from tasks.language_model import Decoded, LanguageModel, hold_against
 
-PREFIX_SLOT = -1
+PREFIX_INPUT = -1
 
 
-def token_slot(index: int) -> int:
-    """Slot of the embedding of the text's token `index`, counted from 0."""
+def token_input(index: int) -> int:
+    """Input of the embedding of the text's token `index`, counted from 0."""
     return index
 
 
-def memory_slot(index: int) -> int:
-    """Slot of vector `index` of the memory, counted from 0."""
+def memory_input(index: int) -> int:
+    """Input of vector `index` of the memory, counted from 0."""
     return -2 - index
 
 
@@ -38,9 +38,9 @@ class Layout(Protocol):
         ...
 
     def build_inputs(self, num_vectors: int, length: int) -> list[int]:
-        """The slot at each of the T input positions for a text of `length` tokens.
+        """The input at each of the T input positions for a text of `length` tokens.
 
-        The slots for a shorter text are the beginning of those for a longer one.
+        The inputs for a shorter text are the beginning of those for a longer one.
         """
         ...
 
@@ -54,14 +54,14 @@ class Layout(Protocol):
 
 
 def pick_inputs(
-    model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, slots_BT: Tensor, *, prefix: bool
+    model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, inputs_BT: Tensor, *, prefix: bool
 ) -> Tensor:
-    """The vectors that stand in these slots, (B, T, D) in the model's precision."""
+    """The vectors that stand in these inputs, (B, T, D) in the model's precision."""
     embedded_BLD = model.embed(tokens_BL)
     before_BD = model.prefix(len(tokens_BL)) if prefix else torch.zeros_like(embedded_BLD[:, :1])
     sources = torch.cat([embedded_BLD, before_BD, memory_BKD.to(model.dtype)], dim=1)
-    # Tokens come first, then the prefix, then the memory: a negative slot counts on from the last token.
-    index_BT = torch.where(slots_BT < 0, tokens_BL.shape[1] + PREFIX_SLOT - slots_BT, slots_BT)
+    # Tokens come first, then the prefix, then the memory: a negative input counts on from the last token.
+    index_BT = torch.where(inputs_BT < 0, tokens_BL.shape[1] + PREFIX_INPUT - inputs_BT, inputs_BT)
     return sources.gather(1, index_BT[..., None].expand(-1, -1, memory_BKD.shape[2]))
 
 
@@ -69,7 +69,7 @@ class Cramming:
     """Input `[memory, t_1 .. t_{L-1}]`, targets `t_1 .. t_L`, proof by greedy decoding from the memory alone."""
 
     def __init__(self, question: Question) -> None:
-        self._prefix = [PREFIX_SLOT] if question.prefix == "bos" else []
+        self._prefix = [PREFIX_INPUT] if question.prefix == "bos" else []
 
     def memory_shape(self, num_vectors: int, embedding_width: int) -> tuple[int, int]:
         """(K, D) of the trainable vectors."""
@@ -77,7 +77,7 @@ class Cramming:
 
     def build_inputs(self, num_vectors: int, length: int) -> list[int]:
         """Prefix, memory, then all tokens but the last."""
-        return [*self._prefix, *map(memory_slot, range(num_vectors)), *map(token_slot, range(length - 1))]
+        return [*self._prefix, *map(memory_input, range(num_vectors)), *map(token_input, range(length - 1))]
 
     def target_positions(self, num_vectors: int, length: int) -> list[int]:
         """The last vector of the memory predicts t_1; each token predicts the next."""
@@ -96,7 +96,7 @@ class OneStep:
     """Input `[e, m, m, .. m]`, targets `t_1 .. t_L` in one forward pass, which is also the proof."""
 
     def __init__(self, question: Question) -> None:
-        self._prefix = [PREFIX_SLOT] if question.prefix == "bos" else []
+        self._prefix = [PREFIX_INPUT] if question.prefix == "bos" else []
 
     def memory_shape(self, num_vectors: int, embedding_width: int) -> tuple[int, int]:
         """(K, D) of the trainable vectors."""
@@ -104,7 +104,7 @@ class OneStep:
 
     def build_inputs(self, num_vectors: int, length: int) -> list[int]:
         """Prefix, e, then m once for each further token."""
-        return [*self._prefix, memory_slot(0), *[memory_slot(1)] * (length - 1)]
+        return [*self._prefix, memory_input(0), *[memory_input(1)] * (length - 1)]
 
     def target_positions(self, num_vectors: int, length: int) -> list[int]:
         """Each position says the token of its place."""
@@ -113,9 +113,9 @@ class OneStep:
     def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Decoded:
         """One forward pass; no token of the text is in it."""
         length = tokens_BL.shape[1]
-        slots_BT = torch.tensor([self.build_inputs(2, length)] * len(tokens_BL), device=tokens_BL.device)
+        inputs_BT = torch.tensor([self.build_inputs(2, length)] * len(tokens_BL), device=tokens_BL.device)
         nothing_B1 = torch.zeros_like(tokens_BL[:, :1])
         with torch.no_grad():
-            inputs_BTD = pick_inputs(model, memory_BKD, nothing_B1, slots_BT, prefix=bool(self._prefix))
+            inputs_BTD = pick_inputs(model, memory_BKD, nothing_B1, inputs_BT, prefix=bool(self._prefix))
             logits_BLV = model.head(model.hidden(inputs_BTD)[:, len(self._prefix) :])
             return hold_against(logits_BLV, tokens_BL)

@@ -1,9 +1,9 @@
-"""The recipe's arithmetic: starting vectors, token weights and AdamW updates for a whole batch of rows.
+"""The recipe's arithmetic: starting vectors, token weights and AdamW updates for a whole batch of slots.
 
-Knows nothing of models, probes or stopping rows: it maps tensors to tensors.
+Knows nothing of models, probes or stopping slots: it maps tensors to tensors.
 """
 
-# Axes: B rows, K vectors of a memory, L tokens, D embedding width.
+# Axes: B slots, K vectors of a memory, L tokens, D embedding width.
 
 import hashlib
 import struct
@@ -21,9 +21,9 @@ def cold_memory(probe_id: str, shape: tuple[int, int], *, std: float) -> Tensor:
     return torch.randn(shape, generator=generator) * std
 
 
-def token_weights(right_BL: Tensor, scored_BL: Tensor, *, recipe: Recipe) -> Tensor:
-    """Weight of each token in its row's loss, (B, L), summing to 1 in each row."""
-    weights = torch.where(right_BL, recipe.right_token_weight, 1.0) * scored_BL
+def token_weights(correct_BL: Tensor, scored_BL: Tensor, *, recipe: Recipe) -> Tensor:
+    """Weight of each token in its slot's loss, (B, L), summing to 1 in each slot."""
+    weights = torch.where(correct_BL, recipe.correct_token_weight, 1.0) * scored_BL
     return weights / weights.sum(1, keepdim=True).clamp_min(1e-12)
 
 
@@ -38,7 +38,7 @@ def adamw_step(
     recipe: Recipe,
     embedding_std: float,
 ) -> None:
-    """One AdamW update of every row in place; `step_B` counts this step, from 1.
+    """One AdamW update of every slot in place; `step_B` counts this step, from 1.
 
     Steps and scales of the rate are on the host; the memories, gradients and means may be on a device.
 

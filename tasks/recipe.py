@@ -1,9 +1,9 @@
-"""Recipes: everything that decides how one row is optimized.
+"""Recipes: everything that decides how one slot is optimized.
 
 A recipe is a set of constants; tasks/optimizer.py turns them into starts and updates. Where a constant was measured,
 docs/recipe.md has the table.
 
-Knows nothing of torch, models, probes or stopping rows.
+Knows nothing of torch, models, probes or stopping slots.
 """
 
 from collections.abc import Mapping
@@ -26,20 +26,20 @@ class Recipe(BaseModel):
     to them by one factor, and it says the same; with this unit it is optimized the same, too."""
     beta_1: float = Field(default=0.9, ge=0, lt=1)
     beta_2: float = Field(default=0.9, ge=0, lt=1)
-    """Short memory of squared gradients, as published: the loss changes shape as tokens come right."""
+    """Short memory of squared gradients, as published: the loss changes shape as tokens come correct."""
     weight_decay: float = Field(default=0.003, ge=0)
     """Share of the memory that each step takes off, times `learning_rate`. The memory grows to some 10 times the
     embeddings, which makes each step a smaller turn of it; holding it smaller is worse (at a third of this rate, a
     hundredth a step instead of a thousandth ended 3.9 tokens lower)."""
-    right_token_weight: float = Field(default=0.05, gt=0, le=1)
-    """Weight in the loss of a token that is already right; wrong ones weigh 1. The largest single gain measured."""
+    correct_token_weight: float = Field(default=0.05, gt=0, le=1)
+    """Weight in the loss of a token that is already correct; wrong ones weigh 1. The largest single gain measured."""
     steps: int = Field(default=700, ge=1)
     """Most optimizer steps since the last growth. Of the successes 99 % came within 560."""
     patience: int = Field(default=150, ge=1)
-    """Most steps without a new highest number of right tokens since the last growth. See docs/recipe.md."""
+    """Most steps without a new highest number of correct tokens since the last growth. See docs/recipe.md."""
     stop_at: Literal["criterion", "every_token"] = "criterion"
-    """When a row has what was asked for: as soon as the criterion is met, or (as published) only when every token is
-    right; a row that stalls before that has still met the criterion if it ever did."""
+    """When a slot has what was asked for: as soon as the criterion is met, or (as published) only when every token is
+    right; a slot that stalls before that has still met the criterion if it ever did."""
     init_scale: float = Field(default=1.0, ge=0)
     """Standard deviation of a cold memory, in units of that of the embedding table. 3: no gain, slower."""
 
@@ -50,7 +50,7 @@ RECIPES: dict[str, Recipe] = {
         learning_rate=0.01,
         rate_unit="absolute",
         weight_decay=0.01,
-        right_token_weight=1.0,
+        correct_token_weight=1.0,
         steps=5000,
         patience=2000,
         stop_at="every_token",
@@ -62,12 +62,12 @@ TUNABLE: dict[str, Range] = {
     "weight_decay": Range(low=3e-4, high=0.03, log=True),
     "beta_1": Range(low=0.7, high=0.95),
     "beta_2": Range(low=0.7, high=0.99),
-    "right_token_weight": Range(low=0.01, high=0.5, log=True),
+    "correct_token_weight": Range(low=0.01, high=0.5, log=True),
     "patience": Range(low=50, high=400, log=True, whole=True),
     "init_scale": Range(low=0.3, high=3.0, log=True),
 }
 """What `capsweep tune` tries, about a third to three times what docs/recipe.md found best. `steps` is not among them:
-nearly all successes took fewer, and patience ends a row sooner."""
+nearly all successes took fewer, and patience ends a slot sooner."""
 TUNABLE_RATES = {
     "embedding": Range(low=0.2, high=5.0, log=True),
     "absolute": Range(low=0.003, high=1.0, log=True),

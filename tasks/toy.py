@@ -39,7 +39,7 @@ NATS_PER_TOKEN = 2.0
 
 
 class ToyRecipe(BaseModel):
-    """How the toy's rows behave."""
+    """How the toy's slots behave."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +49,7 @@ class ToyRecipe(BaseModel):
     """Share by which the steps of a probe may differ from that, by its identity."""
     step_seconds: float = Field(default=0.0, ge=0)
     """How long a step of the whole batch sleeps."""
-    rows: int = Field(default=8, ge=1)
+    slots: int = Field(default=8, ge=1)
     """Probes optimized at a time."""
     shortfall: int = Field(default=2, ge=0)
     """A probe stays up to this many tokens short of the text's capacity."""
@@ -72,19 +72,19 @@ class ToyEngine:
     def __init__(self, question: Question) -> None:
         self._recipe = ToyRecipe.model_validate(dict(question.recipe))
         self._waiting: deque[Probe] = deque()
-        self._rows: list[tuple[Probe, int, float]] = []
+        self._slots: list[tuple[Probe, int, float]] = []
         self._num_open = 0
         self._stats = EngineStats()
 
     @property
-    def num_rows(self) -> int:
+    def num_slots(self) -> int:
         """Probes optimized at a time."""
-        return self._recipe.rows
+        return self._recipe.slots
 
     @property
     def num_held(self) -> int:
         """Probes submitted and not yet finished."""
-        return len(self._waiting) + len(self._rows)
+        return len(self._waiting) + len(self._slots)
 
     @property
     def num_busy(self) -> int:
@@ -92,26 +92,26 @@ class ToyEngine:
         return self.num_held
 
     def submit(self, probes: Sequence[Probe], *, num_open: int) -> None:
-        """Queue probes; they start as rows become free."""
+        """Queue probes; they start as slots become free."""
         self._waiting.extend(probes)
         self._num_open = num_open
 
     def step(self) -> list[Finished]:
-        """Advance every row by one step and return the probes that finished."""
-        while self._waiting and len(self._rows) < self._recipe.rows:
+        """Advance every slot by one step and return the probes that finished."""
+        while self._waiting and len(self._slots) < self._recipe.slots:
             probe = self._waiting.popleft()
             (steps,) = (0,) if probe.snapshot is None else struct.unpack("<q", probe.snapshot)
-            self._rows.append((probe, steps, time.time()))
+            self._slots.append((probe, steps, time.time()))
         time.sleep(self._recipe.step_seconds)
-        self._rows = [(probe, steps + 1, started) for probe, steps, started in self._rows]
+        self._slots = [(probe, steps + 1, started) for probe, steps, started in self._slots]
         self._stats += EngineStats(
-            row_steps=len(self._rows),
-            possible_row_steps=max(len(self._rows), min(self._recipe.rows, self._num_open)),
-            row_steps_tokens=sum(probe.length for probe, _, _ in self._rows),
+            slot_steps=len(self._slots),
+            possible_slot_steps=max(len(self._slots), min(self._recipe.slots, self._num_open)),
+            trained_tokens=sum(probe.length for probe, _, _ in self._slots),
             step_seconds=self._recipe.step_seconds,
         )
-        done = [row for row in self._rows if row[1] >= self._steps_of(row[0])]
-        self._rows = [row for row in self._rows if row[1] < self._steps_of(row[0])]
+        done = [slot for slot in self._slots if slot[1] >= self._steps_of(slot[0])]
+        self._slots = [slot for slot in self._slots if slot[1] < self._steps_of(slot[0])]
         return [
             Finished(
                 probe=probe, outcome=self._outcome(probe), device="toy", started_at=started, finished_at=time.time()
@@ -120,10 +120,10 @@ class ToyEngine:
         ]
 
     def snapshots(self) -> list[Snapshot]:
-        """How many steps each row has taken."""
+        """How many steps each slot has taken."""
         return [
             Snapshot(probe_id=probe.probe_id, steps=steps, state=struct.pack("<q", steps))
-            for probe, steps, _ in self._rows
+            for probe, steps, _ in self._slots
         ]
 
     def stats(self) -> EngineStats:
@@ -136,7 +136,7 @@ class ToyEngine:
         if self._recipe.spread:
             share = _number(f"steps {probe.probe_id}") / 2**64
             steps = max(1, round(steps * (1 + self._recipe.spread * (2 * share - 1))))
-        return steps if probe.most_tokens is None else min(steps, -(-probe.most_tokens // probe.length))
+        return steps if probe.max_trained_tokens is None else min(steps, -(-probe.max_trained_tokens // probe.length))
 
     def _outcome(self, probe: Probe) -> Outcome:
         if probe.attempt < self._recipe.machine_failures:
@@ -155,16 +155,16 @@ class ToyEngine:
             measured_length=length,
             steps=steps,
             steps_to_proof=steps if proven else 0,
-            row_steps_tokens=steps * length,
+            trained_tokens=steps * length,
             seconds=steps * self._recipe.step_seconds,
             token_accuracy=1.0 if lossless else max(0, reached) / length,
-            token_accuracy_without=0.0,
+            token_accuracy_without_memory=0.0,
             first_error=None if lossless else max(0, reached),
             margin=1.0 if proven else None,
-            nats_without=NATS_PER_TOKEN * length,
-            nats_with=0.0 if lossless else NATS_PER_TOKEN * (length - max(0, reached)),
-            proven_nats_without=NATS_PER_TOKEN * proven,
-            proven_nats_with=0.0,
+            nats_without_memory=NATS_PER_TOKEN * length,
+            nats_with_memory=0.0 if lossless else NATS_PER_TOKEN * (length - max(0, reached)),
+            proven_nats_without_memory=NATS_PER_TOKEN * proven,
+            proven_nats_with_memory=0.0,
             proven_token_gain=proven,
             memory=struct.pack("<f", float(reached)) if proven else None,
             memory_shape=(1, 1),

@@ -22,13 +22,13 @@ def wants_token(address: str | None) -> BadInput:
 
 
 @contextmanager
-def cluster(namespace: str, address: str | None, say: Callable[[str], None]) -> Iterator[None]:
+def cluster(namespace: str, address: str | None, on_message: Callable[[str], None]) -> Iterator[None]:
     """Join a cluster or start one on this machine; stop it only if it was started here.
 
     Args:
         namespace: Of the actors that are made.
         address: A cluster to join; None starts one.
-        say: Told where it can be watched.
+        on_message: Called with where it can be watched.
 
     Raises:
         BadInput: when no cluster answers there, or it wants a token.
@@ -46,7 +46,7 @@ def cluster(namespace: str, address: str | None, say: Callable[[str], None]) -> 
         except AuthenticationError as error:
             raise wants_token(address) from error
         if said:
-            say(f"dashboard: http://{said} (it asks for what `ray get-auth-token` prints)")
+            on_message(f"dashboard: http://{said} (it asks for what `ray get-auth-token` prints)")
     # Ray puts its own handler in place of ours, which would end the process without a word.
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():

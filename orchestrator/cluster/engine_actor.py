@@ -1,6 +1,6 @@
-"""An engine as a Ray actor: probes of many cohorts are rows of one batch.
+"""An engine as a Ray actor: probes of many assignments are slots of one batch.
 
-A thread steps the engine and saves its rows from time to time; calls from cohort trials only queue probes and wait for
+A thread steps the engine and saves them from time to time; calls from trials of probes only queue probes and wait for
 what finished. What a trial was given is kept until it asks again, so that a trial that dies loses nothing. Knows
 nothing of searches, files or Tune.
 """
@@ -34,7 +34,7 @@ class EngineLoad:
     question: Question
     settings: EngineSettings
     snapshot_seconds: float
-    """How often rows in flight are saved."""
+    """How often probes in flight are saved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,17 +45,17 @@ class EngineReport:
     """When, in seconds of its own clock."""
     silent_seconds: float
     """How long ago it last took a step, or had none to take."""
-    num_rows: int
-    """About how many rows are optimized at a time."""
+    num_slots: int
+    """About how many slots are optimized at a time."""
     num_busy: int
-    """Rows that are optimized or wait to be."""
+    """Slots that are optimized or wait to be."""
     stats: EngineStats
     """What it has done."""
 
 
 @dataclass(slots=True, kw_only=True)
-class _Cohort:
-    """What the engine knows of one cohort."""
+class _Assignment:
+    """What the engine knows of one assignment."""
 
     known: set[str] = field(default_factory=set)
     """probe_ids that were ever submitted."""
@@ -65,11 +65,11 @@ class _Cohort:
     taken: list[Finished] = field(default_factory=list)
     """Given to the trial, which has not yet said that it has dealt with them."""
     turn: int = 0
-    """Which trial of this cohort is listened to; rises with each that follows it."""
+    """Which trial of this assignment is listened to; rises with each that follows it."""
 
 
 class EngineActor:
-    """One frozen model on one device, serving cohorts until it is killed."""
+    """One frozen model on one device, serving assignments until it is killed."""
 
     def __init__(self, model: str) -> None:
         # Ray sets it to the GPUs that it gave this process.
@@ -78,13 +78,13 @@ class EngineActor:
         self._title = f"engine {model.rpartition('/')[2]} {' '.join(gpus) or 'cpu'}"
         self._changed = threading.Condition()
         self._arriving: list[Probe] = []
-        self._cohorts: dict[str, _Cohort] = {}
-        self._cohort_of: dict[str, str] = {}
-        """probe_id -> cohort, of probes that are under way."""
+        self._assignments: dict[str, _Assignment] = {}
+        self._assignment_of: dict[str, str] = {}
+        """probe_id -> assignment, of probes that are under way."""
         self._fault: BaseException | None = None
         self._paused = False
         self._stats = EngineStats()
-        self._num_rows = 1
+        self._num_slots = 1
         self._num_busy = 0
         self._num_open = 0
         self._stepped_at = time.monotonic()
@@ -101,7 +101,7 @@ class EngineActor:
             recorder: The actor that takes the snapshots.
 
         Returns:
-            About how many rows are optimized at a time.
+            About how many slots are optimized at a time.
 
         Raises:
             TaskError: when the model cannot be loaded.
@@ -110,11 +110,11 @@ class EngineActor:
         self._engine = TASKS[load.task].open_engine(load.model, load.question, load.settings)
         self._recorder = recorder
         self._metrics = EngineMetrics(run=load.run, model=self._model, engine=load.name)
-        self._num_rows = self._engine.num_rows
+        self._num_slots = self._engine.num_slots
         self._stepped_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
-        return self._num_rows
+        return self._num_slots
 
     def fault(self) -> str | None:
         """What the engine broke down with; None while it works."""
@@ -125,7 +125,7 @@ class EngineActor:
         return EngineReport(
             at=time.monotonic(),
             silent_seconds=time.monotonic() - self._stepped_at,
-            num_rows=self._num_rows,
+            num_slots=self._num_slots,
             num_busy=self._num_busy,
             stats=self._stats,
         )
@@ -134,72 +134,76 @@ class EngineActor:
         """So many searches are left for this engine."""
         self._num_open = num_open
 
-    def submit(self, cohort_id: str, probes: Sequence[Probe], *, anew: bool) -> int:
-        """Queue the probes of a cohort that are not known yet.
+    def submit(self, assignment_id: str, probes: Sequence[Probe], *, anew: bool) -> int:
+        """Queue the probes of an assignment that are not known yet.
 
         Args:
-            cohort_id: Whose.
+            assignment_id: Whose.
             probes: Some of them may have been submitted before.
-            anew: Whether a new trial follows this cohort: it is told again of what the one before was given.
+            anew: Whether a new trial follows this assignment: it is told again of what the one before was given.
 
         Returns:
             The turn of the trial, to be given back when it takes.
         """
         with self._changed:
-            cohort = self._cohorts.setdefault(cohort_id, _Cohort())
-            fresh = [probe for probe in probes if probe.probe_id not in cohort.known]
+            assignment = self._assignments.setdefault(assignment_id, _Assignment())
+            fresh = [probe for probe in probes if probe.probe_id not in assignment.known]
             ids = {probe.probe_id for probe in fresh}
-            cohort.known |= ids
-            cohort.running |= ids
-            self._cohort_of.update(dict.fromkeys(ids, cohort_id))
+            assignment.known |= ids
+            assignment.running |= ids
+            self._assignment_of.update(dict.fromkeys(ids, assignment_id))
             self._arriving += fresh
             if anew:
-                cohort.ready, cohort.taken = [*cohort.taken, *cohort.ready], []
-                cohort.turn += 1
+                assignment.ready, assignment.taken = [*assignment.taken, *assignment.ready], []
+                assignment.turn += 1
             self._changed.notify_all()
-            return cohort.turn
+            return assignment.turn
 
-    def take(self, cohort_id: str, turn: int, wait_seconds: float) -> tuple[list[Finished], int, int]:
-        """What has finished of this cohort since it was last asked, waiting a while if that is nothing.
+    def take(self, assignment_id: str, turn: int, wait_seconds: float) -> tuple[list[Finished], int, int]:
+        """What has finished of this assignment since it was last asked, waiting a while if that is nothing.
 
         Asking says that what was taken before has been dealt with. A trial that was killed while it asked still stands
-        here; once another follows the cohort, it takes nothing.
+        here; once another follows the assignment, it takes nothing.
 
         Returns:
-            What has finished, about how many rows are optimized at a time, and how many probes of the cohort are left.
+            What has finished, about how many slots the engine has, and how many probes of the assignment are left.
 
         Raises:
             RuntimeError: when the engine broke down; its probes have no verdict.
         """
         with self._changed:
-            cohort = self._cohorts[cohort_id]
-            if turn == cohort.turn:
-                cohort.taken = []
-            self._changed.wait_for(lambda: cohort.ready or self._fault or turn != cohort.turn, timeout=wait_seconds)
-            if turn != cohort.turn:
-                return [], self._num_rows, len(cohort.running)
-            if not cohort.ready and self._fault is not None:
+            assignment = self._assignments[assignment_id]
+            if turn == assignment.turn:
+                assignment.taken = []
+            self._changed.wait_for(
+                lambda: assignment.ready or self._fault or turn != assignment.turn, timeout=wait_seconds
+            )
+            if turn != assignment.turn:
+                return [], self._num_slots, len(assignment.running)
+            if not assignment.ready and self._fault is not None:
                 raise RuntimeError(f"the engine broke down: {self._fault!r}") from self._fault
-            cohort.taken, cohort.ready = cohort.ready, []
-            return cohort.taken, self._num_rows, len(cohort.running)
+            assignment.taken, assignment.ready = assignment.ready, []
+            return assignment.taken, self._num_slots, len(assignment.running)
 
-    def forget(self, cohort_id: str) -> None:
-        """Nobody will ask for this cohort again."""
+    def forget(self, assignment_id: str) -> None:
+        """Nobody will ask for this assignment again."""
         with self._changed:
-            self._cohorts.pop(cohort_id, None)
-            self._cohort_of = {probe: cohort for probe, cohort in self._cohort_of.items() if cohort != cohort_id}
+            self._assignments.pop(assignment_id, None)
+            self._assignment_of = {
+                probe: assignment for probe, assignment in self._assignment_of.items() if assignment != assignment_id
+            }
 
     def pause(self) -> tuple[list[Finished], list[Snapshot]]:
         """Take no further step.
 
         Returns:
-            What has finished and was not dealt with, and the rows in flight.
+            What has finished and was not dealt with, and the probes in flight.
         """
         with self._changed:
             self._paused = True
             self._changed.notify_all()
         self._thread.join()
-        left = [item for cohort in self._cohorts.values() for item in (*cohort.taken, *cohort.ready)]
+        left = [item for assignment in self._assignments.values() for item in (*assignment.taken, *assignment.ready)]
         return left, self._engine.snapshots()
 
     def _run(self) -> None:
@@ -211,14 +215,14 @@ class EngineActor:
                 self._engine.submit(arrived, num_open=self._num_open)
                 self._stepped_at = time.monotonic()
                 if self._stepped_at - said_at > SAY_SECONDS:
-                    self._metrics.say(self._stats, num_rows=self._num_rows, num_busy=self._num_busy)
+                    self._metrics.export(self._stats, num_slots=self._num_slots, num_busy=self._num_busy)
                     said_at = self._stepped_at
                 if not self._engine.num_held:
                     with self._changed:
                         self._changed.wait_for(lambda: self._arriving or self._paused, timeout=IDLE_SECONDS)
                     continue
                 self._hand_out(self._engine.step())
-                self._stats, self._num_rows = self._engine.stats(), self._engine.num_rows
+                self._stats, self._num_slots = self._engine.stats(), self._engine.num_slots
                 self._num_busy = self._engine.num_busy
                 if time.monotonic() - saved_at > self._load.snapshot_seconds:
                     self._recorder.save_snapshots.remote(self._load.name, self._engine.snapshots())
@@ -234,9 +238,9 @@ class EngineActor:
         self._metrics.count(finished)
         with self._changed:
             for item in finished:
-                cohort_id = self._cohort_of.pop(item.probe.probe_id, None)
-                if cohort_id is not None:
-                    cohort = self._cohorts[cohort_id]
-                    cohort.running.discard(item.probe.probe_id)
-                    cohort.ready.append(item)
+                assignment_id = self._assignment_of.pop(item.probe.probe_id, None)
+                if assignment_id is not None:
+                    assignment = self._assignments[assignment_id]
+                    assignment.running.discard(item.probe.probe_id)
+                    assignment.ready.append(item)
             self._changed.notify_all()

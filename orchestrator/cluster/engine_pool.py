@@ -1,6 +1,6 @@
 """The engines of a run: opened where searches can use them, moved from model to model, replaced when they are lost.
 
-Knows nothing of cohorts or verdicts; how many there should be of each model, placement.py says.
+Knows nothing of assignments or verdicts; how many there should be of each model, placement.py says.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from orchestrator.cluster.cluster_view import cluster_nodes
 from orchestrator.cluster.engine_actor import EngineActor, EngineLoad, EngineReport
 from orchestrator.cluster.neighbours import Neighbours
-from orchestrator.cluster.placement import Appetite, EngineNeed, Node, allot, appetite
-from orchestrator.cluster.sizing import demand
+from orchestrator.cluster.placement import EngineDemand, EngineNeed, Node, allot, engine_demand
+from orchestrator.cluster.sizing import model_needs
 from orchestrator.errors import BadInput, SessionFaultError
 from orchestrator.plan import Plan
 from orchestrator.report.live import EngineLine
@@ -33,8 +33,8 @@ PAUSE_SECONDS = 60.0
 TEND_SECONDS = 1.0
 """How often the pool looks after its engines and the cluster's nodes."""
 ENGINE_CALLS = 64
-"""Calls that an engine serves at a time: nearly all of them wait for a cohort, a second at most, each in a thread of
-its own. With a thousand, a hundred engines came to more threads than a machine has numbers for."""
+"""Calls that an engine serves at a time: nearly all of them wait for probes to finish, a second at most, each in a
+thread of its own. With a thousand, a hundred engines came to more threads than a machine has numbers for."""
 LOADING_SECONDS = 60.0
 """An engine that has not loaded within this waits for a place, or for a download: the others do not wait for it."""
 MOST_LOSSES = 3
@@ -52,7 +52,7 @@ class EngineHandle:
     """Reply of its load; None once it has loaded."""
     need: EngineNeed
     made_at: float = field(default_factory=time.monotonic)
-    num_rows: int = 1
+    num_slots: int = 1
     in_flight: int = 0
     """Probes given and not yet heard of."""
     expects: int = 0
@@ -97,7 +97,7 @@ class EnginePool:
     _neighbours: Neighbours = field(default_factory=Neighbours)
     _num_begun: dict[str, int] = field(default_factory=dict)
     _longest: dict[str, int] = field(default_factory=dict)
-    """Tokens of the longest row that searches of a model may ask for."""
+    """Tokens of the longest text that searches of a model may ask for."""
     _numbers: Any = field(default_factory=count)
     _tended_at: float = 0.0
 
@@ -107,7 +107,7 @@ class EnginePool:
         for search in self.plan.searches:
             self._longest[search.model] = max(search.limit, self._longest.get(search.model, 0))
         nodes = self.look()
-        self.num_wanted = sum(allot(self._appetites(nodes), nodes, most=self._most).values())
+        self.num_wanted = sum(allot(self._demands(nodes), nodes, most=self._most).values())
 
     @property
     def ready(self) -> list[EngineHandle]:
@@ -119,10 +119,10 @@ class EnginePool:
         number = self.plan.sweep.engines.count
         return None if number == "auto" else number
 
-    def _appetites(self, nodes: Sequence[Node]) -> list[Appetite]:
+    def _demands(self, nodes: Sequence[Node]) -> list[EngineDemand]:
         """What each model with open searches asks for; raises BadInput when a node for it is not to be had."""
         demands = [
-            demand(
+            model_needs(
                 self.plan.model(model),
                 nodes,
                 longest=self._longest[model],
@@ -132,14 +132,14 @@ class EnginePool:
             for model in self.ledger.models
             if self.ledger.num_open_of(model)
         ]
-        return [appetite(self.plan.sweep.engines, each, nodes) for each in demands]
+        return [engine_demand(self.plan.sweep.engines, each, nodes) for each in demands]
 
     def wait_ready(self, seconds: float) -> None:
         """Wait a while for an engine that loads, if there is none else."""
         loading = [engine.loading for engine in self.engines if engine.loading is not None]
         if loading and not self.ready:
             ray.wait(loading, timeout=seconds)
-            self._hear_of_loading()
+            self._check_loading()
 
     def lines(self) -> list[EngineLine]:
         """What the engines do, for the live view."""
@@ -158,18 +158,18 @@ class EnginePool:
         if time.monotonic() - self._tended_at < TEND_SECONDS:
             return False
         self._tended_at = time.monotonic()
-        self._hear_of_loading()
+        self._check_loading()
         for engine in [engine for engine in self.engines if engine.loading is None]:
             self._look_at(engine)
         self._neighbours.look()
         nodes = self.look()
         with contextlib.suppress(BadInput):  # what is left of the cluster may be too small: wait for more
-            asked = self._appetites(nodes)
+            asked = self._demands(nodes)
             most, share = self._neighbours.most_engines(asked, nodes, held=len(self.engines))
             limits = [limit for limit in (most, self._most) if limit is not None]
             self._have(allot(asked, nodes, most=min(limits, default=None)), {each.model: each.need for each in asked})
             lacking = max(0, share - sum(engine.loading is None for engine in self.engines))
-            self.recorder.say_lacking.remote(lacking)
+            self.recorder.report_lacking.remote(lacking)
         return True
 
     def _have(self, wanted: dict[str, int], needs: dict[str, EngineNeed]) -> None:
@@ -208,12 +208,12 @@ class EnginePool:
         loading = actor.load.remote(load, self.recorder)
         self.engines.append(EngineHandle(name=name, model=model, actor=actor, loading=loading, need=need))
 
-    def _hear_of_loading(self) -> None:
+    def _check_loading(self) -> None:
         for engine in [engine for engine in self.engines if engine.loading is not None]:
             if not ray.wait([engine.loading], timeout=0)[0]:
                 continue
             try:
-                engine.num_rows = ray.get(engine.loading)
+                engine.num_slots = ray.get(engine.loading)
                 engine.loading = None
             except RayTaskError:  # what the model said
                 raise
@@ -235,9 +235,9 @@ class EnginePool:
                 self.lose(engine, _first_line(error))
                 return
             if engine.report is not None:
-                tokens = report.stats.row_steps_tokens - engine.report.stats.row_steps_tokens
+                tokens = report.stats.trained_tokens - engine.report.stats.trained_tokens
                 engine.tokens_per_second = tokens / max(1e-9, report.at - engine.report.at)
-            engine.report, engine.num_rows, silent = report, report.num_rows, report.silent_seconds
+            engine.report, engine.num_slots, silent = report, report.num_slots, report.silent_seconds
         stall_seconds = self.plan.sweep.engines.stall_seconds
         if silent > stall_seconds:
             self.lose(engine, f"it took no step for {silent:.0f} s (engines.stall_seconds is {stall_seconds:g})")
@@ -272,7 +272,7 @@ class EnginePool:
         return engine.lost
 
     def expect(self) -> None:
-        """Tell the engines how many searches are left for each, which is what idle rows are counted against."""
+        """Tell the engines how many searches are left for each, which is what idle slots are counted against."""
         shares = {model: self.share(model) for model in {engine.model for engine in self.ready}}
         for engine in self.ready:
             if engine.expects != shares[engine.model]:
@@ -290,11 +290,11 @@ class EnginePool:
         return math.ceil(self.ledger.num_open_of(model) / engines) if engines else 0
 
     def pause(self) -> list[tuple[str, list[Finished], list[Snapshot]]]:
-        """Stop every engine after its step: its name, what has finished and was not dealt with, and rows in flight."""
+        """Stop every engine after its step: its name, what it finished that nobody took, and its probes in flight."""
         asked = [(engine.name, engine.actor.pause.remote()) for engine in self.engines if engine.loading is None]
         held: list[tuple[str, list[Finished], list[Snapshot]]] = []
         for name, reply in asked:
-            # An engine that died has taken its rows along: what it saved last is on disk.
+            # An engine that died has taken its probes along: what it saved last is on disk.
             with contextlib.suppress(RayError):
                 finished, snapshots = ray.get(reply, timeout=PAUSE_SECONDS)
                 held.append((name, finished, snapshots))
@@ -319,11 +319,11 @@ class EnginePool:
 def _line(engine: EngineHandle) -> EngineLine:
     report, state = engine.report, "loading" if engine.loading is not None else "running"
     if report is None:
-        return EngineLine(name=engine.name, num_rows=0, num_busy=0, tokens_per_second=0.0, state=state)
+        return EngineLine(name=engine.name, num_slots=0, num_busy=0, tokens_per_second=0.0, state=state)
     return EngineLine(
         name=engine.name.removeprefix("engine "),
-        num_rows=report.num_rows,
-        num_busy=min(report.num_rows, report.num_busy),
+        num_slots=report.num_slots,
+        num_busy=min(report.num_slots, report.num_busy),
         tokens_per_second=engine.tokens_per_second,
         state="running" if report.num_busy else "idle",
     )

@@ -139,19 +139,19 @@ class Jobs:
             raise BadInput(f"{name}: no sweep by that name was submitted to {self.address}. Jobs there: {known}.")
         return found[0]
 
-    def follow(self, job_id: str, say: Callable[[str], None]) -> int:
+    def follow(self, job_id: str, on_message: Callable[[str], None]) -> int:
         """Hand on what a job prints until it ends; returns the exit code of its `capsweep run`."""
         with _answers(self.address):
-            asyncio.run(self._tail(job_id, say))
+            asyncio.run(self._tail(job_id, on_message))
         while not (job := self.find(job_id)).is_over:
             time.sleep(POLL_SECONDS)
         if job.exit_code is None:
-            say(f"{job_id}: {job.status.lower()}. {job.said}\n")
+            on_message(f"{job_id}: {job.status.lower()}. {job.said}\n")
         return EXIT_LOST if job.exit_code is None else job.exit_code
 
-    async def _tail(self, job_id: str, say: Callable[[str], None]) -> None:
+    async def _tail(self, job_id: str, on_message: Callable[[str], None]) -> None:
         async for part in self._client.tail_job_logs(job_id):
-            say(part)
+            on_message(part)
 
     def stop(self, job: Job) -> None:
         """Tell a job to end: it saves what is in flight. Returns at once."""

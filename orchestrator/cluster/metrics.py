@@ -31,26 +31,26 @@ class EngineMetrics:
             made.set_default_tags(tags)
             return made
 
-        self._tokens = counter("tokens_total", "Tokens trained on, summed over rows and optimizer steps.")
-        self._row_steps = counter("row_steps_total", "Optimizer steps of single rows.")
+        self._tokens = counter("tokens_total", "Tokens trained on, summed over slots and optimizer steps.")
+        self._slot_steps = counter("slot_steps_total", "Optimizer steps of single slots.")
         self._finished_steps = counter("finished_steps_total", "Optimizer steps of the probes that finished.")
         self._failing_steps = counter(
             "failing_steps_total", "Those of them after the last gain: they led to nothing but the end of the probe."
         )
-        self._rows = gauge("rows", "Rows that fit into a step.")
-        self._rows_busy = gauge("rows_busy", "Rows that are optimized.")
-        self._rows_waiting = gauge("rows_waiting", "Probes that wait for a row.")
-        self._said = EngineStats()
+        self._rows = gauge("slots", "Slots that fit into a step.")
+        self._slots_busy = gauge("slots_busy", "Slots that are optimized.")
+        self._probes_waiting = gauge("probes_waiting", "Probes that wait for a slot.")
+        self._exported = EngineStats()
 
-    def say(self, stats: EngineStats, *, num_rows: int, num_busy: int) -> None:
-        """Export what an engine has done since this was said last, and what it does now."""
-        if stats.row_steps_tokens > self._said.row_steps_tokens:
-            self._tokens.inc(stats.row_steps_tokens - self._said.row_steps_tokens)
-            self._row_steps.inc(stats.row_steps - self._said.row_steps)
-        self._said = stats
-        self._rows.set(num_rows)
-        self._rows_busy.set(min(num_rows, num_busy))
-        self._rows_waiting.set(max(0, num_busy - num_rows))
+    def export(self, stats: EngineStats, *, num_slots: int, num_busy: int) -> None:
+        """Export what an engine has done since the last export, and what it does now."""
+        if stats.trained_tokens > self._exported.trained_tokens:
+            self._tokens.inc(stats.trained_tokens - self._exported.trained_tokens)
+            self._slot_steps.inc(stats.slot_steps - self._exported.slot_steps)
+        self._exported = stats
+        self._rows.set(num_slots)
+        self._slots_busy.set(min(num_slots, num_busy))
+        self._probes_waiting.set(max(0, num_busy - num_slots))
 
     def count(self, finished: Sequence[Finished]) -> None:
         """Count the steps of probes that finished."""
@@ -86,7 +86,7 @@ class RunMetrics:
         for verdict in verdicts:
             self._verdicts.inc(tags={"outcome": verdict.outcome})
 
-    def say(self, ledger: Ledger, *, ready: int, loading: int, wanted: int, restarts: int) -> None:
+    def export(self, ledger: Ledger, *, ready: int, loading: int, wanted: int, restarts: int) -> None:
         """Export how things stand."""
         for state, number in (
             ("done", ledger.num_searches - ledger.num_open),

@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayError
 
 from orchestrator.cluster.cluster_view import free_nodes
-from orchestrator.cluster.placement import Appetite, Node, allot
+from orchestrator.cluster.placement import EngineDemand, Node, allot
 
 RECORDER_NAME = "recorder"
 """Name of a run's recorder within the namespace of its session."""
@@ -56,7 +56,9 @@ class Neighbours:
         if not others:
             self.one_lacks = False
 
-    def most_engines(self, asked: Sequence[Appetite], nodes: Sequence[Node], *, held: int) -> tuple[int | None, int]:
+    def most_engines(
+        self, asked: Sequence[EngineDemand], nodes: Sequence[Node], *, held: int
+    ) -> tuple[int | None, int]:
         """Engines that this run may have: its share, and what nobody else wants.
 
         Args:

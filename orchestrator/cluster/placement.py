@@ -19,9 +19,9 @@ many run, so that others wait for a process to become free instead of starting o
 SMALLEST_SHARE = 0.05
 """CPUs an engine reserves at least; with less the machine is crowded beyond use."""
 SEARCHES_PER_PROCESSOR = 16
-"""Searches that fill an engine on a processor: with fewer rows most of a step is not computing."""
+"""Searches that fill an engine on a processor: with fewer slots most of a step is not computing."""
 SEARCHES_PER_GPU = 64
-"""Searches that fill an engine on a GPU: a step of 64 rows of 30 tokens is 2,000 tokens. Reckoned, not measured."""
+"""Searches that fill an engine on a GPU: a step of 64 slots of 30 tokens is 2,000 tokens. Reckoned, not measured."""
 FEWEST_SEARCHES = 8
 """Searches that an engine on a GPU gets at least, where places would stay empty otherwise."""
 
@@ -47,7 +47,7 @@ class EngineNeed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Appetite:
+class EngineDemand:
     """A model with open searches, and the engines it can use."""
 
     model: str
@@ -59,7 +59,7 @@ class Appetite:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Demand:
+class ModelNeeds:
     """What is known of a model before its engines are placed."""
 
     model: str
@@ -80,7 +80,7 @@ def uses_gpus(engines: EnginesEntry, nodes: Sequence[Node]) -> bool:
     return engines.gpus != "auto" or any(node.gpus for node in nodes)
 
 
-def appetite(engines: EnginesEntry, demand: Demand, nodes: Sequence[Node]) -> Appetite:
+def engine_demand(engines: EnginesEntry, demand: ModelNeeds, nodes: Sequence[Node]) -> EngineDemand:
     """What a model asks of a cluster.
 
     Args:
@@ -122,7 +122,7 @@ def appetite(engines: EnginesEntry, demand: Demand, nodes: Sequence[Node]) -> Ap
         )
     filled = max(1, count or demand.num_open // fills)
     spread = max(filled, count or min(demand.num_begun // most, demand.num_open))
-    return Appetite(model=demand.model, need=EngineNeed(cpus=cpus, gpus=gpus), fills=filled, most=spread)
+    return EngineDemand(model=demand.model, need=EngineNeed(cpus=cpus, gpus=gpus), fills=filled, most=spread)
 
 
 def _largest_share(count: int, room: Sequence[float]) -> float:
@@ -132,11 +132,11 @@ def _largest_share(count: int, room: Sequence[float]) -> float:
     return next((share for share in shares if sum(int(here / share + 1e-9) for here in room) >= count), 0.0)
 
 
-def allot(appetites: Sequence[Appetite], nodes: Sequence[Node], *, most: int | None = None) -> dict[str, int]:
+def allot(demands: Sequence[EngineDemand], nodes: Sequence[Node], *, most: int | None = None) -> dict[str, int]:
     """Engines of each model, all of them at once.
 
     Args:
-        appetites: In the order in which models are served.
+        demands: In the order in which models are served.
         nodes: The cluster, and what may be added to it: there only engines go that searches fill.
         most: Engines in all, at most; None leaves it to the room there is.
 
@@ -146,7 +146,7 @@ def allot(appetites: Sequence[Appetite], nodes: Sequence[Node], *, most: int | N
     room = [replace(node, cpus=node.cpus - SPARE_CPUS) for node in nodes]
     counts: dict[str, int] = {}
     for spread in (False, True):
-        for asked in appetites:
+        for asked in demands:
             wanted = asked.most if spread else asked.fills
             while counts.get(asked.model, 0) < wanted and (most is None or sum(counts.values()) < most):
                 place = _first_place(asked.need, room, only_present=spread)

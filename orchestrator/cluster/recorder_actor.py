@@ -1,4 +1,4 @@
-"""The recorder as a Ray actor on the driver's node: the one writer of rows, and the desk where cohorts lie ready.
+"""The recorder as a Ray actor on the driver's node: the one writer of rows, and the desk where assignments lie ready.
 
 Calls of many trials become one file: whoever records waits until the file that holds its rows is durable.
 """
@@ -17,11 +17,11 @@ from tasks.contract import Finished, Probe, Snapshot
 
 GATHER_SECONDS = 0.2
 STAGE_SECONDS = 60.0
-"""A trial starts within milliseconds of its cohort being staged; so long a wait means that the driver is gone."""
+"""A trial starts within milliseconds of its assignment being staged; so long a wait means that the driver is gone."""
 
 
 class RecorderActor:
-    """Group commit of rows, and cohorts handed from the searcher to their trials."""
+    """Group commit of rows, and assignments handed from the searcher to their trials."""
 
     def __init__(self, url: str, context: RowContext) -> None:
         self._title = f"recorder of {context.run_id}"
@@ -29,7 +29,7 @@ class RecorderActor:
         self._snapshots = Snapshots(open_files(url), context.session_id)
         self._changed = threading.Condition()
         self._staged: dict[str, list[Probe]] = {}
-        """cohort_id -> all its probes so far, until the cohort is released."""
+        """assignment_id -> all its probes so far, until the assignment is released."""
         self._num_claimed: dict[str, int] = {}
         self._stage_faults: dict[str, Exception] = {}
         self._pending: list[_Recording] = []
@@ -41,8 +41,8 @@ class RecorderActor:
         """What the dashboard calls it."""
         return self._title
 
-    def stage(self, cohort_id: str, probes: Sequence[Probe]) -> None:
-        """Lay probes of a cohort ready, with the memories and states that they begin from."""
+    def stage(self, assignment_id: str, probes: Sequence[Probe]) -> None:
+        """Lay probes of an assignment ready, with the memories and states that they begin from."""
         fault, equipped = None, []
         try:
             for probe in map(self._recorder.give_memory, probes):
@@ -50,16 +50,16 @@ class RecorderActor:
         except Exception as error:
             fault = error
         with self._changed:
-            self._staged.setdefault(cohort_id, []).extend(equipped)
+            self._staged.setdefault(assignment_id, []).extend(equipped)
             if fault is not None:
-                self._stage_faults[cohort_id] = fault
+                self._stage_faults[assignment_id] = fault
             self._changed.notify_all()
 
-    def claim(self, cohort_id: str, *, anew: bool) -> Sequence[Probe]:
-        """The probes of a cohort that lie ready and were not claimed yet.
+    def claim(self, assignment_id: str, *, anew: bool) -> Sequence[Probe]:
+        """The probes of an assignment that lie ready and were not claimed yet.
 
         Args:
-            cohort_id: Whose.
+            assignment_id: Whose.
             anew: Whether a trial begins to follow it: then all its probes, and some must come.
 
         Raises:
@@ -68,28 +68,28 @@ class RecorderActor:
         """
         with self._changed:
             seconds = STAGE_SECONDS if anew else 0.0
-            if not self._changed.wait_for(lambda: cohort_id in self._staged, timeout=seconds) and anew:
-                raise TimeoutError(f"{cohort_id} was not staged within {STAGE_SECONDS:.0f} s")
-            if (fault := self._stage_faults.get(cohort_id)) is not None:
+            if not self._changed.wait_for(lambda: assignment_id in self._staged, timeout=seconds) and anew:
+                raise TimeoutError(f"{assignment_id} was not staged within {STAGE_SECONDS:.0f} s")
+            if (fault := self._stage_faults.get(assignment_id)) is not None:
                 raise fault
-            staged = self._staged.get(cohort_id, [])
-            first = 0 if anew else self._num_claimed.get(cohort_id, 0)
-            self._num_claimed[cohort_id] = len(staged)
+            staged = self._staged.get(assignment_id, [])
+            first = 0 if anew else self._num_claimed.get(assignment_id, 0)
+            self._num_claimed[assignment_id] = len(staged)
             return staged[first:]
 
-    def release(self, cohort_id: str) -> None:
-        """Nobody will claim this cohort again."""
+    def release(self, assignment_id: str) -> None:
+        """Nobody will claim this assignment again."""
         with self._changed:
-            self._staged.pop(cohort_id, None)
-            self._num_claimed.pop(cohort_id, None)
-            self._stage_faults.pop(cohort_id, None)
+            self._staged.pop(assignment_id, None)
+            self._num_claimed.pop(assignment_id, None)
+            self._stage_faults.pop(assignment_id, None)
 
     def save_snapshots(self, engine: str, snapshots: Sequence[Snapshot]) -> None:
-        """Save the rows that an engine holds; what keeps it from that is the next record's to say."""
+        """Save the probes that an engine holds; what keeps it from that is the next record's to say."""
         with contextlib.suppress(OSError):
             self._snapshots.save(engine, snapshots)
 
-    def say_lacking(self, num_engines: int) -> None:
+    def report_lacking(self, num_engines: int) -> None:
         """So many engines are this run's share of the cluster and have no place."""
         self._lacking = num_engines
 

@@ -14,10 +14,10 @@ import ray
 from ray import tune
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from orchestrator.cluster.cohort_trial import CohortTrial, name_of
 from orchestrator.cluster.connection import cluster
 from orchestrator.cluster.engine_pool import EnginePool
 from orchestrator.cluster.neighbours import RECORDER_NAME
+from orchestrator.cluster.probe_trial import ProbeTrial, name_of
 from orchestrator.cluster.recorder_actor import RecorderActor
 from orchestrator.cluster.searcher import LedgerSearcher
 from orchestrator.report.live import EngineLine
@@ -41,9 +41,9 @@ def run_on_ray(
     *,
     address: str | None,
     stop: Stop,
-    heard: Callable[[Sequence[Verdict]], None],
-    engines_are: Callable[[Sequence[EngineLine]], None],
-    say: Callable[[str], None],
+    on_verdicts: Callable[[Sequence[Verdict]], None],
+    on_engines: Callable[[Sequence[EngineLine]], None],
+    on_message: Callable[[str], None],
 ) -> EngineStats:
     """Run until no search is open or `stop` says so.
 
@@ -53,9 +53,9 @@ def run_on_ray(
         settings: How each computes.
         address: A cluster to join; None starts one on this machine and stops it afterwards.
         stop: Asked whenever Tune looks for work.
-        heard: Told of verdicts once their rows are on disk.
-        engines_are: Told about once a second what the engines do.
-        say: Told where the cluster can be watched.
+        on_verdicts: Told of verdicts once their rows are on disk.
+        on_engines: Told about once a second what the engines do.
+        on_message: Called with where the cluster can be watched.
 
     Returns:
         What the engines have done.
@@ -66,23 +66,23 @@ def run_on_ray(
         OSError: when rows could not be written.
         SessionFaultError: when an engine broke down.
     """
-    with cluster(session.session_id, address, say), _recorder_of(session) as recorder:
+    with cluster(session.session_id, address, on_message), _recorder_of(session) as recorder:
         pool = EnginePool(plan=session.plan, ledger=session.ledger, settings=settings, recorder=recorder)
-        cohort_size = None if engines.cohort_size == "auto" else engines.cohort_size
+        probes_per_trial = None if engines.probes_per_trial == "auto" else engines.probes_per_trial
         searcher = LedgerSearcher(
             session,
             pool,
             recorder,
-            cohort_size=cohort_size,
+            probes_per_trial=probes_per_trial,
             stop=stop,
-            heard=heard,
-            tell=engines_are,
+            on_verdicts=on_verdicts,
+            on_engines=on_engines,
         )
         # Tune's own state is a by-product that nobody reads: it goes to a folder that is removed.
         scratch = tempfile.mkdtemp(prefix="capsweep-tune-")
         try:
             tune.Tuner(
-                CohortTrial,
+                ProbeTrial,
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
                     num_samples=TRIALS_PER_SEARCH * session.ledger.num_searches,

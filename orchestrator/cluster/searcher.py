@@ -1,4 +1,4 @@
-"""The binary search as a Ray Tune searcher: each suggestion is a cohort of probes.
+"""The binary search as a Ray Tune searcher: each suggestion is an assignment of probes.
 
 Tune asks for trials and tells of their results; the ledger decides. What Tune itself remembers is disposable: a new
 session folds the rows on disk into a new ledger and starts a new Tuner.
@@ -28,43 +28,43 @@ from orchestrator.session import Session, make_probe
 from orchestrator.stop import Stop
 from tasks.contract import Failed, Finished, Probe
 
-COHORTS_PER_BATCH = 4
-"""`cohort_size: auto` is an engine's rows over this: big cohorts starve an engine, small ones cost trials."""
+TRIALS_PER_BATCH = 4
+"""`probes_per_trial: auto` is an engine's slots over this: large trials starve an engine, small ones cost processes."""
 BATCHES_IN_FLIGHT = 2.5
-"""Probes in flight, in units of an engine's rows: those beyond the rows wait, so that a row that leaves is replaced."""
+"""Probes in flight, in units of an engine's slots: those beyond the slots wait to fill a free one at once."""
 TOPPED_UP = 1.25
-"""Probes in flight up to which a cohort is topped up, in units of an engine's rows: between two reports of its trial,
-a second apart, rows that leave are replaced by those that wait."""
-COHORTS_RUNNING = 16
-COHORTS_PER_ENGINE = 2
-"""Trials that run at a time: two for each engine, at most so many, then one for each, whose cohort is topped up.
+"""Probes in flight up to which a trial is topped up, in units of an engine's slots: between two reports of the trial, a
+second apart, waiting probes fill the slots that become free."""
+MOST_TRIALS_RUNNING = 16
+TRIALS_PER_ENGINE = 2
+"""Trials that run at a time: two for each engine, at most so many, then one for each, whose assignment is topped up.
 Each has a worker process of about 95 MB, and reports what has finished, or after a second that nothing has."""
 QUIET_REPORTS = 25
 """Reports a second, of all trials together, that nothing has finished: what the driver hears of a large cluster does
 not grow with it."""
 LOADING_SECONDS = 0.5
-"""A wait for the first engine is cut so short, so that a signal is heard meanwhile."""
-COHORTS_WAITING = 2
-"""Cohorts beyond those that run: Tune gives the process of a trial that ends to one that waits, and ends it if none."""
+"""Longest single wait for the first engine: a signal is handled between two waits."""
+TRIALS_WAITING = 2
+"""Trials beyond those that run: Tune gives the process of a trial that ends to one that waits, and ends it if none."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Cohort:
+class Assignment:
     """Probes that one trial follows, and another one if that is lost."""
 
-    cohort_id: str
+    assignment_id: str
     number: int
     """From 0, for its name."""
     engine: EngineHandle
     probes: dict[str, Probe] = field(default_factory=dict)
     """By probe_id; those that have finished are removed."""
     losses: int = 0
-    """Trials of this cohort that were lost."""
+    """Trials of this assignment that were lost."""
 
 
-def cohorts_running(num_engines: int) -> int:
+def trials_running(num_engines: int) -> int:
     """Trials that run at a time."""
-    return max(1, min(COHORTS_RUNNING, COHORTS_PER_ENGINE * num_engines), num_engines)
+    return max(1, min(MOST_TRIALS_RUNNING, TRIALS_PER_ENGINE * num_engines), num_engines)
 
 
 def _cause(fault: Exception) -> Exception:
@@ -73,7 +73,7 @@ def _cause(fault: Exception) -> Exception:
 
 
 class LedgerSearcher(Searcher):
-    """Suggests cohorts from the ledger and folds what their trials report into it."""
+    """Suggests assignments from the ledger and folds what their trials report into it."""
 
     def __init__(
         self,
@@ -81,27 +81,27 @@ class LedgerSearcher(Searcher):
         pool: EnginePool,
         recorder: Any,
         *,
-        cohort_size: int | None,
+        probes_per_trial: int | None,
         stop: Stop,
-        heard: Callable[[Sequence[Verdict]], None],
-        tell: Callable[[Sequence[EngineLine]], None],
+        on_verdicts: Callable[[Sequence[Verdict]], None],
+        on_engines: Callable[[Sequence[EngineLine]], None],
     ) -> None:
-        """See `run_on_ray`; `cohort_size` None chooses by the engine."""
+        """See `run_on_ray`; `probes_per_trial` None chooses by the engine."""
         super().__init__(metric="left", mode="min")
         self._session = session
         self._pool = pool
         self._recorder = recorder
-        self._cohort_size = cohort_size
+        self._cohort_size = probes_per_trial
         self._stop = stop
-        self._heard = heard
-        self._tell = tell
+        self._on_verdicts = on_verdicts
+        self._on_engines = on_engines
         self._most_running = 1
         """Trials that run at a time, where the cluster was largest: a process serves only trials that ask the same."""
         self._metrics = RunMetrics(run=session.plan.sweep.name)
-        self._cohorts: dict[str, Cohort] = {}
+        self._assignments: dict[str, Assignment] = {}
         """By trial id."""
-        self._lost_trials: deque[Cohort] = deque()
-        """Cohorts whose trial was lost: their engine goes on, and another trial must follow them."""
+        self._lost_trials: deque[Assignment] = deque()
+        """Assignments whose trial was lost: their engine goes on, and another trial must follow them."""
         self._numbers = count()
         self.fault: Exception | None = None
         """What ended the session early; None if nothing did."""
@@ -115,26 +115,26 @@ class LedgerSearcher(Searcher):
         return max(self._pool.num_wanted, len(self._pool.engines))
 
     @property
-    def _most_cohorts(self) -> int:
-        return cohorts_running(self._num_engines) + COHORTS_WAITING
+    def _most_trials(self) -> int:
+        return trials_running(self._num_engines) + TRIALS_WAITING
 
     @property
-    def _cohorts_per_engine(self) -> int:
-        return max(1, self._most_cohorts // max(1, self._pool.num_wanted))
+    def _trials_per_engine(self) -> int:
+        return max(1, self._most_trials // max(1, self._pool.num_wanted))
 
-    def _num_cohorts(self, engine: EngineHandle) -> int:
-        return sum(cohort.engine is engine for cohort in self._cohorts.values())
+    def _num_trials(self, engine: EngineHandle) -> int:
+        return sum(assignment.engine is engine for assignment in self._assignments.values())
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """How many cohorts are in flight is this searcher's own affair."""
+        """How many assignments are in flight is this searcher's own affair."""
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        """The next cohort; None while there is nothing to ask, FINISHED when there never will be."""
+        """The next assignment; None while there is nothing to ask, FINISHED when there never will be."""
         if self._stop or self.fault is not None or self._ledger.num_open == 0:
             return Searcher.FINISHED
         try:
-            return self._next_cohort(trial_id)
+            return self._next_assignment(trial_id)
         except Exception as fault:
             # Tune would end in a traceback of its own; the runner raises it once everything is put away.
             self.fault = _cause(fault)
@@ -145,8 +145,8 @@ class LedgerSearcher(Searcher):
         if not self._pool.tend():
             return
         pool = self._pool
-        self._tell(pool.lines())
-        self._metrics.say(
+        self._on_engines(pool.lines())
+        self._metrics.export(
             self._ledger,
             ready=len(pool.ready),
             loading=sum(engine.loading is not None for engine in pool.engines),
@@ -154,157 +154,159 @@ class LedgerSearcher(Searcher):
             restarts=pool.num_restarts,
         )
 
-    def _next_cohort(self, trial_id: str) -> dict[str, Any] | None:
+    def _next_assignment(self, trial_id: str) -> dict[str, Any] | None:
         self._tend()
         if self._lost_trials:
-            cohort = self._lost_trials.popleft()
-            self._cohorts[trial_id] = cohort
-            return self._config(cohort)
-        if not self._cohorts:
+            assignment = self._lost_trials.popleft()
+            self._assignments[trial_id] = assignment
+            return self._config(assignment)
+        if not self._assignments:
             # Tune asks again in a second; with nothing else to hear of, wait here instead.
             self._pool.wait_ready(LOADING_SECONDS)
         self._pool.expect()
-        if self._stop or len(self._cohorts) >= self._most_cohorts:
+        if self._stop or len(self._assignments) >= self._most_trials:
             return None
-        for engine in sorted(self._pool.ready, key=lambda engine: engine.in_flight / engine.num_rows):
+        for engine in sorted(self._pool.ready, key=lambda engine: engine.in_flight / engine.num_slots):
             if self._ledger.num_ready(engine.model) and (size := self._size_for(engine)):
-                cohort = Cohort(cohort_id=trial_id, number=next(self._numbers), engine=engine)
-                probes = self._take_probes(size, cohort)
-                self._cohorts[trial_id] = cohort
+                assignment = Assignment(assignment_id=trial_id, number=next(self._numbers), engine=engine)
+                probes = self._take_probes(size, assignment)
+                self._assignments[trial_id] = assignment
                 self._recorder.stage.remote(trial_id, probes)
-                return self._config(cohort)
+                return self._config(assignment)
         return None
 
     def _size_for(self, engine: EngineHandle) -> int:
-        """Probes of the next cohort for an engine; 0 while it has enough to do, or enough cohorts to be topped up."""
-        if self._num_cohorts(engine) >= self._cohorts_per_engine:
+        """Probes of the next trial for an engine; 0 while it has enough probes, or enough trials to top up."""
+        if self._num_trials(engine) >= self._trials_per_engine:
             return 0
         size = self._cohort_size or self._choose_size(engine)
-        if engine.in_flight and engine.in_flight + size > BATCHES_IN_FLIGHT * engine.num_rows:
+        if engine.in_flight and engine.in_flight + size > BATCHES_IN_FLIGHT * engine.num_slots:
             return 0
-        if self._ledger.num_ready(engine.model) < size and engine.in_flight > engine.num_rows:
-            # Wait until a whole cohort has gathered.
+        if self._ledger.num_ready(engine.model) < size and engine.in_flight > engine.num_slots:
+            # Wait until a whole assignment has gathered.
             return 0
         return size
 
-    def _config(self, cohort: Cohort) -> dict[str, Any]:
+    def _config(self, assignment: Assignment) -> dict[str, Any]:
         """What a trial is told, and Tune shows."""
-        self._most_running = max(self._most_running, cohorts_running(self._num_engines))
+        self._most_running = max(self._most_running, trials_running(self._num_engines))
         return {
-            "cohort": cohort.cohort_id,
-            "number": cohort.number,
+            "assignment": assignment.assignment_id,
+            "number": assignment.number,
             # It only waits, but its share of what is left of the processors bounds how many run.
             "cpus": SPARE_CPUS / self._most_running,
-            "engine": cohort.engine.name,
+            "engine": assignment.engine.name,
             "recorder": RECORDER_NAME,
             "wait_seconds": max(1.0, self._most_running / QUIET_REPORTS),
-            "model": cohort.engine.model,
-            "probes": list(cohort.probes),
-            "lengths": [probe.length for probe in cohort.probes.values()],
+            "model": assignment.engine.model,
+            "probes": list(assignment.probes),
+            "lengths": [probe.length for probe in assignment.probes.values()],
         }
 
     def _choose_size(self, engine: EngineHandle) -> int:
-        """A part of an engine's rows, so many that all cohorts together fill them, and no more than its share."""
-        part = engine.num_rows / COHORTS_PER_BATCH
-        filling = BATCHES_IN_FLIGHT * engine.num_rows / self._cohorts_per_engine
+        """A part of an engine's slots, so many that all assignments together fill them, and no more than its share."""
+        part = engine.num_slots / TRIALS_PER_BATCH
+        filling = BATCHES_IN_FLIGHT * engine.num_slots / self._trials_per_engine
         return max(1, math.ceil(min(max(part, filling), self._pool.share(engine.model))))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Some probes of a cohort have finished, and their rows are on disk."""
-        if (cohort := self._cohorts.get(trial_id)) is not None and "num_rows" in result:
-            cohort.engine.num_rows = result["num_rows"]
+        """Some probes of an assignment have finished, and their rows are on disk."""
+        if (assignment := self._assignments.get(trial_id)) is not None and "num_slots" in result:
+            assignment.engine.num_slots = result["num_slots"]
         self._fold(trial_id, [Verdict(**said) for said in result.get("verdicts", [])])
         try:
             self._tend()
-            if cohort is not None and result.get("left"):
-                self._top_up(cohort)
+            if assignment is not None and result.get("left"):
+                self._top_up(assignment)
         except Exception as fault:
             self.fault = _cause(fault)
 
-    def _top_up(self, cohort: Cohort) -> None:
-        """Give a cohort that goes on more probes, where its engine has free rows and no further trial may follow it.
+    def _top_up(self, assignment: Assignment) -> None:
+        """Give a running trial more probes, where its engine has free slots and no further trial may start.
 
-        With about as many open searches as rows, a cohort would otherwise keep the places of its probes empty until
-        the slowest has finished (64 searches on two engines: 64 % of the rows busy).
+        With about as many open searches as slots, the slots of finished probes would otherwise stay empty until the
+        slowest probe of the trial has finished (64 searches on two engines: 64 % of the slots busy).
         """
-        engine = cohort.engine
-        full = self._num_cohorts(engine) >= self._cohorts_per_engine
+        engine = assignment.engine
+        full = self._num_trials(engine) >= self._trials_per_engine
         if self._cohort_size is not None or not full or engine.leaves or self._stop or self.fault is not None:
             return
-        most = min(math.ceil(TOPPED_UP * engine.num_rows), self._pool.share(engine.model))
-        probes = self._take_probes(most - engine.in_flight, cohort)
+        most = min(math.ceil(TOPPED_UP * engine.num_slots), self._pool.share(engine.model))
+        probes = self._take_probes(most - engine.in_flight, assignment)
         if probes:
             # The trial claims them at its next step, which Tune begins after this.
-            ray.get(self._recorder.stage.remote(cohort.cohort_id, probes))
+            ray.get(self._recorder.stage.remote(assignment.assignment_id, probes))
 
-    def _take_probes(self, most: int, cohort: Cohort) -> list[Probe]:
-        """The next probes of the ledger for this cohort's engine, now of this cohort."""
-        orders = self._ledger.next_orders(cohort.engine.model, most)
+    def _take_probes(self, most: int, assignment: Assignment) -> list[Probe]:
+        """The next probes of the ledger for this assignment's engine, now of this assignment."""
+        orders = self._ledger.next_orders(assignment.engine.model, most)
         # Memories of warm starts are the recorder's: they never pass through the driver.
         probes = {order.probe_id: make_probe(self._session.plan, order) for order in orders}
-        cohort.probes.update(probes)
-        cohort.engine.in_flight += len(probes)
+        assignment.probes.update(probes)
+        assignment.engine.in_flight += len(probes)
         return list(probes.values())
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial is over. Its cohort is, too, unless the machine lost the trial."""
+        """A trial is over. Its assignment is, too, unless the machine lost the trial."""
         if result is not None and not error:
             self.on_trial_result(trial_id, result)
-        cohort = self._cohorts.pop(trial_id, None)
-        if cohort is None:
+        assignment = self._assignments.pop(trial_id, None)
+        if assignment is None:
             return
         try:
-            if cohort.probes and not self._stop and self.fault is None:
-                self._go_on_with(cohort)
+            if assignment.probes and not self._stop and self.fault is None:
+                self._recover(assignment)
             else:
-                self._leave(cohort)
+                self._leave(assignment)
         except Exception as fault:
             self.fault = _cause(fault)
-            self._leave(cohort)
+            self._leave(assignment)
 
-    def _go_on_with(self, cohort: Cohort) -> None:
+    def _recover(self, assignment: Assignment) -> None:
         """See to it that probes whose trial was lost, or ended without them, get their verdicts."""
         unwritten: Exception | None = ray.get(self._recorder.fault.remote())
         if unwritten is not None:
             raise unwritten
-        cohort.losses += 1
-        why = self._pool.why_lost(cohort.engine)
-        if why is None and cohort.losses < MACHINE_FAILURES:
-            self._lost_trials.append(cohort)
+        assignment.losses += 1
+        why = self._pool.why_lost(assignment.engine)
+        if why is None and assignment.losses < MACHINE_FAILURES:
+            self._lost_trials.append(assignment)
             return
         # Rows may have been written between two reports.
-        said: list[Verdict] = ray.get(self._recorder.recorded.remote(list(cohort.probes)))
+        said: list[Verdict] = ray.get(self._recorder.recorded.remote(list(assignment.probes)))
         known = {verdict.probe_id for verdict in said}
-        reason = f"its engine was lost: {why}" if why else f"the process of its trial was lost {cohort.losses} times"
+        reason = (
+            f"its engine was lost: {why}" if why else f"the process of its trial was lost {assignment.losses} times"
+        )
         now = time.time()
         failed = [
             Finished(probe=probe, outcome=Failed(reason=reason), device="", started_at=now, finished_at=now)
-            for probe in cohort.probes.values()
+            for probe in assignment.probes.values()
             if probe.probe_id not in known
         ]
         ray.get(self._recorder.record.remote(failed))
-        cohort.probes.clear()
-        self._leave(cohort)
-        self._hear([*said, *map(verdict_of, failed)])
+        assignment.probes.clear()
+        self._leave(assignment)
+        self._record_verdicts([*said, *map(verdict_of, failed)])
 
-    def _leave(self, cohort: Cohort) -> None:
-        """Nothing more is expected of a cohort; what it has no verdict on goes back."""
-        cohort.engine.in_flight -= len(cohort.probes)
-        self._ledger.give_back(probe.search_id for probe in cohort.probes.values())
-        cohort.probes.clear()
+    def _leave(self, assignment: Assignment) -> None:
+        """Nothing more is expected of an assignment; what it has no verdict on goes back."""
+        assignment.engine.in_flight -= len(assignment.probes)
+        self._ledger.give_back(probe.search_id for probe in assignment.probes.values())
+        assignment.probes.clear()
         if not self._stop and self.fault is None:
-            cohort.engine.actor.forget.remote(cohort.cohort_id)
-            self._recorder.release.remote(cohort.cohort_id)
+            assignment.engine.actor.forget.remote(assignment.assignment_id)
+            self._recorder.release.remote(assignment.assignment_id)
 
     def _fold(self, trial_id: str, verdicts: Sequence[Verdict]) -> None:
-        cohort = self._cohorts.get(trial_id)
-        if cohort is None:
+        assignment = self._assignments.get(trial_id)
+        if assignment is None:
             return
-        fresh = [verdict for verdict in verdicts if cohort.probes.pop(verdict.probe_id, None) is not None]
-        cohort.engine.in_flight -= len(fresh)
-        self._hear(fresh)
+        fresh = [verdict for verdict in verdicts if assignment.probes.pop(verdict.probe_id, None) is not None]
+        assignment.engine.in_flight -= len(fresh)
+        self._record_verdicts(fresh)
 
-    def _hear(self, verdicts: Sequence[Verdict]) -> None:
+    def _record_verdicts(self, verdicts: Sequence[Verdict]) -> None:
         for verdict in verdicts:
             self._ledger.record(verdict)
         if verdicts:
@@ -313,7 +315,7 @@ class LedgerSearcher(Searcher):
             if any(verdict.outcome != "failed" for verdict in verdicts):
                 self._pool.losses = 0
             self._metrics.count(verdicts)
-            self._heard(verdicts)
+            self._on_verdicts(verdicts)
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles searchers to restore them, and the rows on disk are the only state here."""

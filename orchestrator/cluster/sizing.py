@@ -1,13 +1,13 @@
 """How much memory an engine needs, and so how many GPUs, or which part of one.
 
 Reckoned before anything is loaded, from what is known of a model by its configuration. An engine that finds less memory
-than this cuts its batches; one that cannot hold a single row says so. Pure. Knows nothing of Ray or torch.
+than this cuts its batches; one that cannot hold a single slot says so. Pure. Knows nothing of Ray or torch.
 """
 
 import math
 from collections.abc import Sequence
 
-from orchestrator.cluster.placement import Demand, Node
+from orchestrator.cluster.placement import ModelNeeds, Node
 from orchestrator.plan import PlannedModel
 from tasks.contract import Model, ModelFacts
 
@@ -55,7 +55,7 @@ def gpus_of_engine(model: Model, facts: ModelFacts, *, longest: int, gpu_gigabyt
     Args:
         model: Which, with its precision.
         facts: What its configuration says.
-        longest: Tokens of the longest row there may be.
+        longest: Tokens of the longest text there may be.
         gpu_gigabytes: Memory of one GPU.
     """
     usable = USABLE * gpu_gigabytes
@@ -66,13 +66,15 @@ def gpus_of_engine(model: Model, facts: ModelFacts, *, longest: int, gpu_gigabyt
     return 1.0 / max(1, min(MOST_ENGINES_PER_GPU, int(usable / comfortable)))
 
 
-def demand(planned: PlannedModel, nodes: Sequence[Node], *, longest: int, num_open: int, num_begun: int) -> Demand:
+def model_needs(
+    planned: PlannedModel, nodes: Sequence[Node], *, longest: int, num_open: int, num_begun: int
+) -> ModelNeeds:
     """What placing a model's engines needs to know of it.
 
     Args:
         planned: The model.
         nodes: The cluster, and what may be added to it: an engine must fit the smallest of its GPUs.
-        longest: Tokens of the longest row there may be.
+        longest: Tokens of the longest text there may be.
         num_open: Searches that are not done.
         num_begun: Searches that were not done when the session began.
     """
@@ -80,7 +82,7 @@ def demand(planned: PlannedModel, nodes: Sequence[Node], *, longest: int, num_op
     gpus = 1.0
     if gigabytes:
         gpus = gpus_of_engine(planned.model, planned.facts, longest=longest, gpu_gigabytes=gigabytes)
-    return Demand(
+    return ModelNeeds(
         model=planned.name,
         num_open=num_open,
         num_begun=num_begun,

@@ -15,12 +15,12 @@ from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.cluster.cluster_view import cluster_nodes
 from orchestrator.cluster.connection import cluster
-from orchestrator.cluster.placement import EngineNeed, allot, appetite
-from orchestrator.cluster.sizing import demand
+from orchestrator.cluster.placement import EngineNeed, allot, engine_demand
+from orchestrator.cluster.sizing import model_needs
 from orchestrator.errors import SessionFaultError
 from orchestrator.plan import Plan
 from orchestrator.stop import Stop
-from orchestrator.tuning.worker import Job, Reached, Worker
+from orchestrator.tuning.worker import MeasurementRequest, SearchResult, Worker
 from tasks.contract import EngineSettings
 
 LISTEN_SECONDS = 0.5
@@ -37,9 +37,9 @@ class TuningActor:
     def __init__(self, plan: Plan, settings: EngineSettings) -> None:
         self._worker = Worker(plan, settings)
 
-    def measure(self, job: Job) -> tuple[Reached, ...]:
+    def measure(self, request: MeasurementRequest) -> tuple[SearchResult, ...]:
         """Raises TaskError when the model cannot be loaded."""
-        reached = self._worker.measure(job, Stop())
+        reached = self._worker.measure(request, Stop())
         assert reached is not None, "nothing stops a worker but its end"
         return reached
 
@@ -57,11 +57,11 @@ class RayWorkers:
             remote.options(num_cpus=need.cpus, num_gpus=need.gpus).remote(held, settings) for _ in range(self.size)
         ]
 
-    def submit(self, worker: int, job: Job) -> None:
-        """Give the job to an actor."""
-        self._asked[self._actors[worker].measure.remote(job)] = worker
+    def submit(self, worker: int, request: MeasurementRequest) -> None:
+        """Give the request to an actor."""
+        self._asked[self._actors[worker].measure.remote(request)] = worker
 
-    def wait(self) -> tuple[int, tuple[Reached, ...]] | None:
+    def wait(self) -> tuple[int, tuple[SearchResult, ...]] | None:
         """The next worker that is done.
 
         Raises:
@@ -90,17 +90,17 @@ class RayWorkers:
 
 @contextmanager
 def ray_workers(
-    plan: Plan, settings: EngineSettings, *, address: str | None, stop: Stop, say: Callable[[str], None]
+    plan: Plan, settings: EngineSettings, *, address: str | None, stop: Stop, on_message: Callable[[str], None]
 ) -> Iterator[RayWorkers]:
     """Join a cluster, or start one on this machine and stop it afterwards, and make workers there.
 
     Raises:
         BadInput: when the cluster is not there or cannot hold what the sweep asks for.
     """
-    with cluster(f"tune-{uuid.uuid4().hex[:8]}", address, say):
+    with cluster(f"tune-{uuid.uuid4().hex[:8]}", address, on_message):
         count, need = _places(plan)
         threads = settings.cpus or (None if need.gpus else math.ceil(need.cpus))
-        say(f"{count} trials side by side, each with {need.cpus:g} CPUs and {need.gpus:g} GPUs")
+        on_message(f"{count} trials side by side, each with {need.cpus:g} CPUs and {need.gpus:g} GPUs")
         workers = RayWorkers(plan, replace(settings, cpus=threads, gpus=need.gpus or 1.0), count, need, stop)
         try:
             yield workers
@@ -113,9 +113,12 @@ def _places(plan: Plan) -> tuple[int, EngineNeed]:
     nodes = [node for node in cluster_nodes() if node.present]
     longest = max(search.limit for search in plan.searches)
     demands = [
-        demand(model, nodes, longest=longest, num_open=MANY_SEARCHES, num_begun=MANY_SEARCHES) for model in plan.models
+        model_needs(model, nodes, longest=longest, num_open=MANY_SEARCHES, num_begun=MANY_SEARCHES)
+        for model in plan.models
     ]
     engines = plan.sweep.engines
-    asked = max((appetite(engines, each, nodes) for each in demands), key=lambda each: (each.need.gpus, each.need.cpus))
+    asked = max(
+        (engine_demand(engines, each, nodes) for each in demands), key=lambda each: (each.need.gpus, each.need.cpus)
+    )
     most = None if engines.count == "auto" else engines.count
     return allot([asked], nodes, most=most)[asked.model], asked.need

@@ -52,7 +52,7 @@ class CaptionedFigure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunTables:
+class ReportTables:
     """The tables of a run, or of several together."""
 
     probes: pa.Table
@@ -144,7 +144,7 @@ def standing_alone(drawn: CaptionedFigure) -> go.Figure:
     return figure
 
 
-def finished_rows(tables: RunTables) -> list[SearchRow]:
+def finished_rows(tables: ReportTables) -> list[SearchRow]:
     """The searches that means count."""
     return [row for row in search_rows(tables.searches, tables.samples) if row.status not in UNFINISHED]
 
@@ -154,7 +154,7 @@ def group_of(row: SearchRow) -> tuple[str, str, int]:
     return row.model, source_kind(row.source), row.num_vectors
 
 
-def colours_of(tables: RunTables) -> dict[str, str]:
+def colours_of(tables: ReportTables) -> dict[str, str]:
     """The same colour for a model in every figure."""
     models = sorted(set(tables.searches["model"].to_pylist()) | set(tables.probes["model"].to_pylist()))
     return {model: COLOURS[number % len(COLOURS)] for number, model in enumerate(models)}

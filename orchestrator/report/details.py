@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.report.canvas import RunTables
+from orchestrator.report.canvas import ReportTables
 from orchestrator.report.tables import SearchRow
 
 MOST_TOKENS = 200_000
@@ -18,7 +18,7 @@ BEYOND = 12
 """Tokens of the text shown after those that came back."""
 
 
-def search_details(tables: RunTables, rows: Sequence[SearchRow]) -> list[dict[str, Any]]:
+def search_details(tables: ReportTables, rows: Sequence[SearchRow]) -> list[dict[str, Any]]:
     """One mapping for each of `rows`, in their order."""
     texts = {
         (row["sample_id"], row["model"]): (row["text"], row["token_ends"])
@@ -30,7 +30,7 @@ def search_details(tables: RunTables, rows: Sequence[SearchRow]) -> list[dict[st
     }
     columns = [
         *("search_id", "probe_id", "number", "start", "length", "outcome", "reason", "proven_length", "failed_length"),
-        *("steps", "token_accuracy", "nats_by_token", "nats_by_token_without", "margin_by_token"),
+        *("steps", "token_accuracy", "nats_by_token", "nats_by_token_without_memory", "margin_by_token"),
     ]
     probes: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for probe in tables.probes.select(columns).to_pylist():
@@ -62,7 +62,7 @@ def _details(
             name: [round(value, 2) for value in (proof.get(column) or [])[:shown]]
             for name, column in (
                 ("nats", "nats_by_token"),
-                ("without", "nats_by_token_without"),
+                ("without", "nats_by_token_without_memory"),
                 ("margins", "margin_by_token"),
             )
         },

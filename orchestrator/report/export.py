@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.report.canvas import RunTables
+from orchestrator.report.canvas import ReportTables
 from orchestrator.report.published_measures import FOOTNOTES, compare, decoding_capacities
 from orchestrator.report.statistics import paired, starts_by_group, survival_by_group
 from orchestrator.report.tables import GAINS, Spread, capacity_by_group
@@ -27,7 +27,7 @@ class Exported:
     rows: tuple[tuple[Any, ...], ...]
 
 
-def exported_tables(tables: RunTables) -> dict[str, Exported]:
+def exported_tables(tables: ReportTables) -> dict[str, Exported]:
     """By name: capacity by group, pairs of models, the bits ledger, and what is beside published figures."""
     found = {"capacity": _capacity(tables), "pairs": _pairs(tables), "bits": _bits(tables)}
     for paper in FOOTNOTES:
@@ -43,7 +43,7 @@ def exported_tables(tables: RunTables) -> dict[str, Exported]:
     return {name: table for name, table in found.items() if table.rows}
 
 
-def _capacity(tables: RunTables) -> Exported:
+def _capacity(tables: ReportTables) -> Exported:
     survival, starts = survival_by_group(tables.searches), starts_by_group(tables.probes)
     decoding = decoding_capacities(tables.probes, tables.searches)
     rows = []
@@ -81,7 +81,7 @@ def _spread(spread: Spread | None) -> tuple[float | None, ...]:
     return spread.mean, *(spread.interval or (None, None)), spread.sd
 
 
-def _pairs(tables: RunTables) -> Exported:
+def _pairs(tables: ReportTables) -> Exported:
     rows = tuple(
         (
             *(pair.first, pair.second, pair.num_vectors, pair.num_texts, pair.difference),
@@ -96,7 +96,7 @@ def _pairs(tables: RunTables) -> Exported:
     )
 
 
-def _bits(tables: RunTables) -> Exported:
+def _bits(tables: ReportTables) -> Exported:
     columns = tuple(tables.bits.column_names)
     rows = tuple(tuple(row[name] for name in columns) for row in tables.bits.to_pylist())
     return Exported(caption="The bits ledger, one search a line.", columns=columns, rows=rows)

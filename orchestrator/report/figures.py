@@ -5,7 +5,7 @@ from random import Random
 
 from orchestrator.report.canvas import (
     CaptionedFigure,
-    RunTables,
+    ReportTables,
     add_key,
     blank_figure,
     colours_of,
@@ -44,13 +44,13 @@ from orchestrator.report.tables import (
 )
 
 
-def figures(tables: RunTables) -> list[CaptionedFigure]:
+def figures(tables: ReportTables) -> list[CaptionedFigure]:
     """Every figure for which there are rows, in the order of the page."""
     drawn = [draw(tables) for draw in FIGURES]
     return [figure for figure in drawn if figure is not None]
 
 
-def capacity_per_model(tables: RunTables) -> CaptionedFigure | None:
+def capacity_per_model(tables: ReportTables) -> CaptionedFigure | None:
     """Each search's capacity, and mean and interval of its group."""
     groups = [group for group in capacity_by_group(tables.searches) if group.tokens]
     if not groups:
@@ -103,7 +103,7 @@ def capacity_per_model(tables: RunTables) -> CaptionedFigure | None:
     )
 
 
-def bits_against_tokens(tables: RunTables) -> CaptionedFigure | None:
+def bits_against_tokens(tables: ReportTables) -> CaptionedFigure | None:
     """Capacity in bits against capacity in tokens."""
     rows = [row for row in finished_rows(tables) if row.capacity_bits is not None]
     if not rows:
@@ -146,7 +146,7 @@ def bits_against_tokens(tables: RunTables) -> CaptionedFigure | None:
     )
 
 
-FIGURES: tuple[Callable[[RunTables], CaptionedFigure | None], ...] = (
+FIGURES: tuple[Callable[[ReportTables], CaptionedFigure | None], ...] = (
     capacity_per_model,
     bits_against_tokens,
     success_against_length,

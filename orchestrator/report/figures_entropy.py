@@ -15,7 +15,7 @@ from orchestrator.report.canvas import (
     NEUTRAL,
     SYMBOLS,
     CaptionedFigure,
-    RunTables,
+    ReportTables,
     add_key,
     blank_figure,
     colours_of,
@@ -29,13 +29,21 @@ MOST_DOTS = 4000
 Rows = Sequence[Mapping[str, Any]]
 
 
-def entropy_with_and_without(tables: RunTables) -> CaptionedFigure | None:
+def entropy_with_and_without(tables: ReportTables) -> CaptionedFigure | None:
     """Cross-entropy of each probe's text with memory against without."""
-    columns = ["model", "source", "num_vectors", "outcome", "measured_length", "nats_without", "nats_with"]
+    columns = [
+        "model",
+        "source",
+        "num_vectors",
+        "outcome",
+        "measured_length",
+        "nats_without_memory",
+        "nats_with_memory",
+    ]
     rows = [
         row
         for row in tables.probes.select(columns).to_pylist()
-        if row["outcome"] != "failed" and row["nats_without"] is not None and row["nats_with"] is not None
+        if row["outcome"] != "failed" and row["nats_without_memory"] is not None and row["nats_with_memory"] is not None
     ]
     if not rows:
         return None
@@ -45,7 +53,7 @@ def entropy_with_and_without(tables: RunTables) -> CaptionedFigure | None:
     told = _draw_lines(figure, rows, names, colours_of(tables))
     if len(rows) > MOST_DOTS:
         told += f" {MOST_DOTS:,} of them are drawn, chosen at random."
-    removed = 1 - sum(row["nats_with"] for row in rows) / (sum(row["nats_without"] for row in rows) or 1)
+    removed = 1 - sum(row["nats_with_memory"] for row in rows) / (sum(row["nats_without_memory"] for row in rows) or 1)
     return CaptionedFigure(
         name="entropy-with-and-without",
         title="How much of a text's cross-entropy the memory removes",
@@ -65,8 +73,8 @@ def _draw_probes(figure: go.Figure, rows: Rows, names: Mapping[str, str]) -> Non
         symbol = SYMBOLS[number // 2 % len(SYMBOLS)] + ("" if outcome == "lossless" else "-open")
         figure.add_scatter(
             # Two decimals: all digits of 20,000 probes are half a megabyte.
-            x=[round(row["nats_without"] / log(2), 2) for row in members],
-            y=[round(row["nats_with"] / log(2), 2) for row in members],
+            x=[round(row["nats_without_memory"] / log(2), 2) for row in members],
+            y=[round(row["nats_with_memory"] / log(2), 2) for row in members],
             mode="markers",
             marker={
                 "color": [row["measured_length"] for row in members],
@@ -96,7 +104,7 @@ def _draw_probes(figure: go.Figure, rows: Rows, names: Mapping[str, str]) -> Non
 
 def _draw_lines(figure: go.Figure, rows: Rows, names: Mapping[str, str], colours: Mapping[str, str]) -> str:
     """For each model what its memories remove, by k, and where lossless begins; returns what the caption says of it."""
-    longest = max(row["nats_without"] for row in rows) / log(2)
+    longest = max(row["nats_without_memory"] for row in rows) / log(2)
     vectors = sorted({row["num_vectors"] for row in rows})
     gains: list[str] = []
     thresholds: list[str] = []
@@ -146,13 +154,15 @@ def mean_gain(rows: Rows) -> float | None:
 
     Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), section 3: information gain.
     """
-    lossy = [(row["nats_without"] - row["nats_with"]) / log(2) for row in rows if row["outcome"] == "lossy"]
+    lossy = [
+        (row["nats_without_memory"] - row["nats_with_memory"]) / log(2) for row in rows if row["outcome"] == "lossy"
+    ]
     return fmean(lossy) if lossy else None
 
 
 def lossless_threshold(rows: Rows) -> float | None:
     """Bits with memory that put fewest probes on the wrong side; None unless there are both kinds."""
-    ordered = sorted((row["nats_with"] / log(2), row["outcome"] == "lossless") for row in rows)
+    ordered = sorted((row["nats_with_memory"] / log(2), row["outcome"] == "lossless") for row in rows)
     wrong = sum(lossless for _, lossless in ordered)
     if wrong in (0, len(ordered)):
         return None

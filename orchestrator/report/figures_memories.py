@@ -13,7 +13,7 @@ from orchestrator.report.canvas import (
     NEUTRAL,
     SYMBOLS,
     CaptionedFigure,
-    RunTables,
+    ReportTables,
     add_key,
     blank_figure,
     colours_of,
@@ -35,7 +35,7 @@ MOST_MEMORIES = 400
 COSINE_BINS = 40
 
 
-def bits_ledger(tables: RunTables) -> CaptionedFigure | None:
+def bits_ledger(tables: ReportTables) -> CaptionedFigure | None:
     """Mean bytes of a text under each way to store it, and of the memory at each precision."""
     models = dict(zip(*(tables.searches[name].to_pylist() for name in ("search_id", "model")), strict=True))
     rows = [{**row, "model": models[row["search_id"]]} for row in tables.bits.to_pylist() if row["search_id"] in models]
@@ -100,7 +100,7 @@ def _still_lossless(row: dict[str, Any], precision: str) -> bool:
     return row[f"{precision}_exact_prefix"] == row["tokens"] if found is None else found
 
 
-def _memories(tables: RunTables) -> dict[tuple[str, int], list[tuple[dict[str, Any], NDArray[np.float32]]]]:
+def _memories(tables: ReportTables) -> dict[tuple[str, int], list[tuple[dict[str, Any], NDArray[np.float32]]]]:
     """Memories by model and k, each as one flat vector, the best first within a text."""
     columns = ["model", "num_vectors", "sample_id", "source", "proven_length", "probe_id", "memory"]
     rows = [row for row in tables.probes.select(columns).to_pylist() if row["memory"] and row["proven_length"]]
@@ -112,7 +112,7 @@ def _memories(tables: RunTables) -> dict[tuple[str, int], list[tuple[dict[str, A
     return {key: group for key, group in sorted(found.items()) if len(group) > 2}
 
 
-def cosines_of_memories(tables: RunTables) -> CaptionedFigure | None:
+def cosines_of_memories(tables: ReportTables) -> CaptionedFigure | None:
     """How alike memories of one text are, and memories of different texts."""
     groups = _memories(tables)
     within: list[float] = []
@@ -156,7 +156,7 @@ def cosines_of_memories(tables: RunTables) -> CaptionedFigure | None:
     )
 
 
-def memories_in_two_dimensions(tables: RunTables) -> CaptionedFigure | None:
+def memories_in_two_dimensions(tables: ReportTables) -> CaptionedFigure | None:
     """The first two principal components of each model's memories of one vector number."""
     fewest: dict[str, int] = {}
     groups = _memories(tables)
@@ -206,7 +206,7 @@ def memories_in_two_dimensions(tables: RunTables) -> CaptionedFigure | None:
     )
 
 
-def accuracy_along_lines(tables: RunTables) -> CaptionedFigure | None:
+def accuracy_along_lines(tables: ReportTables) -> CaptionedFigure | None:
     """Accuracy on the straight line between two memories that both give a text back."""
     rows = tables.lines.to_pylist()
     if not rows:

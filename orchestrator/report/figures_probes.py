@@ -11,7 +11,7 @@ from orchestrator.report.canvas import (
     NEUTRAL,
     SYMBOLS,
     CaptionedFigure,
-    RunTables,
+    ReportTables,
     add_key,
     blank_figure,
     colours_of,
@@ -27,7 +27,7 @@ FEW_PROBES = 3
 """Positions that fewer probes reach are not drawn: their mean is one text's."""
 
 
-def success_against_length(tables: RunTables) -> CaptionedFigure | None:
+def success_against_length(tables: ReportTables) -> CaptionedFigure | None:
     """Share of probes lossless at a length, and share of searches that reach it: a panel for each kind of source."""
     bins, reach = success_by_length(tables.probes, tables.searches), reach_by_length(tables.searches)
     if not bins:
@@ -105,16 +105,16 @@ def _success_points(bins: Sequence[SuccessBin], called: str, place: float, marke
     }
 
 
-def accuracy_over_positions(tables: RunTables) -> CaptionedFigure | None:
+def accuracy_over_positions(tables: ReportTables) -> CaptionedFigure | None:
     """Share of tokens right at each position, with and without memory, of probes that stayed lossy."""
     right: dict[tuple[Group, bool], list[list[bool]]] = defaultdict(list)
     columns = ["model", "source", "num_vectors", "outcome", "measured_length"]
-    for row in tables.probes.select([*columns, "right_by_token", "right_by_token_without"]).to_pylist():
-        if row["outcome"] == "lossy" and row["right_by_token"] and row["right_by_token_without"]:
+    for row in tables.probes.select([*columns, "correct_by_token", "correct_by_token_without_memory"]).to_pylist():
+        if row["outcome"] == "lossy" and row["correct_by_token"] and row["correct_by_token_without_memory"]:
             model, kind, length = row["model"], source_kind(row["source"]), row["measured_length"]
-            right[(model, kind, row["num_vectors"]), True].append(unpacked_bits(row["right_by_token"], length))
+            right[(model, kind, row["num_vectors"]), True].append(unpacked_bits(row["correct_by_token"], length))
             # What is right without a memory does not depend on how many vectors another one has.
-            right[(model, kind, 0), False].append(unpacked_bits(row["right_by_token_without"], length))
+            right[(model, kind, 0), False].append(unpacked_bits(row["correct_by_token_without_memory"], length))
     if not right:
         return None
     kinds = sorted({kind for (_, kind, _), _ in right})
@@ -168,14 +168,14 @@ def _over_positions(probes: Sequence[Sequence[bool]]) -> tuple[list[float], list
     return middles, [round(fmean(bins[number]), 4) for number in kept], [len(bins[number]) for number in kept]
 
 
-def steps_before_and_after(tables: RunTables) -> CaptionedFigure | None:
+def steps_before_and_after(tables: ReportTables) -> CaptionedFigure | None:
     """Optimizer steps of each search before and after its last gain."""
     splits = sorted(steps_around_last_gain(tables.probes), key=lambda split: split.before + split.after)
     if not splits:
         return None
     sources = dict(zip(*(tables.searches[name].to_pylist() for name in ("search_id", "source")), strict=True))
     labels = [plain(sources.get(split.search_id, split.search_id)) for split in splits]
-    figure = blank_figure("searches, by their row-steps", "row-steps (optimizer steps)")
+    figure = blank_figure("searches, by their optimizer steps", "optimizer steps (optimizer steps)")
     parts = (
         ("until the last gain", [split.before for split in splits], COLOURS[0]),
         ("after it, in vain", [split.after for split in splits], NEUTRAL),
@@ -188,7 +188,7 @@ def steps_before_and_after(tables: RunTables) -> CaptionedFigure | None:
             marker={"color": colour, "line": {"width": 0}},
             text=labels,
             textposition="none",
-            hovertemplate=f"%{{y:,}} row-steps {name}<br>%{{text}}<extra></extra>",
+            hovertemplate=f"%{{y:,}} optimizer steps {name}<br>%{{text}}<extra></extra>",
         )
     figure.update_layout(barmode="stack", bargap=0.15)
     figure.update_xaxes(showgrid=False, dtick=None if len(splits) > 12 else 1)
@@ -196,18 +196,18 @@ def steps_before_and_after(tables: RunTables) -> CaptionedFigure | None:
     vain = sum(split.after for split in splits) / (total or 1)
     return CaptionedFigure(
         name="steps-before-and-after",
-        title="Where the row-steps went",
+        title="Where the optimizer steps went",
         caption=(
-            f"A bar is a search: {100 * vain:.0f} % of all row-steps came after the last gain and bought only the "
-            f"knowledge that no more fits. On average {total / len(splits):,.0f} row-steps a search. "
+            f"A bar is a search: {100 * vain:.0f} % of all optimizer steps came after the last gain and showed only "
+            f"that no more fits. On average {total / len(splits):,.0f} optimizer steps a search. "
             f"n = {len(splits):,} searches."
         ),
         figure=figure,
     )
 
 
-def steps_by_start(tables: RunTables) -> CaptionedFigure | None:
-    """Row-steps of each model by kind of start, and whether they gained anything."""
+def steps_by_start(tables: ReportTables) -> CaptionedFigure | None:
+    """Optimizer steps of each model by kind of start, and whether they gained anything."""
     columns = ["search_id", "model", "number", "start", "outcome", "proven_length", "steps", "steps_to_proof"]
     rows = [row for row in tables.probes.select(columns).to_pylist() if row["outcome"] != "failed"]
     if not rows:
@@ -222,7 +222,7 @@ def steps_by_start(tables: RunTables) -> CaptionedFigure | None:
         spent[row["model"]][f"{kind}, until its last gain"] += useful
         spent[row["model"]][f"{kind}, in vain"] += steps - useful
     names = short_names(spent)
-    figure = blank_figure("share of the row-steps", "", height=150 + 50 * len(spent))
+    figure = blank_figure("share of the optimizer steps", "", height=150 + 50 * len(spent))
     looks = {
         "first start, until its last gain": COLOURS[0],
         "first start, in vain": "rgba(59,130,196,.35)",
@@ -241,7 +241,7 @@ def steps_by_start(tables: RunTables) -> CaptionedFigure | None:
                 orientation="h",
                 name=kind,
                 marker={"color": colour},
-                text=[f"{spent[model][kind]:,} row-steps" for model in models],
+                text=[f"{spent[model][kind]:,} optimizer steps" for model in models],
                 textposition="none",
                 hovertemplate=f"{kind}<br>%{{x:.0%}}, %{{text}}<extra></extra>",
             )
@@ -251,10 +251,10 @@ def steps_by_start(tables: RunTables) -> CaptionedFigure | None:
     total = sum(sum(kinds.values()) for kinds in spent.values())
     return CaptionedFigure(
         name="steps-by-start",
-        title="Which starts the row-steps were for",
+        title="Which starts the optimizer steps were for",
         caption=(
             "Full colour: steps up to the point where the start proved more than all before it. Pale: steps that "
-            f"gained nothing; {total:,} row-steps in all. n = {len(rows):,} probes."
+            f"gained nothing; {total:,} optimizer steps in all. n = {len(rows):,} probes."
         ),
         figure=figure,
     )

@@ -12,7 +12,7 @@ from orchestrator.report.canvas import (
     NEUTRAL,
     SYMBOLS,
     CaptionedFigure,
-    RunTables,
+    ReportTables,
     add_key,
     blank_figure,
     colours_of,
@@ -31,12 +31,12 @@ PATTERNS = ("", "/", ".", "x", "-", "+")
 """Of bars, by number of vectors."""
 
 
-def _finished(tables: RunTables) -> list[dict[str, Any]]:
+def _finished(tables: ReportTables) -> list[dict[str, Any]]:
     rows = tables.searches.to_pylist()
     return [row for row in rows if row["status"] not in UNFINISHED and row["capacity_tokens"] is not None]
 
 
-def scaling_with_vectors(tables: RunTables) -> CaptionedFigure | None:
+def scaling_with_vectors(tables: ReportTables) -> CaptionedFigure | None:
     """Capacity and gains against the number of vectors, beside what k times as many vectors would ideally hold."""
     rows = _finished(tables)
     by_model: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
@@ -94,7 +94,7 @@ def scaling_with_vectors(tables: RunTables) -> CaptionedFigure | None:
     )
 
 
-def gain_against_theory(tables: RunTables) -> CaptionedFigure | None:
+def gain_against_theory(tables: ReportTables) -> CaptionedFigure | None:
     """Token gain of each search against the tokens that its memory's bits could spell."""
     rows = [row for row in _finished(tables) if row["theoretical_tokens"] and row["token_gain"] is not None]
     if not rows:
@@ -150,7 +150,7 @@ def _means(
     return means, above, below
 
 
-def utilization_by_source(tables: RunTables) -> CaptionedFigure | None:
+def utilization_by_source(tables: ReportTables) -> CaptionedFigure | None:
     """Token gain over theoretical capacity, by source and number of vectors."""
     rows = [row for row in _finished(tables) if row["utilization"] is not None]
     if not rows:
@@ -198,7 +198,7 @@ def utilization_by_source(tables: RunTables) -> CaptionedFigure | None:
     )
 
 
-def models_paired(tables: RunTables) -> CaptionedFigure | None:
+def models_paired(tables: ReportTables) -> CaptionedFigure | None:
     """Differences of two models on the same texts."""
     pairs = paired(tables.searches, tables.samples)
     if not pairs:

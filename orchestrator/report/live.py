@@ -72,7 +72,7 @@ class LiveView:
     def _num_done(self) -> int:
         return self._ledger.num_searches - self._ledger.num_open
 
-    def heard(self, verdicts: Sequence[Verdict]) -> None:
+    def show_verdicts(self, verdicts: Sequence[Verdict]) -> None:
         """Show verdicts whose rows are on disk."""
         done_before = len(self._open)
         for verdict in verdicts:
@@ -86,15 +86,15 @@ class LiveView:
             self._printed = time.monotonic()
             self._console.print(self._line(), highlight=False, soft_wrap=True)
 
-    def engines(self, lines: Sequence[EngineLine]) -> None:
+    def show_engines(self, lines: Sequence[EngineLine]) -> None:
         """Show what engines do now: all of them, about once a second."""
         self._engines = lines
         if self._console.is_terminal:
             self._live.update(self._view())
 
-    def say(self, said: str) -> None:
+    def show_message(self, message: str) -> None:
         """Show a line that stays."""
-        self._console.print(said, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def _count(self, search_id: str) -> None:
         """Note how many probes a search has run, and whether it is finished by them."""

@@ -29,12 +29,12 @@ class EngineLine:
 
     name: str
     """Says which it is: its model, and where there are several its node or device."""
-    num_rows: int
+    num_slots: int
     """Probes that it can optimize at a time; 0 while that is not known."""
     num_busy: int
     """Probes that it optimizes now."""
     tokens_per_second: float
-    """Tokens trained on, summed over rows and steps, a second lately."""
+    """Tokens trained on, summed over slots and steps, a second lately."""
     state: Literal["loading", "running", "idle", "lost"]
     """loading: reads its model; idle: has no probe; lost: ended without being asked to."""
 
@@ -55,21 +55,21 @@ def models_table(done: Mapping[str, int], total: Mapping[str, int]) -> Table:
 
 def engines_table(lines: Sequence[EngineLine]) -> Table:
     """One line an engine, those that do not run first; of many engines the rest and all together."""
-    table = _grid("engine", "rows busy", "tokens/s")
+    table = _grid("engine", "slots busy", "tokens/s")
     table.add_column("state", no_wrap=True)
     order = sorted(lines, key=lambda line: line.state == "running")
     shown = order if len(order) <= MOST_ENGINES else order[: MOST_ENGINES - 1]
     for line in shown:
         table.add_row(
             Text(name_end(line.name, NAME_WIDTH)),
-            f"{line.num_busy}/{line.num_rows}" if line.num_rows else "-",
+            f"{line.num_busy}/{line.num_slots}" if line.num_slots else "-",
             f"{line.tokens_per_second:,.0f}",
             Text(line.state, style=STATE_STYLES.get(line.state, "")),
         )
     if len(order) > 1:
         table.add_row(
             f"all {len(order)}",
-            f"{sum(line.num_busy for line in order)}/{sum(line.num_rows for line in order)}",
+            f"{sum(line.num_busy for line in order)}/{sum(line.num_slots for line in order)}",
             f"{sum(line.tokens_per_second for line in order):,.0f}",
             ", ".join(f"{count} {state}" for state, count in Counter(line.state for line in order).most_common()),
             style="dim",

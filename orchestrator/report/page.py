@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from orchestrator.report.canvas import RunTables
+from orchestrator.report.canvas import ReportTables
 from orchestrator.report.details import search_details
 from orchestrator.report.figures import figures
 from orchestrator.report.findings import headline, worth_knowing
@@ -38,7 +38,7 @@ STATUS_WORDS = {
 }
 
 
-def render_page(tables: RunTables, *, sweep_yaml: str, provenance: Mapping[str, Any]) -> str:
+def render_page(tables: ReportTables, *, sweep_yaml: str, provenance: Mapping[str, Any]) -> str:
     """The page as one string of HTML: styles, script, figures and data inside, nothing fetched.
 
     Args:

@@ -19,7 +19,7 @@ Paper = Literal["published", "progressive", "one_step"]
 
 COLUMNS = [
     *("model", "source", "num_vectors", "outcome", "criterion", "decode_from", "measured_length", "token_accuracy"),
-    *("token_accuracy_without", "nats_without", "nats_with"),
+    *("token_accuracy_without_memory", "nats_without_memory", "nats_with_memory"),
 ]
 
 FOOTNOTES: dict[Paper, tuple[str, ...]] = {
@@ -132,13 +132,15 @@ def _scored(row: Mapping[str, Any], conventions: Conventions) -> dict[str, float
     length = row["measured_length"]
     given = int(row["decode_from"] == "memory+first_token")
     scored = max(1, length - given)
-    right, right_without = (length * row[name] - given for name in ("token_accuracy", "token_accuracy_without"))
+    right, correct_without_memory = (
+        length * row[name] - given for name in ("token_accuracy", "token_accuracy_without_memory")
+    )
     scale = length / scored if conventions.scored_to_length else 1.0
     return {
         "length": length,
         "accuracy": right / scored,
-        "token_gain": (right - right_without) * scale,
-        "information_gain": (row["nats_without"] - row["nats_with"]) * scale,
+        "token_gain": (right - correct_without_memory) * scale,
+        "information_gain": (row["nats_without_memory"] - row["nats_with_memory"]) * scale,
     }
 
 

@@ -62,7 +62,7 @@ class GroupSummary:
     """Finished searches that ended with the text, at max_length or at the model's limit."""
     num_open: int
     num_failed: int
-    mean_row_steps: float | None
+    mean_steps: float | None
     """Optimizer steps a finished search took, on average."""
 
 
@@ -84,7 +84,7 @@ class SearchRow:
     margin: float | None
     """Smallest difference of the two largest logits over the text."""
     probes: int
-    row_steps: int
+    slot_steps: int
     text: str
     """What the memory gives back; empty if nothing is proven or the sample is missing."""
 
@@ -143,7 +143,7 @@ def _summary(key: tuple[str, str, int], rows: Sequence[dict[str, Any]]) -> Group
         num_censored=sum(row["status"] in CENSORED for row in finished),
         num_open=sum(row["status"] == "open" for row in rows),
         num_failed=sum(row["status"] == "failed" for row in rows),
-        mean_row_steps=fmean(row["steps"] or 0 for row in finished) if finished else None,
+        mean_steps=fmean(row["steps"] or 0 for row in finished) if finished else None,
     )
 
 
@@ -179,7 +179,7 @@ def search_rows(searches: pa.Table, samples: pa.Table) -> list[SearchRow]:
             smallest_failed=row["smallest_failed"],
             margin=row["margin"],
             probes=row["probes"] or 0,
-            row_steps=row["steps"] or 0,
+            slot_steps=row["steps"] or 0,
             text=given_back(*texts.get((row["sample_id"], row["model"]), ("", [])), row["capacity_tokens"] or 0),
         )
         for row in searches.to_pylist()

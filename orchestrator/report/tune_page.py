@@ -15,7 +15,7 @@ from optuna.study import Study
 from plotly.offline import get_plotlyjs
 
 from orchestrator.report.page import embedded, packed, resource
-from orchestrator.tuning.results import Found, recipe_yaml, trial_rows
+from orchestrator.tuning.results import TuningResult, recipe_yaml, trial_rows
 from orchestrator.tuning.tuner import ModelTuner
 
 FIGURES = {
@@ -45,7 +45,7 @@ FEWEST_TRIALS = 3
 """Of fewer complete trials no figure says anything."""
 
 
-def render_tune_page(name: str, tuners: Sequence[ModelTuner], found: Sequence[Found]) -> str:
+def render_tune_page(name: str, tuners: Sequence[ModelTuner], found: Sequence[TuningResult]) -> str:
     """The page as one string of HTML: styles, script and figures inside, nothing fetched.
 
     Args:
@@ -66,7 +66,7 @@ def render_tune_page(name: str, tuners: Sequence[ModelTuner], found: Sequence[Fo
     )
 
 
-def _model(tuner: ModelTuner, found: Found | None) -> dict[str, Any]:
+def _model(tuner: ModelTuner, found: TuningResult | None) -> dict[str, Any]:
     return {
         "name": tuner.model,
         "found": found,
@@ -78,7 +78,7 @@ def _model(tuner: ModelTuner, found: Found | None) -> dict[str, Any]:
     }
 
 
-def _answer(found: Found) -> str:
+def _answer(found: TuningResult) -> str:
     if not found.changed:
         return "No recipe that was tried is better than the sweep's own."
     changed = ", ".join(f"{name} {found.recipe[name]}" for name in found.changed)

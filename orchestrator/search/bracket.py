@@ -30,7 +30,7 @@ class Verdict:
     """Longest length proven; 0 if none."""
     failed_length: int | None = None
     """Length given up on; None if there is none."""
-    row_steps_tokens: int = 0
+    trained_tokens: int = 0
     """Sum over its steps of the tokens trained on."""
     reason: str | None = None
     """Why the machine failed; None if it did not."""
@@ -53,7 +53,7 @@ def verdict_of(finished: Finished) -> Verdict:
         outcome="lossless" if isinstance(outcome, Lossless) else "lossy",
         proven_length=outcome.measurement.proven_length,
         failed_length=outcome.measurement.failed_length,
-        row_steps_tokens=outcome.measurement.row_steps_tokens,
+        trained_tokens=outcome.measurement.trained_tokens,
     )
 
 
@@ -71,7 +71,7 @@ class Bracket:
     """Probes that said lossless or lossy."""
     stalls: int = 0
     """Starts that gave up, at whatever length."""
-    row_steps_tokens: int = 0
+    trained_tokens: int = 0
     """Tokens that its probes trained on, summed over their steps."""
     attempts: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     """Number of a probe without a verdict -> how often the machine failed under it."""
@@ -122,7 +122,7 @@ def fold(verdicts: Iterable[Verdict], *, forgiven: Mapping[int, int] = MappingPr
         failures=MappingProxyType(dict(failures)),
         verdicts=len(said),
         stalls=failures.total(),
-        row_steps_tokens=sum(verdict.row_steps_tokens for verdict in said.values()),
+        trained_tokens=sum(verdict.trained_tokens for verdict in said.values()),
         attempts=MappingProxyType({number: len(seen) for number, seen in attempts.items() if number not in said}),
         forgiven=forgiven,
         last_reason=reasons[max(reasons)] if reasons else None,

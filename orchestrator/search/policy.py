@@ -34,7 +34,7 @@ class SearchSettings:
 
     retries: int = 2
     """Starts after the first that stalled, before the search ends."""
-    row_steps_tokens: int | None = None
+    max_trained_tokens: int | None = None
     """Tokens, summed over the steps, that each search may train on: it makes starts until they are spent, however many
     that are. None: `retries` decides. Recipes are compared so, each with the same effort."""
 
@@ -51,7 +51,7 @@ class Step:
     """`cold`, or the probe_id to begin from."""
     limit: int
     """Tokens that it may grow to."""
-    most_tokens: int | None = None
+    max_trained_tokens: int | None = None
     """Tokens, summed over its steps, that are left for it; None: no limit."""
 
 
@@ -78,9 +78,9 @@ def next_step(
         length, start = bracket.proven + 1, bracket.proven_by
     else:
         length, start = max(1, round(COLD_SHARE * bracket.proven)), COLD
-    budget = settings.row_steps_tokens
-    left = None if budget is None else budget - bracket.row_steps_tokens
-    return Step(number=number, attempt=attempt, length=length, start=start, limit=limit, most_tokens=left)
+    budget = settings.max_trained_tokens
+    left = None if budget is None else budget - bracket.trained_tokens
+    return Step(number=number, attempt=attempt, length=length, start=start, limit=limit, max_trained_tokens=left)
 
 
 def is_done(bracket: Bracket, *, limit: int, settings: SearchSettings, grid: Sequence[int] | None = None) -> bool:
@@ -93,8 +93,8 @@ def is_done(bracket: Bracket, *, limit: int, settings: SearchSettings, grid: Seq
 def _is_answered(bracket: Bracket, *, limit: int, settings: SearchSettings, grid: Sequence[int] | None) -> bool:
     if grid is not None:
         return bracket.verdicts >= len(grid)
-    if settings.row_steps_tokens is not None:
-        return bracket.proven >= limit or bracket.row_steps_tokens >= settings.row_steps_tokens
+    if settings.max_trained_tokens is not None:
+        return bracket.proven >= limit or bracket.trained_tokens >= settings.max_trained_tokens
     return bracket.proven >= limit or bracket.stalls > settings.retries
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from orchestrator.store.files import Files
-from orchestrator.store.reader import parse_table, unique_rows, write_rows
+from orchestrator.store.parquet import parse_table, unique_rows, write_rows
 from orchestrator.store.schema import PROBES
 
 COMPACT_FILES = 100

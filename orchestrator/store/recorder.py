@@ -11,7 +11,7 @@ from orchestrator.errors import BadInput
 from orchestrator.search.bracket import Verdict, verdict_of
 from orchestrator.store.compaction import COMPACT_FILES, compact
 from orchestrator.store.files import Files
-from orchestrator.store.reader import read_probes, write_rows
+from orchestrator.store.parquet import read_probes, write_rows
 from orchestrator.store.rows import RowContext, rows_table
 from tasks.contract import COLD, Failed, Finished, Probe
 

@@ -6,10 +6,8 @@ More columns may follow, none may vanish: papers and notebooks read these names.
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
-"""4: accuracies, first error and restarts of searches; `_lossless` and `_accuracy` of the bits ledger.
-3: `task` and `grid` of searches, what single tokens cost.
-2: files of rows are named by their content, and every file says its version. Columns are those of 1."""
+SCHEMA_VERSION = 1
+"""Written into every file. Tables of another version are not read."""
 
 PROBES = pa.schema(
     [
@@ -40,21 +38,21 @@ PROBES = pa.schema(
         ("measured_length", pa.int32()),
         ("steps", pa.int32()),
         ("steps_to_proof", pa.int32()),
-        ("row_steps_tokens", pa.int64()),
+        ("trained_tokens", pa.int64()),
         ("seconds", pa.float64()),
         ("token_accuracy", pa.float64()),
-        ("token_accuracy_without", pa.float64()),
+        ("token_accuracy_without_memory", pa.float64()),
         ("first_error", pa.int32()),
         ("margin", pa.float64()),
-        ("nats_without", pa.float64()),
-        ("nats_with", pa.float64()),
-        ("proven_nats_without", pa.float64()),
-        ("proven_nats_with", pa.float64()),
+        ("nats_without_memory", pa.float64()),
+        ("nats_with_memory", pa.float64()),
+        ("proven_nats_without_memory", pa.float64()),
+        ("proven_nats_with_memory", pa.float64()),
         ("proven_token_gain", pa.int32()),
-        ("right_by_token", pa.binary()),
-        ("right_by_token_without", pa.binary()),
+        ("correct_by_token", pa.binary()),
+        ("correct_by_token_without_memory", pa.binary()),
         ("nats_by_token", pa.list_(pa.float32())),
-        ("nats_by_token_without", pa.list_(pa.float32())),
+        ("nats_by_token_without_memory", pa.list_(pa.float32())),
         ("margin_by_token", pa.list_(pa.float32())),
         ("memory", pa.binary()),
         ("memory_dtype", pa.string()),
@@ -67,8 +65,8 @@ PROBES = pa.schema(
     ]
 )
 """One row per probe outcome. `length` was asked; accuracies and nats are taken over `measured_length` tokens, and so
-are `right_by_token` and `right_by_token_without`: one bit a token, the first in the lowest bit of the first byte.
-`nats_by_token` and `nats_by_token_without` go to `proven_length`, `margin_by_token` to `exact_prefix`."""
+are `correct_by_token` and `correct_by_token_without_memory`: one bit a token, the first in the lowest bit of the first
+byte. `nats_by_token` and `nats_by_token_without_memory` go to `proven_length`, `margin_by_token` to `exact_prefix`."""
 
 SEARCHES = pa.schema(
     [
@@ -98,11 +96,11 @@ SEARCHES = pa.schema(
         ("margin", pa.float64()),
         ("probes", pa.int32()),
         ("steps", pa.int64()),
-        ("row_steps_tokens", pa.int64()),
+        ("trained_tokens", pa.int64()),
         ("seconds", pa.float64()),
         ("probe_id", pa.string()),
         ("token_accuracy", pa.float64()),
-        ("token_accuracy_without", pa.float64()),
+        ("token_accuracy_without_memory", pa.float64()),
         ("first_error", pa.int32()),
         ("restarts", pa.int32()),
     ]

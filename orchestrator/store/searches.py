@@ -26,7 +26,7 @@ VERDICT_COLUMNS = (
     "length",
     "proven_length",
     "failed_length",
-    "row_steps_tokens",
+    "trained_tokens",
     "reason",
 )
 
@@ -56,7 +56,7 @@ def with_known(planned: pa.Table, known: pa.Table) -> pa.Table:
 def verdicts_of(probes: pa.Table) -> list[Verdict]:
     """What the ledger needs of rows of PROBES."""
     rows = probes.select(VERDICT_COLUMNS).to_pylist()
-    counts = ("proven_length", "row_steps_tokens")
+    counts = ("proven_length", "trained_tokens")
     return [Verdict(**{**row, **{name: row[name] or 0 for name in counts}}) for row in rows]
 
 
@@ -87,7 +87,7 @@ def _derive(search: dict[str, Any], rows: list[dict[str, Any]], ledger: Ledger) 
         "smallest_failed": bracket.smallest_failed,
         "probes": len(rows),
         "steps": sum(row["steps"] or 0 for row in rows),
-        "row_steps_tokens": sum(row["row_steps_tokens"] or 0 for row in rows),
+        "trained_tokens": sum(row["trained_tokens"] or 0 for row in rows),
         "seconds": sum(row["seconds"] or 0.0 for row in rows),
         "probe_id": bracket.proven_by,
         "restarts": len({row["number"] for row in rows if row["number"] > 0 and row["outcome"] != "failed"}),
@@ -95,15 +95,15 @@ def _derive(search: dict[str, Any], rows: list[dict[str, Any]], ledger: Ledger) 
     if best is None:
         gains = ("capacity_nats", "capacity_bits", "token_gain", "information_gain_nats", "information_gain_bits")
         return {**derived, **dict.fromkeys((*gains, "utilization"), 0.0 if bracket.verdicts else None)}
-    gain_nats = best["proven_nats_without"] - best["proven_nats_with"]
+    gain_nats = best["proven_nats_without_memory"] - best["proven_nats_with_memory"]
     return {
         **derived,
-        "capacity_nats": best["proven_nats_without"],
-        "capacity_bits": best["proven_nats_without"] / math.log(2),
+        "capacity_nats": best["proven_nats_without_memory"],
+        "capacity_bits": best["proven_nats_without_memory"] / math.log(2),
         "token_gain": best["proven_token_gain"],
         "information_gain_nats": gain_nats,
         "information_gain_bits": gain_nats / math.log(2),
         "utilization": best["proven_token_gain"] / search["theoretical_tokens"],
         "margin": best["margin"],
-        **{name: best[name] for name in ("token_accuracy", "token_accuracy_without", "first_error")},
+        **{name: best[name] for name in ("token_accuracy", "token_accuracy_without_memory", "first_error")},
     }

@@ -1,4 +1,4 @@
-"""Rows in flight, saved from time to time: what a session that ended early need not compute again.
+"""Probes in flight, saved from time to time: what a session that ended early need not compute again.
 
 A snapshot that cannot be read costs its steps and nothing else. Knows nothing of Ray or torch, or of what a state says.
 """
@@ -10,16 +10,16 @@ import pyarrow as pa
 
 from orchestrator.errors import BadInput
 from orchestrator.store.files import Files
-from orchestrator.store.reader import parse_table, write_table
+from orchestrator.store.parquet import parse_table, write_table
 from tasks.contract import Snapshot
 
 SNAPSHOT_FOLDER = "snapshots"
 SNAPSHOTS = pa.schema([("probe_id", pa.string()), ("steps", pa.int64()), ("state", pa.binary())])
-"""One row per row in flight."""
+"""One row per probe in flight."""
 
 
 class Snapshots:
-    """The newest state of every row in flight, of this session and of those before it."""
+    """The newest state of every probe in flight, of this session and of those before it."""
 
     def __init__(self, files: Files, session_id: str) -> None:
         self._files = files
@@ -34,7 +34,7 @@ class Snapshots:
             _keep_newest(self._earlier, [Snapshot(**row) for row in table.to_pylist()])
 
     def save(self, engine: str, snapshots: Sequence[Snapshot]) -> None:
-        """Write all rows that an engine holds, in place of those it held before.
+        """Write all probes that an engine holds, in place of those it held before.
 
         Raises:
             OSError: when they could not be written; those before are still there.
@@ -50,7 +50,7 @@ class Snapshots:
         self._of_engine[engine] = {snapshot.probe_id: snapshot for snapshot in snapshots}
 
     def state_of(self, probe_id: str) -> bytes | None:
-        """The newest state of this probe's row; None if it was never saved."""
+        """The newest state of this probe; None if it was never saved."""
         known = [held[probe_id] for held in (self._earlier, *self._of_engine.values()) if probe_id in held]
         return max(known, key=lambda snapshot: snapshot.steps).state if known else None
 

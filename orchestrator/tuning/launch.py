@@ -19,9 +19,9 @@ from orchestrator.spec import dump
 from orchestrator.stop import Stop, stop_on_signals
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import RunLock
-from orchestrator.store.reader import write_table
+from orchestrator.store.parquet import write_table
 from orchestrator.sweep import Sweep
-from orchestrator.tuning.results import Found, found_by, recipe_yaml, said_of, trial_rows, trials_table
+from orchestrator.tuning.results import TuningResult, evidence_line, recipe_yaml, result_of, trial_rows, trials_table
 from orchestrator.tuning.study import INPUTS, JOURNAL_FILE, RecipeStudy
 from orchestrator.tuning.texts import TextSplit, split_texts
 from orchestrator.tuning.tuner import BUDGET, ModelTuner, tune_model
@@ -44,7 +44,7 @@ class Request:
     trials: int
     """Recipes in all, those of earlier sessions among them."""
     budget: int | None
-    """Row-steps times tokens of each search; None: what the sweep's own recipe spends."""
+    """trained tokens of each search; None: what the sweep's own recipe spends."""
     allow_fewer: bool = False
 
 
@@ -69,15 +69,15 @@ def tune(request: Request, url: str, *, inline: bool, address: str | None, take_
         tuners = [_tuner(request, split, model.name, folder, console) for model in split.plan.models]
         for note in split.plan.notes:
             console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
-        with _workers(split.plan, inline=inline, address=address, stop=stop, say=_said(console)) as workers:
+        with _workers(split.plan, inline=inline, address=address, stop=stop, on_message=_printer(console)) as workers:
             for tuner in tuners:
-                tuner.say(
+                tuner.on_message(
                     f"{tuner.model}: {len(tuner.study.results)} of {request.trials} trials, "
                     f"{len(tuner.split.choosing)} searches to choose on, {len(tuner.split.reporting)} to report on"
                 )
                 if not tune_model(tuner, workers, trials=request.trials):
                     break
-        found = [one for tuner in tuners if (one := found_by(tuner)) is not None]
+        found = [one for tuner in tuners if (one := result_of(tuner)) is not None]
         _write(files, tuners, found, request.sweep.name)
     return _conclude(files, found, stop, console)
 
@@ -160,16 +160,16 @@ def _tuner(request: Request, split: TextSplit, model: str, folder: Path, console
             study.note(BUDGET, request.budget)
     elif study.attribute(INPUTS) != inputs:
         raise BadInput(f"{folder}: the texts or the model {model} have changed since. Restore them, or begin anew.")
-    return ModelTuner(model=model, recipe=recipe, split=mine, study=study, say=_said(console))
+    return ModelTuner(model=model, recipe=recipe, split=mine, study=study, on_message=_printer(console))
 
 
-def _said(console: Console) -> Callable[[str], None]:
+def _printer(console: Console) -> Callable[[str], None]:
     return lambda line: console.print(literal(line), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def _workers(
-    plan: Plan, *, inline: bool, address: str | None, stop: Stop, say: Callable[[str], None]
+    plan: Plan, *, inline: bool, address: str | None, stop: Stop, on_message: Callable[[str], None]
 ) -> Iterator[Workers]:
     settings = plan.sweep.engine_settings()
     if inline:
@@ -180,11 +180,11 @@ def _workers(
     set_variables(address)
     from orchestrator.cluster.tuning import ray_workers
 
-    with ray_workers(plan, settings, address=address, stop=stop, say=say) as workers:
+    with ray_workers(plan, settings, address=address, stop=stop, on_message=on_message) as workers:
         yield workers
 
 
-def _write(files: Files, tuners: list[ModelTuner], found: list[Found], name: str) -> None:
+def _write(files: Files, tuners: list[ModelTuner], found: list[TuningResult], name: str) -> None:
     from orchestrator.report.tune_page import render_tune_page
 
     write_table(files, TRIALS_FILE, trials_table([r for tuner in tuners for r in trial_rows(tuner.model, tuner.study)]))
@@ -193,20 +193,20 @@ def _write(files: Files, tuners: list[ModelTuner], found: list[Found], name: str
     files.write(PAGE_FILE, render_tune_page(name, tuners, found).encode())
 
 
-def _recipe_file(found: Found, num_models: int) -> str:
+def _recipe_file(found: TuningResult, num_models: int) -> str:
     plain = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in found.model)
     return "recipe.yaml" if num_models == 1 else f"recipe-{plain}.yaml"
 
 
-def _conclude(files: Files, found: list[Found], stop: Stop, console: Console) -> Exit:
-    say = _said(console)
+def _conclude(files: Files, found: list[TuningResult], stop: Stop, console: Console) -> Exit:
+    on_message = _printer(console)
     for one in found:
         changed = ", ".join(f"{name} {one.recipe[name]}" for name in one.changed)
-        say(f"{one.model}: {changed or NO_BETTER}")
-        say(f"  chosen on:   {said_of(one.choosing)}")
-        say(f"  reported on: {said_of(one.reporting)} ({one.reporting.verdict})")
-    say(f"trials: {files.url}/{TRIALS_FILE}, page: {files.url}/{PAGE_FILE}")
+        on_message(f"{one.model}: {changed or NO_BETTER}")
+        on_message(f"  chosen on:   {evidence_line(one.choosing)}")
+        on_message(f"  reported on: {evidence_line(one.reporting)} ({one.reporting.verdict})")
+    on_message(f"trials: {files.url}/{TRIALS_FILE}, page: {files.url}/{PAGE_FILE}")
     if stop.interrupted:
-        say("interrupted: the same command goes on.")
+        on_message("interrupted: the same command goes on.")
         return Exit.INTERRUPTED
     return Exit.DONE

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 
 from orchestrator.report.intervals import bootstrap_mean
 from orchestrator.search.ledger import Search
-from orchestrator.tuning.study import REACHED, RecipeStudy, key_of, mean_capacity
+from orchestrator.tuning.study import RESULTS_OF_SEARCHES, RecipeStudy, key_of, mean_capacity
 from orchestrator.tuning.tuner import BUDGET, FINALS, REPORTED, ModelTuner
 
 
@@ -44,12 +44,12 @@ class Paired:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class TuningResult:
     """What tuning one model came to."""
 
     model: str
     budget: int
-    """Row-steps times tokens of each search."""
+    """trained tokens of each search."""
     own: Mapping[str, Any]
     """The sweep's own recipe."""
     recipe: Mapping[str, Any]
@@ -63,14 +63,14 @@ class Found:
     study: RecipeStudy
 
 
-def found_by(tuner: ModelTuner) -> Found | None:
+def result_of(tuner: ModelTuner) -> TuningResult | None:
     """What a finished study says; None as long as a measurement is missing."""
     if tuner.study.attribute(REPORTED) is None or tuner.study.attribute(FINALS) is None:
         return None
     recipe, split = tuner.best(), tuner.split
     if any(len(tuner.reached(REPORTED, one)) < len(split.reporting) for one in (recipe, tuner.recipe)):
         return None
-    return Found(
+    return TuningResult(
         model=tuner.model,
         budget=tuner.study.attribute(BUDGET),
         own=tuner.recipe,
@@ -86,7 +86,9 @@ def _chosen_by(tuner: ModelTuner, recipe: Mapping[str, Any]) -> dict[str, float]
     """search_id -> mean tokens of its trial and its second measurement."""
     second = tuner.reached(FINALS, recipe)
     same = [t for t in tuner.study.complete if key_of(tuner.study.recipe_of(t.params)) == key_of(recipe)]
-    first = {search_id: capacity for search_id, capacity, *_ in same[0].user_attrs[REACHED]} if same else second
+    first = (
+        {search_id: capacity for search_id, capacity, *_ in same[0].user_attrs[RESULTS_OF_SEARCHES]} if same else second
+    )
     return {search_id: fmean((first[search_id], capacity)) for search_id, capacity in second.items()}
 
 
@@ -107,14 +109,14 @@ def trial_rows(model: str, study: RecipeStudy) -> list[dict[str, Any]]:
 
 
 def _row(model: str, study: RecipeStudy, trial: FrozenTrial) -> dict[str, Any]:
-    reached: Sequence[Sequence[Any]] = trial.user_attrs.get(REACHED, [])
+    reached: Sequence[Sequence[Any]] = trial.user_attrs.get(RESULTS_OF_SEARCHES, [])
     return {
         "model": model,
         "number": trial.number,
         "state": trial.state.name.lower(),
         "value": mean_capacity(reached) if reached else None,
         "searches": len(reached),
-        "row_steps_tokens": sum(tokens for _, _, tokens, _ in reached),
+        "trained_tokens": sum(tokens for _, _, tokens, _ in reached),
         "seconds": sum(seconds for *_, seconds in reached),
         **(study.recipe_of(trial.params) if trial.params else {}),
     }
@@ -126,7 +128,7 @@ def trials_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
 
 
-def said_of(paired: Paired) -> str:
+def evidence_line(paired: Paired) -> str:
     """One line of evidence."""
     interval = "" if paired.interval is None else f" [{paired.interval[0]:+.2f}, {paired.interval[1]:+.2f}]"
     return (
@@ -135,14 +137,14 @@ def said_of(paired: Paired) -> str:
     )
 
 
-def recipe_yaml(found: Found) -> str:
+def recipe_yaml(found: TuningResult) -> str:
     """A recipe for a sweep, with what speaks for it as comments."""
     no_better = "no recipe that was tried is better than the sweep's own; this is that one."
     lines = [
         f"`capsweep tune` for {found.model}: {len(found.study.results)} recipes, each search with {found.budget:,} "
-        "row-steps times tokens.",
-        f"on the texts that chose it: {said_of(found.choosing)}",
-        f"on other texts: {said_of(found.reporting)}, {found.reporting.verdict}"
+        "trained tokens.",
+        f"on the texts that chose it: {evidence_line(found.choosing)}",
+        f"on other texts: {evidence_line(found.reporting)}, {found.reporting.verdict}"
         if found.changed
         else f"on other texts: {found.reporting.own:.2f} tokens, {found.reporting.texts} texts; {no_better}",
     ]

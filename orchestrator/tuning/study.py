@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from orchestrator.report.intervals import bootstrap_mean
-from orchestrator.tuning.worker import Reached
+from orchestrator.tuning.worker import SearchResult
 from tasks.contract import Range
 
 JOURNAL_FILE = "study.journal"
@@ -26,7 +26,7 @@ RANDOM_TRIALS = 8
 """Recipes drawn at random before the sampler (TPE) draws from what they said."""
 DIGITS = 3
 """Significant digits of a value that is tried: finer ones are far below the noise."""
-REACHED, INPUTS = "reached", "inputs"
+RESULTS_OF_SEARCHES, INPUTS = "reached", "inputs"
 
 
 class PairedPruner(optuna.pruners.BasePruner):
@@ -125,13 +125,13 @@ class RecipeStudy:
         }
         return {**self._recipe, **tried}
 
-    def report(self, trial: Trial, first: int, reached: Sequence[Reached]) -> bool:
+    def report(self, trial: Trial, first: int, reached: Sequence[SearchResult]) -> bool:
         """Note what searches from the `first` on have reached; returns whether to end the trial."""
         for step, one in enumerate(reached, first):
             trial.report(one.capacity, step)
-        known = trial.user_attrs.get(REACHED, [])
-        said = [[one.search_id, one.capacity, one.row_steps_tokens, one.seconds] for one in reached]
-        trial.set_user_attr(REACHED, [*known, *said])
+        known = trial.user_attrs.get(RESULTS_OF_SEARCHES, [])
+        said = [[one.search_id, one.capacity, one.trained_tokens, one.seconds] for one in reached]
+        trial.set_user_attr(RESULTS_OF_SEARCHES, [*known, *said])
         return trial.should_prune()
 
     def end(self, trial: Trial, *, pruned: bool) -> None:
@@ -139,7 +139,7 @@ class RecipeStudy:
         if pruned:
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
-            self.study.tell(trial, mean_capacity(trial.user_attrs[REACHED]))
+            self.study.tell(trial, mean_capacity(trial.user_attrs[RESULTS_OF_SEARCHES]))
 
     def put_back(self, trial: Trial) -> None:
         """A trial that was cut short is no result: it failed, and its recipe is tried again."""

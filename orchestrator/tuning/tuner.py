@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.search.ledger import Search
 from orchestrator.tuning.study import RecipeStudy, key_of
 from orchestrator.tuning.texts import TextSplit
-from orchestrator.tuning.worker import Job, Reached, Workers
+from orchestrator.tuning.worker import MeasurementRequest, SearchResult, Workers
 
 PART = 16
 """Searches that are measured before a trial is looked at: fewer leave most of an engine's step idle."""
@@ -23,7 +23,7 @@ FINALISTS = 3
 means is best by luck in part."""
 BUDGET, FINALS, REPORTED = "budget", "finals", "reported"
 
-Asking = Generator[Job, tuple[Reached, ...], None]
+Asking = Generator[MeasurementRequest, tuple[SearchResult, ...], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class ModelTuner:
     """The sweep's own, every field."""
     split: TextSplit
     study: RecipeStudy
-    say: Callable[[str], None]
+    on_message: Callable[[str], None]
 
     def measure_budget(self) -> Iterator[Asking]:
         """What the sweep's own recipe and search spend on a text, unless the study knows a budget."""
@@ -79,18 +79,18 @@ class ModelTuner:
 
     def _budget(self) -> Asking:
         searches = tuple(search.search_id for search in self.split.choosing[:PART])
-        reached = yield Job(model=self.model, recipe=self.recipe, search_ids=searches, budget=None)
-        budget = round(fmean(one.row_steps_tokens for one in reached))
+        reached = yield MeasurementRequest(model=self.model, recipe=self.recipe, search_ids=searches, budget=None)
+        budget = round(fmean(one.trained_tokens for one in reached))
         self.study.note(BUDGET, max(1, budget))
-        self.say(f"budget: {budget:,} row-steps times tokens a text, what the sweep's own recipe and search spend")
+        self.on_message(f"budget: {budget:,} trained tokens a text, what the sweep's own recipe and search spend")
 
     def _trial(self, trials: int) -> Asking:
         trial = self.study.ask()
         recipe, budget = self.study.recipe_of(trial.params), self.study.attribute(BUDGET)
-        known: list[Reached] = []
+        known: list[SearchResult] = []
         try:
             for part in _parts(self.split.choosing):
-                reached = yield Job(model=self.model, recipe=recipe, search_ids=part, budget=budget)
+                reached = yield MeasurementRequest(model=self.model, recipe=recipe, search_ids=part, budget=budget)
                 pruned = self.study.report(trial, len(known), reached)
                 known += reached
                 if pruned:
@@ -103,7 +103,7 @@ class ModelTuner:
         self.study.end(trial, pruned=not whole)
         mean = fmean(one.capacity for one in known)
         ended = "" if whole else f", pruned after {len(known)} texts"
-        self.say(f"trial {trial.number}: {mean:.2f} tokens{ended} ({len(self.study.results)} of {trials})")
+        self.on_message(f"trial {trial.number}: {mean:.2f} tokens{ended} ({len(self.study.results)} of {trials})")
 
     def _measure(
         self, what: str, recipe: Mapping[str, Any], searches: Sequence[Search], again: int
@@ -115,7 +115,7 @@ class ModelTuner:
 
     def _measure_part(self, what: str, recipe: Mapping[str, Any], part: tuple[str, ...], again: int) -> Asking:
         budget = self.study.attribute(BUDGET)
-        reached = yield Job(model=self.model, recipe=recipe, search_ids=part, budget=budget, again=again)
+        reached = yield MeasurementRequest(model=self.model, recipe=recipe, search_ids=part, budget=budget, again=again)
         said = {one.search_id: one.capacity for one in reached}
         noted = self.study.attribute(what) or {}
         self.study.note(what, {**noted, key_of(recipe): {**noted.get(key_of(recipe), {}), **said}})

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from orchestrator.inline import Keeping, answer
+from orchestrator.inline import LoopCallbacks, answer
 from orchestrator.plan import Plan
 from orchestrator.search.ledger import Ledger, Order
 from orchestrator.search.policy import SearchSettings
@@ -17,7 +17,7 @@ from tasks.contract import COLD, Engine, EngineSettings, Failed, Finished, Probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class MeasurementRequest:
     """Searches to be answered with one recipe."""
 
     model: str
@@ -26,22 +26,22 @@ class Job:
     """Every field of it."""
     search_ids: tuple[str, ...]
     budget: int | None
-    """Row-steps times tokens of each search; None: as the sweep says."""
+    """trained tokens of each search; None: as the sweep says."""
     again: int = 0
     """0 for the starts that all recipes share; another number for others, shared as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reached:
+class SearchResult:
     """What one search came to."""
 
     search_id: str
     capacity: int
     """Tokens proven."""
-    row_steps_tokens: int
-    """Sum over its row-steps of the tokens trained on."""
+    trained_tokens: int
+    """Sum over its optimizer steps of the tokens trained on."""
     seconds: float
-    """Share of the engine's time that its rows took."""
+    """Share of the engine's time that its probes took."""
 
 
 class Workers(Protocol):
@@ -50,12 +50,12 @@ class Workers(Protocol):
     size: int
     """How many."""
 
-    def submit(self, worker: int, job: Job) -> None:
-        """Give a job to a worker that has none."""
+    def submit(self, worker: int, request: MeasurementRequest) -> None:
+        """Give a request to a worker that has none."""
         ...
 
-    def wait(self) -> tuple[int, tuple[Reached, ...]] | None:
-        """A worker that is done with its job, and what came of it; None once the session should end."""
+    def wait(self) -> tuple[int, tuple[SearchResult, ...]] | None:
+        """A worker that is done with its request, and what came of it; None once the session should end."""
         ...
 
 
@@ -68,45 +68,45 @@ class Worker:
         self._searches = {search.search_id: search for search in plan.searches}
         self._opened: tuple[tuple[str, Mapping[str, Any]], Engine] | None = None
 
-    def measure(self, job: Job, stop: Stop) -> tuple[Reached, ...] | None:
-        """Answer the job's searches, in their order; None if `stop` came first: half a measurement is none."""
+    def measure(self, request: MeasurementRequest, stop: Stop) -> tuple[SearchResult, ...] | None:
+        """Answer the request's searches, in their order; None if `stop` came first: half a measurement is none."""
         retries = self._plan.sweep.search.retries
-        settings = SearchSettings(retries=retries, row_steps_tokens=job.budget)
-        ledger = Ledger([self._searches[search_id] for search_id in job.search_ids], settings)
-        notes = _Notes(self._plan, job)
-        keeping = Keeping(make=notes.make, record=notes.record)
-        answer(ledger, job.model, self._engine(job), keeping, stop=stop)
+        settings = SearchSettings(retries=retries, max_trained_tokens=request.budget)
+        ledger = Ledger([self._searches[search_id] for search_id in request.search_ids], settings)
+        notes = _Notes(self._plan, request)
+        callbacks = LoopCallbacks(make_probe=notes.make, record=notes.record)
+        answer(ledger, request.model, self._engine(request), callbacks, stop=stop)
         if ledger.num_open:
-            self._opened = None  # rows of this job are in it
+            self._opened = None  # slots of this request are in it
             return None
         return tuple(
-            Reached(
+            SearchResult(
                 search_id=search_id,
                 capacity=ledger.bracket(search_id).proven,
-                row_steps_tokens=ledger.bracket(search_id).row_steps_tokens,
+                trained_tokens=ledger.bracket(search_id).trained_tokens,
                 seconds=notes.seconds[search_id],
             )
-            for search_id in job.search_ids
+            for search_id in request.search_ids
         )
 
-    def _engine(self, job: Job) -> Engine:
-        key = (job.model, job.recipe)
+    def _engine(self, request: MeasurementRequest) -> Engine:
+        key = (request.model, request.recipe)
         if self._opened is None or self._opened[0] != key:
             self._opened = None  # its memory is free before the next one is loaded
-            question = replace(self._plan.question, recipe=job.recipe)
-            model = self._plan.model(job.model).model
+            question = replace(self._plan.question, recipe=request.recipe)
+            model = self._plan.model(request.model).model
             self._opened = key, self._plan.task.open_engine(model, question, self._settings)
         return self._opened[1]
 
 
 class _Notes:
-    """Memories and times of one job: nothing of it is written."""
+    """Memories and times of one request: nothing of it is written."""
 
-    def __init__(self, plan: Plan, job: Job) -> None:
+    def __init__(self, plan: Plan, request: MeasurementRequest) -> None:
         self._plan = plan
-        self._again = job.again
+        self._again = request.again
         self._memories: dict[str, bytes | None] = {}
-        self.seconds = dict.fromkeys(job.search_ids, 0.0)
+        self.seconds = dict.fromkeys(request.search_ids, 0.0)
 
     def make(self, order: Order) -> Probe:
         """The probe, with the memory it begins from. Its random numbers come from its id, the same in every trial."""
@@ -130,14 +130,14 @@ class InlineWorkers:
     def __init__(self, plan: Plan, settings: EngineSettings, stop: Stop) -> None:
         self._worker = Worker(plan, settings)
         self._stop = stop
-        self._job: Job | None = None
+        self._request: MeasurementRequest | None = None
 
-    def submit(self, worker: int, job: Job) -> None:
-        """Remember the job; `wait` does it."""
-        self._job = job
+    def submit(self, worker: int, request: MeasurementRequest) -> None:
+        """Remember the request; `wait` does it."""
+        self._request = request
 
-    def wait(self) -> tuple[int, tuple[Reached, ...]] | None:
-        """Do the job."""
-        assert self._job is not None, "nobody waits for nothing"
-        reached = self._worker.measure(self._job, self._stop)
+    def wait(self) -> tuple[int, tuple[SearchResult, ...]] | None:
+        """Do the request."""
+        assert self._request is not None, "nobody waits for nothing"
+        reached = self._worker.measure(self._request, self._stop)
         return None if reached is None else (0, reached)

@@ -71,7 +71,7 @@ def write_sweep(folder: Path, *, texts: int, name: str = "chaos", **fields: Any)
         "task": "toy",
         "models": ["toy/model"],
         "texts": [{"source": "files", "path": "texts/"}],
-        "recipe": {"step_seconds": 0.02, "steps": 8, "rows": 4},
+        "recipe": {"step_seconds": 0.02, "steps": 8, "slots": 4},
         **fields,
     }
     path = folder / f"{name}.yaml"

@@ -175,14 +175,14 @@ def num_row_files(run: Path) -> int:
     return len(list((run / "probes").glob("*.parquet")))
 
 
-def row_steps(said: str) -> int:
-    """Row-steps that a session says it took."""
-    found = re.search(r"engines: ([\d,]+) row-steps", said)
+def slot_steps(said: str) -> int:
+    """Optimizer steps that a session says it took."""
+    found = re.search(r"engines: ([\d,]+) optimizer steps", said)
     return int(found[1].replace(",", "")) if found else 0
 
 
 def steps_on_disk(run: Path) -> int:
-    """Steps of finished probes, and of rows in flight as they were saved."""
+    """Steps of finished probes, and of probes in flight as they were saved."""
     rows = orchestrator.read(str(run)).probes.select(["probe_id", "outcome", "steps"]).to_pylist()
     done = {row["probe_id"]: row["steps"] for row in rows if row["outcome"] != "failed"}
     saved: dict[str, int] = {}

@@ -23,7 +23,7 @@ from tests.chaos.harness import (
     wait_until,
 )
 
-SLOW = {"step_seconds": 0.05, "steps": 20, "rows": 4}
+SLOW = {"step_seconds": 0.05, "steps": 20, "slots": 4}
 
 
 def capacities(run: Path) -> dict[str, int]:
@@ -40,7 +40,7 @@ def machine_failures(run: Path) -> Counter[str]:
     [
         ("SIGKILL of an engine actor", [b"ray::EngineActor"], KILL, 4),
         ("engine that hangs (SIGSTOP)", [b"ray::EngineActor"], signal.SIGSTOP, 2),
-        ("SIGKILL of a trial worker", [b"CohortTrial.step", b"CohortTrial.train"], KILL, 4),
+        ("SIGKILL of a trial worker", [b"ProbeTrial.step", b"ProbeTrial.train"], KILL, 4),
     ],
 )
 def test_a_process_of_the_cluster_is_hit(tmp_path, tally, times, promise, titles, number, hits):
@@ -70,7 +70,7 @@ def test_a_process_of_the_cluster_is_hit(tmp_path, tally, times, promise, titles
 def test_engines_that_always_die_end_the_session(tmp_path, tally, times):
     times(1, 0)
     found = tally("every engine is killed at once")
-    spec = write_sweep(tmp_path, texts=10, recipe={"step_seconds": 0.5, "steps": 100, "rows": 4})
+    spec = write_sweep(tmp_path, texts=10, recipe={"step_seconds": 0.5, "steps": 100, "slots": 4})
     run = tmp_path / "run"
     witness = Witness(run, found)
     process = begin("run", spec, "--run-dir", run)

@@ -15,8 +15,8 @@ from tests.chaos.harness import (
     end,
     kill_at_random,
     num_row_files,
-    row_steps,
     searches_of,
+    slot_steps,
     steps_on_disk,
     to_end,
     wait_until,
@@ -96,12 +96,12 @@ def test_the_real_engine_is_killed_and_goes_on_bit_by_bit(tmp_path, tally, times
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, KILL])
 def test_rows_in_flight_go_on_at_their_step(tmp_path, tally, times, number):
     times(1, number != signal.SIGINT)
-    found = tally(f"{signal.Signals(number).name}: rows in flight go on at their step")
+    found = tally(f"{signal.Signals(number).name}: probes in flight go on at their step")
     spec = write_sweep(
         tmp_path,
         texts=6,
         search={"retries": 1},
-        recipe={"step_seconds": 0.02, "steps": 100, "rows": 6},
+        recipe={"step_seconds": 0.02, "steps": 100, "slots": 6},
         engines={"snapshot_seconds": 60 if number != KILL else 0.3},
     )
     run = tmp_path / "run"
@@ -121,15 +121,15 @@ def test_rows_in_flight_go_on_at_their_step(tmp_path, tally, times, number):
     witness.conclude()
     probes = witness.num_finished
     # Each probe of this toy takes 100 steps, whoever takes them.
-    again = before + row_steps(resumed) - 100 * probes
+    again = before + slot_steps(resumed) - 100 * probes
     found.said.append(f"{before} of {100 * probes} steps were on disk, {again} of them taken again")
     assert again == 0
 
 
 def test_a_driver_on_ray_is_asked_to_stop(tmp_path, tally, times):
     times(1, 0)
-    found = tally("SIGTERM on Ray: rows in flight go on at their step")
-    fields = {"recipe": {"step_seconds": 0.05, "steps": 40, "rows": 6}, "engines": {"count": 1}}
+    found = tally("SIGTERM on Ray: probes in flight go on at their step")
+    fields = {"recipe": {"step_seconds": 0.05, "steps": 40, "slots": 6}, "engines": {"count": 1}}
     spec = write_sweep(tmp_path, texts=12, **fields)
     run = tmp_path / "run"
     witness = Witness(run, found)
@@ -143,6 +143,6 @@ def test_a_driver_on_ray_is_asked_to_stop(tmp_path, tally, times):
     before = steps_on_disk(run)
     resumed = to_end("resume", run)
     witness.conclude()
-    again = before + row_steps(resumed) - 40 * witness.num_finished
+    again = before + slot_steps(resumed) - 40 * witness.num_finished
     found.said.append(f"{before} of {40 * witness.num_finished} steps were on disk, {again} of them taken again")
     assert again == 0

@@ -46,10 +46,10 @@ try:
         ballast.append(torch.ones(2**17))
 except RuntimeError:
     del ballast[-int(2 * megabytes):]
-before = engine.num_rows
+before = engine.num_slots
 found = run(probes(lengths, "row"))
 reasons = {item.probe.length: item.outcome.reason for item in found if isinstance(item.outcome, Failed)}
-print(json.dumps({"finished": len(found), "rows": [before, engine.num_rows], "failed": reasons}))
+print(json.dumps({"finished": len(found), "slots": [before, engine.num_slots], "failed": reasons}))
 """
 """An engine in whose process so many megabytes are left after a first probe."""
 
@@ -68,7 +68,7 @@ def test_memory_runs_out(tally, times, stories_model):
     found = tally("out of memory: the batch is halved, its rows go on")
     lengths = [60] * 64
     said = in_little_memory(stories_model, 30, 64 * 60, lengths)
-    before, after = said["rows"]
+    before, after = said["slots"]
     assert said["finished"] == len(lengths)
     assert not said["failed"]
     assert after < before

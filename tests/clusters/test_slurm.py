@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds what i
 
 
 @dataclass(kw_only=True)
-class Job:
+class SlurmJob:
     process: "subprocess.Popen[str]"
     number: int
 
@@ -61,18 +61,18 @@ class Job:
 
 
 @pytest.fixture
-def submit(tmp_path: Path) -> Iterator[Callable[..., Job]]:
+def submit(tmp_path: Path) -> Iterator[Callable[..., SlurmJob]]:
     """What `sbatch` does: run the script with Slurm's variables, on nodes `one` and `two`."""
-    jobs: list[Job] = []
+    jobs: list[SlurmJob] = []
 
-    def begin(*arguments: str | Path, srun: str = SRUN) -> Job:
+    def begin(*arguments: str | Path, srun: str = SRUN) -> SlurmJob:
         programs = tmp_path / "bin"
         programs.mkdir(exist_ok=True)
         for name, text in {"srun": srun, "scontrol": SCONTROL, "capsweep": CAPSWEEP}.items():
             (programs / name).write_text(text)
             (programs / name).chmod(0o755)
         number = 10 * os.getpid() + len(jobs)
-        jobs.append(Job(process=_bash(arguments, tmp_path, programs, number), number=number))
+        jobs.append(SlurmJob(process=_bash(arguments, tmp_path, programs, number), number=number))
         return jobs[-1]
 
     yield begin
@@ -103,7 +103,7 @@ def _bash(arguments: tuple[str | Path, ...], folder: Path, programs: Path, numbe
     )
 
 
-def wait_for_rows(run: Path, job: Job, files: int) -> None:
+def wait_for_rows(run: Path, job: SlurmJob, files: int) -> None:
     deadline = time.monotonic() + 300
     while len(list(run.glob("probes/*.parquet"))) < files:
         assert job.process.poll() is None, job.end()
@@ -112,7 +112,7 @@ def wait_for_rows(run: Path, job: Job, files: int) -> None:
 
 
 def test_a_time_limit_loses_nothing_and_the_next_job_goes_on(submit, tmp_path):
-    spec = write_sweep(tmp_path, texts=12, recipe={"step_seconds": 0.05, "steps": 20, "rows": 4})
+    spec = write_sweep(tmp_path, texts=12, recipe={"step_seconds": 0.05, "steps": 20, "slots": 4})
     run = tmp_path / "run"
     first = submit(spec, run)
     wait_for_rows(run, first, 2)

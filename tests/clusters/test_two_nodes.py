@@ -14,7 +14,7 @@ from tasks.toy import toy_capacity
 from tests.chaos.conftest import write_sweep
 from tests.clusters.two_nodes import ADDRESSES, DASHBOARD, HEAD, WORKER, TwoNodes, why_not
 
-SLOW = {"step_seconds": 0.1, "steps": 20, "rows": 4, "shortfall": 0}
+SLOW = {"step_seconds": 0.1, "steps": 20, "slots": 4, "shortfall": 0}
 
 
 AUTOSCALED = """
@@ -76,7 +76,7 @@ def test_a_sweep_is_submitted_and_outlives_a_node_a_driver_and_a_stop(cluster, t
 
     # 2. Watched: what a Prometheus would scrape.
     wait_until(lambda: "ray_capsweep_verdicts_total" in metrics(cluster), "metrics of the driver")
-    wait_until(lambda: "ray_capsweep_rows_busy" in metrics(cluster), "metrics of an engine")
+    wait_until(lambda: "ray_capsweep_slots_busy" in metrics(cluster), "metrics of an engine")
 
     # 3. A node is lost: the run goes on.
     cluster.lose(WORKER)

@@ -20,7 +20,7 @@ from orchestrator.run_directory import EXTENDING_FILE, open_run
 from orchestrator.store.files import LocalFiles
 from orchestrator.sweep import Sweep
 
-SLOW = {"step_seconds": 0.02, "steps": 8, "rows": 4}
+SLOW = {"step_seconds": 0.02, "steps": 8, "slots": 4}
 TOY: dict[str, Any] = {
     "name": "toy",
     "task": "toy",

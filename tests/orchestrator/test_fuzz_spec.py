@@ -39,9 +39,9 @@ seeds: [0, 1]
 criterion: {teacher_forced: 0.99}
 decode_from: memory
 search: {max_length: 20, growth: 1.1, retries: 2}
-recipe: {steps: 3, rows: 4}
+recipe: {steps: 3, slots: 4}
 budget: {minutes: 1}
-engines: {device: auto, count: 1, gpus: 0, cpus: auto, tokens_per_step: 64, cohort_size: auto, deterministic: false}
+engines: {device: auto, count: 1, gpus: 0, cpus: auto, tokens_per_step: 64, probes_per_trial: auto}
 storage: runs/
 """
 MEASURED = """

@@ -11,7 +11,7 @@ import pytest
 from orchestrator.errors import BadInput
 from orchestrator.plan import Plan, make_plan
 from orchestrator.store.files import LocalFiles
-from orchestrator.store.reader import SAMPLES_FILE, read_samples, write_table
+from orchestrator.store.parquet import SAMPLES_FILE, read_samples, write_table
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from orchestrator.sweep import Sweep
 from tasks.contract import Model, ModelFacts, Question, Reader, Text
@@ -215,7 +215,16 @@ class TestIdentityOfSearches:
         "changes",
         [
             {"name": "other"},
-            {"engines": {"device": "cpu", "count": 2, "gpus": 0.5, "cpus": 1, "tokens_per_step": 64, "cohort_size": 1}},
+            {
+                "engines": {
+                    "device": "cpu",
+                    "count": 2,
+                    "gpus": 0.5,
+                    "cpus": 1,
+                    "tokens_per_step": 64,
+                    "probes_per_trial": 1,
+                }
+            },
             {"budget": {"minutes": 3}},
             {"engines": {"deterministic": True}},
             {"storage": "memory://elsewhere"},

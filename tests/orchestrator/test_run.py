@@ -14,7 +14,7 @@ import orchestrator
 from orchestrator.run_directory import open_run
 from tasks.toy import toy_capacity
 
-SLOW = "recipe: {step_seconds: 0.02, steps: 8, rows: 4}\n"
+SLOW = "recipe: {step_seconds: 0.02, steps: 8, slots: 4}\n"
 """Slow enough to be interrupted, and the same probes whatever finished first."""
 
 

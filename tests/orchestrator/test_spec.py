@@ -37,7 +37,8 @@ search: {max_length: null, growth: 1.1, retries: 2}
 recipe: default
 budget: {minutes: null}
 engines:
-  {device: auto, count: auto, gpus: auto, cpus: auto, tokens_per_step: auto, cohort_size: auto, deterministic: false}
+  {device: auto, count: auto, gpus: auto, cpus: auto, tokens_per_step: auto, probes_per_trial: auto,
+   deterministic: false}
 storage: runs/
 """
 MINIMAL = "name: small\nmodels: [some/model]\ntexts: [{source: files, path: texts/}]\n"
@@ -128,7 +129,7 @@ class TestWhatTheRestOfTheProgramIsGiven:
         )
 
     def test_another_task_has_its_own_recipe(self, load, problems):
-        assert load(MINIMAL + "task: toy\nrecipe: {rows: 3}").question().recipe["rows"] == 3
+        assert load(MINIMAL + "task: toy\nrecipe: {slots: 3}").question().recipe["slots"] == 3
         assert problems(MINIMAL + "task: toy\nrecipe: {row: 3}")[0].endswith("Did you mean 'rows'?")
 
 

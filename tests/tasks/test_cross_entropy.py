@@ -98,8 +98,8 @@ class TestInTorch:
 
     def test_no_tokens(self, model):
         hidden_NH, targets_N = hidden_and_targets(model)
-        nats_N, right_N, gradient_NH = cross_entropy_and_gradient(model, hidden_NH[:0], targets_N[:0])
-        assert nats_N.shape == right_N.shape == (0,)
+        nats_N, correct_N, gradient_NH = cross_entropy_and_gradient(model, hidden_NH[:0], targets_N[:0])
+        assert nats_N.shape == correct_N.shape == (0,)
         assert gradient_NH.shape == (0, WIDTH)
 
 

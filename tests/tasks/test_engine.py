@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.batches import DETERMINISTIC_ROWS, cheapest_batches, fixed_batches
+from tasks.batches import DETERMINISTIC_SLOTS, cheapest_batches, fixed_batches
 from tasks.certificate import LayoutProver
 from tasks.contract import EngineSettings, Failed, Finished, Lossless, Lossy, Measurement, Model, Question
 from tasks.engine import BatchedEngine
@@ -52,7 +52,7 @@ def test_the_stored_memory_gives_the_text_back_by_itself(finished, language_mode
 
 def test_a_memory_lowers_the_cross_entropy(finished):
     for item in finished.values():
-        assert 0 < measurement(item).nats_with < measurement(item).nats_without
+        assert 0 < measurement(item).nats_with_memory < measurement(item).nats_without_memory
 
 
 def test_a_damaged_memory_is_not_a_proof(finished, language_model):
@@ -72,19 +72,21 @@ def test_a_length_out_of_reach_is_lossy_and_its_exact_prefix_still_counts(open_e
     assert found.measured_length == 300
     assert 0 < found.exact_prefix < 300
     # Measured over the length asked for, and over what it proved all the same.
-    assert 0 < found.proven_nats_without < found.nats_without
-    assert 0 < found.proven_nats_with < found.nats_with
+    assert 0 < found.proven_nats_without_memory < found.nats_without_memory
+    assert 0 < found.proven_nats_with_memory < found.nats_with_memory
     assert found.token_accuracy < 1
     assert found.first_error is not None
     assert found.steps == 30
-    assert found.row_steps_tokens == 30 * 300
+    assert found.trained_tokens == 30 * 300
 
 
 def test_a_row_ends_with_the_step_that_spends_its_budget(open_engine, run_engine, story_probes):
-    probes = [replace(probe, most_tokens=50 * probe.length + 1) for probe in story_probes(2, longest=120, length=120)]
+    probes = [
+        replace(probe, max_trained_tokens=50 * probe.length + 1) for probe in story_probes(2, longest=120, length=120)
+    ]
     for done in run_engine(open_engine(), probes).values():
         found = measurement(done)
-        assert (found.steps, found.row_steps_tokens) == (51, 51 * 120)
+        assert (found.steps, found.trained_tokens) == (51, 51 * 120)
         assert isinstance(done.outcome, Lossy)
         assert found.failed_length == 120
 
@@ -192,7 +194,7 @@ def test_deterministic_rows_do_not_depend_on_their_neighbours(open_engine, run_e
 
 def test_fixed_batches_have_one_shape_and_leave_no_row_out():
     batches = fixed_batches([3, 17, 16, 40, 5], [1, 1, 1, 1, 2])
-    assert all(len(batch.index_B) == DETERMINISTIC_ROWS for batch in batches)
+    assert all(len(batch.index_B) == DETERMINISTIC_SLOTS for batch in batches)
     real = sorted(i for batch in batches for i in batch.index_B[: batch.num_real].tolist())
     assert real == [0, 1, 2, 3, 4]
     assert [batch.width for batch in batches] == [16, 16, 32, 48]
@@ -224,10 +226,10 @@ class LittleMemory(BatchedEngine):
 
     most = 60
 
-    def _measure(self, rows, batch):
+    def _measure(self, slots, batch):
         if batch.num_real * batch.width > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return super()._measure(rows, batch)
+        return super()._measure(slots, batch)
 
 
 def test_out_of_memory_halves_the_step_and_loses_no_row(language_model, run_engine, story_probes):
@@ -264,5 +266,5 @@ def test_rows_busy_is_a_share(open_engine, run_engine, story_probes):
     engine = open_engine()
     run_engine(engine, story_probes(2))
     stats = engine.stats()
-    assert 0 < stats.rows_busy <= 1
-    assert 0 < stats.row_steps < stats.row_steps_tokens
+    assert 0 < stats.slots_busy <= 1
+    assert 0 < stats.slot_steps < stats.trained_tokens

@@ -104,8 +104,8 @@ def family(request: pytest.FixtureRequest) -> tuple[str, LanguageModel, Any]:
     return request.param, LanguageModel(made, device="cpu"), made
 
 
-def memories(model: LanguageModel, num_rows: int, num_vectors: int) -> Tensor:
-    shape = (num_rows, num_vectors, model.embedding_width)
+def memories(model: LanguageModel, num_slots: int, num_vectors: int) -> Tensor:
+    shape = (num_slots, num_vectors, model.embedding_width)
     return torch.randn(shape, generator=torch.Generator().manual_seed(num_vectors)) * model.embedding_std
 
 

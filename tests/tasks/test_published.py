@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 import tasks.engine as engine_module
 from tasks.contract import EngineSettings, Lossless, Lossy, Model, Probe, Question
 from tasks.cramming import CrammingTask
-from tasks.engine import BatchedEngine, Measured, Said
+from tasks.engine import BatchedEngine, StepNumbers, StepResult
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
 from tasks.optimizer import cold_memory
@@ -118,7 +118,7 @@ def test_memory_and_loss_over_the_first_fifty_steps(stories_model, texts, length
     said: list[Tensor] = []
     read = engine_module._read
 
-    def listen(measured: Measured) -> Said:
+    def listen(measured: StepResult) -> StepNumbers:
         said.append(measured.nats_B.double())
         return read(measured)
 
@@ -149,14 +149,14 @@ def test_outcomes_and_gains_far_from_the_boundary(model: Model, plain, texts, ru
         # What the text costs by itself, and how much of it is right, over t_2 .. t_L.
         text = torch.tensor([probe.tokens])
         scored = plain(input_ids=text).logits[0, :-1].detach()
-        nats_without = float(torch.nn.functional.cross_entropy(scored, text[0, 1:], reduction="sum"))
-        right_without = int((scored.argmax(-1) == text[0, 1:]).sum())
-        assert found.nats_without == pytest.approx(nats_without, rel=1e-4)
-        assert found.token_accuracy_without == pytest.approx((right_without + 1) / length)
-        gain = round(found.token_accuracy * length) - round(found.token_accuracy_without * length)
-        wanted_gain = round(wanted.best_accuracy * (length - 1)) - right_without
-        information_gain = found.nats_without - found.nats_with
-        wanted_information = nats_without - wanted.loss_at_best * (length - 1)
+        nats_without_memory = float(torch.nn.functional.cross_entropy(scored, text[0, 1:], reduction="sum"))
+        correct_without_memory = int((scored.argmax(-1) == text[0, 1:]).sum())
+        assert found.nats_without_memory == pytest.approx(nats_without_memory, rel=1e-4)
+        assert found.token_accuracy_without_memory == pytest.approx((correct_without_memory + 1) / length)
+        gain = round(found.token_accuracy * length) - round(found.token_accuracy_without_memory * length)
+        wanted_gain = round(wanted.best_accuracy * (length - 1)) - correct_without_memory
+        information_gain = found.nats_without_memory - found.nats_with_memory
+        wanted_information = nats_without_memory - wanted.loss_at_best * (length - 1)
         if length == SHORT:
             assert (gain, found.steps) == (wanted_gain, pytest.approx(wanted.steps, abs=2))
             assert information_gain == pytest.approx(wanted_information, rel=0.02)

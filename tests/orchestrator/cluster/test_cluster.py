@@ -17,7 +17,7 @@ import ray
 from prometheus_client.parser import text_string_to_metric_families
 
 import orchestrator
-from orchestrator.cluster.cohort_trial import name_of
+from orchestrator.cluster.probe_trial import name_of
 from orchestrator.cluster.runner import run_on_ray
 from orchestrator.inline import run_inline
 from orchestrator.plan import Plan, make_plan
@@ -42,9 +42,9 @@ def on_ray(session: Session, *, stop: Stop) -> None:
         sweep.engine_settings(),
         address=None,
         stop=stop,
-        heard=lambda verdicts: None,
-        engines_are=lambda lines: None,
-        say=lambda said: None,
+        on_verdicts=lambda verdicts: None,
+        on_engines=lambda lines: None,
+        on_message=lambda said: None,
     )
 
 
@@ -53,7 +53,7 @@ def to_the_end(session: Session) -> None:
 
 
 def inline(session: Session) -> None:
-    run_inline(session, session.plan.sweep.engine_settings(), stop=Stop(), heard=lambda verdicts: None)
+    run_inline(session, session.plan.sweep.engine_settings(), stop=Stop(), on_verdicts=lambda verdicts: None)
 
 
 def verdicts_per_probe(run: Path) -> Counter[str]:
@@ -88,7 +88,7 @@ def processes(*titles: bytes) -> list[int]:
 
 
 def stepping_trials() -> list[int]:
-    return processes(b"CohortTrial.step", b"CohortTrial.train")
+    return processes(b"ProbeTrial.step", b"ProbeTrial.train")
 
 
 def engine_processes() -> list[int]:
@@ -115,7 +115,7 @@ def test_ray_and_one_process_give_the_same_table(local_ray, toy_sweep, tmp_path)
 
 
 def test_a_cohort_of_one_is_one_optimization_task(local_ray, toy_sweep, tmp_path):
-    toy_sweep.write_text(toy_sweep.read_text() + "engines: {cohort_size: 1}\n")
+    toy_sweep.write_text(toy_sweep.read_text() + "engines: {probes_per_trial: 1}\n")
     plan = make_plan(load_sweep(toy_sweep))
     rows = run_plan(plan, tmp_path / "ray", to_the_end)
     assert {row["status"] for row in rows} == {"measured"}
@@ -130,7 +130,7 @@ def test_several_models_share_a_cluster(local_ray, toy_sweep, tmp_path):
 
 
 def test_a_stopped_run_leaves_no_actor_and_resumes(local_ray, toy_sweep, tmp_path, later):
-    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.05, rows: 4}\n")
+    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.05, slots: 4}\n")
     plan = make_plan(load_sweep(toy_sweep))
     run, stop = tmp_path / "ray", Stop()
 
@@ -154,14 +154,14 @@ def test_a_stopped_run_leaves_no_actor_and_resumes(local_ray, toy_sweep, tmp_pat
 
 
 def test_a_killed_trial_worker_is_no_statement_about_the_model(local_ray, toy_sweep, tmp_path, later):
-    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.02, rows: 4}\n")
+    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.02, slots: 4}\n")
     plan = make_plan(load_sweep(toy_sweep))
     run = tmp_path / "ray"
     killed: list[int] = []
     later(lambda: signal_one(stepping_trials, run, signal.SIGKILL, killed))
     rows = run_plan(plan, run, to_the_end)
     assert killed
-    # Another trial follows the cohort, whose rows went on in their engine: nothing failed, nothing ran again.
+    # Another trial follows the assignment, whose rows went on in their engine: nothing failed, nothing ran again.
     assert rows == run_plan(plan, tmp_path / "inline", inline)
     assert set(verdicts_per_probe(run).values()) == {1}
 
@@ -170,7 +170,7 @@ def test_a_killed_trial_worker_is_no_statement_about_the_model(local_ray, toy_sw
 def test_an_engine_that_is_killed_or_hangs_is_replaced(local_ray, toy_sweep, tmp_path, later, number):
     toy_sweep.write_text(
         toy_sweep.read_text()
-        + "recipe: {step_seconds: 0.02, rows: 4}\nengines: {stall_seconds: 3, snapshot_seconds: 0.2}\n"
+        + "recipe: {step_seconds: 0.02, slots: 4}\nengines: {stall_seconds: 3, snapshot_seconds: 0.2}\n"
     )
     plan = make_plan(load_sweep(toy_sweep))
     run = tmp_path / "ray"
@@ -213,31 +213,31 @@ def test_nothing_that_was_started_is_left(local_ray):
 def test_an_engine_that_cannot_load_its_model_says_why(local_ray, toy_sweep, tmp_path, monkeypatch):
     plan = make_plan(load_sweep(toy_sweep))
     # Found only when the weights are read: the toy refuses a recipe that was changed after the plan was made.
-    broken = dataclasses.replace(plan, question=dataclasses.replace(plan.question, recipe={"rows": 0}))
-    with pytest.raises(ValueError, match="rows"):
+    broken = dataclasses.replace(plan, question=dataclasses.replace(plan.question, recipe={"slots": 0}))
+    with pytest.raises(ValueError, match="slots"):
         run_plan(broken, tmp_path / "ray", to_the_end)
     assert not named_actors()
 
 
 def test_a_trial_is_called_by_what_it_does():
     config = {"number": 12, "model": "EleutherAI/pythia-160m", "lengths": [180, 220, 200]}
-    assert name_of(config) == "cohort 12 · pythia-160m · 3 probes of 180-220 tokens"
-    assert name_of({**config, "lengths": [8]}) == "cohort 12 · pythia-160m · 1 probe of 8 tokens"
+    assert name_of(config) == "trial 12 · pythia-160m · 3 probes of 180-220 tokens"
+    assert name_of({**config, "lengths": [8]}) == "trial 12 · pythia-160m · 1 probe of 8 tokens"
 
 
 def test_what_a_run_exports_can_be_scraped(local_ray, toy_sweep, tmp_path, later):
     # A name of its own: what other runs of this Ray have exported is still there.
     text = toy_sweep.read_text().replace("name: toy", "name: scraped")
-    toy_sweep.write_text(text + "recipe: {step_seconds: 0.1, rows: 4, steps: 40}\n")
+    toy_sweep.write_text(text + "recipe: {step_seconds: 0.1, slots: 4, steps: 40}\n")
     seen: dict[str, dict[str, float]] = {}
-    later(lambda: seen.update(scraped_until(["capsweep_verdicts", "capsweep_rows_busy", "capsweep_tokens"])))
+    later(lambda: seen.update(scraped_until(["capsweep_verdicts", "capsweep_slots_busy", "capsweep_tokens"])))
     stop = Stop()
     later(lambda: stop_when(stop, lambda: bool(seen)))
     run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", lambda session: on_ray(session, stop=stop))
     assert seen["capsweep_searches"].keys() == {"done", "in_flight", "waiting"}
     assert sum(seen["capsweep_searches"].values()) == 12
-    assert seen["capsweep_rows"] == {"": 4.0}
-    assert 0 < seen["capsweep_rows_busy"][""] <= 4
+    assert seen["capsweep_slots"] == {"": 4.0}
+    assert 0 < seen["capsweep_slots_busy"][""] <= 4
     assert seen["capsweep_engine_restarts"] == {"": 0.0}
 
 

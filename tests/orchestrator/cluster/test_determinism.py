@@ -45,12 +45,12 @@ def run_sweep(tmp_path: Path):
                     settings,
                     address=None,
                     stop=stop,
-                    heard=nobody,
-                    engines_are=nobody,
-                    say=nobody,
+                    on_verdicts=nobody,
+                    on_engines=nobody,
+                    on_message=nobody,
                 )
             else:
-                run_inline(session, settings, stop=stop, heard=lambda verdicts: None)
+                run_inline(session, settings, stop=stop, on_verdicts=lambda verdicts: None)
         rows = orchestrator.read(str(tmp_path / name)).probes.to_pylist()
         return {row["probe_id"]: (row["outcome"], row["steps"], row["memory"]) for row in rows}
 

@@ -36,28 +36,28 @@ PROBE = Probe(
 
 
 def test_what_a_killed_trial_waits_for_is_given_to_the_one_that_follows(actor: EngineActor):
-    killed = actor.submit("cohort", [PROBE], anew=True)
+    killed = actor.submit("assignment", [PROBE], anew=True)
     answers: list[Any] = []
     # Its process is gone, its question is not: it waits in the engine until something has finished.
-    waiting = threading.Thread(target=lambda: answers.append(actor.take("cohort", killed, 10.0)))
+    waiting = threading.Thread(target=lambda: answers.append(actor.take("assignment", killed, 10.0)))
     waiting.start()
     time.sleep(0.1)
-    follows = actor.submit("cohort", [PROBE], anew=True)
+    follows = actor.submit("assignment", [PROBE], anew=True)
     waiting.join(timeout=5)
     assert answers
     assert answers[0][0] == []
-    finished, _, left = actor.take("cohort", follows, 10.0)
+    finished, _, left = actor.take("assignment", follows, 10.0)
     assert [item.probe.probe_id for item in finished] == ["p"]
     assert left == 0
     # And again to a third, as long as nobody said that it was dealt with.
-    again = actor.submit("cohort", [PROBE], anew=True)
-    assert [item.probe.probe_id for item in actor.take("cohort", again, 1.0)[0]] == ["p"]
-    assert actor.take("cohort", again, 0.05)[0] == []
+    again = actor.submit("assignment", [PROBE], anew=True)
+    assert [item.probe.probe_id for item in actor.take("assignment", again, 1.0)[0]] == ["p"]
+    assert actor.take("assignment", again, 0.05)[0] == []
 
 
 def test_a_question_that_arrives_late_takes_nothing(actor: EngineActor):
-    killed = actor.submit("cohort", [PROBE], anew=True)
-    follows = actor.submit("cohort", [PROBE], anew=True)
+    killed = actor.submit("assignment", [PROBE], anew=True)
+    follows = actor.submit("assignment", [PROBE], anew=True)
     time.sleep(1.0)
-    assert actor.take("cohort", killed, 0.1)[0] == []
-    assert len(actor.take("cohort", follows, 0.1)[0]) == 1
+    assert actor.take("assignment", killed, 0.1)[0] == []
+    assert len(actor.take("assignment", follows, 0.1)[0]) == 1

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.cluster.cluster_view import addable, node_of
-from orchestrator.cluster.placement import Appetite, Demand, EngineNeed, Node, allot, appetite
+from orchestrator.cluster.placement import EngineDemand, EngineNeed, ModelNeeds, Node, allot, engine_demand
 from orchestrator.errors import BadInput
 from orchestrator.sweep import EnginesEntry
 
 
-def demand(name: str = "model", *, num_open: int = 1000, gpus: float = 1.0, is_small: bool = False) -> Demand:
-    return Demand(model=name, num_open=num_open, num_begun=num_open, gpus=gpus, is_small=is_small)
+def model_needs(name: str = "model", *, num_open: int = 1000, gpus: float = 1.0, is_small: bool = False) -> ModelNeeds:
+    return ModelNeeds(model=name, num_open=num_open, num_begun=num_open, gpus=gpus, is_small=is_small)
 
 
 def nodes_of(*sizes: tuple[float, float]) -> list[Node]:
@@ -38,7 +38,7 @@ def nodes_of(*sizes: tuple[float, float]) -> list[Node]:
     ],
 )
 def test_engines_take_what_there_is(engines, nodes, expected):
-    asked = appetite(engines, demand(), nodes)
+    asked = engine_demand(engines, model_needs(), nodes)
     counts = allot([asked], nodes, most=None if engines.count == "auto" else engines.count)
     assert (counts["model"], asked.need.cpus, asked.need.gpus) == expected
 
@@ -53,7 +53,7 @@ def test_engines_take_what_there_is(engines, nodes, expected):
 )
 def test_what_a_cluster_cannot_hold_is_refused(engines, said):
     with pytest.raises(BadInput, match=said):
-        appetite(engines, demand(), nodes_of((2, 0)))
+        engine_demand(engines, model_needs(), nodes_of((2, 0)))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_a_cluster_cannot_hold_is_refused(engines, said):
 )
 def test_small_models_get_an_engine_a_processor_when_there_is_work_for_them(sizes, num_open, count):
     nodes = nodes_of(*sizes)
-    asked = appetite(EnginesEntry(), demand(num_open=num_open, is_small=True), nodes)
+    asked = engine_demand(EnginesEntry(), model_needs(num_open=num_open, is_small=True), nodes)
     assert allot([asked], nodes) == {"model": count}
 
 
@@ -76,8 +76,8 @@ def test_models_run_one_after_another_while_each_fills_the_cluster_and_side_by_s
     nodes = nodes_of((16, 4), (16, 4))
 
     def place(*open_searches: int) -> dict[str, int]:
-        demands = [demand(f"m{i}", num_open=number) for i, number in enumerate(open_searches)]
-        return allot([appetite(EnginesEntry(), each, nodes) for each in demands if each.num_open], nodes)
+        demands = [model_needs(f"m{i}", num_open=number) for i, number in enumerate(open_searches)]
+        return allot([engine_demand(EnginesEntry(), each, nodes) for each in demands if each.num_open], nodes)
 
     assert place(800, 800) == {"m0": 8}
     assert place(250, 800) == {"m0": 3, "m1": 5}
@@ -90,10 +90,10 @@ def test_models_run_one_after_another_while_each_fills_the_cluster_and_side_by_s
 
 def test_an_engine_stays_while_nobody_wants_its_place():
     nodes = nodes_of((2, 0))
-    late = Demand(model="m", num_open=10, num_begun=64, gpus=1.0, is_small=True)
-    assert allot([appetite(EnginesEntry(), late, nodes)], nodes) == {"m": 2}
-    other = demand("n", num_open=64, is_small=True)
-    assert allot([appetite(EnginesEntry(), each, nodes) for each in (late, other)], nodes) == {"m": 1, "n": 1}
+    late = ModelNeeds(model="m", num_open=10, num_begun=64, gpus=1.0, is_small=True)
+    assert allot([engine_demand(EnginesEntry(), late, nodes)], nodes) == {"m": 2}
+    other = model_needs("n", num_open=64, is_small=True)
+    assert allot([engine_demand(EnginesEntry(), each, nodes) for each in (late, other)], nodes) == {"m": 1, "n": 1}
 
 
 def test_nodes_that_may_be_added_are_asked_for_only_where_searches_fill_them():
@@ -110,10 +110,10 @@ def test_nodes_that_may_be_added_are_asked_for_only_where_searches_fill_them():
     to_come = addable(config, num_workers=0)
     assert [(node.gpus, node.gpu_gigabytes, node.present) for node in to_come] == [(1, 24.0, False)] * 3
     assert addable(config, num_workers=3) == []
-    asked = appetite(EnginesEntry(), demand(num_open=100), [head, *to_come])
+    asked = engine_demand(EnginesEntry(), model_needs(num_open=100), [head, *to_come])
     assert asked.need.gpus == 1
     assert allot([asked], [head, *to_come]) == {"model": 1}
-    many = appetite(EnginesEntry(), demand(num_open=1000), [head, *to_come])
+    many = engine_demand(EnginesEntry(), model_needs(num_open=1000), [head, *to_come])
     assert allot([many], [head, *to_come]) == {"model": 3}
 
 
@@ -124,7 +124,9 @@ NEEDS = st.builds(EngineNeed, cpus=st.sampled_from([0.5, 1.0, 4.0]), gpus=st.sam
 @given(st.lists(SIZES, max_size=5), st.lists(st.tuples(NEEDS, st.integers(1, 20)), max_size=4), st.integers(0, 30))
 def test_what_is_placed_fits(sizes, needs, most):
     nodes = nodes_of(*sizes)
-    asked = [Appetite(model=str(i), need=need, fills=fills, most=fills + 3) for i, (need, fills) in enumerate(needs)]
+    asked = [
+        EngineDemand(model=str(i), need=need, fills=fills, most=fills + 3) for i, (need, fills) in enumerate(needs)
+    ]
     counts = allot(asked, nodes, most=most)
     assert sum(counts.values()) <= most
     assert all(counts.get(each.model, 0) <= each.most for each in asked)

@@ -35,7 +35,7 @@ def entries() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc/net to see who listens")
 def test_a_ray_that_is_started_here_is_shut_to_others(tmp_path):
-    spec = write_sweep(tmp_path, texts=12, recipe={"step_seconds": 0.2, "steps": 40, "rows": 2})
+    spec = write_sweep(tmp_path, texts=12, recipe={"step_seconds": 0.2, "steps": 40, "slots": 2})
     process = begin("run", spec, "--run-dir", tmp_path / "run")
     try:
         assert process.stdout is not None

@@ -5,18 +5,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from orchestrator.report.canvas import RunTables
+from orchestrator.report.canvas import ReportTables
 from orchestrator.store.rows import packed_bits
 from orchestrator.store.schema import BITS, LINES, PROBES, SAMPLES, SEARCHES
 
 
 @pytest.fixture(scope="session")
-def generated() -> Callable[[int, int], RunTables]:
+def generated() -> Callable[[int, int], ReportTables]:
     """Makes up a run of so many searches and probes."""
     return _generated
 
 
-def _generated(num_searches: int, num_probes: int) -> RunTables:
+def _generated(num_searches: int, num_probes: int) -> ReportTables:
     models = ["made-up/small", "made-up/large"]
     words = [f"word{i % 97}" for i in range(90)]
     text = " ".join(words)
@@ -42,15 +42,15 @@ def _generated(num_searches: int, num_probes: int) -> RunTables:
                 | {"attempt": 0, "start": "cold", "length": capacity, "steps": 300, "steps_to_proof": 100}
                 | {"outcome": "lossless" if lossless else "lossy", "proven_length": capacity if lossless else 0}
                 | {"failed_length": capacity + 1, "exact_prefix": capacity if lossless else 0}
-                | {"measured_length": capacity, "token_accuracy": 1.0, "token_accuracy_without": 0.2}
-                | {"nats_without": 2.8 * capacity + probe, "nats_with": 0.4 * capacity + probe}
-                | {"right_by_token": packed_bits([True] * capacity)}
-                | {"right_by_token_without": packed_bits([False] * capacity)}
+                | {"measured_length": capacity, "token_accuracy": 1.0, "token_accuracy_without_memory": 0.2}
+                | {"nats_without_memory": 2.8 * capacity + probe, "nats_with_memory": 0.4 * capacity + probe}
+                | {"correct_by_token": packed_bits([True] * capacity)}
+                | {"correct_by_token_without_memory": packed_bits([False] * capacity)}
                 | {"memory": np.random.default_rng(number * 100 + probe).normal(size=64).astype("<f4").tobytes()}
-                | {"nats_by_token": [0.25] * capacity, "nats_by_token_without": [2.5] * capacity}
+                | {"nats_by_token": [0.25] * capacity, "nats_by_token_without_memory": [2.5] * capacity}
                 | {"margin_by_token": [1.5] * capacity}
             )
-    return RunTables(
+    return ReportTables(
         probes=pa.Table.from_pylist(probes, schema=PROBES),
         searches=pa.Table.from_pylist(searches, schema=SEARCHES),
         samples=pa.Table.from_pylist(samples, schema=SAMPLES),

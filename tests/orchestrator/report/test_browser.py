@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator import cli
-from orchestrator.report.canvas import RunTables
+from orchestrator.report.canvas import ReportTables
 from orchestrator.report.details import BEYOND
 from orchestrator.report.page import render_page
 
@@ -193,7 +193,7 @@ class TestInteraction:
         return subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
 
     @pytest.fixture(scope="class")
-    def small(self, generated: Callable[[int, int], RunTables], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    def small(self, generated: Callable[[int, int], ReportTables], tmp_path_factory: pytest.TempPathFactory) -> Path:
         html = render_page(generated(36, 108), sweep_yaml="name: generated\n", provenance={"generated": "yes"})
         page = tmp_path_factory.mktemp("small") / "page.html"
         page.write_text(html.replace("</body>", f"{ACTIONS}</body>"))

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from orchestrator.report.canvas import CaptionedFigure, RunTables
+from orchestrator.report.canvas import CaptionedFigure, ReportTables
 from orchestrator.report.figures import FIGURES, figures
 from orchestrator.report.figures_entropy import entropy_with_and_without
 from orchestrator.report.figures_memories import bits_ledger
@@ -18,12 +18,12 @@ from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
 
 def tables_of(
     *, searches: list[dict[str, Any]] | None = None, probes: list[dict[str, Any]] | None = None, **others: pa.Table
-) -> RunTables:
+) -> ReportTables:
     """Tables of a run, each row filled up with what the figures need."""
     shared = {"model": "m", "source": "files:a", "num_vectors": 1}
     asked = [{**shared, "search_id": f"s{n}", "status": "measured", **row} for n, row in enumerate(searches or [])]
     tried = [{**shared, "probe_id": f"p{n}", "number": n, **row} for n, row in enumerate(probes or [])]
-    return RunTables(
+    return ReportTables(
         searches=pa.Table.from_pylist(asked, schema=SEARCHES),
         probes=pa.Table.from_pylist(tried, schema=PROBES),
         samples=SAMPLES.empty_table(),
@@ -44,7 +44,7 @@ def traces(drawn: CaptionedFigure | None) -> dict[str, Any]:
 def test_each_model_and_k_has_a_line_of_its_own_and_each_model_a_threshold():
     rows = [
         {"model": model, "num_vectors": k, "outcome": outcome, "measured_length": 9}
-        | {"nats_without": without * log(2), "nats_with": left * log(2)}
+        | {"nats_without_memory": without * log(2), "nats_with_memory": left * log(2)}
         for model, k, outcome, without, left in (
             ("a", 1, "lossless", 30, 2),
             ("a", 1, "lossy", 60, 20),
@@ -102,7 +102,10 @@ def test_what_would_be_ideal_begins_where_each_model_begins():
 def test_accuracy_over_positions_keeps_sources_and_k_apart():
     rows = [
         {"source": source, "num_vectors": k, "outcome": "lossy", "measured_length": 2}
-        | {"right_by_token": packed_bits([True, k == 2]), "right_by_token_without": packed_bits([False, True])}
+        | {
+            "correct_by_token": packed_bits([True, k == 2]),
+            "correct_by_token_without_memory": packed_bits([False, True]),
+        }
         for source in ("files:a", "hub:b")
         for k in (1, 2)
         for _ in range(3)

@@ -66,10 +66,10 @@ class Shown:
         by_id = {search.search_id: sample for search, sample in zip(searches, samples, strict=True)}
         self.view = LiveView(self.console, self.ledger, samples=by_id)
 
-    def hear(self, *verdicts: Verdict) -> None:
+    def add(self, *verdicts: Verdict) -> None:
         for said in verdicts:
             self.ledger.record(said)
-        self.view.heard(verdicts)
+        self.view.show_verdicts(verdicts)
 
     @property
     def lines(self) -> list[str]:
@@ -91,13 +91,13 @@ def show(request: pytest.FixtureRequest) -> Callable[..., Shown]:
 
 
 def engine(number: int = 0, **changes: object) -> EngineLine:
-    said = {"num_rows": 16, "num_busy": 15, "tokens_per_second": 12_345.6, "state": "running"}
+    said = {"num_slots": 16, "num_busy": 15, "tokens_per_second": 12_345.6, "state": "running"}
     return EngineLine(**{"name": f"model gpu{number}", **said, **changes})  # pyright: ignore[reportArgumentType]
 
 
 def test_verdicts_show_the_text_that_comes_back(show):
     shown = show([sample_of(number) for number in range(3)])
-    shown.hear(verdict("search-1", 0, proven=20))
+    shown.add(verdict("search-1", 0, proven=20))
     (line,) = [line for line in shown.lines if "files:1.txt" in line]
     assert line.split()[1:4] == ["8", "20", "lossless"]
     assert line.rstrip().endswith(TEXT[:20].rstrip())
@@ -110,11 +110,11 @@ def test_time_left_is_said_once_enough_is_known(show, monkeypatch):
     shown = show([sample_of(number) for number in range(8)])
     for number in range(4):
         now[0] += 2
-        shown.hear(verdict(f"search-{number}", 0, proven=20))
+        shown.add(verdict(f"search-{number}", 0, proven=20))
     assert "left" not in shown.screen
     assert "4 probes finished, 0 in flight; a minute 30 probes, 30 searches" in shown.screen
     now[0] += 2
-    shown.hear(verdict("search-4", 0, proven=20))
+    shown.add(verdict("search-4", 0, proven=20))
     assert "about 6 s left" in shown.lines[0]
     now[0] += 50
     assert "a minute 5.0 probes, 5.0 searches" in shown.screen
@@ -123,7 +123,7 @@ def test_time_left_is_said_once_enough_is_known(show, monkeypatch):
 def test_models_have_a_line_each_where_there_are_several(show):
     assert "model" not in show([sample_of(0)]).screen.split()
     shown = show([sample_of(0), sample_of(1), sample_of(2, "org/other")])
-    shown.hear(verdict("search-0", 0, proven=20))
+    shown.add(verdict("search-0", 0, proven=20))
     said = [line.split() for line in shown.lines]
     assert ["model", "1/2"] in said
     assert ["other", "0/1"] in said
@@ -134,10 +134,10 @@ def test_models_have_a_line_each_where_there_are_several(show):
 
 def test_engines_are_told_of_and_many_are_summed_up(show):
     shown = show([sample_of(0)])
-    shown.view.engines([engine()])
+    shown.view.show_engines([engine()])
     assert ["model", "gpu0", "15/16", "12,346", "running"] in [line.split() for line in shown.lines]
     many = [engine(number) for number in range(99)]
-    shown.view.engines([*many, engine(99, state="lost", num_busy=0, num_rows=0, tokens_per_second=0.0)])
+    shown.view.show_engines([*many, engine(99, state="lost", num_busy=0, num_slots=0, tokens_per_second=0.0)])
     assert sum("gpu" in line for line in shown.lines) == MOST_ENGINES - 1
     assert "model gpu99" in shown.screen
     (all_of_them,) = [line for line in shown.lines if line.startswith("all 100")]
@@ -150,9 +150,9 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2J[bold]x[/] [/nothing]\u202eabc\r\n\x9b31m\ttab
 def test_nothing_in_texts_names_and_reasons_commands_the_terminal(show):
     hostile = sample_of(0, HOSTILE, HOSTILE, "files:" + HOSTILE)
     shown = show([hostile, sample_of(1, "b")])
-    shown.hear(verdict("search-0", 0, proven=len(HOSTILE)))
-    shown.hear(verdict("search-0", 1, proven=0, outcome="failed", reason=HOSTILE))
-    shown.view.engines([engine(name=HOSTILE)])
+    shown.add(verdict("search-0", 0, proven=len(HOSTILE)))
+    shown.add(verdict("search-0", 1, proven=0, outcome="failed", reason=HOSTILE))
+    shown.view.show_engines([engine(name=HOSTILE)])
     screen = shown.screen
     assert not set("\x1b\x07\x9b\u202e\r") & set(screen)
     assert "[bold]x[/]" in screen
@@ -166,8 +166,10 @@ def test_long_names_are_cut_and_numbers_are_not(show):
         sample_of(number, f"org/{'long-' * 9}{number}", TEXT * 9, f"files:{'long/' * 9}{{}}.txt") for number in (0, 1)
     ]
     shown = show(long)
-    shown.hear(verdict("search-0", 0, proven=600))
-    shown.view.engines([engine(number, name="an engine " * 9, tokens_per_second=123_456_789) for number in range(8)])
+    shown.add(verdict("search-0", 0, proven=600))
+    shown.view.show_engines(
+        [engine(number, name="an engine " * 9, tokens_per_second=123_456_789) for number in range(8)]
+    )
     assert max(map(len, shown.lines)) <= shown.console.width
     for number in ("123,456,789", "600", "15/16", "0/1", "1/1"):
         assert number in shown.screen
@@ -180,8 +182,8 @@ def test_plain_lines_where_it_is_no_terminal(monkeypatch):
     with shown.view as view:
         for number in range(6):
             now[0] += 6.0
-            shown.hear(verdict(f"search-{number}", 0, proven=20))
-            view.engines([engine()])
+            shown.add(verdict(f"search-{number}", 0, proven=20))
+            view.show_engines([engine()])
     assert shown.printed.getvalue().splitlines() == [
         "00:12  2 of 8 searches done, 2 probes finished, 0 in flight",
         "00:24  4 of 8 searches done, 4 probes finished, 0 in flight",

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from orchestrator.report.canvas import RunTables
+from orchestrator.report.canvas import ReportTables
 from orchestrator.report.page import render_page
 from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
 
@@ -30,7 +30,13 @@ def run(
         {"search_id": "s1", "sample_id": "a", "capacity_tokens": 2, "capacity_bits": 11.25, "status": "at_text_end"},
         {"search_id": "s2", "sample_id": "b", "capacity_tokens": 1, "capacity_bits": 5.0, "status": "measured"},
     ]
-    measured = {"steps": 100, "steps_to_proof": 60, "nats_without": 8.0, "nats_with": 0.5, "measured_length": 2}
+    measured = {
+        "steps": 100,
+        "steps_to_proof": 60,
+        "nats_without_memory": 8.0,
+        "nats_with_memory": 0.5,
+        "measured_length": 2,
+    }
     probes = [
         {"search_id": "s1", "number": 0, "outcome": "lossless", "proven_length": 2, **measured},
         {"search_id": "s2", "number": 0, "outcome": "lossless", "proven_length": 1, "failed_length": 2, **measured},
@@ -47,7 +53,7 @@ def run(
 
 
 def page(tables: dict[str, pa.Table], *, sweep_yaml: str = "name: my-sweep\n", **provenance: Any) -> str:
-    return render_page(RunTables(**tables), sweep_yaml=sweep_yaml, provenance=provenance)
+    return render_page(ReportTables(**tables), sweep_yaml=sweep_yaml, provenance=provenance)
 
 
 class Elements(HTMLParser):

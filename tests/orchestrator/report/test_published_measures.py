@@ -16,7 +16,7 @@ from orchestrator import cli
 from orchestrator.estimate import estimate
 from orchestrator.plan import make_plan
 from orchestrator.report import figures
-from orchestrator.report.canvas import RunTables
+from orchestrator.report.canvas import ReportTables
 from orchestrator.report.page import render_page
 from orchestrator.report.published_measures import (
     Conventions,
@@ -50,9 +50,9 @@ def probe(length: int, right: int, **changes: Any) -> dict[str, Any]:
         "decode_from": "memory+first_token",
         "measured_length": length,
         "token_accuracy": right / length,
-        "token_accuracy_without": 10 / length,
-        "nats_without": 5.0 * (length - 1),
-        "nats_with": 2.0 * (length - 1),
+        "token_accuracy_without_memory": 10 / length,
+        "nats_without_memory": 5.0 * (length - 1),
+        "nats_with_memory": 2.0 * (length - 1),
     }
     return {**row, **changes}
 
@@ -337,7 +337,7 @@ def test_a_generated_run_of_a_grid_is_compared_from_its_sweep_to_the_printed_lin
 
 def test_the_page_shows_published_figures_with_their_footnotes():
     page = render_page(
-        RunTables(probes=table(*TestByHand.ROWS), searches=SEARCHES.empty_table(), samples=SAMPLES.empty_table()),
+        ReportTables(probes=table(*TestByHand.ROWS), searches=SEARCHES.empty_table(), samples=SAMPLES.empty_table()),
         sweep_yaml="name: generated\n",
         provenance={},
     )

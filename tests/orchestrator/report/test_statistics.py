@@ -95,7 +95,7 @@ class TestPaired:
 
 class TestEntropies:
     ROWS = tuple(
-        {"outcome": outcome, "nats_without": without, "nats_with": with_memory}
+        {"outcome": outcome, "nats_without_memory": without, "nats_with_memory": with_memory}
         for outcome, without, with_memory in (
             ("lossless", 20.0, 2.0),
             ("lossless", 30.0, 5.0),

@@ -62,7 +62,7 @@ class TestCapacityByGroup:
         assert group.tokens.median == 12
         assert group.tokens.sd == pytest.approx(28**0.5)
         assert group.bits.mean == pytest.approx(30.0)
-        assert group.mean_row_steps == 400
+        assert group.mean_steps == 400
 
     def test_groups_are_model_kind_of_source_and_vectors(self):
         groups = capacity_by_group(
@@ -109,7 +109,7 @@ class TestCapacityByGroup:
         (group,) = capacity_by_group(searches_of({"capacity_tokens": 3, "status": "open"}))
         assert group.tokens is None
         assert group.bits is None
-        assert group.mean_row_steps is None
+        assert group.mean_steps is None
 
     def test_one_text_has_a_mean_but_no_interval(self):
         (group,) = capacity_by_group(searches_of({"capacity_tokens": 3}))

@@ -137,12 +137,12 @@ class TestGrid:
 
 
 def test_with_a_budget_starts_go_on_until_it_is_spent():
-    settings = SearchSettings(retries=0, row_steps_tokens=1000)
-    begun = replace(bracket(proven=12, stalls=3, verdicts=3), row_steps_tokens=900)
+    settings = SearchSettings(retries=0, max_trained_tokens=1000)
+    begun = replace(bracket(proven=12, stalls=3, verdicts=3), trained_tokens=900)
     step = next_step(begun, limit=100, settings=settings)
     assert step is not None
-    assert step.most_tokens == 100
-    spent = replace(begun, row_steps_tokens=1003)
+    assert step.max_trained_tokens == 100
+    spent = replace(begun, trained_tokens=1003)
     assert next_step(spent, limit=100, settings=settings) is None
     assert status_of(spent, limit=100, limit_status="at_text_end", settings=settings) == "measured"
 
@@ -150,4 +150,4 @@ def test_with_a_budget_starts_go_on_until_it_is_spent():
 def test_without_a_budget_a_probe_has_no_limit_of_tokens():
     step = next_step(bracket(), limit=100, settings=SETTINGS)
     assert step is not None
-    assert step.most_tokens is None
+    assert step.max_trained_tokens is None

@@ -15,7 +15,7 @@ from orchestrator.search.policy import SearchSettings
 from orchestrator.session import new_recorder
 from orchestrator.store.files import LocalFiles
 from orchestrator.store.lock import LostLockError, RunLock
-from orchestrator.store.reader import PROBE_FOLDER, read_probes
+from orchestrator.store.parquet import PROBE_FOLDER, read_probes
 from orchestrator.store.recorder import Recorder
 from orchestrator.store.rows import RowContext, SearchColumns, rows_table
 from orchestrator.store.schema import PROBES, SEARCHES
@@ -68,16 +68,16 @@ def measured(asked: Probe, *, proven: int, failed: int | None = None, **changes:
         measured_length=length,
         steps=100,
         steps_to_proof=60 if proven else 0,
-        row_steps_tokens=100 * length,
+        trained_tokens=100 * length,
         seconds=1.5,
         token_accuracy=1.0 if proven else 0.5,
-        token_accuracy_without=0.25,
+        token_accuracy_without_memory=0.25,
         first_error=None if proven else length // 2,
         margin=0.125 if proven else None,
-        nats_without=3.0 * length,
-        nats_with=0.5 * length,
-        proven_nats_without=3.0 * proven,
-        proven_nats_with=0.5 * proven,
+        nats_without_memory=3.0 * length,
+        nats_with_memory=0.5 * length,
+        proven_nats_without_memory=3.0 * proven,
+        proven_nats_with_memory=0.5 * proven,
         proven_token_gain=proven - proven // 4,
         memory=memory_of(proven) if proven else None,
         memory_shape=(1, 2),
@@ -135,7 +135,7 @@ class TestRows:
         recorder.record([failed(probe(), "out of memory")])
         (row,) = read_probes(files).to_pylist()
         assert (row["outcome"], row["reason"]) == ("failed", "out of memory")
-        for name in ("proven_length", "exact_prefix", "failed_length", "nats_with", "token_accuracy", "memory"):
+        for name in ("proven_length", "exact_prefix", "failed_length", "nats_with_memory", "token_accuracy", "memory"):
             assert row[name] is None
 
     def test_what_is_recorded_together_is_one_file(self, recorder, files):
@@ -297,12 +297,12 @@ class TestSearches:
         assert row["information_gain_bits"] == pytest.approx(30.0 / math.log(2))
         assert row["utilization"] == pytest.approx(9.0 / 8.0)
         assert (row["margin"], row["probe_id"]) == (0.125, "search/0")
-        assert (row["token_accuracy"], row["token_accuracy_without"], row["first_error"]) == (1.0, 0.25, None)
+        assert (row["token_accuracy"], row["token_accuracy_without_memory"], row["first_error"]) == (1.0, 0.25, None)
 
     def test_accuracies_and_first_error_are_those_of_the_best_probe(self):
         found = {"token_accuracy": 0.75, "first_error": 6, "measured_length": 8}
         row = derived(measured(probe(0, length=8), proven=5, failed=8, **found), measured(probe(1), proven=0, failed=6))
-        assert (row["token_accuracy"], row["token_accuracy_without"], row["first_error"]) == (0.75, 0.25, 6)
+        assert (row["token_accuracy"], row["token_accuracy_without_memory"], row["first_error"]) == (0.75, 0.25, 6)
         assert derived(measured(probe(0), proven=0, failed=8))["token_accuracy"] is None
 
     def test_costs_are_summed_over_all_probes(self):
@@ -311,7 +311,7 @@ class TestSearches:
             failed(probe(1, length=13)),
             measured(probe(1, length=13, attempt=1), proven=0, failed=13),
         )
-        assert (row["probes"], row["steps"], row["row_steps_tokens"], row["seconds"]) == (3, 200, 100 * (12 + 13), 3.0)
+        assert (row["probes"], row["steps"], row["trained_tokens"], row["seconds"]) == (3, 200, 100 * (12 + 13), 3.0)
         # The machine failed under the second start; that is no further start.
         assert row["restarts"] == 1
 

@@ -3,7 +3,7 @@
 from optuna.trial import TrialState
 
 from orchestrator.tuning.study import RecipeStudy
-from orchestrator.tuning.worker import Reached
+from orchestrator.tuning.worker import SearchResult
 from tasks.contract import Range
 
 OWN = {"rate": 1.0, "patience": 150, "kind": "plain"}
@@ -15,9 +15,9 @@ def open_study(folder) -> RecipeStudy:
     return RecipeStudy(folder, "model", recipe=OWN, ranges=RANGES, texts=TEXTS)
 
 
-def reached(capacities) -> list[Reached]:
+def reached(capacities) -> list[SearchResult]:
     return [
-        Reached(search_id=text, capacity=capacity, row_steps_tokens=100, seconds=0.5)
+        SearchResult(search_id=text, capacity=capacity, trained_tokens=100, seconds=0.5)
         for text, capacity in zip(TEXTS, capacities, strict=True)
     ]
 

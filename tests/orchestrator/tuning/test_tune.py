@@ -33,7 +33,7 @@ def test_a_better_recipe_is_found_and_holds_on_other_texts(bad_recipe, tmp_path,
     trials = trials_of(folder)
     assert (trials[0]["shortfall"], trials[0]["steps"]) == (4, 40)
     assert sum(trial["state"] in RESULTS for trial in trials) == 12
-    assert all(trial["row_steps_tokens"] > 0 for trial in trials)
+    assert all(trial["trained_tokens"] > 0 for trial in trials)
     text = (folder / "recipe.yaml").read_text()
     assert "# on other texts:" in text
     assert yaml.safe_load(text)["recipe"]["shortfall"] < 4
@@ -108,7 +108,7 @@ def test_a_language_model_is_tuned(stories_model, shared_data, tmp_path, run_to_
     assert first["learning_rate"] == 1.0
     assert second["learning_rate"] != 1.0
     # The step that spends the budget is the last.
-    assert first["row_steps_tokens"] <= first["searches"] * (600 + 12)
+    assert first["trained_tokens"] <= first["searches"] * (600 + 12)
 
 
 def test_on_ray_trials_run_side_by_side(bad_recipe, tmp_path, run_to_end):

@@ -1,13 +1,13 @@
-"""The rows of a batch: one tensor per property, one entry per row.
+"""The slots of a batch: one tensor per property, one entry per slot.
 
-What a step computes with lies on the engine's device: memories, optimizer state and tokens. What decides about a row,
-one number each, lies on the host, so that deciding never waits for the device. Rows join and leave rarely (every
+What a step computes with lies on the engine's device: memories, optimizer state and tokens. What decides about a slot,
+one number each, lies on the host, so that deciding never waits for the device. Slots join and leave rarely (every
 some steps), so joining and leaving copy them.
 
-Knows nothing of models, losses or why a row leaves.
+Knows nothing of models, losses or why a slot leaves.
 """
 
-# Axes: B rows, K vectors of a memory, L tokens, T input positions, D embedding width.
+# Axes: B slots, K vectors of a memory, L tokens, T input positions, D embedding width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -23,7 +23,7 @@ from tasks.layout import Layout
 WIDTH_STEP = 16
 """Widths of batches are multiples of this many tokens where shapes are fixed."""
 NO_LIMIT = 2**62
-"""More tokens than any row can train on."""
+"""More tokens than any slot can train on."""
 
 
 def round_up(length: int) -> int:
@@ -32,10 +32,10 @@ def round_up(length: int) -> int:
 
 
 @dataclass(slots=True, kw_only=True)
-class Rows:
-    """State of B rows. Shorter texts, inputs and memories are padded at the end.
+class Slots:
+    """State of B slots. Shorter texts, inputs and memories are padded at the end.
 
-    A row costs four memories in float32 (itself, AdamW's two means, the one that proved most), its tokens and slots
+    A slot costs four memories in float32 (itself, AdamW's two means, the one that proved most), its tokens and slots
     as integers, and some twenty numbers.
     """
 
@@ -49,82 +49,82 @@ class Rows:
     """The memory that proved most: measured before the step that follows."""
     tokens_BL: Tensor
     """Token ids of the whole text that may be reached; 0 pads."""
-    slots_BT: Tensor
+    inputs_BT: Tensor
     """What stands at each input position, as the layout says; 0 pads."""
     positions_BL: Tensor
     """Input position whose output must be each token; 0 pads. On the host, like all that follows."""
     num_vectors_B: Tensor
-    """Vectors in the row's memory."""
+    """Vectors in the slot's memory."""
     length_B: Tensor
-    """Tokens the row is asked to reproduce now."""
+    """Tokens the slot is asked to reproduce now."""
     limit_B: Tensor
     """Tokens it can be asked for at most."""
     asked_B: Tensor
     """Tokens it was asked for at first."""
-    most_tokens_B: Tensor
-    """What `row_steps_tokens_B` may reach; NO_LIMIT where nothing bounds it."""
+    max_trained_tokens_B: Tensor
+    """What `trained_tokens_B` may reach; NO_LIMIT where nothing bounds it."""
     step_B: Tensor
     """Optimizer steps taken."""
     since_growth_B: Tensor
     """Steps since the length last grew."""
     since_better_B: Tensor
-    """Steps since `best_right_B` last rose."""
-    best_right_B: Tensor
-    """Most tokens right since the length last grew; -1 before the first step."""
-    asked_right_B: Tensor
-    """Most tokens right while the length was the one asked for."""
+    """Steps since `best_correct_B` last rose."""
+    best_correct_B: Tensor
+    """Most tokens correct since the length last grew; -1 before the first step."""
+    asked_correct_B: Tensor
+    """Most tokens correct while the length was the one asked for."""
     asked_prefix_B: Tensor
-    """Right tokens before the first wrong one at that step."""
+    """Correct tokens before the first wrong one at that step."""
     asked_nats_B: Tensor
     """Summed cross-entropy at that step."""
-    asked_right_BL: Tensor
-    """Which tokens were right at that step. On the engine's device."""
+    asked_correct_BL: Tensor
+    """Which tokens were correct at that step. On the engine's device."""
     proven_B: Tensor
     """Longest length at which the criterion was met."""
     proof_step_B: Tensor
     """Step at which that was."""
-    row_steps_tokens_B: Tensor
+    trained_tokens_B: Tensor
     """Sum of the length over the steps."""
     seconds_B: Tensor
     """Share of the engine's time."""
     rate_scale_B: Tensor
-    """What the recipe's rate is multiplied by: 1, or less in a row that begins again after numbers that were not
+    """What the recipe's rate is multiplied by: 1, or less in a slot that begins again after numbers that were not
     finite."""
 
     def __len__(self) -> int:
         return len(self.length_B)
 
-    def select(self, index: Tensor) -> "Rows":
-        """Copy the rows at `index`."""
+    def select(self, index: Tensor) -> "Slots":
+        """Copy the slots at `index`."""
         on_device = index.to(self.memory_BKD.device)
-        return Rows(
+        return Slots(
             **{f.name: getattr(self, f.name)[on_device if f.name in ON_DEVICE else index] for f in fields(self)}
         )
 
-    def to(self, device: torch.device) -> "Rows":
-        """The same rows with what a step computes with on `device`."""
+    def to(self, device: torch.device) -> "Slots":
+        """The same slots with what a step computes with on `device`."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Rows(**{name: value.to(device) if name in ON_DEVICE else value for name, value in values.items()})
+        return Slots(**{name: value.to(device) if name in ON_DEVICE else value for name, value in values.items()})
 
 
 ON_DEVICE = frozenset(
-    {"memory_BKD", "first_BKD", "second_BKD", "proof_memory_BKD", "tokens_BL", "slots_BT", "asked_right_BL"}
+    {"memory_BKD", "first_BKD", "second_BKD", "proof_memory_BKD", "tokens_BL", "inputs_BT", "asked_correct_BL"}
 )
 
 
 FROM_PROBE = frozenset(
-    {"tokens_BL", "slots_BT", "positions_BL", "num_vectors_B", "limit_B", "asked_B", "most_tokens_B"}
+    {"tokens_BL", "inputs_BT", "positions_BL", "num_vectors_B", "limit_B", "asked_B", "max_trained_tokens_B"}
 )
-"""What a row has from its probe and keeps."""
+"""What a slot has from its probe and keeps."""
 
 
-def stack(parts: Sequence[Rows]) -> Rows:
-    """All rows of these, in their order."""
-    return Rows(**{f.name: _concatenate([getattr(part, f.name) for part in parts]) for f in fields(Rows)})
+def stack(parts: Sequence[Slots]) -> Slots:
+    """All slots of these, in their order."""
+    return Slots(**{f.name: _concatenate([getattr(part, f.name) for part in parts]) for f in fields(Slots)})
 
 
 def _concatenate(parts: list[Tensor]) -> Tensor:
-    """Concatenate rows, padding the second axis to the widest."""
+    """Concatenate slots, padding the second axis to the widest."""
     if parts[0].ndim == 1:
         return torch.cat(parts)
     width = max(part.shape[1] for part in parts)
@@ -137,8 +137,8 @@ def _concatenate(parts: list[Tensor]) -> Tensor:
     return torch.cat(padded)
 
 
-def new_row(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: int | None = None) -> Rows:
-    """One row on the host that begins `probe` from `memory_KD`.
+def new_slot(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: int | None = None) -> Slots:
+    """One slot on the host that begins `probe` from `memory_KD`.
 
     Its text is padded to a multiple of WIDTH_STEP tokens, unless that takes more than `most_inputs` positions.
     """
@@ -155,59 +155,59 @@ def new_row(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: int
 
     memory_BKD = memory_KD[None].to(torch.float32)
     zero = integer(0)
-    return Rows(
+    return Slots(
         memory_BKD=memory_BKD,
         first_BKD=torch.zeros_like(memory_BKD),
         second_BKD=torch.zeros_like(memory_BKD),
         num_vectors_B=integer(probe.num_vectors),
         tokens_BL=integers([*probe.tokens, *[0] * (width - limit)]),
-        slots_BT=integers(layout.build_inputs(probe.num_vectors, width)),
+        inputs_BT=integers(layout.build_inputs(probe.num_vectors, width)),
         positions_BL=integers(layout.target_positions(probe.num_vectors, width)),
         length_B=integer(probe.length),
         limit_B=integer(limit),
         asked_B=integer(probe.length),
-        most_tokens_B=integer(NO_LIMIT if probe.most_tokens is None else probe.most_tokens),
+        max_trained_tokens_B=integer(NO_LIMIT if probe.max_trained_tokens is None else probe.max_trained_tokens),
         step_B=zero,
         since_growth_B=zero,
         since_better_B=zero,
-        best_right_B=integer(-1),
-        asked_right_B=integer(-1),
+        best_correct_B=integer(-1),
+        asked_correct_B=integer(-1),
         asked_prefix_B=zero,
         asked_nats_B=torch.zeros(1),
         proven_B=zero,
         proof_step_B=zero,
         proof_memory_BKD=torch.zeros_like(memory_BKD),
-        asked_right_BL=torch.zeros(1, width, dtype=torch.bool),
-        row_steps_tokens_B=zero,
+        asked_correct_BL=torch.zeros(1, width, dtype=torch.bool),
+        trained_tokens_B=zero,
         seconds_B=torch.zeros(1),
         rate_scale_B=torch.ones(1),
     )
 
 
-def to_bytes(row: Rows) -> bytes:
-    """The state of one row: all that `new_row` cannot make from its probe."""
-    num_vectors = int(row.num_vectors_B)
-    state = {f.name: getattr(row, f.name).cpu() for f in fields(Rows) if f.name not in FROM_PROBE}
+def to_bytes(slot: Slots) -> bytes:
+    """The state of one slot: all that `new_slot` cannot make from its probe."""
+    num_vectors = int(slot.num_vectors_B)
+    state = {f.name: getattr(slot, f.name).cpu() for f in fields(Slots) if f.name not in FROM_PROBE}
     # Memories are padded to the widest of their batch.
     return save(
         {name: (value[:, :num_vectors] if value.ndim == 3 else value).contiguous() for name, value in state.items()}
     )
 
 
-def from_bytes(probe: Probe, state: bytes, *, layout: Layout, most_inputs: int | None = None) -> Rows:
-    """The row of `probe` on the host, as `to_bytes` saw it.
+def from_bytes(probe: Probe, state: bytes, *, layout: Layout, most_inputs: int | None = None) -> Slots:
+    """The slot of `probe` on the host, as `to_bytes` saw it.
 
     Raises:
-        ValueError: when this is not the state of such a row.
+        ValueError: when this is not the state of such a slot.
     """
     try:
         saved = load(state)
     except SafetensorError as error:
-        raise ValueError(f"not the state of a row: {error}") from error
-    if saved.keys() != {f.name for f in fields(Rows)} - FROM_PROBE:
-        raise ValueError(f"the state of a row of another version: {sorted(saved)}")
-    row = new_row(probe, saved["memory_BKD"][0], layout=layout, most_inputs=most_inputs)
+        raise ValueError(f"not the state of a slot: {error}") from error
+    if saved.keys() != {f.name for f in fields(Slots)} - FROM_PROBE:
+        raise ValueError(f"the state of a slot of another version: {sorted(saved)}")
+    slot = new_slot(probe, saved["memory_BKD"][0], layout=layout, most_inputs=most_inputs)
     # It was padded to the widest of its batch.
-    right_BL = saved["asked_right_BL"]
-    saved["asked_right_BL"] = torch.nn.functional.pad(right_BL, (0, row.tokens_BL.shape[1] - right_BL.shape[1]))
-    return replace(row, **saved)
+    correct_BL = saved["asked_correct_BL"]
+    saved["asked_correct_BL"] = torch.nn.functional.pad(correct_BL, (0, slot.tokens_BL.shape[1] - correct_BL.shape[1]))
+    return replace(slot, **saved)

@@ -86,7 +86,7 @@ def quantize(memory_KD: NDArray[np.float32], precision: str) -> Quantized:
     raise ValueError(f"{precision!r} is not a precision; known: float32, bfloat16, float16, int8.")
 
 
-def measure(run: Run, *, device: str = "auto") -> tuple[pa.Table, pa.Table]:
+def measure_run(run: Run, *, device: str = "auto") -> tuple[pa.Table, pa.Table]:
     """The bits ledger (BITS) and the lines between memories (LINES) of a run."""
     searches = [row for row in run.searches().to_pylist() if row["probe_id"] is not None]
     columns = ("probe_id", "attempt", "search_id", "proven_length", "memory", "memory_shape")

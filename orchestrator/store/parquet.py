@@ -75,7 +75,7 @@ def read_probes(
 
     Raises:
         DamagedFileError: when a file cannot be read and `damaged` is None.
-        BadInput: when a file is of a newer version than this.
+        BadInput: when a file is of another version than this.
         OSError: when files vanish under every reading.
     """
     wanted = PROBES if columns is None else pa.schema([PROBES.field(name) for name in columns])
@@ -137,7 +137,7 @@ def read_samples(files: Files) -> pa.Table:
     return _read_table(files, SAMPLES_FILE, SAMPLES)
 
 
-def read_measured(files: Files) -> tuple[pa.Table, pa.Table]:
+def read_bits_and_lines(files: Files) -> tuple[pa.Table, pa.Table]:
     """The bits ledger and the lines between memories; empty where `capsweep measure` has not been run."""
     return tuple(
         _read_table(files, name, schema) if files.exists(name) else schema.empty_table()
@@ -150,11 +150,11 @@ def _read_table(files: Files, name: str, schema: pa.Schema) -> pa.Table:
 
 
 def parse_table(files: Files, name: str, content: bytes, schema: pa.Schema) -> pa.Table:
-    """The columns of `schema` from the bytes of a file; those that an earlier version did not have are null.
+    """The columns of `schema` from the bytes of a file.
 
     Raises:
         DamagedFileError: when it holds something else than was written.
-        BadInput: when a newer version wrote it.
+        BadInput: when another version wrote it.
     """
     hashed = HASH_IN_NAME.search(name)
     if hashed and _hash(content) != hashed[1]:
@@ -162,19 +162,17 @@ def parse_table(files: Files, name: str, content: bytes, schema: pa.Schema) -> p
     try:
         # One thread: Arrow's pool aborts a process that ends soon after a read (apache/arrow issues 33975, 50482).
         with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
-            version = int((file.schema_arrow.metadata or {}).get(VERSION_KEY, b"1"))
+            version = int((file.schema_arrow.metadata or {}).get(VERSION_KEY, b"0"))
             known = set(file.schema_arrow.names)
             table = file.read(columns=[column for column in schema.names if column in known], use_threads=False)
         missing = [field for field in schema if field.name not in known]
-        if version > SCHEMA_VERSION:
+        if version != SCHEMA_VERSION:
             raise BadInput(
-                f"{files.url}/{name}: written by a newer capsweep (schema {version}, this one knows {SCHEMA_VERSION}). "
-                "Update capsweep to read this run."
+                f"{files.url}/{name}: written by another version of capsweep (schema {version}, this one reads "
+                f"{SCHEMA_VERSION}). Read this run with the version that wrote it."
             )
-        if missing and version == SCHEMA_VERSION:
+        if missing:
             raise DamagedFileError(files, name, f"no column {missing[0].name}")
-        for field in missing:
-            table = table.append_column(field, pa.nulls(len(table), field.type))
         return table.select(schema.names).cast(schema)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedFileError(files, name, str(error).splitlines()[0]) from error

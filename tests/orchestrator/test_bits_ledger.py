@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator import cli
-from orchestrator.measure import COMPRESSORS, quantize
+from orchestrator.bits_ledger import COMPRESSORS, quantize
 from orchestrator.report.figures_memories import bits_ledger, cosines_of_memories, memories_in_two_dimensions
-from orchestrator.reporting import run_tables
+from orchestrator.reporting import report_tables
 from orchestrator.run_directory import open_run
-from orchestrator.store.reader import read_measured
+from orchestrator.store.parquet import read_bits_and_lines
 from tasks.certificate import LayoutProver
 
 MEMORY = np.random.default_rng(0).normal(size=(3, 50)).astype("<f4")
@@ -89,7 +89,7 @@ def measured_as_published(tmp_path_factory, stories_model, stories) -> Path:
 
 def test_every_search_has_a_row(measured):
     run = open_run(str(measured))
-    bits = read_measured(run.files)[0].to_pylist()
+    bits = read_bits_and_lines(run.files)[0].to_pylist()
     searches = {row["search_id"]: row for row in run.searches().to_pylist()}
     assert {row["search_id"] for row in bits} == searches.keys()
     for row in bits:
@@ -118,7 +118,7 @@ def test_a_memory_that_is_ruined_no_longer_gives_its_text_back(measured):
 def test_memories_are_judged_by_the_criterion_of_their_run(measured_as_published):
     """Decoded from the memory alone they give little: t_1 was never trained."""
     run = open_run(str(measured_as_published))
-    bits, lines = read_measured(run.files)
+    bits, lines = read_bits_and_lines(run.files)
     searches = {row["search_id"]: row for row in run.searches().to_pylist()}
     assert {row["search_id"] for row in bits.to_pylist()} == searches.keys()
     assert any(row["float32_exact_prefix"] == 0 for row in bits.to_pylist())
@@ -135,7 +135,7 @@ def test_memories_are_judged_by_the_criterion_of_their_run(measured_as_published
 
 
 def test_geometry_and_ledger_are_drawn_of_what_meets_the_criterion(measured_as_published):
-    tables = run_tables(open_run(str(measured_as_published)))
+    tables = report_tables(open_run(str(measured_as_published)))
     assert cosines_of_memories(tables) is not None
     assert memories_in_two_dimensions(tables) is not None
     ledger = bits_ledger(tables)

@@ -1,7 +1,7 @@
-"""One Tune trial: follows a cohort of probes through an engine, row by row, until all have finished.
+"""One Tune trial: follows its probes through an engine until all have finished.
 
-Holds no model, and nothing that is lost with it: a trial that dies is followed by another on the same cohort. What it
-reports are verdicts; memories go to the recorder and nowhere else.
+Holds no model, and nothing that is lost with it: when a trial dies, another takes over its probes. A trial reports
+verdicts; memories go to the recorder and nowhere else.
 """
 
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ from orchestrator.search.bracket import verdict_of
 
 
 def name_of(config: Mapping[str, Any]) -> str:
-    """What Tune and the dashboard call a trial: `cohort 12 · pythia-160m · 64 probes of 180-220 tokens`."""
+    """What Tune and the dashboard call a trial: `trial 12 · pythia-160m · 64 probes of 180-220 tokens`."""
     lengths, model = config["lengths"], config["model"].rpartition("/")[2]
     shortest, longest = min(lengths, default=0), max(lengths, default=0)
     tokens = f"{shortest}" if shortest == longest else f"{shortest}-{longest}"
-    return f"cohort {config['number']} · {model} · {len(lengths)} probe{'s' * (len(lengths) != 1)} of {tokens} tokens"
+    return f"trial {config['number']} · {model} · {len(lengths)} probe{'s' * (len(lengths) != 1)} of {tokens} tokens"
 
 
-class CohortTrial(tune.Trainable):
-    """Claims a cohort, hands it to its engine, and reports what has finished once it is on disk."""
+class ProbeTrial(tune.Trainable):
+    """Claims its probes, hands them to its engine, and reports what has finished once it is on disk."""
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -31,17 +31,17 @@ class CohortTrial(tune.Trainable):
         return tune.PlacementGroupFactory([{"CPU": config["cpus"]}])
 
     def __repr__(self) -> str:
-        """What the dashboard calls the process, which follows one cohort after the other."""
-        return "cohort trials"
+        """What the dashboard calls the process, which follows one assignment after the other."""
+        return "trials of probes"
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Note which cohort this is. Tune may set up a process for a trial that another process then runs."""
-        self._cohort_id: str = config["cohort"]
+        """Note which assignment this is. Tune may set up a process for a trial that another process then runs."""
+        self._assignment_id: str = config["assignment"]
         self._begun = False
         self._turn: Any = 0  # Any: what an actor returns has no type
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next cohort in the same process."""
+        """Take the next assignment in the same process."""
         self.setup(new_config)
         return True
 
@@ -50,22 +50,22 @@ class CohortTrial(tune.Trainable):
         if not self._begun:
             self._recorder = ray.get_actor(self.config["recorder"])
             self._engine = ray.get_actor(self.config["engine"])
-        # What lies ready: the whole cohort at first, and later what it was topped up with.
-        probes = ray.get(self._recorder.claim.remote(self._cohort_id, anew=not self._begun))
+        # What lies ready: the whole assignment at first, and later what it was topped up with.
+        probes = ray.get(self._recorder.claim.remote(self._assignment_id, anew=not self._begun))
         if probes:
-            self._turn = ray.get(self._named("submit").remote(self._cohort_id, probes, anew=not self._begun))
+            self._turn = ray.get(self._named("submit").remote(self._assignment_id, probes, anew=not self._begun))
         self._begun = True
-        taken = self._named("take").remote(self._cohort_id, self._turn, self.config["wait_seconds"])
-        finished, num_rows, left = ray.get(taken)
+        taken = self._named("take").remote(self._assignment_id, self._turn, self.config["wait_seconds"])
+        finished, num_slots, left = ray.get(taken)
         if finished:
             ray.get(self._recorder.record.remote(finished))
         return {
             "verdicts": [asdict(verdict_of(item)) for item in finished],
-            "num_rows": num_rows,
+            "num_slots": num_slots,
             "left": left,
             "done": not left,
         }
 
     def _named(self, method: str) -> Any:
-        """A method of the engine under the name of the cohort: so the dashboard's tasks say what is waited for."""
+        """A method of the engine under the name of the assignment: so the dashboard's tasks say what is waited for."""
         return getattr(self._engine, method).options(name=name_of(self.config))
