@@ -32,7 +32,7 @@ lint: setup  ## ruff, pyright, import-linter
 bench: setup  ## measure against the published recipe: 4 texts three times, in turn (under 20 minutes)
 	$(BIN)/python benchmarks/versus_published.py
 
-bench-full: setup  ## the same with 32 texts once (an hour or more); run it again to go on with it
+bench-full: setup  ## the same with 32 texts once (an hour or more); run it again to resume it
 	$(BIN)/python benchmarks/versus_published.py --ray --count 32 --repetitions 1 --resume-dir runs/bench-full \
 		--to benchmarks/results
 

@@ -33,7 +33,7 @@ class TextResult:
     trained_tokens: int
     """Sum over the steps of the tokens asked for, t_1 included."""
     capacity_tokens: int
-    """Longest length said to be lossless: teacher forced with t_1 given (published), certified exact (capsweep)."""
+    """Longest length claimed to be lossless: teacher forced with t_1 given (published), certified exact (capsweep)."""
     capacity_bits: float
     """Bits of the text up to there under the model without memory, log2 V for t_1."""
     capacity_exact: int
@@ -41,7 +41,7 @@ class TextResult:
     probes: int
     """Lengths tried (published), probes (capsweep)."""
     claims: int
-    """Memories said to give their text back."""
+    """Memories claimed to give their text back."""
     claims_exact: int
     """Those of them from which the text came out, decoded greedily from the memory alone."""
     claims_exact_given_first: int | None
@@ -103,7 +103,7 @@ def speed_up(results: Sequence[TextResult], side: Side) -> SpeedUp:
 
 
 def final_line(results: Sequence[TextResult], side: Side) -> str:
-    """One line that says it all."""
+    """The main results in one line."""
     found = speed_up(results, side)
     claimed, ours = of_side(results, "published"), of_side(results, side)
     claims, exact, given_first = _claims(claimed)
@@ -122,7 +122,7 @@ def markdown(results: Sequence[TextResult], facts: Mapping[str, str]) -> str:
     lines = [f"- {name}: {fact}" for name, fact in facts.items()]
     lines += [
         "",
-        "Means over texts, with 95 % bootstrap intervals over texts. Claims: memories said to give their text back;",
+        "Means over texts, with 95 % bootstrap intervals over texts. Claims: memories claimed to give their text back;",
         "then those that did, decoded greedily from the memory alone, and from memory and t_1.",
         "",
         "| side | seconds a text | optimizer steps a text | trained tokens a text | tokens | of them exact | bits "

@@ -80,10 +80,13 @@ def main() -> None:
         # In turn, and each first as often as the other: a machine may grow warm.
         order = (True, False) if number % 2 == 0 else (False, True)
         sides = {durable: seconds_of(texts=asked.texts, durable=durable) for durable in order}
-        (with_it, within, steps), (without, _, other) = sides[True], sides[False]
-        ratios.append(100 * (with_it / without - 1))
+        (with_it, within, steps), (without_it, _, other) = sides[True], sides[False]
+        ratios.append(100 * (with_it / without_it - 1))
         shares.append(100 * within / with_it)
-        print(f"{with_it:.1f} s with, {without:.1f} s without ({steps:,} and {other:,} optimizer steps)", flush=True)
+        print(
+            f"{with_it:.1f} s with it, {without_it:.1f} s without it ({steps:,} and {other:,} optimizer steps)",
+            flush=True,
+        )
     each = ", ".join(f"{ratio:+.1f}" for ratio in ratios)
     print(
         f"fsync and snapshots: {fmean(ratios):+.1f} % of the run (repetitions {each}); timed by themselves "

@@ -2,14 +2,15 @@
 
 Real shapes with random weights in bfloat16 and random tokens; needs the `tasks` package alone. Per shape and length:
 
-- capsweep: probes of that length submitted to a BatchedEngine, as many as fit into a step, then on_step. The recipe is
-  the default one with a rate next to nothing and endless patience, so that no row grows or leaves.
-- published: the step of the paper's public code. One row, logits of every position, hidden states of every layer and a
+- capsweep: probes of that length submitted to a BatchedEngine, as many as fit into a step, then stepped. The recipe is
+  the default one with a rate next to nothing and endless patience, so that no probe grows or leaves.
+- published: the step of the paper's public code. One text, logits of every position, hidden states of every layer and a
   key-value cache kept, autograd, AdamW, loss and accuracy read by the host. Kinder in one thing: its weights are
   bfloat16, where the public code casts float32 weights anew at every step.
 
 Utilization is operations_per_token (model_shapes.py) times tokens per second over the device's peak, which is a large
-matrix product measured here, or what --peak-tflops says. Where a step does not fit into memory, its rows are halved.
+matrix product measured here, or the value of --peak-tflops. Where a step does not fit into device memory, it is
+repeated with half as many slots.
 
 Source: github.com/yurakuratov/hidden_capacity (train.py, model.py) for the published step.
 """
@@ -40,10 +41,10 @@ NEVER = 1_000_000_000
 """More steps than anyone waits for."""
 
 ShapeOption = Annotated[list[str] | None, typer.Option("--shape", help=f"One of {', '.join(SHAPES)}; may be repeated.")]
-LengthOption = Annotated[list[int], typer.Option("--length", min=2, help="Tokens of a row; may be repeated.")]
+LengthOption = Annotated[list[int], typer.Option("--length", min=2, help="Tokens of a slot; may be repeated.")]
 SecondsOption = Annotated[float, typer.Option(min=0, help="Seconds of one measurement, warm-up apart.")]
 TokensOption = Annotated[
-    int | None, typer.Option(min=1, help="Tokens of all rows in a step; else the engine's choice.")
+    int | None, typer.Option(min=1, help="Tokens of all slots in a step; else the engine's choice.")
 ]
 PeakOption = Annotated[float | None, typer.Option(min=0, help="The device's peak in TFLOP/s; else measured.")]
 DeviceOption = Annotated[str, typer.Option(help="cuda; or cpu, for the shape tiny, to try the benchmark itself.")]
@@ -71,14 +72,14 @@ class Setup:
 class Rate:
     """What was measured of one side at one length."""
 
-    rows: int
+    num_slots: int
     steps_per_second: float
     tokens_per_second: float
     peak_bytes: int
-    """Most memory allocated on the device, weights included; 0 on a CPU."""
+    """Most device memory allocated, weights included; 0 on a CPU."""
 
 
-def timed(step: Callable[[], object], *, rows: int, length: int, seconds: float, device: torch.device) -> Rate:
+def timed(step: Callable[[], object], *, num_slots: int, length: int, seconds: float, device: torch.device) -> Rate:
     """Call `step` for so many seconds, after a few calls that do not count."""
     on_gpu = device.type == "cuda"
     if on_gpu:
@@ -95,9 +96,9 @@ def timed(step: Callable[[], object], *, rows: int, length: int, seconds: float,
         torch.cuda.synchronize(device)
     per_second = steps / (time.perf_counter() - started)
     return Rate(
-        rows=rows,
+        num_slots=num_slots,
         steps_per_second=per_second,
-        tokens_per_second=per_second * rows * length,
+        tokens_per_second=per_second * num_slots * length,
         peak_bytes=torch.cuda.max_memory_allocated(device) if on_gpu else 0,
     )
 
@@ -108,34 +109,34 @@ def random_tokens(model: LanguageModel, length: int, seed: int) -> list[int]:
     return torch.randint(model.vocabulary, (length,), generator=generator).tolist()
 
 
-def measure_engine(model: LanguageModel, length: int, *, rows: int, seconds: float) -> Rate:
-    """The engine, with so many rows in a step."""
+def measure_engine(model: LanguageModel, length: int, *, num_slots: int, seconds: float) -> Rate:
+    """The engine, with so many slots in a step."""
     question = Question(recipe={"learning_rate": 1e-9, "steps": NEVER, "patience": NEVER})
-    settings = EngineSettings(tokens_per_step=rows * length)
+    settings = EngineSettings(tokens_per_step=num_slots * length)
     engine = BatchedEngine(model, Cramming(question), question, settings)
     engine.submit(
         [
             Probe(
-                probe_id=f"probe {row}",
-                search_id=f"search {row}",
+                probe_id=f"probe {slot}",
+                search_id=f"search {slot}",
                 number=0,
-                sample_id=f"sample {row}",
-                tokens=tuple(random_tokens(model, length, seed=row)),
+                sample_id=f"sample {slot}",
+                tokens=tuple(random_tokens(model, length, seed=slot)),
                 length=length,
                 num_vectors=1,
             )
-            for row in range(rows)
+            for slot in range(num_slots)
         ],
-        num_open=rows,
+        num_open=num_slots,
     )
-    rate = timed(engine.step, rows=rows, length=length, seconds=seconds, device=model.device)
-    assert engine.num_held == rows, "no probe of this benchmark ends"
-    assert engine.stats().slots_busy == 1, "every row is in every step"
+    rate = timed(engine.step, num_slots=num_slots, length=length, seconds=seconds, device=model.device)
+    assert engine.num_held == num_slots, "no probe of this benchmark ends"
+    assert engine.stats().slots_busy == 1, "every slot is in every step"
     return rate
 
 
 def measure_published(model: PreTrainedModel, tokens: list[int], *, seconds: float) -> Rate:
-    """One row at a time, as the paper's public code steps."""
+    """One text at a time, as the paper's public code steps."""
     embedding: Any = model.get_input_embeddings()
     tokens_L = torch.tensor(tokens, device=model.device)
     memory_KD = torch.nn.Parameter(torch.randn(1, embedding.weight.shape[1], device=model.device) * 0.02)
@@ -153,19 +154,19 @@ def measure_published(model: PreTrainedModel, tokens: list[int], *, seconds: flo
         optimizer.zero_grad()
         return loss.item(), accuracy
 
-    return timed(step, rows=1, length=len(tokens), seconds=seconds, device=model.device)
+    return timed(step, num_slots=1, length=len(tokens), seconds=seconds, device=model.device)
 
 
 def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
     """Operations per second of a large square matrix product of random numbers."""
     width = 8192 if device.type == "cuda" else 1024
     left, right = (torch.randn(width, width, device=device, dtype=dtype) for _ in range(2))
-    rate = timed(lambda: left @ right, rows=1, length=1, seconds=1, device=device)
+    rate = timed(lambda: left @ right, num_slots=1, length=1, seconds=1, device=device)
     return rate.steps_per_second * 2 * width**3
 
 
 def first_that_fits(attempts: Iterable[Callable[[], Rate]]) -> Rate | None:
-    """The first measurement that does not run out of memory; None if all do."""
+    """The first measurement that does not run out of device memory; None if all do."""
     for attempt in attempts:
         try:
             return attempt()
@@ -199,8 +200,8 @@ def measure_shape(name: str, setup: Setup) -> Iterator[str]:
             layer.compile(dynamic=False)
     for length in setup.lengths:
         ours = first_that_fits(
-            partial(measure_engine, model, length, rows=rows, seconds=setup.seconds)
-            for rows in halvings(max(1, setup.tokens_per_step // length))
+            partial(measure_engine, model, length, num_slots=num_slots, seconds=setup.seconds)
+            for num_slots in halvings(max(1, setup.tokens_per_step // length))
         )
         of_peak = operations_per_token(built, length) / setup.peak
         yield line(name, length, ours, published[length], of_peak=of_peak, shape=SHAPES[name])
@@ -225,15 +226,15 @@ def line(name: str, length: int, ours: Rate | None, published: Rate | None, *, o
     if shape.least_utilization is not None:
         met = utilization >= shape.least_utilization
         goals.append(f"{shape.least_utilization:.0%}: {'met' if met else 'missed'}")
-    memory = f"{ours.peak_bytes / GIGA:.1f}" if ours.peak_bytes else "-"
+    device_memory = f"{ours.peak_bytes / GIGA:.1f}" if ours.peak_bytes else "-"
     return (
-        f"| {name} | {length} | {ours.rows} | {ours.steps_per_second:.2f} | {ours.tokens_per_second:,.0f} "
-        f"| {utilization:.1%} | {memory} | {' | '.join(cells)} | {', '.join(goals) or '-'} |"
+        f"| {name} | {length} | {ours.num_slots} | {ours.steps_per_second:.2f} | {ours.tokens_per_second:,.0f} "
+        f"| {utilization:.1%} | {device_memory} | {' | '.join(cells)} | {', '.join(goals) or '-'} |"
     )
 
 
 HEAD = """\
-| shape | length | rows | steps/s | tokens/s | of peak | GB | published tokens/s | published GB | ratio | goals |
+| shape | length | slots | steps/s | tokens/s | of peak | GB | published tokens/s | published GB | ratio | goals |
 |---|---|---|---|---|---|---|---|---|---|---|"""
 
 

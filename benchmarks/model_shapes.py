@@ -16,7 +16,7 @@ class Shape:
 
     config: PreTrainedConfig
     parameters: int
-    """As the model's card says; what is built has as many."""
+    """As in the model's card; what is built has as many."""
     least_utilization: float | None = None
     """Goal: share of the device's peak that the engine reaches."""
     least_ratio: float | None = None
@@ -102,7 +102,7 @@ def random_model(shape: Shape, *, device: str, dtype: torch.dtype) -> PreTrained
 
 
 def operations_per_token(model: PreTrainedModel, length: int) -> float:
-    """Floating-point operations that a step needs for each token of a row of `length` inputs.
+    """Floating-point operations that a step needs for each token of a slot of `length` inputs.
 
     With P the weights of every linear layer, the head among them (an embedding is looked up, not multiplied), A the
     layers, W the heads times their width and T the length:

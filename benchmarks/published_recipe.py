@@ -1,7 +1,7 @@
 """The published recipe in plain torch: one text, one fresh memory, one length at a time.
 
 Written from the paper's protocol and its public code; nothing of our engine, recipe or search takes part. It is kinder
-than that code where this costs nothing to say: the model is loaded once, each forward pass keeps neither a cache nor
+than that code where that is simple to explain: the model is loaded once, each forward pass keeps neither a cache nor
 the hidden states of every layer, t_L is not fed, the step that succeeds needs no backward pass, and the memory that
 counts is the one that passed, not the one a step later.
 

@@ -1,4 +1,4 @@
-"""How a run grows: probes a second, memory, Tune's state, the time of a suggestion and of a resume, by simulation.
+"""How a run grows: probes a second, RAM, Tune's state, the time of a suggestion and of a resume, by simulation.
 
 Run by hand on an idle machine, for hours if asked for much:
 
@@ -37,16 +37,16 @@ from tasks.contract import EngineStats
 
 NODES = 4
 STEPS, STEP_SECONDS, SPREAD = 80, 1.0, 0.5
-"""A step takes a second, as a large model's, and probes 40 to 120 of them: a row finishes one in 80 s."""
+"""A step takes a second, as a large model's, and probes 40 to 120 of them: a slot finishes one in 80 s."""
 PROBES_PER_SEARCH = 3
 """Starts of a search: the first, and two retries."""
 
 
-def plan_of(folder: Path, *, searches: int, rows: int = 16, engines: int | str = "auto") -> Plan:
-    said = "long enough to have a capacity of its own, and then some more words."
-    lines = [json.dumps({"text": f"Text number {number}: {said}"}) for number in range(searches)]
+def plan_of(folder: Path, *, searches: int, slots: int = 16, engines: int | str = "auto") -> Plan:
+    words = "long enough to have a capacity of its own, and then some more words."
+    lines = [json.dumps({"text": f"Text number {number}: {words}"}) for number in range(searches)]
     (folder / "texts.jsonl").write_text("\n".join(lines))
-    recipe = {"rows": rows, "steps": STEPS, "step_seconds": STEP_SECONDS, "spread": SPREAD}
+    recipe = {"slots": slots, "steps": STEPS, "step_seconds": STEP_SECONDS, "spread": SPREAD}
     sweep = {
         "name": "scale",
         "task": "toy",
@@ -61,7 +61,7 @@ def plan_of(folder: Path, *, searches: int, rows: int = 16, engines: int | str =
     return make_plan(load_sweep(path))
 
 
-def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
+def run_once(folder: Path, *, engines: int, slots: int, probes: int) -> None:
     """One run in this process: prints its line."""
     set_variables("simulated")
     import ray
@@ -70,7 +70,7 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
     from orchestrator.cluster.runner import run_on_ray
     from orchestrator.cluster.searcher import LedgerSearcher
 
-    plan = plan_of(folder, searches=probes // PROBES_PER_SEARCH, rows=rows, engines=engines)
+    plan = plan_of(folder, searches=probes // PROBES_PER_SEARCH, slots=slots, engines=engines)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     for _ in range(NODES):
         cluster.add_node(num_cpus=-(-engines // NODES) * 2)
@@ -97,7 +97,7 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
         remove(folder, **options)
 
     full: list[float] = []
-    """Share of all rows that were optimized, about once a second, while searches outnumbered rows."""
+    """Share of all slots that were busy, about once a second, while searches outnumbered slots."""
     counts: list[tuple[float, int]] = []
     """When, and how many verdicts there were until then, at the same times."""
     total = 0
@@ -108,8 +108,8 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
 
     def on_engines(lines: Sequence[EngineLine]) -> None:
         begun.update(line.name for line in lines if line.num_busy)
-        if len(begun) == engines and session.ledger.num_open >= engines * rows:
-            full.append(sum(line.num_busy for line in lines) / (engines * rows))
+        if len(begun) == engines and session.ledger.num_open >= engines * slots:
+            full.append(sum(line.num_busy for line in lines) / (engines * slots))
             counts.append((time.perf_counter(), total))
 
     entry = plan.sweep.engines
@@ -140,19 +140,19 @@ def run_once(folder: Path, *, engines: int, rows: int, probes: int) -> None:
     with open_session(plan, str(run)):
         resumed = time.perf_counter() - began
     most = statistics.quantiles(suggestions, n=100)[-1]
-    ceiling = engines * rows / (STEPS * STEP_SECONDS)
-    middle = "it ended before all rows were full"
+    ceiling = engines * slots / (STEPS * STEP_SECONDS)
+    middle = "it ended before all slots were full"
     if len(counts) > 1:
         (began, before), (ended, after) = counts[0], counts[-1]
         middle = (
-            f"all engines begun and searches for all rows, for {ended - began:.0f} s: {statistics.fmean(full):.0%} of "
-            f"all rows busy, {(after - before) / (ended - began):.1f} probes/s of a ceiling of {ceiling:.1f}"
+            f"all engines begun and searches for all slots, for {ended - began:.0f} s: {statistics.fmean(full):.0%} of "
+            f"all slots busy, {(after - before) / (ended - began):.1f} probes/s of a ceiling of {ceiling:.1f}"
         )
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    ram = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{engines} engines of {rows} rows, {total:,} probes: {seconds:.0f} s; {middle}; "
-        f"rows busy, of those with work, {stats.slots_busy:.0%}; "
-        f"driver {memory:,.0f} MB; Tune state {max(state, default=0) / 1e6:.1f} MB; {len(suggestions)} suggestions, "
+        f"{engines} engines of {slots} slots, {total:,} probes: {seconds:.0f} s; {middle}; "
+        f"slots busy, of those with work, {stats.slots_busy:.0%}; "
+        f"driver {ram:,.0f} MB; Tune state {max(state, default=0) / 1e6:.1f} MB; {len(suggestions)} suggestions, "
         f"processor's median {1e3 * statistics.median(suggestions):.2f} ms, 99 % under {1e3 * most:.1f} "
         f"ms; resume {resumed:.1f} s",
         flush=True,
@@ -164,7 +164,7 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     cluster = verbs.add_parser("cluster")
     cluster.add_argument("--engines", type=int, default=100)
-    cluster.add_argument("--rows", type=int, default=16)
+    cluster.add_argument("--slots", type=int, default=16)
     cluster.add_argument("--probes", type=int, nargs="+", default=[1000])
     alone = verbs.add_parser("alone")
     alone.add_argument("--searches", type=int, default=10_000)
@@ -176,11 +176,11 @@ def main() -> None:
         measure_alone(searches=asked.searches, rows=asked.rows)
     elif len(asked.probes) == 1:
         with tempfile.TemporaryDirectory() as folder:
-            run_once(Path(folder), engines=asked.engines, rows=asked.rows, probes=asked.probes[0])
+            run_once(Path(folder), engines=asked.engines, slots=asked.slots, probes=asked.probes[0])
     else:
-        # Each in a process of its own, whose memory is its own.
+        # Each in a process of its own, whose RAM is its own.
         for probes in asked.probes:
-            numbers = {"--engines": asked.engines, "--rows": asked.rows, "--probes": probes}
+            numbers = {"--engines": asked.engines, "--slots": asked.slots, "--probes": probes}
             command = [sys.executable, __file__, "cluster", *(str(word) for pair in numbers.items() for word in pair)]
             subprocess.run(command, check=True)
 

@@ -88,8 +88,8 @@ def _suggestions(session: Session, count: int) -> list[float]:
     nodes = [Node(cpus=64.0, gpus=8.0, gpu_gigabytes=80.0)] * math.ceil(ENGINES / 8)
     with (
         patch.object(engine_pool.Neighbours, "look", lambda self: None),
-        patch.object(searcher, "RunMetrics", lambda run: type("Metrics", (), {"say": lambda *a, **n: None})()),
-        patch.object(EnginePool, "_hear_of_loading", lambda self: None),
+        patch.object(searcher, "RunMetrics", lambda run: type("Metrics", (), {"export": lambda *a, **n: None})()),
+        patch.object(EnginePool, "_check_loading", lambda self: None),
         patch.object(EnginePool, "_look_at", lambda self, engine: None),
         patch.object(EnginePool, "_make", lambda self, model, need: None),
     ):
@@ -111,7 +111,7 @@ def _suggestions(session: Session, count: int) -> list[float]:
             nobody,
             probes_per_trial=16,
             stop=Stop(),
-            on_verdicts=lambda said: None,
+            on_verdicts=lambda verdicts: None,
             on_engines=lambda lines: None,
         )
         seconds: list[float] = []
@@ -147,11 +147,11 @@ def measure_alone(*, searches: int, rows: int) -> None:
         opening.__exit__(None, None, None)
         files = len(list(Path(run, "probes").glob("*.parquet")))
         size = sum(path.stat().st_size for path in Path(run).rglob("*.parquet"))
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        ram = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
             f"{searches:,} searches, {rows:,} rows: plan {planned:.1f} s; recorder {1e6 * written / rows:.0f} us a "
             f"row, ledger {1e6 * asked / rows:.0f} us a row; {files} files, {size / 1e6:,.0f} MB; "
             f"resume {resumed:.1f} s; suggestion median {1e3 * statistics.median(suggestions):.2f} ms, 99 % under "
             f"{1e3 * statistics.quantiles(suggestions, n=100)[-1]:.2f} ms; searches table {derived:.1f} s; "
-            f"this process {memory:,.0f} MB at most"
+            f"this process {ram:,.0f} MB at most"
         )

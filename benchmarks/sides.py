@@ -1,4 +1,4 @@
-"""The two sides of the comparison, each measured on the same texts and said in the same columns.
+"""The two sides of the comparison, each measured on the same texts and reported in the same columns.
 
 Knows nothing of the order they run in, or of what comes out of comparing them.
 """
@@ -40,7 +40,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 WARM_UP_STEPS = 20
 OUR_THREADS = torch.get_num_threads()
 PUBLISHED_THREADS = 1
-"""Threads of torch on the published side: one row of a small model is no faster with two (100 against 102 steps/s)."""
+"""Threads of torch on the published side: one text of a small model is no faster with two (100 against 102 steps/s)."""
 
 
 def machine() -> str:
@@ -153,8 +153,8 @@ def run_capsweep(
         command = [sys.executable, "-m", "orchestrator.cli", "run", str(spec), "--run-dir", str(folder)]
         ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
         if ended.returncode:
-            said = (ended.stderr or ended.stdout)[-2000:]
-            raise RuntimeError(f"`capsweep run` on Ray ended with {ended.returncode}: {said}")
+            output = (ended.stderr or ended.stdout)[-2000:]
+            raise RuntimeError(f"`capsweep run` on Ray ended with {ended.returncode}: {output}")
     else:
         torch.set_num_threads(OUR_THREADS)
         plan = make_plan(load_sweep(spec))

@@ -46,7 +46,8 @@ RayOption = Annotated[bool, typer.Option("--ray", help="Measure `capsweep run` o
 ResumeOption = Annotated[Path | None, typer.Option(help="Folder that keeps each published text's result as it ends.")]
 ToOption = Annotated[Path, typer.Option(help="Folder for the Parquet file and the Markdown table.")]
 StepsOption = Annotated[
-    int | None, typer.Option(min=1, help="To try the benchmark itself: at most so many steps; its figures say nothing.")
+    int | None,
+    typer.Option(min=1, help="To try the benchmark itself: at most so many steps; its figures mean nothing."),
 ]
 
 
@@ -98,7 +99,7 @@ class Setup:
     def facts(self) -> dict[str, str]:
         """What a reader needs to know of the figures."""
         ours = "inline and on Ray" if self.ray else "inline"
-        trial = {"TRIAL": f"at most {self.most_steps} steps: the figures say nothing"} if self.most_steps else {}
+        trial = {"TRIAL": f"at most {self.most_steps} steps: the figures mean nothing"} if self.most_steps else {}
         return {
             **trial,
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
@@ -118,7 +119,7 @@ def _commit() -> str:
 
 
 def measure(setup: Setup, folder: Path) -> list[TextResult]:
-    """Run the two sides in turn; says on stderr how far it is."""
+    """Run the two sides in turn; report progress on stderr."""
     published = Published(
         make_plan(load_sweep(setup.sweep_file(folder, 0))), setup.published_recipe(), setup.resume_dir
     )
@@ -134,8 +135,8 @@ def measure(setup: Setup, folder: Path) -> list[TextResult]:
         if run == setup.repetitions:
             break
         for result in published.run(run):
-            said = f"{result.capacity_tokens} tokens claimed, {result.capacity_exact} exact, {result.seconds:.1f} s"
-            typer.echo(f"published, run {run}: {result.source}: {said}", err=True)
+            message = f"{result.capacity_tokens} tokens claimed, {result.capacity_exact} exact, {result.seconds:.1f} s"
+            typer.echo(f"published, run {run}: {result.source}: {message}", err=True)
             results.append(result)
     return results
 

@@ -23,7 +23,7 @@ from tasks.contract import Prover, Question
 LINE_POINTS = 21
 """Places on the line between two memories, ends included."""
 LINES_PER_GROUP = 12
-"""Texts whose lines are measured, by model and number of vectors: their mean says enough."""
+"""Texts whose lines are measured, by model and number of vectors: their mean is enough."""
 INT8_SCALE_BYTES = 4
 """int8 keeps one float32 for each vector: what its largest value stands for."""
 
@@ -37,7 +37,7 @@ def _zstd(level: int = 19) -> Compressor:
         return codec.compress(data, asbytes=True)
 
     def decompress(data: bytes) -> bytes:
-        # As a stream: in one piece Arrow must be told the size, which would have to be stored beside it.
+        # As a stream: in one piece Arrow needs the size, which would have to be stored beside it.
         return pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()
 
     return compress, decompress

@@ -25,7 +25,7 @@ Inline = Annotated[bool, typer.Option("--inline", help="Run in this process, wit
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join; without it one is started here.")]
 JobsAddress = Annotated[str, typer.Option(help="The cluster's dashboard, such as http://127.0.0.1:8265.")]
 TakeOver = Annotated[bool, typer.Option("--take-over", help="Take the run from a session that is gone.")]
-AllowFewer = Annotated[bool, typer.Option("--allow-fewer", help="Go on when a source has fewer texts than asked.")]
+AllowFewer = Annotated[bool, typer.Option("--allow-fewer", help="Continue when a source has fewer texts than asked.")]
 
 
 @app.command(epilog="Examples: `capsweep check sweeps/quickstart.yaml`, `capsweep check cluster.yaml`")
@@ -34,7 +34,7 @@ def check(
     allow_fewer: AllowFewer = False,
     tflops: Annotated[float, typer.Option(min=0.001, help="10^12 operations a second of the device to price.")] = 100.0,
 ) -> None:
-    """Say every problem of a file, or what it will do: a sweep and about what it costs, a cluster and its nodes."""
+    """Report every problem of a file, or what it will do: a sweep and its rough cost, a cluster and its nodes."""
     with bad_input():
         from rich.console import Console
 
@@ -70,7 +70,7 @@ def run(
     allow_fewer: AllowFewer = False,
     take_over: TakeOver = False,
 ) -> None:
-    """Run a sweep; on a directory that holds the same sweep, go on with it."""
+    """Run a sweep, or resume it in a directory that holds the same sweep."""
     with bad_input():
         from rich.console import Console
 
@@ -94,7 +94,7 @@ def resume(
     take_over: TakeOver = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what the machine failed.")] = False,
 ) -> None:
-    """Go on with a run: what is on disk is kept, what was in flight is asked again."""
+    """Resume a run: what is on disk is kept, what was in flight is asked again."""
     with bad_input():
         from rich.console import Console
 
@@ -125,7 +125,7 @@ def extend(
     allow_fewer: AllowFewer = False,
     take_over: TakeOver = False,
 ) -> None:
-    """Add a sweep file's models, texts, k and seeds to a run, and go on with it: finished searches stay finished."""
+    """Add a sweep file's models, texts, k and seeds to a run, and resume it: finished searches stay finished."""
     with bad_input():
         from rich.console import Console
 
@@ -154,15 +154,15 @@ def tune(
         Path | None, typer.Option(help="Sweep file whose texts the result is reported on; else SPEC's are split.")
     ] = None,
     budget: Annotated[
-        int | None, typer.Option(min=1, help="trained tokens a search; by default what SPEC's recipe spends.")
+        int | None, typer.Option(min=1, help="Trained tokens a length search; by default what SPEC's recipe spends.")
     ] = None,
     inline: Inline = False,
     address: Address = None,
     allow_fewer: AllowFewer = False,
     take_over: TakeOver = False,
 ) -> None:
-    """Search the recipe that proves most tokens with a given effort; the same command again goes on."""
-    with bad_input(again="the same command goes on"):
+    """Tune the recipe: find the one that proves most tokens with a given effort; the same command resumes it."""
+    with bad_input(again="the same command continues"):
         from rich.console import Console
 
         from orchestrator.spec import load_sweep
@@ -182,7 +182,7 @@ def status(
     run: Annotated[str, typer.Argument(help="Run directory or its URL; or a cluster, as http://..", metavar="RUN|URL")],
     limit: Annotated[int, typer.Option(help="Searches to show.")] = 20,
 ) -> None:
-    """Show what is on disk of a run, also while it goes on; or the sweeps that were submitted to a cluster."""
+    """Show what is on disk of a run, also while a session runs; or the sweeps that were submitted to a cluster."""
     with bad_input():
         if run.startswith(("http://", "https://")):
             from orchestrator.cluster.jobs import Jobs
@@ -207,13 +207,13 @@ def submit(
     run_dir: Annotated[
         str | None, typer.Option(help="Where the run lies, as the head sees it; by default <storage>/<name>-<time>.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Print what it says until it ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Print its output until it ends.")] = False,
     install: Annotated[
         bool, typer.Option("--install", help="Install on the cluster, for this job, the versions installed here.")
     ] = False,
     allow_fewer: AllowFewer = False,
 ) -> None:
-    """Run a sweep as a job of a cluster: it goes on without this machine. On a run that is there, goes on with it."""
+    """Run a sweep as a job of a cluster: it continues without this machine. A run that is there is resumed."""
     with bad_input():
         from orchestrator.cluster.jobs import Jobs
         from orchestrator.launch import new_run_url
@@ -228,14 +228,14 @@ def submit(
             f"job {job_id} runs {url}\n"
             f"  watch it:   capsweep status {address}  or  capsweep status {url}\n"
             f"  stop it:    capsweep stop {job_id} --address {address}\n"
-            f"  go on:      capsweep submit {spec} --address {address} --run-dir {url}"
+            f"  resume it:  capsweep submit {spec} --address {address} --run-dir {url}"
         )
         if not follow:
             return
         try:
-            code = jobs.follow(job_id, lambda said: typer.echo(said, nl=False))
+            code = jobs.follow(job_id, lambda output: typer.echo(output, nl=False))
         except KeyboardInterrupt:
-            typer.echo(f"\njob {job_id} goes on; `capsweep stop {job_id} --address {address}` ends it.")
+            typer.echo(f"\njob {job_id} continues; `capsweep stop {job_id} --address {address}` ends it.")
             raise typer.Exit(130) from None
     raise typer.Exit(code)
 
@@ -245,7 +245,7 @@ def stop(
     run: Annotated[str, typer.Argument(help="Run directory or URL; with --address a job or run.", metavar="RUN|JOB")],
     address: Annotated[str | None, typer.Option(help="Cluster that it was submitted to, as http://..")] = None,
 ) -> None:
-    """End a run wherever it goes on: what is in flight is saved, and `capsweep resume` goes on with it."""
+    """End a run wherever it runs: what is in flight is saved, and `capsweep resume` continues it."""
     with bad_input():
         from orchestrator.stopping import stop_job, stop_run
 

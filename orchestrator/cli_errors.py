@@ -1,4 +1,4 @@
-"""What a verb does with errors: what a user can mend is said in a line each, the rest is left to the caller.
+"""What a verb does with errors: what a user can mend is reported in a line each, the rest is left to the caller.
 
 Imports what it needs when it is needed, so that `--help` answers at once.
 """
@@ -15,8 +15,8 @@ RunArgument = Annotated[str, typer.Argument(help="Run directory, or its fsspec U
 
 
 @contextmanager
-def bad_input(again: str = "`capsweep resume` goes on with the run") -> Iterator[None]:
-    """Say every problem on a line of its own and exit with 2."""
+def bad_input(again: str = "`capsweep resume` continues the run") -> Iterator[None]:
+    """Report every problem on a line of its own and exit with 2."""
     from orchestrator.redact import redact
     from tasks.contract import TaskError
 
@@ -26,6 +26,6 @@ def bad_input(again: str = "`capsweep resume` goes on with the run") -> Iterator
         typer.echo(literal(redact(str(error))), err=True)
         raise typer.Exit(2) from None
     except (OSError, SessionFaultError, MemoryError) as error:
-        said = literal(redact(str(error) or "out of memory"))
-        typer.echo(f"{said}\nWhat is on disk stays; {again}.", err=True)
+        message = literal(redact(str(error) or "out of RAM"))
+        typer.echo(f"{message}\nWhat is on disk stays; {again}.", err=True)
         raise typer.Exit(1) from None

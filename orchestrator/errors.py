@@ -1,4 +1,4 @@
-"""What is said to a user whose input cannot be used.
+"""Messages for a user whose input cannot be used.
 
 Knows nothing of sweeps, files or runs.
 """
@@ -16,7 +16,7 @@ def literal(text: str) -> str:
     return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-class BadInput(Exception):  # noqa: N818 - what it says is read as `bad input`
+class BadInput(Exception):  # noqa: N818 - the name reads as `bad input`
     """A user can mend this; the command ends with exit code 2 and has written nothing."""
 
     def __init__(self, *problems: str) -> None:

@@ -1,4 +1,4 @@
-"""What a sweep will cost, before it is run: a rough figure that says what it rests on.
+"""What a sweep will cost, before it is run: a rough figure and what it rests on.
 
 Pure. Knows nothing of Ray, files or torch.
 """
@@ -45,7 +45,7 @@ def _lengths(plan: Plan, search: Search, expected: float) -> list[tuple[float, f
     if search.grid is None:
         # Every start but those that reach a text's end stalls once, and a search ends after so many stalls.
         return [(expected, STEPS_PER_PROBE)] * (1 + plan.sweep.search.retries)
-    # A probe that fails goes on until its patience is over, which begins anew with every gain.
+    # A probe that fails continues until its patience is over, which begins anew with every gain.
     patience = min(plan.sweep.recipe.get("steps", 0), GRID_PATIENCES * plan.sweep.recipe.get("patience", 0))
     return [(length, STEPS_PER_PROBE if length <= expected else patience) for length in search.grid]
 

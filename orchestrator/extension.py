@@ -22,10 +22,10 @@ DECIDING = ("task", "prefix", "special_tokens", "criterion", "decode_from", "sea
 """Fields of a sweep that decide results, beside what is added: one run holds one value of each."""
 GROWING = ("models", "texts", "num_vectors", "seeds")
 """Fields that an extension adds to."""
-WHERE_SAID = ("num_vectors", "seeds")
+WHERE_GIVEN = ("num_vectors", "seeds")
 """Those of them that have a default, which in an addition means: none but the run's."""
 FROM_ADDITION = ("budget", "engines")
-"""Fields that the new file may say anew: they decide no result."""
+"""Fields that the new file may set anew: they decide no result."""
 MOST_PROBLEMS = 5
 """Searches that are named where they would change; there may be thousands."""
 
@@ -60,10 +60,10 @@ def plan_extension(url: str, spec: Path, *, allow_fewer: bool = False) -> tuple[
     plan = make_plan(sweep, allow_fewer=allow_fewer, drawn=drawn)
     changed = list(changed_searches(held_plan, plan)) or list(_unknown_searches(run, plan))
     if changed:
-        raise BadInput(*(f"{spec}: {said}" for said in dict.fromkeys(changed[:MOST_PROBLEMS])))
+        raise BadInput(*(f"{spec}: {message}" for message in dict.fromkeys(changed[:MOST_PROBLEMS])))
     added = additions(held, sweep)
-    said = ", ".join(f"{len(entries)} of {name}" for name, entries in added.items()) or "nothing: it goes on as it was"
-    notes = (*plan.notes, f"added to the run: {said}.")
+    counts = ", ".join(f"{len(entries)} of {name}" for name, entries in added.items()) or "nothing: it stays as it was"
+    notes = (*plan.notes, f"added to the run: {counts}.")
     return replace(plan, notes=notes), Extension(held=held_plan, added=added)
 
 
@@ -87,16 +87,16 @@ def differences(held: Sweep, addition: Sweep) -> list[str]:
 
 
 def union(held: Sweep, addition: Sweep) -> Sweep:
-    """The sweep of both: name and storage of the run, budget and engines of the addition where it says them.
+    """The sweep of both: name and storage of the run, budget and engines of the addition where it sets them.
 
-    Numbers of vectors and seeds are added where the addition says them: its defaults mean those of the run.
+    Numbers of vectors and seeds are added where the addition sets them: its defaults mean those of the run.
     """
-    said = addition.model_fields_set
+    given = addition.model_fields_set
     grown: dict[str, Any] = {
         "models": _with_new(held.models, addition.models),
         "texts": _texts_of_both(held.texts, addition.texts),
-        **{name: _with_new(getattr(held, name), getattr(addition, name)) for name in WHERE_SAID if name in said},
-        **{name: getattr(addition, name) for name in FROM_ADDITION if name in said},
+        **{name: _with_new(getattr(held, name), getattr(addition, name)) for name in WHERE_GIVEN if name in given},
+        **{name: getattr(addition, name) for name in FROM_ADDITION if name in given},
     }
     return held.model_copy(update=grown)
 
@@ -126,18 +126,18 @@ def _num_samples(entry: TextEntry) -> float:
 
 
 def additions(held: Sweep, extended: Sweep) -> dict[str, list[Any]]:
-    """Field -> entries of the extended sweep that the run did not have, as a sweep file says them."""
+    """Field -> entries of the extended sweep that the run did not have, as a sweep file writes them."""
     added: dict[str, list[Any]] = {}
     for name in GROWING:
-        said = extended.model_dump(mode="json")[name]
+        written = extended.model_dump(mode="json")[name]
         before = getattr(held, name)
-        if new := [said[i] for i, entry in enumerate(getattr(extended, name)) if entry not in before]:
+        if new := [written[i] for i, entry in enumerate(getattr(extended, name)) if entry not in before]:
             added[name] = new
     return added
 
 
 def changed_searches(held: Plan, extended: Plan) -> Iterator[str]:
-    """What to say of each search of the run that the extended plan does not have as it was."""
+    """One message for each search of the run that the extended plan does not have as it was."""
     kept = {search.search_id: search for search in extended.searches}
     for search in held.searches:
         source = held.columns(search).source
@@ -155,7 +155,7 @@ def changed_searches(held: Plan, extended: Plan) -> Iterator[str]:
 
 
 def _unknown_searches(run: Run, plan: Plan) -> Iterator[str]:
-    """What to say where the run's table has searches that the plan has not, although sweep and texts are the same."""
+    """A message if the run's table has searches that the plan has not, although sweep and texts are the same."""
     known = {search.search_id for search in plan.searches}
     unknown = set(read_searches(run.files)["search_id"].to_pylist()) - known
     # An extension that was cut off may have left searches that nobody asks for.

@@ -50,7 +50,7 @@ def run_inline(
     on_verdicts: Callable[[Sequence[Verdict]], None],
     on_engines: Callable[[Sequence[EngineLine]], None] = _ignore,
 ) -> EngineStats:
-    """Run until no search is open or `stop` says so.
+    """Run until no search is open or `stop` is true.
 
     Args:
         session: The run.
@@ -90,7 +90,7 @@ def run_inline(
 
 
 def answer(ledger: Ledger, model: str, engine: Engine, callbacks: LoopCallbacks, *, stop: Stop) -> None:
-    """Keep the engine busy with the searches of `model` until none of them is open or `stop` says so."""
+    """Keep the engine busy with the searches of `model` until none of them is open or `stop` is true."""
     gathered: list[Finished] = []
     first_gathered = 0.0
     while not stop and (engine.num_held or gathered or ledger.num_ready(model)):

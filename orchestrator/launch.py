@@ -113,7 +113,7 @@ def _execute(session: Session, *, inline: bool, address: str | None, stop: Stop,
 
 
 def _conclude(run: Run, searches: pa.Table, stats: EngineStats, stop: Stop, console: Console) -> Exit:
-    """Show the results and say how it ended."""
+    """Show the results and how the session ended."""
     statuses = searches["status"].to_pylist()
     console.print(searches_table(searches, run.samples()))
     console.print(summary_table(capacity_by_group(searches)))
@@ -125,14 +125,14 @@ def _conclude(run: Run, searches: pa.Table, stats: EngineStats, stop: Stop, cons
         )
     console.print(f"report: {run.files.url}/{REPORT_FILE}", markup=False, highlight=False, soft_wrap=True)
     num_open, num_failed = statuses.count("open"), statuses.count("failed")
-    resume = f"`capsweep resume {run.files.url}` goes on with them."
+    resume = f"`capsweep resume {run.files.url}` continues them."
     if num_open:
         why = "interrupted" if stop.interrupted else "the budget is spent" if stop.budget_spent else "ended early"
         console.print(f"{why}: {num_open} searches are open; {resume}", markup=False, highlight=False, soft_wrap=True)
         return Exit.INTERRUPTED if stop.interrupted else Exit.BUDGET_SPENT if stop.budget_spent else Exit.SOME_FAILED
     if num_failed:
         failed = (
-            f"{num_failed} searches failed; `capsweep status {run.files.url}` says why, "
+            f"{num_failed} searches failed; `capsweep status {run.files.url}` shows why, "
             f"`capsweep resume {run.files.url} --retry-failed` tries them again."
         )
         console.print(failed, markup=False, highlight=False, soft_wrap=True)

@@ -25,7 +25,7 @@ class Verified:
     probe_id: str
     source: str
     claimed: int
-    """Tokens that its row says it gives back."""
+    """Tokens that it gives back according to its row."""
     proof: Proof
     row_margin: float | None
     """Smallest logit margin as its row has it."""

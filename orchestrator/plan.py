@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -67,7 +68,7 @@ class Sample:
     token_ends: tuple[int, ...]
     """Where each token ends, in characters of `text`."""
     cut: bool
-    """Whether the text goes on after the last token kept."""
+    """Whether the text continues after the last token kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,7 @@ class Plan:
         return next(model for model in self.models if model.name == name)
 
     def columns(self, search: Search) -> SearchColumns:
-        """What every row of this search says alike."""
+        """The columns that all rows of this search share."""
         sample = self.samples[search.model, search.sample_id]
         return SearchColumns(
             model=search.model,
@@ -138,7 +139,7 @@ def make_plan(sweep: Sweep, *, allow_fewer: bool = False, drawn: Mapping[tuple[s
 
     Args:
         sweep: What the user asks for.
-        allow_fewer: Go on when a text source has fewer texts than asked for.
+        allow_fewer: Continue when a text source has fewer texts than asked for.
         drawn: Texts of the run by model and source: what a model drew for it once, another machine may draw otherwise.
 
     Raises:
@@ -176,14 +177,14 @@ def make_plan(sweep: Sweep, *, allow_fewer: bool = False, drawn: Mapping[tuple[s
                 )
             for num_vectors, limit in longest.items():
                 for seed in sweep.seeds:
-                    search = _search(sweep, question, model, sample, num_vectors, seed, limit)
+                    search = _search(sweep, task, question, model, sample, num_vectors, seed, limit)
                     if search.grid == ():
                         notes.append(
                             f"{sample.source}: {search.limit} tokens, shorter than every length of the grid; left out."
                         )
                     else:
                         searches.append(search)
-    if problems:  # one may be said for each number of vectors
+    if problems:  # each number of vectors may have found the same one
         raise BadInput(*dict.fromkeys(problems))
     if not searches:
         raise BadInput("texts: every text is empty or too short once cut to tokens; wanted one that is not.", *notes)
@@ -214,11 +215,11 @@ def _read_texts(sweep: Sweep, problems: list[str], notes: list[str], *, allow_fe
         if source.needs_reader:
             continue
         if source.samples is not None and len(found) < source.samples:
-            said = f"texts.{number}: {source.samples} samples were asked for, the source has {len(found)}."
+            found_fewer = f"texts.{number}: {source.samples} samples were asked for, the source has {len(found)}."
             if not found or not allow_fewer:
-                problems.append(f"{said} Ask for fewer, or go on with those by --allow-fewer.")
+                problems.append(f"{found_fewer} Ask for fewer, or continue with those by --allow-fewer.")
             else:
-                notes.append(f"{said} Going on with {len(found)}.")
+                notes.append(f"{found_fewer} Continuing with {len(found)}.")
     return texts
 
 
@@ -368,6 +369,7 @@ def _ends_of(codec: TextCodec, read: Text) -> tuple[int, ...]:
 
 def _search(
     sweep: Sweep,
+    task: Task,
     question: Question,
     model: PlannedModel,
     sample: Sample,
@@ -380,19 +382,24 @@ def _search(
     limit_status: Status = "at_text_end"
     if sample.cut or limit < len(sample.tokens):
         limit_status = "at_max_length" if limit == sweep.search.max_length else "at_model_limit"
+    lengths = sweep.search.lengths
+    # The keys are those of identity, not names in the code: a field can be renamed and every search_id stays.
     decides = {
         "model": model.facts.fingerprint,
         "task": sweep.task,
         "sample": sample.sample_id,
         "num_vectors": num_vectors,
         "seed": seed,
-        "question": {**asdict(question), "recipe": dict(question.recipe)},
-        "search": {"retries": sweep.search.retries},
+        "criterion": question.criterion,
+        "decode_from": question.decode_from,
+        "prefix": question.prefix,
+        "policy": sweep.search.policy,
+        "growth": question.growth,
+        "retries": sweep.search.retries,
         "limit": limit,
+        "lengths": _lengths_identity(lengths),
+        "recipe": dict(task.recipe_identity(question.recipe)),
     }
-    lengths = sweep.search.lengths
-    if lengths is not None:
-        decides["grid"] = lengths.model_dump() if isinstance(lengths, RandomLengths) else lengths
     search_id = _hash(json.dumps(decides, sort_keys=True))
     grid = lengths.draw(search_id) if isinstance(lengths, RandomLengths) else lengths
     if grid is not None:
@@ -409,6 +416,13 @@ def _search(
         limit_status=limit_status,
         grid=grid,
     )
+
+
+def _lengths_identity(lengths: Sequence[int] | RandomLengths | None) -> Any:
+    """What of a grid decides results, as JSON."""
+    if isinstance(lengths, RandomLengths):
+        return {"draws": lengths.draws, "shortest": lengths.shortest, "longest": lengths.longest}
+    return None if lengths is None else list(lengths)
 
 
 def _hash(*parts: str) -> str:

@@ -54,7 +54,7 @@ def with_session(
 def with_end(known: dict[str, Any], session_id: str, now: datetime) -> dict[str, Any]:
     """The run's provenance with the moment at which this session ended."""
     ended = {"ended_at": now.isoformat(timespec="seconds")}
-    sessions = [{**said, **ended} if said["session_id"] == session_id else said for said in known["sessions"]]
+    sessions = [{**each, **ended} if each["session_id"] == session_id else each for each in known["sessions"]]
     return {**known, "sessions": sessions}
 
 

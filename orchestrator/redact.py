@@ -1,7 +1,7 @@
 """Takes secrets out of text that is kept or shown: rows, provenance, messages.
 
-A secret is the value of an environment variable whose name says so, what stands before the `@` of a URL's host, or
-what follows a flag whose name says so. Knows nothing of runs or sweeps.
+A secret is the value of an environment variable whose name marks it as one, what stands before the `@` of a URL's
+host, or what follows a flag whose name does. Knows nothing of runs or sweeps.
 """
 
 import os
@@ -49,7 +49,7 @@ def redact_command(arguments: Sequence[str], environment: Mapping[str, str] | No
 
 
 def credentials_in(url: str) -> str | None:
-    """What to say of a place whose URL holds credentials, which rows, pages and messages would repeat; or None."""
+    """The message for a place whose URL holds credentials, which rows, pages and messages would repeat; or None."""
     if not URL_CREDENTIALS.search(url):
         return None
     return (
@@ -60,5 +60,5 @@ def credentials_in(url: str) -> str | None:
 
 def refuse_credentials(url: str) -> None:
     """Raise BadInput if the URL of a run holds credentials."""
-    if said := credentials_in(url):
-        raise BadInput(said)
+    if message := credentials_in(url):
+        raise BadInput(message)

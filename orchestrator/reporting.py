@@ -23,7 +23,7 @@ from orchestrator.store.parquet import read_bits_and_lines
 from orchestrator.store.schema import PROBES
 
 MOST_BYTES = 512_000_000
-"""Bytes of memories, or of numbers of single tokens, that a report reads; runs that have more are shown without."""
+"""Bytes of memories, or of numbers of single tokens, that a report reads of a run; it leaves out what is larger."""
 BITS_COLUMNS = ("correct_by_token", "correct_by_token_without_memory")
 NUMBER_COLUMNS = ("nats_by_token", "nats_by_token_without_memory", "margin_by_token")
 
@@ -54,7 +54,7 @@ def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
 def together(runs: Sequence[tuple[str, ReportTables]]) -> ReportTables:
     """The tables of several runs as of one.
 
-    Models that several of them measured are told apart by the task or else by the run's name, and where there are
+    Models that several of them measured are distinguished by the task or else by the run's name, and where there are
     several tasks every model is called by its own. Two runs of one sweep also call their searches and probes alike:
     those of the later ones are numbered.
 
@@ -92,13 +92,13 @@ def _called(runs: Sequence[tuple[str, ReportTables]]) -> list[dict[str, str]]:
 
 
 class _Numbered:
-    """Names of searches and probes, told apart where an earlier run has the same: `ab12`, `ab12#2`."""
+    """Names of searches and probes, numbered where an earlier run has the same: `ab12`, `ab12#2`."""
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
 
     def begin(self, tables: ReportTables) -> None:
-        """Go on to the next run."""
+        """Begin the next run."""
         named = (tables.searches["search_id"], tables.probes["search_id"], tables.probes["probe_id"])
         self._seen.update({name for column in named for name in column.to_pylist() if name is not None})
 

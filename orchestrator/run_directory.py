@@ -43,7 +43,7 @@ TABLE_FILES = (SAMPLES_FILE, SEARCHES_FILE, BITS_FILE, LINES_FILE)
 RUN_NAMES = frozenset([SWEEP_FILE, PROVENANCE_FILE, EXTENDING_FILE, *TABLE_FILES, LOCK_FILE, STOP_FILE, *RUN_FOLDERS])
 """Everything that may lie in a run directory."""
 LIGHT_COLUMNS = [name for name in PROBES.names if name != "memory" and "_by_token" not in name]
-"""All columns of probes but the memories and what is said of single tokens."""
+"""All columns of probes but the memories and the values of single tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class Run:
         return read_probes(self.files, columns)
 
     def searches(self) -> pa.Table:
-        """One row per search, derived anew from the rows: right also while a session writes."""
+        """One row per search, derived anew from the rows: correct also while a session writes."""
         return derive_searches(read_searches(self.files), self.probes(), self.sweep.search_settings())
 
     def samples(self) -> pa.Table:
@@ -124,7 +124,7 @@ def read_sweep(files: Files) -> Sweep:
 
 
 def read_provenance(files: Files) -> dict[str, Any]:
-    """What a run says of its models and sessions.
+    """What a run records of its models and sessions.
 
     Raises:
         BadInput: when it cannot be read.

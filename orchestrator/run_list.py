@@ -1,4 +1,4 @@
-"""What `capsweep runs` tells of the runs below a folder: from their small files, never from their rows.
+"""What `capsweep runs` shows of the runs below a folder: from their small files, never from their rows.
 
 Counts are those that the last session's end wrote. Knows nothing of Ray, torch or the terminal.
 """
@@ -36,7 +36,7 @@ class ListedRun:
     begun: datetime
     """When its first session began, UTC."""
     written: datetime
-    """When its last session ended; of one that did not end, when it last said that it lives, or when it began."""
+    """When its last session ended; of one that did not end, when its last heartbeat was, or when it began."""
     task: str | None
     """None in tables of an early version."""
     models: tuple[str, ...]
@@ -162,8 +162,8 @@ def _last_written(session: Mapping[str, str], holder: Holder | None) -> datetime
     return _moment(session.get("ended_at", session["started_at"]))
 
 
-def _moment(said: str) -> datetime:
-    return datetime.fromisoformat(said).astimezone(UTC)
+def _moment(timestamp: str) -> datetime:
+    return datetime.fromisoformat(timestamp).astimezone(UTC)
 
 
 def _num_texts(rows: Sequence[Mapping[str, Any]]) -> int:

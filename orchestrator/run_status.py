@@ -19,10 +19,10 @@ def show_status(run: Run, *, limit: int) -> None:
     console.print(summary_table(capacity_by_group(searches)))
     holder = read_holder(run.files)
     counts = Counter(searches["status"].to_pylist())
-    said = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    statuses = ", ".join(f"{count} {status}" for status, count in counts.most_common())
     writes = f"process {holder.pid} on {holder.host} writes" if holder else "no session writes"
-    console.print(f"{run.files.url}: {said}; {writes}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{run.files.url}: {statuses}; {writes}", markup=False, highlight=False, soft_wrap=True)
     failed = run.probes(("probe_id", "attempt", "source", "outcome", "reason")).to_pylist()
     for row in [row for row in failed if row["outcome"] == "failed"][:limit]:
-        said = literal(f"failed: {row['source']}: {row['reason']}")
-        console.print(said, markup=False, highlight=False, soft_wrap=True)
+        message = literal(f"failed: {row['source']}: {row['reason']}")
+        console.print(message, markup=False, highlight=False, soft_wrap=True)

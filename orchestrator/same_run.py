@@ -42,7 +42,7 @@ def check_same_run(plan: Plan, files: Files) -> None:
 
 
 def _changed_texts(plan: Plan, files: Files) -> list[str]:
-    """What to say of texts that are not those of the run."""
+    """One message for each text that is not that of the run."""
     try:
         stored = {(row["model"], row["source"]): row["sample_id"] for row in read_samples(files).to_pylist()}
     except (FileNotFoundError, DamagedFileError):

@@ -58,7 +58,7 @@ class Session:
     session_id: str
     ledger: Ledger
     context: RowContext
-    """What every row of this session says alike."""
+    """What is the same in every row of this session."""
     notes: tuple[str, ...] = ()
     """What was found in the run directory that a user should know."""
 
@@ -106,7 +106,7 @@ def open_session(
     extension: Extension | None = None,
     asked_to_stop: Callable[[], None] = lambda: None,
 ) -> Iterator[Session]:
-    """Begin the run at `url`, or go on with it if it holds the same sweep.
+    """Begin the run at `url`, or resume it if it holds the same sweep.
 
     Args:
         plan: What to do.
@@ -143,7 +143,7 @@ def open_session(
         added = None if extension is None else extension.added
         provenance = with_session(plan, files, session_id, now, notes=notes, added=added)
         files.write(PROVENANCE_FILE, json.dumps(provenance, indent=2).encode())
-        # 1. What a plan says by itself, also where it was damaged.
+        # 1. What a plan gives by itself, also where it was damaged.
         _write_planned(plan, files, is_extended=extension is not None)
         # 2. What was found out so far.
         if len(names := row_files(files)) > COMPACT_FILES:
@@ -170,7 +170,7 @@ def open_session(
 def _write_planned(plan: Plan, files: Files, *, is_extended: bool) -> None:
     """Write what is missing of a plan's tables and its sweep, or all of it where they get more."""
     if is_extended:
-        # From here to the end whoever goes on with the run, as it was or as it is to be, writes its tables anew.
+        # From here to the end whoever resumes the run, as it was or as it is to be, writes its tables anew.
         files.write(EXTENDING_FILE, dump(plan.sweep).encode())
     unsettled = files.exists(EXTENDING_FILE)
     begun = files.exists(SWEEP_FILE)
@@ -186,7 +186,7 @@ def _write_planned(plan: Plan, files: Files, *, is_extended: bool) -> None:
 
 
 def _set_aside_damaged(files: Files, damaged: list[DamagedFileError]) -> list[str]:
-    """Move files of rows that are damaged, and other tables that are, to `damaged/`; says what becomes of them."""
+    """Move files of rows that are damaged, and other tables that are, to `damaged/`; returns what becomes of them."""
     damaged = list(damaged)
     for name, read in ((SAMPLES_FILE, read_samples), (SEARCHES_FILE, read_searches)):
         try:
@@ -197,7 +197,7 @@ def _set_aside_damaged(files: Files, damaged: list[DamagedFileError]) -> list[st
     for found in damaged:
         files.move(found.name, f"{DAMAGED_FOLDER}/{Path(found.name).name}")
     return [
-        f"{found.name} was damaged ({found.said}): it lies in {DAMAGED_FOLDER}/ now. "
+        f"{found.name} was damaged ({found.damage}): it lies in {DAMAGED_FOLDER}/ now. "
         + (
             "It is derived and was written anew."
             if found.name in (SAMPLES_FILE, SEARCHES_FILE)

@@ -1,6 +1,6 @@
 """Reads sweep files and writes them: places of paths, and one line for each problem.
 
-Knows nothing of which values a sweep allows; orchestrator/sweep.py says that.
+Knows nothing of which values a sweep allows; orchestrator/sweep.py defines that.
 """
 
 import glob

@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class Stop:
-    """False until the session should end; then it says why."""
+    """False until the session should end; then it states why."""
 
     def __init__(self, *, budget_seconds: float | None = None) -> None:
         self._deadline = None if budget_seconds is None else time.monotonic() + budget_seconds

@@ -7,7 +7,7 @@ from orchestrator.run_directory import open_run
 from orchestrator.store.lock import ask_to_stop, read_holder
 
 WAIT_SECONDS = 180.0
-"""A session hears of it within seconds, and then ends its optimizer step and saves the probes in flight."""
+"""A session reads the request within seconds, and then ends its optimizer step and saves the probes in flight."""
 POLL_SECONDS = 0.5
 
 
@@ -24,7 +24,7 @@ def stop_run(url: str, *, on_message: Callable[[str], None]) -> bool:
         return True
     on_message(f"{url}: asked process {holder.pid} on {holder.host} to end; it saves what is in flight")
     if _wait(lambda: (now := read_holder(files)) is None or now.session_id != holder.session_id):
-        on_message(f"{url}: ended. `capsweep resume {url}` goes on with it.")
+        on_message(f"{url}: ended. `capsweep resume {url}` continues it.")
         return True
     on_message(
         f"{url}: process {holder.pid} on {holder.host} has not ended within {WAIT_SECONDS:.0f} s; it may be gone."
@@ -33,7 +33,7 @@ def stop_run(url: str, *, on_message: Callable[[str], None]) -> bool:
 
 
 def stop_job(name: str, address: str, *, on_message: Callable[[str], None]) -> bool:
-    """Tell the job of this id or run to end, and wait for it; returns whether it has ended.
+    """Ask the job of this id or run to end, and wait for it; returns whether it has ended.
 
     Raises:
         BadInput: when no cluster answers at `address`, or knows no such job.
@@ -46,9 +46,9 @@ def stop_job(name: str, address: str, *, on_message: Callable[[str], None]) -> b
         on_message(f"{job.job_id}: {job.status.lower()} already")
         return True
     jobs.stop(job)
-    on_message(f"{job.job_id}: told to end; it saves what is in flight")
+    on_message(f"{job.job_id}: asked to end; it saves what is in flight")
     if _wait(lambda: jobs.find(job.job_id).is_over):
-        on_message(f"{job.job_id}: ended. Submit the sweep with --run-dir {job.run_dir} to go on with it.")
+        on_message(f"{job.job_id}: ended. Submit the sweep with --run-dir {job.run_dir} to resume it.")
         return True
     on_message(f"{job.job_id}: has not ended within {WAIT_SECONDS:.0f} s")
     return False

@@ -1,7 +1,7 @@
 """The sweep: what a user asks for, checked and with its defaults filled in.
 
-Says which values are allowed; orchestrator/spec.py reads the file and words the messages. Knows nothing of files, runs
-or how a model is loaded.
+States which values are allowed; orchestrator/spec.py reads the file and words the messages. Knows nothing of files,
+runs or how a model is loaded.
 """
 
 import random
@@ -43,7 +43,7 @@ def problem(message: str) -> PydanticCustomError:
 
 
 def wanted(description: str) -> WrapValidator:
-    """Say `description` in place of whatever pydantic says, such as one line for each branch of a union."""
+    """Report `description` in place of pydantic's own messages, such as one line for each branch of a union."""
 
     def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -59,7 +59,7 @@ def _list_to_tuple(value: Any) -> Any:
 
 
 def _list_of_counts(value: Any) -> Any:
-    """A bare number is refused as no list; of one that is no count either, both are said at once."""
+    """A bare number is refused as no list; of one that is no count either, both are reported at once."""
     if isinstance(value, int | float) and not isinstance(value, bool) and value < 1:
         raise problem(f"found {value}; it should be a list of whole numbers of at least 1, such as [1].")
     return _list_to_tuple(value)
@@ -76,8 +76,8 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def _without_credentials(url: str) -> str:
-    if said := credentials_in(url):
-        raise problem(said)
+    if message := credentials_in(url):
+        raise problem(message)
     return url
 
 
@@ -105,7 +105,7 @@ class Entry(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=F
 
 
 class ModelEntry(Entry, frozen=True):
-    """One entry of `models`, where more than its name is said."""
+    """One entry of `models`, where more than its name is given."""
 
     name: Annotated[str, Field(min_length=1)]
     """Hub id, or a local folder."""
@@ -124,10 +124,10 @@ class ModelEntry(Entry, frozen=True):
 
 
 class TeacherForced(Entry, frozen=True):
-    """A criterion: enough tokens right when each is predicted from the right ones before it."""
+    """A criterion: enough tokens correct when each is predicted from the correct ones before it."""
 
     teacher_forced: Annotated[float, Field(gt=0, le=1)]
-    """Share of the tokens that must be right."""
+    """Share of the tokens that must be correct."""
 
 
 class RandomLengths(Entry, frozen=True):
@@ -167,7 +167,7 @@ class SearchEntry(Entry, frozen=True):
     max_length: Count | None = None
     """Longest length in tokens; null: to the text's end or the model's context."""
     growth: Annotated[float, Field(gt=1)] = 1.1
-    """A probe that is lossless at L goes on at L times this, at least at L + 1."""
+    """A probe that is lossless at L continues at L times this, at least at L + 1."""
     retries: Annotated[int, Field(ge=0, lt=2**31)] = 2
     """Starts after the first that stalled, before the search ends."""
 
@@ -253,8 +253,8 @@ def _read_text_entry(value: Any, info: ValidationInfo) -> TextEntry:
         raise PydanticCustomError("wanted", "{wanted}", {"wanted": "a mapping such as {source: files, path: texts/}"})
     name = value.get("source")
     if not isinstance(name, str) or name not in TEXT_SOURCES:
-        said = "no source is named" if name is None else f"{name!r} is not a text source"
-        raise _at("source", problem(f"{said}. {suggest(name, TEXT_SOURCES)}"), name)
+        message = "no source is named" if name is None else f"{name!r} is not a text source"
+        raise _at("source", problem(f"{message}. {suggest(name, TEXT_SOURCES)}"), name)
     return TEXT_SOURCES[name].model_validate(value, context=info.context)
 
 

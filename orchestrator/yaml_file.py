@@ -1,4 +1,4 @@
-"""Reads a YAML file that must be one mapping, and says what is wrong with it.
+"""Reads a YAML file that must be one mapping, and reports what is wrong with it.
 
 Knows nothing of what the mapping means.
 """
@@ -90,7 +90,7 @@ def _place(error: Exception) -> str:
 
 def _repeated_keys(node: yaml.Node, path: str, seen: set[int]) -> Iterator[str]:
     """PyYAML keeps the last of equal keys and is silent about the others."""
-    if id(node) in seen:  # an alias: said already, or a mapping within itself
+    if id(node) in seen:  # an alias: reported already, or a mapping within itself
         return
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):

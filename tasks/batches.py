@@ -62,7 +62,7 @@ def cheapest_batches(lengths: Sequence[int], *, most_tokens: int, batch_cost: in
     while end:
         begin = begins[end]
         width = lengths[order[begin]]
-        # A stride may be more than memory holds: then as many slots at a time as fit, and at least one.
+        # A stride may be more than the device memory holds: then as many slots at a time as fit, and at least one.
         slots = max(1, min(end - begin, most_tokens // width))
         for first in range(begin, end, slots):
             index = order[first : min(first + slots, end)]

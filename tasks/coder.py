@@ -61,7 +61,7 @@ class _Shares:
         # Without a BOS nothing predicts t_1: every token is as likely as another.
         self._next_V = np.full(model.vocabulary, 1 / model.vocabulary)
         if question.prefix == "bos":
-            self._hear(self._reading.read(model.prefix(1)))
+            self._set_next(self._reading.read(model.prefix(1)))
         self._model = model
 
     def following(self) -> NDArray[np.float64]:
@@ -69,9 +69,9 @@ class _Shares:
         return self._next_V
 
     def read(self, token: int) -> None:
-        self._hear(self._reading.read(self._model.embed(torch.tensor([[token]], device=self._model.device))))
+        self._set_next(self._reading.read(self._model.embed(torch.tensor([[token]], device=self._model.device))))
 
-    def _hear(self, logits_BV: torch.Tensor) -> None:
+    def _set_next(self, logits_BV: torch.Tensor) -> None:
         self._next_V = logits_BV[0].double().softmax(-1).cpu().numpy()
 
 

@@ -14,7 +14,7 @@ DecodeFrom = Literal["memory", "memory+first_token"]
 
 
 class TaskError(Exception):
-    """A user can mend this: the message says where, what was found, what was wanted and what to do."""
+    """A user can mend this: the message names where, what was found, what was wanted and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Question:
     prefix: Literal["bos"] | None = None
     """What stands before the memory."""
     growth: float = 1.1
-    """A slot that is lossless at L goes on at L times this, at least at L + 1."""
+    """A probe that is lossless at L continues at L times this, at least at L + 1."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the recipe; the task knows their meaning."""
 
@@ -101,8 +101,8 @@ class EngineSettings:
     deterministic: bool = False
     """Fixed shapes, so that no result depends on its neighbours in the batch."""
     gpus: float = 1.0
-    """GPUs that the engine has, where it computes on them: a part of one's memory, or several over which the layers of
-    a large model are spread."""
+    """GPUs that the engine has, where it computes on them: a part of one's device memory, or several over which the
+    layers of a large model are spread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +132,7 @@ class Probe:
     tokens: tuple[int, ...]
     """Token ids of the text, up to the longest length this search may reach."""
     length: int
-    """Tokens asked for; a slot that says yes with budget left grows beyond it."""
+    """Tokens asked for; a probe that is lossless with budget left grows beyond it."""
     num_vectors: int
     """Vectors in the memory."""
     start: str = COLD
@@ -140,7 +140,7 @@ class Probe:
     start_memory: bytes | None = None
     """Little-endian float32 values of that memory, (num_vectors, embedding_width); None when cold."""
     snapshot: bytes | None = None
-    """State of its slot as an engine saved it, to go on from; None begins anew."""
+    """State of its slot as an engine saved it, to continue from; None begins anew."""
     max_trained_tokens: int | None = None
     """Tokens its steps may train on in all: with the step that reaches so many it ends as if it had stalled. None: no
     limit."""
@@ -148,7 +148,7 @@ class Probe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A slot in flight: enough to go on with it in another process."""
+    """A probe in flight: enough to continue it in another process."""
 
     probe_id: str
     steps: int
@@ -230,7 +230,7 @@ class Lossy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The machine or the arithmetic failed: says nothing about the model."""
+    """The machine or the arithmetic failed: is no statement about the model."""
 
     reason: str
 
@@ -252,7 +252,7 @@ class Finished:
 
 
 class Engine(Protocol):
-    """One frozen model on one device, optimizing many probes as slots of one batch."""
+    """One frozen model on one device, optimizing many probes in the slots of one batch."""
 
     @property
     def num_slots(self) -> int:
@@ -274,7 +274,7 @@ class Engine(Protocol):
 
         Args:
             probes: Of distinct searches.
-            num_open: Searches not done yet that this engine may still hear of: more slots than that cannot be busy.
+            num_open: Searches not done yet that this engine may still serve: more slots than that cannot be busy.
         """
         ...
 
@@ -336,7 +336,7 @@ class TextCodec(Protocol):
     ordinary_tokens: Sequence[int]
     """Every token id that is not a special one, ascending."""
     special_before: tuple[int, ...]
-    """Special tokens that the tokenizer puts before a text unless told not to."""
+    """Special tokens that the tokenizer puts before a text unless asked not to."""
 
     def encode(self, text: str) -> Encoding:
         """Cut the text into tokens, without special tokens."""
@@ -377,6 +377,14 @@ class Task(Protocol):
 
         Raises:
             TaskError: when the recipe's name or a field is unknown, or a value is out of range.
+        """
+        ...
+
+    def recipe_identity(self, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What of a whole recipe decides results, as JSON under keys of its own: a part of each search's identity.
+
+        The keys never change, whatever the fields are called in a later version. `recipe_version` rises when the same
+        fields come to mean another optimization.
         """
         ...
 

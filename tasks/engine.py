@@ -1,6 +1,6 @@
 """The batched engine: many probes as slots of one batch, on one device.
 
-Each slot has its own memory, optimizer state and step count. A slot that is lossless takes more tokens and goes on;
+Each slot has its own memory, optimizer state and step count. A slot that is lossless takes more tokens and continues;
 a slot that stalls leaves, is certified by decoding, and a waiting probe takes its place at once.
 
 Knows nothing of Ray, runs, files or which probe comes next.
@@ -32,10 +32,10 @@ from tasks.slots import Slots, from_bytes, new_slot, stack, to_bytes
 CPU_TOKENS_PER_STEP = 2048
 """More tokens are no faster: what a batch costs by itself is a tenth of them."""
 GPU_FIRST_TOKENS = 4096
-"""Tokens of the first step on a GPU; what it took of the memory says how many there may be."""
+"""Tokens of the first step on a GPU; the device memory that it took decides how many a step may have."""
 GPU_MOST_TOKENS = 65536
 GPU_MEMORY_SHARE = 0.8
-"""Share of the free memory that steps may take: slots grow after they were let in."""
+"""Share of the free device memory that steps may take: slots grow after they were let in."""
 EXPECTED_SLOT_TOKENS = 24
 """Slot length assumed for `num_slots` before any slot has been seen."""
 NOT_FINITE_RATE_SCALE = 0.1
@@ -49,7 +49,7 @@ takes one forward pass a token however few slots there are, which on a GPU is as
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """What one forward and backward pass says of some slots, on the engine's device."""
+    """What one forward and backward pass measures of some slots, on the engine's device."""
 
     correct_B: Tensor
     """Tokens correct."""
@@ -65,7 +65,7 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepNumbers:
-    """One number of it for each slot, on the host."""
+    """One number of each kind for each slot, on the host."""
 
     correct_B: Tensor
     prefix_B: Tensor
@@ -89,8 +89,8 @@ class BatchedEngine:
         self._kind = model.device.type if model.device.type in BATCH_COST_TOKENS else "cpu"
         default_tokens = CPU_TOKENS_PER_STEP if self._kind == "cpu" else GPU_FIRST_TOKENS
         self._tokens_per_step = settings.tokens_per_step or default_tokens
-        self._memory_is_known = self._kind == "cpu" or settings.tokens_per_step is not None
-        if not self._memory_is_known:
+        self._device_memory_is_known = self._kind == "cpu" or settings.tokens_per_step is not None
+        if not self._device_memory_is_known:
             torch.cuda.reset_peak_memory_stats(model.device)
         self._waiting: deque[Probe] = deque()
         self._slots: Slots | None = None
@@ -151,7 +151,7 @@ class BatchedEngine:
         self._fill_slots()
         if self._slots is not None:
             slots, trained_B = self._slots, self._slots.length_B
-            measured, too_long_B = self._measure_within_memory(slots)
+            measured, too_long_B = self._measure_within_device_memory(slots)
             numbers = _read(measured)
             longer_B, asked_B, stops_B = self._judge(slots, numbers)
             _keep(slots, measured, longer_B, asked_B)
@@ -203,11 +203,11 @@ class BatchedEngine:
             return cold_memory(probe.probe_id, shape, std=self._model.embedding_std * self._recipe.init_scale)
         return torch.from_numpy(np.frombuffer(probe.start_memory, dtype="<f4").reshape(shape).copy())
 
-    def _measure_within_memory(self, slots: Slots) -> tuple[StepResult, Tensor]:
-        """One forward and backward pass of every slot, in batches that the device's memory holds.
+    def _measure_within_device_memory(self, slots: Slots) -> tuple[StepResult, Tensor]:
+        """One forward and backward pass of every slot, in batches that the device memory holds.
 
         Returns:
-            What it says, and which slots are too long for the device even alone, (B,); of those it says nothing.
+            What it measured, and which slots are too long for the device even alone, (B,); those are not measured.
         """
         too_long_B = torch.zeros(len(slots), dtype=torch.bool)
         while True:
@@ -217,13 +217,13 @@ class BatchedEngine:
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
-            self._free_memory()
+            self._free_device_memory()
             largest = max(batches, key=lambda batch: batch.num_real * batch.width)
             if largest.num_real == 1 or self._deterministic:
                 too_long_B[largest.index_B] = True
             else:
                 self._tokens_per_step = max(1, largest.num_real * largest.width // 2)
-                self._memory_is_known = True
+                self._device_memory_is_known = True
 
     def _cut(self, slots: Slots, fits_B: Tensor) -> list[Batch]:
         """The batches of a step."""
@@ -253,11 +253,11 @@ class BatchedEngine:
             for name in ("correct_B", "prefix_B", "nats_B", "gradient_BKD"):
                 getattr(whole, name)[real] = getattr(part, name)[: batch.num_real].to(getattr(whole, name).dtype)
             whole.correct_BL[real, : part.correct_BL.shape[1]] = part.correct_BL[: batch.num_real]
-        if batches and not self._memory_is_known:
-            self._learn_memory(max(batch.num_real * batch.width for batch in batches))
+        if batches and not self._device_memory_is_known:
+            self._choose_tokens_per_step(max(batch.num_real * batch.width for batch in batches))
         return whole
 
-    def _learn_memory(self, tokens: int) -> None:
+    def _choose_tokens_per_step(self, tokens: int) -> None:
         """Choose how many tokens a step may have, by what the largest batch of this one took on the GPU."""
         device = self._model.device
         held, most = torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
@@ -266,7 +266,7 @@ class BatchedEngine:
         free = min(free + torch.cuda.memory_reserved(device), int(min(1.0, self._gpus) * whole)) - held
         bytes_per_token = max(1, (most - held) // tokens)
         self._tokens_per_step = min(GPU_MOST_TOKENS, max(1, int(GPU_MEMORY_SHARE * free / bytes_per_token)))
-        self._memory_is_known = True
+        self._device_memory_is_known = True
 
     def _measure(self, slots: Slots, batch: Batch) -> StepResult:
         """One forward and backward pass of slots no longer than the batch is wide."""
@@ -326,7 +326,7 @@ class BatchedEngine:
             met_B, proof_B = every_B, result.prefix_B
             longer_B = proof_B > slots.proven_B
         else:
-            # As Question.is_met says it of one slot.
+            # The same rule as Question.is_met, for all slots.
             given = self._question.num_given
             met_B = result.correct_B - given >= self._question.criterion * (length_B - given) - 1e-6
             proof_B = torch.where(met_B, length_B, 0)
@@ -395,7 +395,7 @@ class BatchedEngine:
             probe, started_at = self._probes[i], self._started_at[i]
             length = int(out.length_B[place])
             fault = self._does_not_fit(length) if too_long_B[i] else None if finite_B[i] else NOT_FINITE
-            # What was proven before the arithmetic or the memory failed stays proven: its memory is finite.
+            # What was proven before the arithmetic or the device memory failed stays proven: its memory is finite.
             if fault is None or int(out.proven_B[place]) >= probe.length:
                 slot = out.select(torch.tensor([place]))
                 cut_short = None if fault is None else f"ended at {length} tokens: {fault}"
@@ -422,7 +422,7 @@ class BatchedEngine:
         """Decode the memories of the slots that left, and turn what came out into outcomes."""
         started, most = time.perf_counter(), CERTIFY_SLOTS[self._kind]
         leaving = self._leaving[:most]
-        outcomes = self._certify_within_memory(leaving, num_slots=most if self._deterministic else None)
+        outcomes = self._certify_within_device_memory(leaving, num_slots=most if self._deterministic else None)
         self._leaving = self._leaving[most:]
         self._first_left_at_step = self._steps
         share = (time.perf_counter() - started) / len(leaving)
@@ -431,23 +431,23 @@ class BatchedEngine:
             for slot, outcome in zip(leaving, outcomes, strict=True)
         ]
 
-    def _certify_within_memory(self, leaving: Sequence[Leaving], *, num_slots: int | None) -> list[Outcome]:
-        """The outcomes of these slots, decoded together as far as the device's memory holds them."""
+    def _certify_within_device_memory(self, leaving: Sequence[Leaving], *, num_slots: int | None) -> list[Outcome]:
+        """The outcomes of these slots, decoded together as far as the device memory holds them."""
         try:
             return list(certify(self._model, self._layout, leaving, question=self._question, num_slots=num_slots))
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
-        self._free_memory()
+        self._free_device_memory()
         if len(leaving) == 1:
             return [Failed(reason=f"out of memory: its certificate does not fit on {self._model.device}")]
         half = len(leaving) // 2
         return [
-            *self._certify_within_memory(leaving[:half], num_slots=num_slots),
-            *self._certify_within_memory(leaving[half:], num_slots=num_slots),
+            *self._certify_within_device_memory(leaving[:half], num_slots=num_slots),
+            *self._certify_within_device_memory(leaving[half:], num_slots=num_slots),
         ]
 
-    def _free_memory(self) -> None:
+    def _free_device_memory(self) -> None:
         """Give back what torch keeps; called where no traceback holds the tensors of the step that failed."""
         if self._model.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -459,7 +459,7 @@ class BatchedEngine:
 
 
 def _read(measured: StepResult) -> StepNumbers:
-    """Bring what a step says to the host, in one transfer."""
+    """Bring the numbers of a step to the host, in one transfer."""
     finite_B = torch.isfinite(measured.nats_B) & torch.isfinite(measured.gradient_BKD).flatten(1).all(1)
     # Counts are whole in float32 up to 16 million.
     numbers_4B = torch.stack([measured.correct_B, measured.prefix_B, measured.nats_B, finite_B.float()]).cpu()
@@ -488,6 +488,6 @@ def _with_seconds(outcome: Outcome, seconds: float) -> Outcome:
 
 def _is_out_of_memory(error: Exception) -> bool:
     # Only CUDA has an error of its own; CPU, MPS and cuBLAS raise a plain RuntimeError.
-    numbers = str(error)
+    message = str(error)
     words_of_it = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError) or any(words in numbers for words in words_of_it)
+    return isinstance(error, MemoryError) or any(words in message for words in words_of_it)

@@ -29,8 +29,8 @@ transformers.logging.disable_progress_bar()
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CACHES = ("past_key_values", "cache_params")
-"""What models call the memory of what they have read: attention's keys and values, Mamba's states. RWKV's `state` is
-not among them: with it, transformers 5.23 says other things than without."""
+"""What models call the cache of what they have read: attention's keys and values, Mamba's states. RWKV's `state` is
+not among them: with it, transformers 5.23 gives other logits than without it."""
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 RECURRENT = {"mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"} | {"jamba", "zamba", "zamba2", "bamba", "falcon_h1"}
 """Model types with recurrent layers, alone or between others, that transformers computes without a fused kernel on a
@@ -65,7 +65,7 @@ def read_config(model: Model) -> Any:
         settings = quantization if isinstance(quantization, dict) else vars(quantization)
         raise TaskError(
             f"{model.name}: its weights are quantized ({settings.get('quant_method', 'unknown')}), which is not "
-            "supported. Wanted the model as it was before, with quantization: int8 or nf4 if memory is short."
+            "supported. Wanted the model as it was before, with quantization: int8 or nf4 if device memory is short."
         )
     return config
 
@@ -77,22 +77,22 @@ def _not_causal(model: Model, found: str) -> TaskError:
     )
 
 
-def _said(error: Exception) -> str:
-    """The beginning of what an error says, on one line."""
+def _message_of(error: Exception) -> str:
+    """The beginning of an error's message, on one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _why_not_loaded(model: Model, error: Exception) -> str:
-    """Turn what transformers says into what a user can do."""
+    """Turn an error of transformers into what a user can do."""
     if "trust_remote_code" in str(error):
         return (
-            "it comes with code of its own, which is not run unasked. If you have read that code and trust it, say "
+            "it comes with code of its own, which is not run unasked. If you have read that code and trust it, set "
             "trust_remote_code: true in the model's entry."
         )
-    said = _said(error)
+    message = _message_of(error)
     chain = f"{error!r} {error.__cause__!r}"
     if Path(model.name).is_dir():
-        return f"config.json could not be read as a model ({said}). Wanted a model as transformers saves it."
+        return f"config.json could not be read as a model ({message}). Wanted a model as transformers saves it."
     if "gated" in chain.lower() or "401" in chain or "403" in chain:
         return (
             "the hub refuses it: gated or private. Accept its licence on its hub page, then run `hf auth login` "
@@ -103,7 +103,7 @@ def _why_not_loaded(model: Model, error: Exception) -> str:
     if os.environ.get("HF_HUB_OFFLINE"):
         return "HF_HUB_OFFLINE is set and the model is not in the local cache. Fetch it once with the network on."
     return (
-        f"could not be fetched ({said}). Check the name and the network, or give a local folder; "
+        f"could not be fetched ({message}). Check the name and the network, or give a local folder; "
         "with HF_HUB_OFFLINE=1 only the local cache is used."
     )
 
@@ -115,11 +115,11 @@ def _weight_files(model: Model) -> list[Path]:
     if not files:
         raise TaskError(
             f"{model.name}: no *.safetensors in this folder. Wanted weights as safetensors; pickled weights are "
-            "not loaded (convert them with save_pretrained, or say allow_pickle: true in the model's entry)."
+            "not loaded (convert them with save_pretrained, or set allow_pickle: true in the model's entry)."
         )
     for file in files:
         try:
-            with safe_open(file, framework="pt"):  # reads the header, and that the file is as long as it says
+            with safe_open(file, framework="pt"):  # reads the header, and checks the file against the length in it
                 pass
         except SafetensorError as error:
             raise TaskError(f"{file}: not a whole safetensors file ({error}). Copy or download it again.") from error
@@ -139,7 +139,7 @@ def facts(model: Model) -> ModelFacts:
     if missing := [name for name in needed if find_spec(name) is None]:
         raise TaskError(
             f"{model.name}: quantization: {model.quantization} needs {' and '.join(missing)}, not installed here. "
-            "Run pip install 'capsweep[quantized]', or say quantization: null."
+            "Run pip install 'capsweep[quantized]', or set quantization: null."
         )
     digest = hashlib.sha256(f"{model.dtype}{model.quantization or ''}".encode())
     folder = Path(model.name)
@@ -166,7 +166,7 @@ def facts(model: Model) -> ModelFacts:
     text_config = config.get_text_config()
     vocabulary = int(head.weight.shape[0] if head is not None else text_config.vocab_size)
     if vocabulary < 2:
-        raise TaskError(f"{model.name}: its vocabulary has {vocabulary} tokens; wanted two at least, to tell apart.")
+        raise TaskError(f"{model.name}: its vocabulary has {vocabulary} tokens; wanted two at least, to choose from.")
     return ModelFacts(
         fingerprint=digest.hexdigest(),
         revision=revision,
@@ -196,7 +196,7 @@ class HubCodec:
             )
         except Exception as error:  # tokenizers raises bare exceptions
             raise TaskError(
-                f"{model.name}: its tokenizer could not be read ({_said(error)}). "
+                f"{model.name}: its tokenizer could not be read ({_message_of(error)}). "
                 "Wanted a tokenizer.json and tokenizer_config.json beside the weights."
             ) from error
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
@@ -254,7 +254,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def _quantized(name: str) -> Any:
-    """How transformers is told to quantize, by the sweep's name."""
+    """Transformers' settings for a quantization, by the sweep's name of it."""
     if name == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=name, bnb_4bit_compute_dtype=torch.float32)
@@ -270,7 +270,7 @@ def _load(model: Model, device: torch.device, *, spread: bool) -> PreTrainedMode
     """
     read_config(model)
     try:
-        # Any: with `output_loading_info` it returns two things, which its annotation does not say.
+        # Any: with `output_loading_info` it returns two things, which its annotation does not show.
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             model.name,
             revision=model.revision,
@@ -280,7 +280,7 @@ def _load(model: Model, device: torch.device, *, spread: bool) -> PreTrainedMode
             device_map="balanced" if spread else {"": device} if model.quantization else None,
             # None: safetensors where there are any.
             use_safetensors=None if model.allow_pickle else True,
-            ignore_mismatched_sizes=True,  # else it says no more than that there are some
+            ignore_mismatched_sizes=True,  # else the error only states that there are some
             output_loading_info=True,
         )
     except UnpicklingError as error:
@@ -289,7 +289,7 @@ def _load(model: Model, device: torch.device, *, spread: bool) -> PreTrainedMode
             "get them as safetensors from someone you trust."
         ) from error
     except Exception as error:
-        raise TaskError(f"{model.name}: its weights could not be loaded ({_said(error)}).") from error
+        raise TaskError(f"{model.name}: its weights could not be loaded ({_message_of(error)}).") from error
     loaded_model, info = loaded
     if mismatched := sorted(info["mismatched_keys"]):
         name, found, wanted = mismatched[0]
@@ -298,7 +298,7 @@ def _load(model: Model, device: torch.device, *, spread: bool) -> PreTrainedMode
             f"found {list(found)}, wanted {list(wanted)}. Wanted the files of one model; copy or download them again."
         )
     if missing := sorted(info["missing_keys"]):
-        # transformers would go on with random values in their place.
+        # transformers would continue with random values in their place.
         raise TaskError(
             f"{model.name}: {len(missing)} weights that config.json asks for are not in the weight files, such as "
             f"{missing[0]}. Wanted the files of one model; copy or download them again."
@@ -315,12 +315,12 @@ class LanguageModel:
     """Frozen weights on one device."""
 
     def __init__(self, model: Model | PreTrainedModel, *, device: str = "auto", gpus: float = 1.0) -> None:
-        """Load the weights, or take a model as transformers made it (with random weights, say).
+        """Load the weights, or take a model as transformers made it (with random weights, for instance).
 
         Args:
             model: Which one.
             device: Where it computes.
-            gpus: On CUDA, the part of the GPU's memory that may be used, or the GPUs over which the layers are spread.
+            gpus: On CUDA, the part of the device memory that may be used, or the GPUs over which the layers are spread.
 
         Raises:
             TaskError: when they cannot be loaded, or later tokens change what stands before them.
@@ -383,10 +383,10 @@ class LanguageModel:
         changed = tokens.clone()
         changed[0, -1] = 0
         before, after = (self.hidden(self.embed(t))[0, :-1].float() for t in (tokens, changed))
-        # Numbers that are not finite say nothing of causality: they fail in the engine.
+        # Numbers that are not finite prove nothing about causality: they fail in the engine.
         finite = bool(before.isfinite().all() and after.isfinite().all())
         if finite and not torch.allclose(before, after, rtol=1e-2, atol=1e-2 * float(before.abs().max())):
-            raise TaskError(f"{name}: a later token changes what the model says before it; wanted a causal model.")
+            raise TaskError(f"{name}: a later token changes the model's output before it; wanted a causal model.")
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Token ids (B, L) -> input vectors (B, L, D)."""
@@ -400,7 +400,7 @@ class LanguageModel:
             hidden_BTH = self._model(inputs_embeds=inputs_BTD, use_cache=False).logits
         return hidden_BTH.to(self.device)  # of a model that is spread over several
 
-    def prefix(self, num_rows: int) -> Tensor:
+    def prefix(self, num_slots: int) -> Tensor:
         """The BOS that may stand before a memory, (B, 1, D).
 
         Raises:
@@ -408,11 +408,11 @@ class LanguageModel:
         """
         if self.bos is None:
             raise TaskError("prefix: bos was asked for, but this model names no BOS token; use prefix: null.")
-        return self.embed(torch.full((num_rows, 1), self.bos, device=self.device))
+        return self.embed(torch.full((num_slots, 1), self.bos, device=self.device))
 
     @torch.no_grad()
     def sample(
-        self, num_rows: int, length: int, *, temperature: float, seed: int, ordinary_tokens: Sequence[int]
+        self, num_texts: int, length: int, *, temperature: float, seed: int, ordinary_tokens: Sequence[int]
     ) -> Tensor:
         """Texts that the model draws by itself, (B, L) token ids, none of them special.
 
@@ -422,8 +422,8 @@ class LanguageModel:
         ordinary_V = torch.tensor(ordinary_tokens)
         drawn: list[Tensor] = []
         if self.bos is None:
-            drawn.append(ordinary_V[torch.randint(len(ordinary_V), (num_rows,), generator=generator)][:, None])
-        inputs = self.prefix(num_rows) if self.bos is not None else self.embed(drawn[0].to(self.device))
+            drawn.append(ordinary_V[torch.randint(len(ordinary_V), (num_texts,), generator=generator)][:, None])
+        inputs = self.prefix(num_texts) if self.bos is not None else self.embed(drawn[0].to(self.device))
         reading = self.reading()
         while len(drawn) < length:
             logits_BV = reading.read(inputs).cpu()[:, ordinary_V]

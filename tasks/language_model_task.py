@@ -54,6 +54,12 @@ class LanguageModelTask:
 
         return make_recipe(overrides).model_dump()
 
+    def recipe_identity(self, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Every field: each decides the result."""
+        from tasks.recipe import recipe_identity
+
+        return recipe_identity(recipe)
+
     def tunable(self, recipe: Mapping[str, Any]) -> Mapping[str, Range]:
         """Rate, decay, betas, weights and stopping."""
         from tasks.recipe import tunable

@@ -107,7 +107,7 @@ class OneStep:
         return [*self._prefix, memory_input(0), *[memory_input(1)] * (length - 1)]
 
     def target_positions(self, num_vectors: int, length: int) -> list[int]:
-        """Each position says the token of its place."""
+        """Each position outputs the token of its place."""
         return list(range(len(self._prefix), len(self._prefix) + length))
 
     def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Decoded:

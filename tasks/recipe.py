@@ -3,7 +3,7 @@
 A recipe is a set of constants; tasks/optimizer.py turns them into starts and updates. Where a constant was measured,
 docs/recipe.md has the table.
 
-Knows nothing of torch, models, probes or stopping slots.
+Knows nothing of torch, models, probes or which slots stop.
 """
 
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ class Recipe(BaseModel):
     """Constant rate of AdamW, in `rate_unit`. Of 1/3, 1, 5/3 and 3 the middle two were best on two models."""
     rate_unit: Literal["embedding", "absolute"] = "embedding"
     """embedding: the standard deviation of the embedding table. Scale a model's embeddings and all that its layers add
-    to them by one factor, and it says the same; with this unit it is optimized the same, too."""
+    to them by one factor, and its predictions are the same; with this unit the optimization is the same, too."""
     beta_1: float = Field(default=0.9, ge=0, lt=1)
     beta_2: float = Field(default=0.9, ge=0, lt=1)
-    """Short memory of squared gradients, as published: the loss changes shape as tokens come correct."""
+    """Short memory of squared gradients, as published: the loss changes shape as tokens become correct."""
     weight_decay: float = Field(default=0.003, ge=0)
     """Share of the memory that each step takes off, times `learning_rate`. The memory grows to some 10 times the
     embeddings, which makes each step a smaller turn of it; holding it smaller is worse (at a third of this rate, a
@@ -39,7 +39,7 @@ class Recipe(BaseModel):
     """Most steps without a new highest number of correct tokens since the last growth. See docs/recipe.md."""
     stop_at: Literal["criterion", "every_token"] = "criterion"
     """When a slot has what was asked for: as soon as the criterion is met, or (as published) only when every token is
-    right; a slot that stalls before that has still met the criterion if it ever did."""
+    correct; a slot that stalls before that has still met the criterion if it ever did."""
     init_scale: float = Field(default=1.0, ge=0)
     """Standard deviation of a cold memory, in units of that of the embedding table. 3: no gain, slower."""
 
@@ -56,6 +56,28 @@ RECIPES: dict[str, Recipe] = {
         stop_at="every_token",
     ),
 }
+
+
+RECIPE_VERSION = 1
+"""Rises when the same fields come to mean another optimization."""
+
+
+def recipe_identity(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What of a recipe decides results. The keys are part of every search_id and never change."""
+    return {
+        "recipe_version": RECIPE_VERSION,
+        "optimizer": "adamw",
+        "learning_rate": recipe["learning_rate"],
+        "rate_unit": recipe["rate_unit"],
+        "beta_1": recipe["beta_1"],
+        "beta_2": recipe["beta_2"],
+        "weight_decay": recipe["weight_decay"],
+        "correct_token_weight": recipe["correct_token_weight"],
+        "steps": recipe["steps"],
+        "patience": recipe["patience"],
+        "stop_at": recipe["stop_at"],
+        "init_scale": recipe["init_scale"],
+    }
 
 
 TUNABLE: dict[str, Range] = {

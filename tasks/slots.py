@@ -35,7 +35,7 @@ def round_up(length: int) -> int:
 class Slots:
     """State of B slots. Shorter texts, inputs and memories are padded at the end.
 
-    A slot costs four memories in float32 (itself, AdamW's two means, the one that proved most), its tokens and slots
+    A slot costs four memories in float32 (itself, AdamW's two means, the one that proved most), its tokens and inputs
     as integers, and some twenty numbers.
     """
 
@@ -50,7 +50,7 @@ class Slots:
     tokens_BL: Tensor
     """Token ids of the whole text that may be reached; 0 pads."""
     inputs_BT: Tensor
-    """What stands at each input position, as the layout says; 0 pads."""
+    """What stands at each input position, as the layout defines it; 0 pads."""
     positions_BL: Tensor
     """Input position whose output must be each token; 0 pads. On the host, like all that follows."""
     num_vectors_B: Tensor

@@ -4,12 +4,12 @@
 
 Reads plain `.txt` files, trains a byte-level BPE tokenizer and a Llama of a few million parameters on
 them, and writes a Hugging Face folder: weights, tokenizer and a model card. Training saves its state
-beside the model and goes on from there when the same command is given again.
+beside the model and resumes from there when the same command is given again.
 
 Knows nothing of memories, searches or Ray.
 """
 
-# Axes: B rows, L tokens.
+# Axes: B sequences, L tokens.
 
 import hashlib
 import json
@@ -138,7 +138,7 @@ def new_model(training: Training, *, bos_id: int) -> LlamaForCausalLM:
 
 
 def batches(stream: NDArray[np.uint16], training: Training, *, first_step: int) -> Iterator[Tensor]:
-    """Random windows of the stream, (B, L) token ids; step s is the same whenever training went on."""
+    """Random windows of the stream, (B, L) token ids; step s is the same whenever training resumed."""
     for step in range(first_step, training.steps):
         generator = np.random.default_rng((training.seed, step))
         starts = generator.integers(0, len(stream) - training.context, size=training.rows)
@@ -155,7 +155,7 @@ def held_out_loss(model: LlamaForCausalLM, stream: NDArray[np.uint16], *, contex
     """Mean cross-entropy in nats per token over the held-out stream, cut into windows of `context`."""
     num_windows = len(stream) // context
     windows = torch.from_numpy(stream[: num_windows * context].reshape(num_windows, context).astype(np.int64))
-    losses = [model(input_ids=rows, labels=rows).loss.item() for rows in windows.split(32)]
+    losses = [model(input_ids=part, labels=part).loss.item() for part in windows.split(32)]
     return float(np.mean(losses))
 
 
@@ -175,7 +175,7 @@ def train(model: LlamaForCausalLM, stream: NDArray[np.uint16], training: Trainin
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         first_step, seconds_before = state["step"], state["seconds"]
-        print(f"going on at step {first_step} of {training.steps}", flush=True)
+        print(f"resuming at step {first_step} of {training.steps}", flush=True)
 
     started = saved_at = time.monotonic()
 
@@ -244,7 +244,7 @@ def main(
     hidden_size: Annotated[int, typer.Option(help="Width of the model.")] = DEFAULTS.hidden_size,
     vocabulary: Annotated[int, typer.Option(help="Tokens in the vocabulary.")] = DEFAULTS.vocabulary,
 ) -> None:
-    """Train a small language model; the same command goes on where it stopped."""
+    """Train a small language model; the same command resumes where it stopped."""
     training = Training(steps=steps, layers=layers, hidden_size=hidden_size, vocabulary=vocabulary)
     work = out.with_name(out.name + ".training")
     work.mkdir(parents=True, exist_ok=True)

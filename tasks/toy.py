@@ -1,7 +1,7 @@
 """The task `toy`: a real task with a known answer, for trying searches, stores and clusters without a model.
 
 Its "model" reads characters, and each text has a known capacity; a probe reaches it or stays a little short, as
-its identity says. Recipe fields set how long it takes, so that a run can be interrupted.
+its identity decides. Recipe fields set how long it takes, so that a run can be interrupted.
 
 Knows nothing of torch.
 """
@@ -131,7 +131,7 @@ class ToyEngine:
         return self._stats
 
     def _steps_of(self, probe: Probe) -> int:
-        """Steps it takes: fewer than the recipe says where its budget of tokens ends it."""
+        """Steps it takes: those of the recipe, or fewer where its budget of trained tokens ends it."""
         steps = self._recipe.steps
         if self._recipe.spread:
             share = _number(f"steps {probe.probe_id}") / 2**64
@@ -140,7 +140,7 @@ class ToyEngine:
 
     def _outcome(self, probe: Probe) -> Outcome:
         if probe.attempt < self._recipe.machine_failures:
-            return Failed(reason="the toy was told to fail")
+            return Failed(reason="the recipe of the toy asks for a failure")
         capacity, steps = toy_capacity(probe.tokens), self._steps_of(probe)
         reached = min(len(probe.tokens), capacity - _number(probe.probe_id) % (self._recipe.shortfall + 1))
         if steps < self._recipe.steps:
@@ -240,6 +240,16 @@ class ToyTask:
         except ValidationError as error:
             known = ", ".join(ToyRecipe.model_fields)
             raise TaskError(f"{overrides!r} does not fit the toy's recipe; its fields: {known}.") from error
+
+    def recipe_identity(self, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What decides outcomes: not how long a step sleeps, nor how many probes share it."""
+        return {
+            "recipe_version": 1,
+            "steps": recipe["steps"],
+            "spread": recipe["spread"],
+            "shortfall": recipe["shortfall"],
+            "machine_failures": recipe["machine_failures"],
+        }
 
     def tunable(self, recipe: Mapping[str, Any]) -> Mapping[str, Range]:
         """What decides how soon a search knows its answer: best are no shortfall and few steps."""

@@ -4,7 +4,7 @@
 #     sbatch docs/clusters/slurm.sh SPEC RUN_DIR [options of `capsweep run`]
 #
 # from the project's root, on a file system that all nodes see, after `make setup`. Before the time is up the run is
-# told to end and keeps all it has; the same line goes on with it, also in advance:
+# asked to end and keeps all it has; the same line resumes it, also in advance:
 #
 #     sbatch --dependency=afterany:JOB docs/clusters/slurm.sh SPEC RUN_DIR
 #
@@ -92,7 +92,7 @@ while joined < wanted:
     time.sleep(1)
 WAIT
 rays+=($!)
-wait $! || { echo "$address: Ray did not come up; $log says why." >&2; exit 1; }
+wait $! || { echo "$address: Ray did not come up; $log states why." >&2; exit 1; }
 unset 'rays[-1]'
 echo "${#nodes[@]} nodes have joined $address"
 

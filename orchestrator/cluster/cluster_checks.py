@@ -43,7 +43,7 @@ def node_problems(document: Mapping[str, Any], ec2: Ec2 | None) -> Iterator[str]
 
     Args:
         document: The parsed file; what Ray's schema refuses in it may still be there.
-        ec2: None where botocore is not installed: names are taken for right then.
+        ec2: None where botocore is not installed: names are taken for correct then.
     """
     types = mapping(document.get("available_node_types"))
     head = document.get("head_node_type")
@@ -124,5 +124,5 @@ def _market(provider: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is a mapping, else an empty one: what is none is said by Ray's schema."""
+    """The value if it is a mapping, else an empty one: Ray's schema reports what is none."""
     return value if isinstance(value, Mapping) else {}

@@ -1,4 +1,4 @@
-"""Checks a cluster file offline, as `ray up` would read it and beyond, and says what it will launch.
+"""Checks a cluster file offline, as `ray up` would read it and beyond, and reports what it will launch.
 
 The checks themselves are pure (cluster_checks, cluster_versions); here they get what they need: Ray's own code,
 botocore's list of EC2, constraints.txt, the disk.
@@ -56,7 +56,7 @@ def check_cluster_file(path: Path) -> ClusterFile:
     problems += version_problems(document, constraints or {})
     problems += _mount_problems(document)
     if "idle_timeout_minutes" not in document:
-        problems.append("idle_timeout_minutes: missing. Say after how many idle minutes a worker is given back.")
+        problems.append("idle_timeout_minutes: missing. State after how many idle minutes a worker is given back.")
     prepared: dict[str, Any] = {}
     if not problems:
         prepared, problems = _as_ray_reads(document)
@@ -114,7 +114,7 @@ def _type_name(types: Any) -> str:
 
 
 def _provider_problems(document: Mapping[str, Any]) -> Iterator[str]:
-    """What Ray ends the process for, instead of saying it."""
+    """What Ray ends the process for, instead of reporting it."""
     provider = mapping(document.get("provider"))
     if provider.get("type") != "local":
         return
@@ -133,14 +133,14 @@ def _mount_problems(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _as_ray_reads(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The file with what Ray adds to it, and what Ray itself says against it."""
-    said = io.StringIO()
+    """The file with what Ray adds to it, and what Ray itself objects to in it."""
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             prepared = prepare_config(copy.deepcopy(document))
             validate_config(prepared)
     except Exception as error:  # Ray raises what it likes, click's exceptions among them
-        why = str(error).strip() or said.getvalue().strip() or type(error).__name__
+        why = str(error).strip() or output.getvalue().strip() or type(error).__name__
         return {}, [f"Ray refuses it: {' '.join(why.split())}"]
     return prepared, []
 

@@ -44,7 +44,7 @@ def _read(path: Path, changed_at: int) -> Mapping[str, Any]:
 def addable(config: Mapping[str, Any], *, num_workers: int) -> list[Node]:
     """Nodes that a cluster file lets the autoscaler add to the workers there are.
 
-    Which of its types those are is not told: they are taken to be of the first ones, so that nodes of every type are
+    Which of its types those are is not known: they are taken to be of the first ones, so that nodes of every type are
     left to be asked for as long as there may be more at all.
     """
     types = config.get("available_node_types", {})

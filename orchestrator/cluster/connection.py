@@ -14,10 +14,10 @@ from orchestrator.errors import BadInput
 
 
 def wants_token(address: str | None) -> BadInput:
-    """What to say when a cluster refuses calls without its token."""
+    """The error for a cluster that refuses calls without its token."""
     return BadInput(
         f"--address {address}: that cluster wants its token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
-        "RAY_AUTH_TOKEN_PATH) here as they are there; docs/operations.md says how."
+        "RAY_AUTH_TOKEN_PATH) here as they are there; docs/operations.md explains how."
     )
 
 
@@ -33,21 +33,21 @@ def cluster(namespace: str, address: str | None, on_message: Callable[[str], Non
     Raises:
         BadInput: when no cluster answers there, or it wants a token.
     """
-    # It prints a traceback for each trial that the machine fails; the searcher hears of them, and says what is of use.
+    # It prints a traceback for each trial that the machine fails; the searcher gets them, and reports what is of use.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     was_running = ray.is_initialized()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     if not was_running:
         try:
-            said = _start_ray(namespace, address).dashboard_url
+            dashboard = _start_ray(namespace, address).dashboard_url
         except ConnectionError as error:
             why = str(error).strip().splitlines()[0]
             raise BadInput(f"--address {address}: no Ray cluster answers there ({why}).") from error
         except AuthenticationError as error:
             raise wants_token(address) from error
-        if said:
-            on_message(f"dashboard: http://{said} (it asks for what `ray get-auth-token` prints)")
-    # Ray puts its own handler in place of ours, which would end the process without a word.
+        if dashboard:
+            on_message(f"dashboard: http://{dashboard} (it asks for what `ray get-auth-token` prints)")
+    # Ray puts its own handler in place of ours, which would end the process silently.
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""What EC2 takes, as botocore's own description of it says: read from its files, without network or account."""
+"""What EC2 takes, according to botocore's own description of it: read from its files, without network or account."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,5 +35,5 @@ def read_ec2() -> Ec2 | None:
     except ImportError:
         return None
     request = ServiceModel(Loader().load_service_model("ec2", "service-2"), "ec2").shape_for("RunInstancesRequest")
-    members: Any = getattr(request, "members")  # noqa: B009 - of structures only, which botocore's types do not say
+    members: Any = getattr(request, "members")  # noqa: B009 - of structures only, which botocore's types do not state
     return Ec2(instance_types=frozenset(members["InstanceType"].enum), launch_keys=frozenset(members), request=request)

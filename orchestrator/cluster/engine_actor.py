@@ -17,8 +17,8 @@ from tasks.contract import EngineSettings, EngineStats, Finished, Model, Probe, 
 from tasks.registry import TASKS
 
 IDLE_SECONDS = 1.0
-"""How often an engine without probes says that it is there."""
-SAY_SECONDS = 1.0
+"""How often an engine without probes reports that it is there."""
+EXPORT_SECONDS = 1.0
 """How often the metrics of an engine are set; Ray exports them every ten seconds."""
 
 
@@ -39,7 +39,7 @@ class EngineLoad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineReport:
-    """What an engine says of itself."""
+    """What an engine reports about itself."""
 
     at: float
     """When, in seconds of its own clock."""
@@ -63,9 +63,9 @@ class _Assignment:
     ready: list[Finished] = field(default_factory=list)
     """Finished, and not yet taken."""
     taken: list[Finished] = field(default_factory=list)
-    """Given to the trial, which has not yet said that it has dealt with them."""
+    """Given to the trial, which has not yet confirmed that it has dealt with them."""
     turn: int = 0
-    """Which trial of this assignment is listened to; rises with each that follows it."""
+    """Which trial of this assignment is served; rises with each that follows it."""
 
 
 class EngineActor:
@@ -140,7 +140,7 @@ class EngineActor:
         Args:
             assignment_id: Whose.
             probes: Some of them may have been submitted before.
-            anew: Whether a new trial follows this assignment: it is told again of what the one before was given.
+            anew: Whether a new trial follows this assignment: it gets again what the one before was given.
 
         Returns:
             The turn of the trial, to be given back when it takes.
@@ -162,8 +162,8 @@ class EngineActor:
     def take(self, assignment_id: str, turn: int, wait_seconds: float) -> tuple[list[Finished], int, int]:
         """What has finished of this assignment since it was last asked, waiting a while if that is nothing.
 
-        Asking says that what was taken before has been dealt with. A trial that was killed while it asked still stands
-        here; once another follows the assignment, it takes nothing.
+        Asking confirms that what was taken before has been dealt with. A trial that was killed while it asked still
+        stands here; once another follows the assignment, it takes nothing.
 
         Returns:
             What has finished, about how many slots the engine has, and how many probes of the assignment are left.
@@ -207,16 +207,16 @@ class EngineActor:
         return left, self._engine.snapshots()
 
     def _run(self) -> None:
-        saved_at = said_at = time.monotonic()
+        saved_at = exported_at = time.monotonic()
         try:
             while not self._paused:
                 with self._changed:
                     arrived, self._arriving = self._arriving, []
                 self._engine.submit(arrived, num_open=self._num_open)
                 self._stepped_at = time.monotonic()
-                if self._stepped_at - said_at > SAY_SECONDS:
+                if self._stepped_at - exported_at > EXPORT_SECONDS:
                     self._metrics.export(self._stats, num_slots=self._num_slots, num_busy=self._num_busy)
-                    said_at = self._stepped_at
+                    exported_at = self._stepped_at
                 if not self._engine.num_held:
                     with self._changed:
                         self._changed.wait_for(lambda: self._arriving or self._paused, timeout=IDLE_SECONDS)

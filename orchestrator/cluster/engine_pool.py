@@ -1,6 +1,6 @@
 """The engines of a run: opened where searches can use them, moved from model to model, replaced when they are lost.
 
-Knows nothing of assignments or verdicts; how many there should be of each model, placement.py says.
+Knows nothing of assignments or verdicts; placement.py decides how many there should be of each model.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from tasks.contract import EngineSettings, EngineStats, Finished, Snapshot
 ANSWER_SECONDS = 10.0
 """An engine answers between two steps; one that does not is taken to be gone."""
 PAUSE_SECONDS = 60.0
-"""An engine that is told to pause ends its step first."""
+"""An engine that is asked to pause ends its step first."""
 TEND_SECONDS = 1.0
 """How often the pool looks after its engines and the cluster's nodes."""
 ENGINE_CALLS = 64
@@ -54,15 +54,15 @@ class EngineHandle:
     made_at: float = field(default_factory=time.monotonic)
     num_slots: int = 1
     in_flight: int = 0
-    """Probes given and not yet heard of."""
+    """Probes given to it that have no verdict yet."""
     expects: int = 0
-    """Searches that it was told are left for it."""
+    """Searches that are left for it, as last reported to it."""
     leaves: bool = False
     """Whether it gets no more probes, because its place is wanted for others."""
     lost: str | None = None
     """Why it is gone; None while it is not known to be."""
     report: EngineReport | None = None
-    """What it said of itself last."""
+    """What it reported about itself last."""
     tokens_per_second: float = 0.0
     """Tokens that it trained on between its last two reports."""
     asked: tuple[Any, float] | None = None
@@ -91,7 +91,7 @@ class EnginePool:
     num_restarts: int = 0
     """Engines that were lost."""
     losses: int = 0
-    """Those of them since a verdict was heard of last."""
+    """Those of them since the last verdict."""
     num_wanted: int = 0
     """Engines that the run would have now."""
     _neighbours: Neighbours = field(default_factory=Neighbours)
@@ -215,7 +215,7 @@ class EnginePool:
             try:
                 engine.num_slots = ray.get(engine.loading)
                 engine.loading = None
-            except RayTaskError:  # what the model said
+            except RayTaskError:  # the model's own error
                 raise
             except RayError as error:
                 self.lose(engine, _first_line(error))
@@ -272,7 +272,7 @@ class EnginePool:
         return engine.lost
 
     def expect(self) -> None:
-        """Tell the engines how many searches are left for each, which is what idle slots are counted against."""
+        """Report to each engine how many searches are left for it, which is what idle slots are counted against."""
         shares = {model: self.share(model) for model in {engine.model for engine in self.ready}}
         for engine in self.ready:
             if engine.expects != shares[engine.model]:

@@ -1,4 +1,4 @@
-"""The driver of a submitted job, on the cluster: runs the sweep, and goes on with it when its process is killed.
+"""The driver of a submitted job, on the cluster: runs the sweep, and resumes it when its process is killed.
 
     python -m orchestrator.cluster.job RUN_DIR [options of `capsweep run`]
 
@@ -59,8 +59,8 @@ def main() -> int:
             # Python's own exit codes are not negative: something killed it.
             if code >= 0 or stop:
                 break
-            said = f"the driver was killed by signal {-code}, {death} of {MOST_DEATHS} times"
-            print(said, file=sys.stderr, flush=True)
+            message = f"the driver was killed by signal {-code}, {death} of {MOST_DEATHS} times"
+            print(message, file=sys.stderr, flush=True)
     return code if code >= 0 else 128 - code
 
 

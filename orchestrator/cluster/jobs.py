@@ -22,7 +22,7 @@ from orchestrator.errors import BadInput
 from orchestrator.sweep import Sweep
 
 RUN_DIR, SWEEP = "capsweep_run_dir", "capsweep_sweep"
-"""What a job of ours says of itself in its metadata."""
+"""What a job of ours states about itself in its metadata."""
 POLL_SECONDS = 1.0
 LAST_LINES = 3
 TALKATIVE = (
@@ -30,7 +30,7 @@ TALKATIVE = (
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
-"""Loggers of Ray that tell of packages and sockets, on which nobody acts."""
+"""Loggers of Ray that report packages and sockets, on which nobody acts."""
 EXIT_LOST = 1
 """Exit code of following a job that ended without one of its own."""
 
@@ -43,13 +43,13 @@ class Job:
     sweep: str
     run_dir: str
     status: str
-    """As Ray says it: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
-    said: str
-    """What Ray says about that."""
+    """In Ray's words: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
+    message: str
+    """What Ray reports about that."""
     started: float | None
     """Unix time in seconds; None before it started."""
     exit_code: int | None
-    """Of `capsweep run`; None while it goes on, or where its machine was lost."""
+    """Of `capsweep run`; None while it runs, or where its machine was lost."""
 
     @property
     def is_over(self) -> bool:
@@ -59,13 +59,13 @@ class Job:
     @property
     def last_words(self) -> list[str]:
         """The last lines that a job printed which failed; none of one that did not."""
-        lines = [line for line in self.said.splitlines() if line.strip()]
+        lines = [line for line in self.message.splitlines() if line.strip()]
         return lines[-LAST_LINES:] if self.status == JobStatus.FAILED else []
 
 
 @contextmanager
 def _answers(address: str) -> Iterator[None]:
-    """Say in words what keeps the Jobs API from answering."""
+    """Raise BadInput that explains what keeps the Jobs API from answering."""
     try:
         yield
     except ConnectionError as error:
@@ -103,7 +103,7 @@ class Jobs:
             BadInput: when it cannot be sent, or its run would not outlive it.
         """
         check_run_url(run_dir)
-        # An id says which run it is: so a run is not submitted twice at a time by mistake.
+        # An id names its run: so a run is not submitted twice at a time by mistake.
         job_id = f"{Path(run_dir).name}-{time.strftime('%Y%m%d-%H%M%S')}"
         if same := [job for job in self.all() if job.run_dir == run_dir and not job.is_over]:
             running = same[0].job_id
@@ -146,7 +146,7 @@ class Jobs:
         while not (job := self.find(job_id)).is_over:
             time.sleep(POLL_SECONDS)
         if job.exit_code is None:
-            on_message(f"{job_id}: {job.status.lower()}. {job.said}\n")
+            on_message(f"{job_id}: {job.status.lower()}. {job.message}\n")
         return EXIT_LOST if job.exit_code is None else job.exit_code
 
     async def _tail(self, job_id: str, on_message: Callable[[str], None]) -> None:
@@ -154,7 +154,7 @@ class Jobs:
             on_message(part)
 
     def stop(self, job: Job) -> None:
-        """Tell a job to end: it saves what is in flight. Returns at once."""
+        """Ask a job to end: it saves what is in flight. Returns at once."""
         with _answers(self.address):
             self._client.stop_job(job.job_id)
 
@@ -165,7 +165,7 @@ def _job(details: Any) -> Job:
         sweep=details.metadata[SWEEP],
         run_dir=details.metadata[RUN_DIR],
         status=JobStatus(details.status).value,
-        said=details.message or "",
+        message=details.message or "",
         started=None if details.start_time is None else details.start_time / 1000,
         exit_code=details.driver_exit_code,
     )

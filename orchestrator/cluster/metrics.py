@@ -37,7 +37,7 @@ class EngineMetrics:
         self._failing_steps = counter(
             "failing_steps_total", "Those of them after the last gain: they led to nothing but the end of the probe."
         )
-        self._rows = gauge("slots", "Slots that fit into a step.")
+        self._slots = gauge("slots", "Slots that fit into a step.")
         self._slots_busy = gauge("slots_busy", "Slots that are optimized.")
         self._probes_waiting = gauge("probes_waiting", "Probes that wait for a slot.")
         self._exported = EngineStats()
@@ -48,7 +48,7 @@ class EngineMetrics:
             self._tokens.inc(stats.trained_tokens - self._exported.trained_tokens)
             self._slot_steps.inc(stats.slot_steps - self._exported.slot_steps)
         self._exported = stats
-        self._rows.set(num_slots)
+        self._slots.set(num_slots)
         self._slots_busy.set(min(num_slots, num_busy))
         self._probes_waiting.set(max(0, num_busy - num_slots))
 
@@ -65,7 +65,7 @@ class EngineMetrics:
 
 
 class RunMetrics:
-    """How one run goes on, from its driver."""
+    """The progress of one run, from its driver."""
 
     def __init__(self, *, run: str) -> None:
         self._verdicts = Counter(

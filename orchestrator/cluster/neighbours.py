@@ -1,6 +1,6 @@
 """Runs that share a cluster: each gets its share of the engines, and what the others leave.
 
-A run finds the others by the names of their recorders, and tells them by its own how many engines it lacks.
+A run finds the others by the names of their recorders, and its own recorder reports to them how many engines it lacks.
 """
 
 import math

@@ -33,7 +33,7 @@ class Node:
     cpus: float
     gpus: float = 0.0
     gpu_gigabytes: float = 0.0
-    """Memory of each of its GPUs; 0 without any."""
+    """Device memory of each of its GPUs; 0 without any."""
     present: bool = True
     """False while it is only what the autoscaler may add."""
 
@@ -68,7 +68,7 @@ class ModelNeeds:
     num_begun: int
     """Searches that were not done when the session began: engines made for them stay while nobody needs their place."""
     gpus: float
-    """GPUs that one engine takes where there are any, a part of one among them; from its memory."""
+    """GPUs that one engine takes where there are any, a part of one among them; from the device memory it needs."""
     is_small: bool
     """Whether it has no use for more than one processor."""
 
@@ -84,7 +84,7 @@ def engine_demand(engines: EnginesEntry, demand: ModelNeeds, nodes: Sequence[Nod
     """What a model asks of a cluster.
 
     Args:
-        engines: What the sweep says of engines; `auto` leaves it to this function.
+        engines: What the sweep asks for; `auto` leaves it to this function.
         demand: The model.
         nodes: The cluster, and what may be added to it.
 

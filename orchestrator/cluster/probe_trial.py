@@ -67,5 +67,5 @@ class ProbeTrial(tune.Trainable):
         }
 
     def _named(self, method: str) -> Any:
-        """A method of the engine under the name of the assignment: so the dashboard's tasks say what is waited for."""
+        """A method of the engine under the name of the assignment: so the dashboard's tasks show what is waited for."""
         return getattr(self._engine, method).options(name=name_of(self.config))

@@ -85,7 +85,7 @@ class RecorderActor:
             self._stage_faults.pop(assignment_id, None)
 
     def save_snapshots(self, engine: str, snapshots: Sequence[Snapshot]) -> None:
-        """Save the probes that an engine holds; what keeps it from that is the next record's to say."""
+        """Save the probes that an engine holds; the next `record` raises what prevents it."""
         with contextlib.suppress(OSError):
             self._snapshots.save(engine, snapshots)
 
@@ -102,7 +102,7 @@ class RecorderActor:
         return self._fault
 
     def record(self, finished: Sequence[Finished]) -> None:
-        """Return once these rows are durable; raises what the disk said if they could not be written."""
+        """Return once these rows are durable; raises the error of the disk if they could not be written."""
         recording = _Recording(finished)
         with self._changed:
             self._pending.append(recording)

@@ -1,6 +1,6 @@
 """Run a session on Ray: start or join a cluster, tune, and leave nothing running.
 
-Knows how Ray is told to do things; what is done is the searcher's affair.
+Knows how to make Ray do things; what is done is the searcher's affair.
 """
 
 import contextlib
@@ -45,16 +45,16 @@ def run_on_ray(
     on_engines: Callable[[Sequence[EngineLine]], None],
     on_message: Callable[[str], None],
 ) -> EngineStats:
-    """Run until no search is open or `stop` says so.
+    """Run until no search is open or `stop` is set.
 
     Args:
         session: The run.
-        engines: What the sweep says of their number and resources.
+        engines: What the sweep asks for: their number and resources.
         settings: How each computes.
         address: A cluster to join; None starts one on this machine and stops it afterwards.
         stop: Asked whenever Tune looks for work.
-        on_verdicts: Told of verdicts once their rows are on disk.
-        on_engines: Told about once a second what the engines do.
+        on_verdicts: Called with verdicts once their rows are on disk.
+        on_engines: Called about once a second with what the engines do.
         on_message: Called with where the cluster can be watched.
 
     Returns:
@@ -147,5 +147,5 @@ class _StopWhenAsked(tune.Stopper):
         return bool(self._stop)
 
     def __deepcopy__(self, memo: dict[int, object]) -> "_StopWhenAsked":
-        # Tune copies its configuration; a copy would never hear of a signal.
+        # Tune copies its configuration; a copy would never notice a signal.
         return self

@@ -1,10 +1,9 @@
 """The binary search as a Ray Tune searcher: each suggestion is an assignment of probes.
 
-Tune asks for trials and tells of their results; the ledger decides. What Tune itself remembers is disposable: a new
+Tune asks for trials and reports their results; the ledger decides. What Tune itself remembers is disposable: a new
 session folds the rows on disk into a new ledger and starts a new Tuner.
 """
 
-import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -20,6 +19,14 @@ from orchestrator.cluster.engine_pool import EngineHandle, EnginePool
 from orchestrator.cluster.metrics import RunMetrics
 from orchestrator.cluster.neighbours import RECORDER_NAME
 from orchestrator.cluster.placement import SPARE_CPUS
+from orchestrator.cluster.trial_sizing import (
+    EngineLoad,
+    most_trials,
+    new_trial_size,
+    top_up_size,
+    trials_per_engine,
+    trials_running,
+)
 from orchestrator.report.live import EngineLine
 from orchestrator.search.bracket import Verdict, verdict_of
 from orchestrator.search.ledger import Ledger
@@ -28,24 +35,11 @@ from orchestrator.session import Session, make_probe
 from orchestrator.stop import Stop
 from tasks.contract import Failed, Finished, Probe
 
-TRIALS_PER_BATCH = 4
-"""`probes_per_trial: auto` is an engine's slots over this: large trials starve an engine, small ones cost processes."""
-BATCHES_IN_FLIGHT = 2.5
-"""Probes in flight, in units of an engine's slots: those beyond the slots wait to fill a free one at once."""
-TOPPED_UP = 1.25
-"""Probes in flight up to which a trial is topped up, in units of an engine's slots: between two reports of the trial, a
-second apart, waiting probes fill the slots that become free."""
-MOST_TRIALS_RUNNING = 16
-TRIALS_PER_ENGINE = 2
-"""Trials that run at a time: two for each engine, at most so many, then one for each, whose assignment is topped up.
-Each has a worker process of about 95 MB, and reports what has finished, or after a second that nothing has."""
 QUIET_REPORTS = 25
-"""Reports a second, of all trials together, that nothing has finished: what the driver hears of a large cluster does
-not grow with it."""
+"""Reports a second, of all trials together, that nothing has finished: what a large cluster reports to the driver
+does not grow with it."""
 LOADING_SECONDS = 0.5
 """Longest single wait for the first engine: a signal is handled between two waits."""
-TRIALS_WAITING = 2
-"""Trials beyond those that run: Tune gives the process of a trial that ends to one that waits, and ends it if none."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,11 +54,6 @@ class Assignment:
     """By probe_id; those that have finished are removed."""
     losses: int = 0
     """Trials of this assignment that were lost."""
-
-
-def trials_running(num_engines: int) -> int:
-    """Trials that run at a time."""
-    return max(1, min(MOST_TRIALS_RUNNING, TRIALS_PER_ENGINE * num_engines), num_engines)
 
 
 def _cause(fault: Exception) -> Exception:
@@ -91,7 +80,7 @@ class LedgerSearcher(Searcher):
         self._session = session
         self._pool = pool
         self._recorder = recorder
-        self._cohort_size = probes_per_trial
+        self._probes_per_trial = probes_per_trial
         self._stop = stop
         self._on_verdicts = on_verdicts
         self._on_engines = on_engines
@@ -101,7 +90,7 @@ class LedgerSearcher(Searcher):
         self._assignments: dict[str, Assignment] = {}
         """By trial id."""
         self._lost_trials: deque[Assignment] = deque()
-        """Assignments whose trial was lost: their engine goes on, and another trial must follow them."""
+        """Assignments whose trial was lost: their engine continues, and another trial must follow them."""
         self._numbers = count()
         self.fault: Exception | None = None
         """What ended the session early; None if nothing did."""
@@ -115,15 +104,17 @@ class LedgerSearcher(Searcher):
         return max(self._pool.num_wanted, len(self._pool.engines))
 
     @property
-    def _most_trials(self) -> int:
-        return trials_running(self._num_engines) + TRIALS_WAITING
-
-    @property
     def _trials_per_engine(self) -> int:
-        return max(1, self._most_trials // max(1, self._pool.num_wanted))
+        return trials_per_engine(num_engines=self._num_engines, num_wanted=self._pool.num_wanted)
 
-    def _num_trials(self, engine: EngineHandle) -> int:
-        return sum(assignment.engine is engine for assignment in self._assignments.values())
+    def _load_of(self, engine: EngineHandle) -> EngineLoad:
+        return EngineLoad(
+            num_slots=engine.num_slots,
+            in_flight=engine.in_flight,
+            num_trials=sum(assignment.engine is engine for assignment in self._assignments.values()),
+            num_ready=self._ledger.num_ready(engine.model),
+            share=self._pool.share(engine.model),
+        )
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
         """How many assignments are in flight is this searcher's own affair."""
@@ -141,7 +132,7 @@ class LedgerSearcher(Searcher):
             return Searcher.FINISHED
 
     def _tend(self) -> None:
-        """Look after the engines now and then, and say how things stand."""
+        """Look after the engines now and then, and report how things stand."""
         if not self._pool.tend():
             return
         pool = self._pool
@@ -161,13 +152,16 @@ class LedgerSearcher(Searcher):
             self._assignments[trial_id] = assignment
             return self._config(assignment)
         if not self._assignments:
-            # Tune asks again in a second; with nothing else to hear of, wait here instead.
+            # Tune asks again in a second; with no other report to expect, wait here instead.
             self._pool.wait_ready(LOADING_SECONDS)
         self._pool.expect()
-        if self._stop or len(self._assignments) >= self._most_trials:
+        if self._stop or len(self._assignments) >= most_trials(self._num_engines):
             return None
         for engine in sorted(self._pool.ready, key=lambda engine: engine.in_flight / engine.num_slots):
-            if self._ledger.num_ready(engine.model) and (size := self._size_for(engine)):
+            size = new_trial_size(
+                self._load_of(engine), per_engine=self._trials_per_engine, probes_per_trial=self._probes_per_trial
+            )
+            if size:
                 assignment = Assignment(assignment_id=trial_id, number=next(self._numbers), engine=engine)
                 probes = self._take_probes(size, assignment)
                 self._assignments[trial_id] = assignment
@@ -175,20 +169,8 @@ class LedgerSearcher(Searcher):
                 return self._config(assignment)
         return None
 
-    def _size_for(self, engine: EngineHandle) -> int:
-        """Probes of the next trial for an engine; 0 while it has enough probes, or enough trials to top up."""
-        if self._num_trials(engine) >= self._trials_per_engine:
-            return 0
-        size = self._cohort_size or self._choose_size(engine)
-        if engine.in_flight and engine.in_flight + size > BATCHES_IN_FLIGHT * engine.num_slots:
-            return 0
-        if self._ledger.num_ready(engine.model) < size and engine.in_flight > engine.num_slots:
-            # Wait until a whole assignment has gathered.
-            return 0
-        return size
-
     def _config(self, assignment: Assignment) -> dict[str, Any]:
-        """What a trial is told, and Tune shows."""
+        """The configuration of a trial, which Tune shows."""
         self._most_running = max(self._most_running, trials_running(self._num_engines))
         return {
             "assignment": assignment.assignment_id,
@@ -203,17 +185,11 @@ class LedgerSearcher(Searcher):
             "lengths": [probe.length for probe in assignment.probes.values()],
         }
 
-    def _choose_size(self, engine: EngineHandle) -> int:
-        """A part of an engine's slots, so many that all assignments together fill them, and no more than its share."""
-        part = engine.num_slots / TRIALS_PER_BATCH
-        filling = BATCHES_IN_FLIGHT * engine.num_slots / self._trials_per_engine
-        return max(1, math.ceil(min(max(part, filling), self._pool.share(engine.model))))
-
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Some probes of an assignment have finished, and their rows are on disk."""
         if (assignment := self._assignments.get(trial_id)) is not None and "num_slots" in result:
             assignment.engine.num_slots = result["num_slots"]
-        self._fold(trial_id, [Verdict(**said) for said in result.get("verdicts", [])])
+        self._fold(trial_id, [Verdict(**fields) for fields in result.get("verdicts", [])])
         try:
             self._tend()
             if assignment is not None and result.get("left"):
@@ -222,17 +198,14 @@ class LedgerSearcher(Searcher):
             self.fault = _cause(fault)
 
     def _top_up(self, assignment: Assignment) -> None:
-        """Give a running trial more probes, where its engine has free slots and no further trial may start.
-
-        With about as many open searches as slots, the slots of finished probes would otherwise stay empty until the
-        slowest probe of the trial has finished (64 searches on two engines: 64 % of the slots busy).
-        """
+        """Give a running trial more probes, where its engine has free slots and no further trial may start."""
         engine = assignment.engine
-        full = self._num_trials(engine) >= self._trials_per_engine
-        if self._cohort_size is not None or not full or engine.leaves or self._stop or self.fault is not None:
+        if engine.leaves or self._stop or self.fault is not None:
             return
-        most = min(math.ceil(TOPPED_UP * engine.num_slots), self._pool.share(engine.model))
-        probes = self._take_probes(most - engine.in_flight, assignment)
+        size = top_up_size(
+            self._load_of(engine), per_engine=self._trials_per_engine, probes_per_trial=self._probes_per_trial
+        )
+        probes = self._take_probes(size, assignment)
         if probes:
             # The trial claims them at its next step, which Tune begins after this.
             ray.get(self._recorder.stage.remote(assignment.assignment_id, probes))
@@ -273,8 +246,8 @@ class LedgerSearcher(Searcher):
             self._lost_trials.append(assignment)
             return
         # Rows may have been written between two reports.
-        said: list[Verdict] = ray.get(self._recorder.recorded.remote(list(assignment.probes)))
-        known = {verdict.probe_id for verdict in said}
+        recorded: list[Verdict] = ray.get(self._recorder.recorded.remote(list(assignment.probes)))
+        known = {verdict.probe_id for verdict in recorded}
         reason = (
             f"its engine was lost: {why}" if why else f"the process of its trial was lost {assignment.losses} times"
         )
@@ -287,7 +260,7 @@ class LedgerSearcher(Searcher):
         ray.get(self._recorder.record.remote(failed))
         assignment.probes.clear()
         self._leave(assignment)
-        self._record_verdicts([*said, *map(verdict_of, failed)])
+        self._record_verdicts([*recorded, *map(verdict_of, failed)])
 
     def _leave(self, assignment: Assignment) -> None:
         """Nothing more is expected of an assignment; what it has no verdict on goes back."""

@@ -1,7 +1,7 @@
-"""How much memory an engine needs, and so how many GPUs, or which part of one.
+"""How much device memory an engine needs, and so how many GPUs, or which part of one.
 
-Reckoned before anything is loaded, from what is known of a model by its configuration. An engine that finds less memory
-than this cuts its batches; one that cannot hold a single slot says so. Pure. Knows nothing of Ray or torch.
+Reckoned before anything is loaded, from what is known of a model by its configuration. An engine that finds less device
+memory than this cuts its batches; one that cannot hold a single slot reports it. Pure. Knows nothing of Ray or torch.
 """
 
 import math
@@ -19,7 +19,7 @@ GPU_GIGABYTES = {
     "T4": 16, "P100": 16, "V100": 16, "A10": 24, "A10G": 24, "L4": 24, "RTX-4090": 24, "A40": 48, "L40": 48, "L40S": 48,
     "RTX-A6000": 48, "A100": 40, "A100-40G": 40, "A100-80G": 80, "H100": 80, "H200": 141, "B200": 180,
 }  # fmt: skip
-"""Memory by the name that Ray gives a GPU; of kinds that come in two sizes the smaller."""
+"""Device memory by the name that Ray gives a GPU; of kinds that come in two sizes the smaller."""
 UNKNOWN_GPU_GIGABYTES = 16
 """Taken for a GPU that is not among them: the smallest in common use."""
 BYTES_PER_WEIGHT = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "int8": 1.0, "nf4": 0.5}
@@ -32,15 +32,15 @@ WEIGHTS_PER_HIDDEN_SQUARED = 12
 CONTEXT_GIGABYTES = 1.5
 """What CUDA, its libraries and fragmentation take of each process."""
 USABLE = 0.9
-"""Share of a GPU's memory that may be planned with."""
+"""Share of a GPU's device memory that may be planned with."""
 BUSY_TOKENS = 8192
-"""Tokens of a step that keep a GPU busy: more memory than they take brings nothing. Reckoned, not measured."""
+"""Tokens of a step that keep a GPU busy: more device memory than they take brings nothing. Reckoned, not measured."""
 MOST_ENGINES_PER_GPU = 4
 """More processes on one GPU wait for each other. Reckoned, not measured."""
 
 
 def engine_gigabytes(model: Model, facts: ModelFacts, *, tokens: int) -> float:
-    """Memory of an engine whose steps have so many tokens: weights, activations and what each process takes."""
+    """Device memory of an engine whose steps have so many tokens: weights, activations and what each process takes."""
     weight_bytes = BYTES_PER_WEIGHT[model.quantization or model.dtype]
     number_bytes = BYTES_PER_WEIGHT[model.dtype]
     # Layers times width, by the weights that layers of such a width have.
@@ -54,9 +54,9 @@ def gpus_of_engine(model: Model, facts: ModelFacts, *, longest: int, gpu_gigabyt
 
     Args:
         model: Which, with its precision.
-        facts: What its configuration says.
+        facts: What its configuration states.
         longest: Tokens of the longest text there may be.
-        gpu_gigabytes: Memory of one GPU.
+        gpu_gigabytes: Device memory of one GPU.
     """
     usable = USABLE * gpu_gigabytes
     least = engine_gigabytes(model, facts, tokens=longest)

@@ -89,8 +89,8 @@ def versions(distribution: str = "capsweep") -> dict[str, str]:
     found: dict[str, str] = {}
     left = [distribution]
     while left:
-        for said in requires(left.pop()) or []:
-            requirement = Requirement(said)
+        for line in requires(left.pop()) or []:
+            requirement = Requirement(line)
             name = requirement.name.lower().replace("_", "-")
             if name in found or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
                 continue

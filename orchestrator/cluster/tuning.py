@@ -75,7 +75,7 @@ class RayWorkers:
             worker = self._asked.pop(done[0])
             try:
                 reached: Any = ray.get(done[0])
-            except RayTaskError:  # what the task said
+            except RayTaskError:  # the task's own error
                 raise
             except RayError as error:
                 raise SessionFaultError(f"a worker was lost: {str(error).strip().splitlines()[0]}") from error

@@ -56,7 +56,7 @@ class ReportTables:
     """The tables of a run, or of several together."""
 
     probes: pa.Table
-    """Rows of PROBES, with what is said of single tokens; memories may be null."""
+    """Rows of PROBES, with their columns of single tokens; memories may be null."""
     searches: pa.Table
     samples: pa.Table
     bits: pa.Table = field(default_factory=BITS.empty_table)

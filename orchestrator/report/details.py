@@ -61,8 +61,8 @@ def _details(
         **{
             name: [round(value, 2) for value in (proof.get(column) or [])[:shown]]
             for name, column in (
-                ("nats", "nats_by_token"),
-                ("without", "nats_by_token_without_memory"),
+                ("nats_with_memory", "nats_by_token"),
+                ("nats_without_memory", "nats_by_token_without_memory"),
                 ("margins", "margin_by_token"),
             )
         },

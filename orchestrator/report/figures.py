@@ -17,7 +17,7 @@ from orchestrator.report.canvas import (
     plain,
     symbols_of,
 )
-from orchestrator.report.figures_entropy import entropy_with_and_without
+from orchestrator.report.figures_entropy import entropy_with_and_without_memory
 from orchestrator.report.figures_memories import (
     accuracy_along_lines,
     bits_ledger,
@@ -137,11 +137,14 @@ def bits_against_tokens(tables: ReportTables) -> CaptionedFigure | None:
             rates.append(f"{names[model]} {rate:.2f}")
     figure.update_xaxes(rangemode="tozero")
     figure.update_yaxes(rangemode="tozero")
-    told = f" Mean bits a token: {', '.join(rates)}." if rates else ""
+    mean_rates = f" Mean bits a token: {', '.join(rates)}." if rates else ""
     return CaptionedFigure(
         name="bits-against-tokens",
         title="How many bits those tokens are worth",
-        caption=f"A dot is a search: text that the model predicts well costs few bits a token.{told} {count_of(rows)}.",
+        caption=(
+            f"A dot is a search: text that the model predicts well costs few bits a token.{mean_rates} "
+            f"{count_of(rows)}."
+        ),
         figure=figure,
     )
 
@@ -150,7 +153,7 @@ FIGURES: tuple[Callable[[ReportTables], CaptionedFigure | None], ...] = (
     capacity_per_model,
     bits_against_tokens,
     success_against_length,
-    entropy_with_and_without,
+    entropy_with_and_without_memory,
     scaling_with_vectors,
     gain_against_theory,
     utilization_by_source,

@@ -29,8 +29,8 @@ MOST_DOTS = 4000
 Rows = Sequence[Mapping[str, Any]]
 
 
-def entropy_with_and_without(tables: ReportTables) -> CaptionedFigure | None:
-    """Cross-entropy of each probe's text with memory against without."""
+def entropy_with_and_without_memory(tables: ReportTables) -> CaptionedFigure | None:
+    """Cross-entropy of each probe's text with memory against the one without memory."""
     columns = [
         "model",
         "source",
@@ -50,17 +50,17 @@ def entropy_with_and_without(tables: ReportTables) -> CaptionedFigure | None:
     figure = blank_figure("without memory (bits)", "with memory (bits)")
     names = short_names(row["model"] for row in rows)
     _draw_probes(figure, rows, names)
-    told = _draw_lines(figure, rows, names, colours_of(tables))
+    remarks = _draw_lines(figure, rows, names, colours_of(tables))
     if len(rows) > MOST_DOTS:
-        told += f" {MOST_DOTS:,} of them are drawn, chosen at random."
+        remarks += f" {MOST_DOTS:,} of them are drawn, chosen at random."
     removed = 1 - sum(row["nats_with_memory"] for row in rows) / (sum(row["nats_without_memory"] for row in rows) or 1)
     return CaptionedFigure(
-        name="entropy-with-and-without",
+        name="entropy-with-and-without-memory",
         title="How much of a text's cross-entropy the memory removes",
         caption=(
             "A dot is a probe, over the tokens it was measured on (colour); open where it stayed lossy. Over all of "
             f"them the memory removes {100 * removed:.0f} % of the bits. Lossless texts keep some: decoded greedily, "
-            f"a token need only be the likeliest.{told} n = {len(rows):,} probes."
+            f"a token need only be the likeliest.{remarks} n = {len(rows):,} probes."
         ),
         figure=figure,
     )
@@ -87,7 +87,7 @@ def _draw_probes(figure: go.Figure, rows: Rows, names: Mapping[str, str]) -> Non
             text=[plain(f"{row['source']}, k = {row['num_vectors']}") for row in members],
             hovertemplate=(
                 f"%{{text}}<br>%{{marker.color}} tokens, {outcome}<br>"
-                "%{x:.1f} bits without memory<br>%{y:.1f} bits with it<extra></extra>"
+                "%{x:.1f} bits without memory<br>%{y:.1f} bits with memory<extra></extra>"
             ),
             showlegend=False,
         )
@@ -103,7 +103,7 @@ def _draw_probes(figure: go.Figure, rows: Rows, names: Mapping[str, str]) -> Non
 
 
 def _draw_lines(figure: go.Figure, rows: Rows, names: Mapping[str, str], colours: Mapping[str, str]) -> str:
-    """For each model what its memories remove, by k, and where lossless begins; returns what the caption says of it."""
+    """For each model what its memories remove, by k, and where lossless begins; returns sentences for the caption."""
     longest = max(row["nats_without_memory"] for row in rows) / log(2)
     vectors = sorted({row["num_vectors"] for row in rows})
     gains: list[str] = []
@@ -130,15 +130,15 @@ def _draw_lines(figure: go.Figure, rows: Rows, names: Mapping[str, str], colours
     if gains and len(vectors) > 1:
         dashes = {f"k = {k}": {"line": {"dash": DASHES[n % len(DASHES)]}} for n, k in enumerate(vectors)}
         add_key(figure, dashes, mode="lines")
-    told = ""
+    remarks = ""
     if gains:
-        told += (
+        remarks += (
             " Slanted lines, y = x - gain: what a memory that stayed lossy, and so was full, removes on average, in "
             f"bits ({'; '.join(gains)})."
         )
     if thresholds:
-        told += f" Level lines: bits with memory that tell lossless from lossy best ({'; '.join(thresholds)})."
-    return told
+        remarks += f" Level lines: bits with memory that separate lossless from lossy best ({'; '.join(thresholds)})."
+    return remarks
 
 
 def _draw_line(

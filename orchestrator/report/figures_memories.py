@@ -53,34 +53,34 @@ def bits_ledger(tables: ReportTables) -> CaptionedFigure | None:
     for model in sorted(names):
         mine = [row for row in rows if row["model"] == model]
         found: list[tuple[str, float, str]] = [("text, plain", fmean(row["text_bytes"] for row in mine), "")]
-        for name, said in COMPRESSORS.items():
+        for name, way in COMPRESSORS.items():
             packed = [row[f"{name}_bytes"] for row in mine if row[f"{name}_bytes"] is not None]
             if packed:
-                found.append((said, fmean(packed), f"{len(packed)} texts came back to the byte"))
+                found.append((way, fmean(packed), f"{len(packed)} texts came back to the byte"))
         found.append(("the model's bits", fmean(row["model_bits"] for row in mine) / 8, "cross-entropy, not encoded"))
         removed = fmean(row["removed_bits"] or 0 for row in mine) / 8
         if removed > 0:
-            said = f"{removed / (fmean(row['model_bits'] for row in mine) / 8):.0%} of the model's bits"
-            found.append((REMOVED, removed, said))
+            detail = f"{removed / (fmean(row['model_bits'] for row in mine) / 8):.0%} of the model's bits"
+            found.append((REMOVED, removed, detail))
         for name in PRECISIONS:
             whole = fmean(_still_lossless(row, name) for row in mine)
             prefix = fmean(row[f"{name}_exact_prefix"] / row["tokens"] for row in mine)
-            said = f"{whole:.0%} still meet the criterion; decoded, {prefix:.0%} of the tokens come before an error"
-            found.append((f"memory, {name}", fmean(row[f"{name}_bytes"] for row in mine), said))
+            detail = f"{whole:.0%} still meet the criterion; decoded, {prefix:.0%} of the tokens come before an error"
+            found.append((f"memory, {name}", fmean(row[f"{name}_bytes"] for row in mine), detail))
         figure.add_scatter(
             x=[round(size, 1) for _, size, _ in found],
             y=[way for way, _, _ in found],
             mode="markers",
             name=plain(names[model]),
             marker={"color": colours[model], "size": 10},
-            text=[said for _, _, said in found],
+            text=[detail for _, _, detail in found],
             hovertemplate=f"{plain(names[model])}, %{{y}}<br>%{{x:,.0f}} bytes<br>%{{text}}<extra></extra>",
             showlegend=len(names) > 1,
         )
     figure.update_xaxes(type="log", dtick=1 if log10(max(row["float32_bytes"] for row in rows)) > 3 else None)
     figure.update_yaxes(categoryorder="array", categoryarray=ways[::-1], showgrid=True)
     whole = {name: fmean(_still_lossless(row, name) for row in rows) for name in PRECISIONS}
-    told = ", ".join(f"{share:.0%} at {name}" for name, share in whole.items())
+    still_lossless = ", ".join(f"{share:.0%} at {name}" for name, share in whole.items())
     removed, of = sum(row["removed_bits"] or 0 for row in rows), sum(row["model_bits"] for row in rows)
     return CaptionedFigure(
         name="bits-ledger",
@@ -88,7 +88,8 @@ def bits_ledger(tables: ReportTables) -> CaptionedFigure | None:
         caption=(
             "What a search's text takes to store, each way run there and back (arithmetic coding: same model), and "
             f"what its memory takes; logarithmic. Of the model's bits the memory removes {removed / (of or 1):.0%}. "
-            f"Quantized and read again, memories still meet the run's criterion: {told}. n = {len(rows):,} searches."
+            f"Quantized and read again, memories still meet the run's criterion: {still_lossless}. "
+            f"n = {len(rows):,} searches."
         ),
         figure=figure,
     )
@@ -129,27 +130,27 @@ def cosines_of_memories(tables: ReportTables) -> CaptionedFigure | None:
     if not between:
         return None
     figure = blank_figure("cosine of two memories", "share of the pairs")
-    for said, values, colour in (("different texts", between, NEUTRAL), ("one text", within, COLOURS[1])):
+    for pair_of, values, colour in (("different texts", between, NEUTRAL), ("one text", within, COLOURS[1])):
         if values:
             counts, edges = np.histogram(values, bins=COSINE_BINS, range=(-1, 1))
             figure.add_bar(
                 x=((edges[:-1] + edges[1:]) / 2).round(4).tolist(),
                 y=(counts / max(1, counts.sum())).round(5).tolist(),
                 width=2 / COSINE_BINS,
-                name=f"two memories of {said}",
+                name=f"two memories of {pair_of}",
                 marker={"color": colour, "opacity": 0.6, "line": {"width": 0}},
-                hovertemplate=f"{said}: %{{y:.1%}} of the pairs near %{{x:.2f}}<extra></extra>",
+                hovertemplate=f"{pair_of}: %{{y:.1%}} of the pairs near %{{x:.2f}}<extra></extra>",
             )
     figure.update_layout(barmode="overlay", bargap=0)
     figure.update_yaxes(tickformat=".0%")
-    told = f" Means: {fmean(within):.2f} within a text," if within else " Mean:"
+    means = f" Means: {fmean(within):.2f} within a text," if within else " Mean:"
     return CaptionedFigure(
         name="cosines-of-memories",
         title="How alike memories are, within a text and between texts",
         caption=(
             "Pairs of memories of one model and k, their vectors end to end, of one text and of different ones; a warm "
             "start's memory begins as another of its text."
-            f"{told} {fmean(between):.2f} between texts. n = {len(within) + len(between):,} pairs of "
+            f"{means} {fmean(between):.2f} between texts. n = {len(within) + len(between):,} pairs of "
             f"{sum(map(len, groups.values())):,} memories."
         ),
         figure=figure,
@@ -167,13 +168,13 @@ def memories_in_two_dimensions(tables: ReportTables) -> CaptionedFigure | None:
     colours, names = colours_of(tables), short_names(fewest)
     kinds = sorted({source_kind(row["source"]) for group in groups.values() for row, _ in group})
     figure = blank_figure("first principal component (its standard deviations)", "second")
-    told: list[str] = []
+    explained: list[str] = []
     for model, num_vectors in fewest.items():
         group = groups[model, num_vectors]
         stacked_MD = np.stack([memory for _, memory in group]).astype(np.float64)
         left_MR, sizes_R, _ = np.linalg.svd(stacked_MD - stacked_MD.mean(0), full_matrices=False)
         shares = sizes_R**2 / max(1e-12, float((sizes_R**2).sum()))
-        told.append(f"{names[model]} (k = {num_vectors}) {shares[:2].sum():.0%}")
+        explained.append(f"{names[model]} (k = {num_vectors}) {shares[:2].sum():.0%}")
         scores_M2 = left_MR[:, :2] * len(group) ** 0.5
         if scores_M2.shape[1] < 2:
             continue
@@ -199,7 +200,7 @@ def memories_in_two_dimensions(tables: ReportTables) -> CaptionedFigure | None:
         name="memories-in-two-dimensions",
         title="Where memories lie",
         caption=(
-            f"Each model in axes of its own; two components hold of the variance: {plain(', '.join(told))}. "
+            f"Each model in axes of its own; two components hold of the variance: {plain(', '.join(explained))}. "
             f"n = {sum(len(groups[key]) for key in fewest.items()):,} memories."
         ),
         figure=figure,
@@ -212,7 +213,7 @@ def accuracy_along_lines(tables: ReportTables) -> CaptionedFigure | None:
     if not rows:
         return None
     colours, names = colours_of(tables), short_names(row["model"] for row in rows)
-    figure = blank_figure("share of the way from one memory to the other", "share of tokens right")
+    figure = blank_figure("share of the way from one memory to the other", "share of tokens correct")
     pairs: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         pairs[row["from_probe_id"], row["to_probe_id"]].append(row)

@@ -61,14 +61,14 @@ def success_against_length(tables: ReportTables) -> CaptionedFigure | None:
         add_key(figure, looks, mode="lines+markers")
     figure.update_xaxes(rangemode="tozero")
     figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
-    spoken = sum(outcome != "failed" for outcome in tables.probes["outcome"].to_pylist())
+    num_probes = sum(outcome != "failed" for outcome in tables.probes["outcome"].to_pylist())
     return CaptionedFigure(
         name="success-against-length",
         title="How success falls with length",
         caption=(
             "Line: share of searches whose capacity is at least this length (Kaplan-Meier where the text ended first). "
             "Points: of the probes that tried a length, the share lossless, with 95 % Wilson interval; lengths beyond "
-            f"the one a probe gave up on do not count, nor what a grid did not ask. n = {spoken:,} probes."
+            f"the one a probe gave up on do not count, nor what a grid did not ask. n = {num_probes:,} probes."
         ),
         figure=figure,
     )
@@ -106,35 +106,35 @@ def _success_points(bins: Sequence[SuccessBin], called: str, place: float, marke
 
 
 def accuracy_over_positions(tables: ReportTables) -> CaptionedFigure | None:
-    """Share of tokens right at each position, with and without memory, of probes that stayed lossy."""
-    right: dict[tuple[Group, bool], list[list[bool]]] = defaultdict(list)
+    """Share of tokens correct at each position, with and without memory, of probes that stayed lossy."""
+    correct: dict[tuple[Group, bool], list[list[bool]]] = defaultdict(list)
     columns = ["model", "source", "num_vectors", "outcome", "measured_length"]
     for row in tables.probes.select([*columns, "correct_by_token", "correct_by_token_without_memory"]).to_pylist():
         if row["outcome"] == "lossy" and row["correct_by_token"] and row["correct_by_token_without_memory"]:
             model, kind, length = row["model"], source_kind(row["source"]), row["measured_length"]
-            right[(model, kind, row["num_vectors"]), True].append(unpacked_bits(row["correct_by_token"], length))
-            # What is right without a memory does not depend on how many vectors another one has.
-            right[(model, kind, 0), False].append(unpacked_bits(row["correct_by_token_without_memory"], length))
-    if not right:
+            correct[(model, kind, row["num_vectors"]), True].append(unpacked_bits(row["correct_by_token"], length))
+            # What is correct without memory does not depend on how many vectors a memory has.
+            correct[(model, kind, 0), False].append(unpacked_bits(row["correct_by_token_without_memory"], length))
+    if not correct:
         return None
-    kinds = sorted({kind for (_, kind, _), _ in right})
-    vectors = sorted({num_vectors for (_, _, num_vectors), with_memory in right if with_memory})
-    colours, names = colours_of(tables), short_names(model for (model, _, _), _ in right)
-    figure = blank_figure("position in the text (tokens)", "share of tokens right", panels=kinds)
-    for ((model, kind, num_vectors), with_memory), probes in sorted(right.items()):
-        said = f"{kind}, k = {num_vectors}" if with_memory else f"{kind}, without memory"
+    kinds = sorted({kind for (_, kind, _), _ in correct})
+    vectors = sorted({num_vectors for (_, _, num_vectors), with_memory in correct if with_memory})
+    colours, names = colours_of(tables), short_names(model for (model, _, _), _ in correct)
+    figure = blank_figure("position in the text (tokens)", "share of tokens correct", panels=kinds)
+    for ((model, kind, num_vectors), with_memory), probes in sorted(correct.items()):
+        label = f"{kind}, k = {num_vectors}" if with_memory else f"{kind}, without memory"
         dash = DASHES[vectors.index(num_vectors) % len(DASHES)] if with_memory else "solid"
         at, shares, counts = _over_positions(probes)
         figure.add_scatter(
             x=at,
             y=shares,
             mode="lines",
-            name=plain(f"{names[model]}, {said}"),
+            name=plain(f"{names[model]}, {label}"),
             line={"color": colours[model], "dash": dash, "width": 1.8 if with_memory else 1},
             opacity=1 if with_memory else 0.45,
             text=[f"{count} probes" for count in counts],
-            hovertemplate=f"{plain(names[model])}, {plain(said)}<br>%{{y:.0%}} right near token %{{x:.0f}}<br>%{{text}}"
-            "<extra></extra>",
+            hovertemplate=f"{plain(names[model])}, {plain(label)}<br>%{{y:.0%}} correct near token %{{x:.0f}}<br>"
+            "%{text}<extra></extra>",
             showlegend=False,
             row=kinds.index(kind) + 1,
             col=1,
@@ -144,20 +144,20 @@ def accuracy_over_positions(tables: ReportTables) -> CaptionedFigure | None:
     add_key(figure, {**dashes, "without memory": {"line": {"width": 0.8}}}, mode="lines")
     figure.update_xaxes(rangemode="tozero")
     figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
-    total = sum(len(probes) for (_, with_memory), probes in right.items() if with_memory)
+    total = sum(len(probes) for (_, with_memory), probes in correct.items() if with_memory)
     return CaptionedFigure(
         name="accuracy-over-positions",
         title="Where in the text a full memory errs",
         caption=(
-            "Probes that stayed lossy, at the step with most tokens right, teacher forced: the share of them right at "
-            f"each position; positions that fewer than {FEW_PROBES} probes reach are left out. n = {total:,} probes."
+            "Probes that stayed lossy, at the step with most tokens correct, teacher forced: the share of them correct "
+            f"at each position; positions that fewer than {FEW_PROBES} probes reach are left out. n = {total:,} probes."
         ),
         figure=figure,
     )
 
 
 def _over_positions(probes: Sequence[Sequence[bool]]) -> tuple[list[float], list[float], list[int]]:
-    """Middles of bins of positions, the mean share right there, and how many probes reach them."""
+    """Middles of bins of positions, the mean share correct there, and how many probes reach them."""
     width = -(-max(map(len, probes)) // MOST_POSITION_BINS)
     bins: dict[int, list[float]] = defaultdict(list)
     for bits in probes:
@@ -175,7 +175,7 @@ def steps_before_and_after(tables: ReportTables) -> CaptionedFigure | None:
         return None
     sources = dict(zip(*(tables.searches[name].to_pylist() for name in ("search_id", "source")), strict=True))
     labels = [plain(sources.get(split.search_id, split.search_id)) for split in splits]
-    figure = blank_figure("searches, by their optimizer steps", "optimizer steps (optimizer steps)")
+    figure = blank_figure("searches, by their optimizer steps", "optimizer steps")
     parts = (
         ("until the last gain", [split.before for split in splits], COLOURS[0]),
         ("after it, in vain", [split.after for split in splits], NEUTRAL),

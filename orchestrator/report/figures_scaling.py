@@ -49,7 +49,7 @@ def scaling_with_vectors(tables: ReportTables) -> CaptionedFigure | None:
     colours, names = colours_of(tables), short_names(several)
     for model, groups in several.items():
         fewest = min(groups)
-        for (column, said), dash, symbol in zip(MEASURES, DASHES, SYMBOLS, strict=False):
+        for (column, measure), dash, symbol in zip(MEASURES, DASHES, SYMBOLS, strict=False):
             means = {k: fmean(float(row[column] or 0) for row in groups[k]) for k in sorted(groups)}
             if not means[fewest]:
                 continue
@@ -57,10 +57,10 @@ def scaling_with_vectors(tables: ReportTables) -> CaptionedFigure | None:
                 x=list(means),
                 y=[round(mean / means[fewest], 4) for mean in means.values()],
                 mode="lines+markers",
-                name=plain(f"{names[model]}: {said}"),
+                name=plain(f"{names[model]}: {measure}"),
                 line={"color": colours[model], "dash": dash},
                 marker={"symbol": symbol, "size": 8},
-                text=[f"{plain(names[model])}, k = {k}<br>mean {said} {mean:,.1f}" for k, mean in means.items()],
+                text=[f"{plain(names[model])}, k = {k}<br>mean {measure} {mean:,.1f}" for k, mean in means.items()],
                 hovertemplate="%{text}<br>%{y:.2f} times<extra></extra>",
                 showlegend=False,
             )
@@ -78,7 +78,7 @@ def scaling_with_vectors(tables: ReportTables) -> CaptionedFigure | None:
             showlegend=False,
         )
     add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in several}, mode="lines")
-    looks = {said: {"line": {"dash": dash}} for (_, said), dash in zip(MEASURES, DASHES, strict=False)}
+    looks = {measure: {"line": {"dash": dash}} for (_, measure), dash in zip(MEASURES, DASHES, strict=False)}
     add_key(figure, {**looks, "ideal: k times as much": {"line": {"dash": "dot", "width": 1}}}, mode="lines")
     figure.update_xaxes(tickvals=vectors, type="log")
     figure.update_yaxes(type="log")
@@ -164,18 +164,18 @@ def utilization_by_source(tables: ReportTables) -> CaptionedFigure | None:
     for model, num_vectors in sorted(groups):
         mine = groups[model, num_vectors]
         means, above, below = _means(list(mine.values()), "utilization", digits=4)
-        said = plain(names[model] + (f", k = {num_vectors}" if len(vectors) > 1 else ""))
+        label = plain(names[model] + (f", k = {num_vectors}" if len(vectors) > 1 else ""))
         pattern = {"shape": PATTERNS[vectors.index(num_vectors) % len(PATTERNS)]}
         figure.add_bar(
             x=[plain(kind) for kind in mine],
             y=means,
-            name=said,
+            name=label,
             marker={
                 "color": colours[model],
                 "pattern": {"shape": PATTERNS[vectors.index(num_vectors) % len(PATTERNS)]},
             },
             error_y={"array": above, "arrayminus": below, "thickness": 1.2, "color": NEUTRAL},
-            hovertemplate=f"{said}, %{{x}}<br>%{{y:.1%}}<extra></extra>",
+            hovertemplate=f"{label}, %{{x}}<br>%{{y:.1%}}<extra></extra>",
             showlegend=False,
         )
     looks = {names[model]: {"marker": {"color": colours[model], "symbol": "square", "size": 11}} for model in names}

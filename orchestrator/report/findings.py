@@ -37,7 +37,7 @@ def headline(searches: pa.Table, samples: pa.Table | None = None) -> list[str]:
 
     Args:
         searches: Rows of SEARCHES.
-        samples: Rows of SAMPLES, which tell different texts of one name apart; without them names are counted.
+        samples: Rows of SAMPLES, which distinguish different texts of one name; without them names are counted.
     """
     if searches.num_rows == 0:
         return ["This run has no searches yet."]
@@ -63,8 +63,8 @@ def _asked(searches: pa.Table, samples: pa.Table | None) -> str:
         else (f"{_listed([str(number) for number in vectors])} trainable vectors")
     )
     named = _listed(models) if len(models) <= FEW_GROUPS else f"{len(models)} models"
-    told = f" Task{'s' if len(tasks) > 1 else ''}: {_listed(tasks)}." if tasks else ""
-    return f"How many tokens of {_count(texts, 'text')} fit into {memory} of {named}?{told}"
+    tasks_named = f" Task{'s' if len(tasks) > 1 else ''}: {_listed(tasks)}." if tasks else ""
+    return f"How many tokens of {_count(texts, 'text')} fit into {memory} of {named}?{tasks_named}"
 
 
 def _came_out(finished: Sequence[GroupSummary], groups: Sequence[GroupSummary]) -> str:
@@ -92,7 +92,7 @@ def _tokens(group: GroupSummary) -> Spread:
 
 
 def group_name(group: GroupSummary, groups: Sequence[GroupSummary], between: str = ", ") -> str:
-    """The group's model, and of its source and vectors what tells it from the others."""
+    """The group's model, and of its source and vectors what distinguishes it from the others."""
     parts = [short_names(other.model for other in groups)[group.model]]
     if len({other.source for other in groups}) > 1:
         parts.append(group.source)
@@ -120,15 +120,15 @@ def _how_sure(searches: pa.Table) -> str:
 def worth_knowing(probes: pa.Table, searches: pa.Table) -> list[str]:
     """Remarks on what would surprise; none if nothing does."""
     asked = searches.select(["search_id", "source", "status", "capacity_tokens", "margin"]).to_pylist()
-    said = probes.select(["search_id", "outcome", "reason", "failed_length"]).to_pylist()
+    tried = probes.select(["search_id", "outcome", "reason", "failed_length"]).to_pylist()
     remarks = [
-        _failed(said, asked),
+        _failed(tried, asked),
         _open(asked),
         _nothing_proven(asked),
-        _not_monotone(said, asked),
+        _not_monotone(tried, asked),
         *_censored(asked),
         _thin_margins(asked),
-        _machine_failures(said, asked),
+        _machine_failures(tried, asked),
     ]
     return [remark for remark in remarks if remark]
 
@@ -146,7 +146,7 @@ def _failed(probes: Rows, searches: Rows) -> str | None:
     )
     because = f" Most often: {reasons.most_common(1)[0][0]}." if reasons else ""
     return (
-        f"{_count(len(failed), 'search', 'searches')} failed for reasons of the machine, which says nothing about "
+        f"{_count(len(failed), 'search', 'searches')} failed for reasons of the machine, which is no evidence about "
         f"the model ({_examples(failed)}); no mean counts them.{because}"
     )
 
@@ -158,7 +158,7 @@ def _open(searches: Rows) -> str | None:
     return (
         f"{_count(waiting, 'search is', 'searches are')} open: what is proven so far is a lower bound "
         "and counts in no mean. Searches that get far take longer, so means lean low until all are done; "
-        "“capsweep resume” goes on."
+        "“capsweep resume” continues them."
     )
 
 

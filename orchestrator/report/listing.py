@@ -23,25 +23,27 @@ MOST_NAMED = 5
 def print_listing(console: Console, listing: Listing, url: str, *, limit: int) -> None:
     """The newest `limit` runs, then what cannot be read, then what is no run."""
     if not listing.runs and not listing.damaged:
-        _say(console, f"no runs in {url}; `capsweep run SPEC` makes one, `storage` in SPEC says where.")
+        _print_message(console, f"no runs in {url}; `capsweep run SPEC` makes one, `storage` in SPEC sets where.")
     width = min(NAME_WIDTH, max((len(run.name) for run in listing.runs[:limit]), default=0))
     for run in listing.runs[:limit]:
         console.print(_first_line(run, width), soft_wrap=True)
         console.print(_second_line(run), soft_wrap=True)
     if len(listing.runs) > limit:
-        _say(console, f"the newest {limit} of {len(listing.runs)} runs (--limit)")
+        _print_message(console, f"the newest {limit} of {len(listing.runs)} runs (--limit)")
     if any(run.writer for run in listing.runs[:limit]):
-        _say(console, "Of a run that goes on, counts are those of its last session; `capsweep status RUN` counts anew.")
+        _print_message(
+            console, "For a run in progress, counts are those of its last session; `capsweep status RUN` counts anew."
+        )
     for name, why in sorted(listing.damaged.items()):
-        _say(console, f"{name}: {why}")
+        _print_message(console, f"{name}: {why}")
     if listing.foreign:
         named = ", ".join(listing.foreign[:MOST_NAMED])
         more = len(listing.foreign) - MOST_NAMED
-        _say(console, f"no runs: {named}" + (f" and {more} more" if more > 0 else ""))
+        _print_message(console, f"no runs: {named}" + (f" and {more} more" if more > 0 else ""))
 
 
-def _say(console: Console, said: str) -> None:
-    console.print(Text(literal(said).replace("\n", " ")), soft_wrap=True)
+def _print_message(console: Console, message: str) -> None:
+    console.print(Text(literal(message).replace("\n", " ")), soft_wrap=True)
 
 
 def _first_line(run: ListedRun, width: int) -> Text:

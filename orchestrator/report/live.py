@@ -1,6 +1,6 @@
-"""What a run says while it goes on: a view that is drawn anew in a terminal, plain lines elsewhere.
+"""Progress of a run while it is running: a view that is redrawn in a terminal, plain lines elsewhere.
 
-Knows nothing of who computes: it reads the ledger when told that something happened, and is told of engines.
+Knows nothing of who computes: it is given verdicts and the states of engines, and reads the ledger.
 """
 
 import time

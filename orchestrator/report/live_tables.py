@@ -28,7 +28,7 @@ class EngineLine:
     """What one engine does now."""
 
     name: str
-    """Says which it is: its model, and where there are several its node or device."""
+    """Which one it is: its model, and where there are several its node or device."""
     num_slots: int
     """Probes that it can optimize at a time; 0 while that is not known."""
     num_busy: int
@@ -78,19 +78,19 @@ def engines_table(lines: Sequence[EngineLine]) -> Table:
 
 
 def verdicts_table(verdicts: Sequence[tuple[Verdict, Sample]]) -> Table:
-    """What probes said, each with the text that its memory gives back, or why the machine failed it."""
+    """Verdicts of probes, each with the text that its memory gives back, or why the machine failed it."""
     table = _grid("text", "asked", "proven")
     table.add_column("verdict", no_wrap=True)
     table.add_column("what the memory gives back", no_wrap=True, overflow="ellipsis", ratio=1)
     table.expand = True
     for verdict, sample in verdicts:
-        said = verdict.reason or given_back(sample.text, sample.token_ends, verdict.proven_length)
+        result = verdict.reason or given_back(sample.text, sample.token_ends, verdict.proven_length)
         table.add_row(
             Text(name_end(sample.source, SOURCE_WIDTH)),
             str(verdict.length),
             str(verdict.proven_length),
             Text(verdict.outcome, style=OUTCOME_STYLES.get(verdict.outcome, "")),
-            Text(beginning(said, TEXT_WIDTH), style="red" if verdict.reason else ""),
+            Text(beginning(result, TEXT_WIDTH), style="red" if verdict.reason else ""),
         )
     return table
 

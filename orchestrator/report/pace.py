@@ -1,6 +1,6 @@
 """How fast a run goes, and how long it will take at that pace.
 
-Pure: whoever asks says what time it is. Knows nothing of searches but how many probes each has run.
+Pure: the caller passes the time. Knows nothing of searches but how many probes each has run.
 """
 
 from collections import deque
@@ -11,9 +11,9 @@ WINDOW_SECONDS = 60.0
 FEWEST_NOTES = 10
 """Where probes take minutes, lately goes back to the last so many notes."""
 ENOUGH_SECONDS = 5.0
-"""Of a shorter time no pace is said: the first verdicts come together."""
+"""Of a shorter time no pace is reported: the first verdicts come together."""
 ENOUGH_SEARCHES = 5
-"""Finished searches from which a mean is taken; of fewer nothing is said."""
+"""Finished searches from which a mean is taken; of fewer no time left is reported."""
 
 
 class Pace:
@@ -62,7 +62,7 @@ def seconds_left(
 
 
 def duration(seconds: float) -> str:
-    """About so long, in the largest unit that says enough: 40 s, 12 min, 3 h 20 min, 2 d 5 h."""
+    """About so long, in the largest unit that is precise enough: 40 s, 12 min, 3 h 20 min, 2 d 5 h."""
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)

@@ -1,7 +1,7 @@
 "use strict";
 const plots = [...document.querySelectorAll(".plot")];
 const config = { responsive: true, displayModeBar: false };
-// A mouse draws a rectangle to zoom, a double click goes back; a finger must go on scrolling the page.
+// A mouse draws a rectangle to zoom, a double click goes back; a finger must still scroll the page.
 const dragmode = matchMedia("(pointer: fine)").matches ? "zoom" : false;
 
 // What is large lies in the page as gzip in base64.
@@ -71,16 +71,16 @@ const boundsOf = (error, value, i) => {
 };
 const csvOf = ({ data, layout }) => {
   const [across, up] = [titleOf(layout, "x"), titleOf(layout, "y")];
-  const lines = [["series", across, `${across} low`, `${across} high`, up, `${up} low`, `${up} high`, "colour", "said"]];
+  const lines = [["series", across, `${across} low`, `${across} high`, up, `${up} low`, `${up} high`, "colour", "label"]];
   for (const trace of data) {
     const at = (list, i) => (Array.isArray(list) ? list[i] : undefined);
     const [xaxis, yaxis] = [axisOf(layout, trace.xaxis, "x"), axisOf(layout, trace.yaxis, "y")];
     (trace.x ?? []).forEach((x, i) => {
       if (x === null) return;
-      const [y, said] = [at(trace.y, i), at(trace.text, i)];
+      const [y, label] = [at(trace.y, i), at(trace.text, i)];
       const [horizontal, vertical] = [boundsOf(trace.error_x, x, i), boundsOf(trace.error_y, y, i)];
       const point = [valueOf(xaxis, x), ...horizontal, valueOf(yaxis, y), ...vertical];
-      lines.push([plainText(trace.name ?? ""), ...point, at(trace.marker?.color, i), said && plainText(said)]);
+      lines.push([plainText(trace.name ?? ""), ...point, at(trace.marker?.color, i), label && plainText(label)]);
     });
   }
   // An axis of words has no bounds, and no column for them.
@@ -160,8 +160,8 @@ const svg = (name, attributes, text = "") => {
   return made;
 };
 const SCALES = {
-  nats: ["plain: certain, red: 4 nats and more", (value) => `rgba(214, 69, 48, ${Math.min(0.75, value / 5.3)})`],
-  without: ["plain: certain, red: 4 nats and more", (value) => `rgba(214, 69, 48, ${Math.min(0.75, value / 5.3)})`],
+  nats_with_memory: ["plain: certain, red: 4 nats and more", (value) => `rgba(214, 69, 48, ${Math.min(0.75, value / 5.3)})`],
+  nats_without_memory: ["plain: certain, red: 4 nats and more", (value) => `rgba(214, 69, 48, ${Math.min(0.75, value / 5.3)})`],
   margins: ["the bluer, the closer a second token comes", (value) => `rgba(46, 118, 196, ${0.75 / (1 + Math.max(0, value))})`],
 };
 const showTokens = (search) => {
@@ -176,7 +176,7 @@ const showTokens = (search) => {
       const token = element("span", shown, { class: inside ? "token" : "token beyond" });
       if (i === search.capacity) token.classList.add("boundary");
       if (inside && search[which][i] !== undefined) token.style.backgroundColor = colour(search[which][i]);
-      const facts = number(search.nats, i, "nats with memory") + number(search.without, i, "without");
+      const facts = number(search.nats_with_memory, i, "nats with memory") + number(search.nats_without_memory, i, "without memory");
       token.title = `token ${i + 1}${facts}${number(search.margins, i, "margin")}`;
       return token;
     }),
@@ -196,8 +196,8 @@ const showProbes = (search) => {
   }
   search.probes.forEach((probe, i) => {
     const y = line * i + 16;
-    const said = `${i + 1}. ${probe.start}, ${probe.outcome}`;
-    chart.append(svg("text", { x: 0, y: y + 4 }, said));
+    const label = `${i + 1}. ${probe.start}, ${probe.outcome}`;
+    chart.append(svg("text", { x: 0, y: y + 4 }, label));
     chart.append(svg("line", { x1: at(0), x2: at(probe.proven), y1: y, y2: y, class: "proven" }));
     chart.append(svg("circle", { cx: at(probe.length), cy: y, r: 4, class: "asked" }));
     if (probe.failed) chart.append(svg("path", { d: `M${at(probe.failed) - 4} ${y - 4}l8 8m0 -8l-8 8`, class: "failed" }));

@@ -68,7 +68,7 @@ def render_page(tables: ReportTables, *, sweep_yaml: str, provenance: Mapping[st
             for group in groups
         ],
         decoding=decoding_capacities(tables.probes, searches),
-        told_gains=any(group.token_gain for group in groups),
+        has_gains=any(group.token_gain for group in groups),
         compared=[(paper, lines, FOOTNOTES[paper]) for paper, lines in compared.items() if lines],
         tall=TALL_PIXELS,
         many=MANY_ENTRIES,

@@ -32,14 +32,14 @@ FOOTNOTES: dict[Paper, tuple[str, ...]] = {
         "passed. Here the memory that was measured is stored.",
     ),
     "progressive": (
-        "Exact horizons: every token right under teacher forcing, t_1 included. Here they are certified by decoding "
+        "Exact horizons: every token correct under teacher forcing, t_1 included. Here they are certified by decoding "
         "besides.",
         "The paper's rate differs by model (.1 or .5, absolute); here it is that of the sweep's recipe. low_dim and "
         "activation_alignment are methods of the paper that are not repeated here.",
         "Information gains are taken as printed, in bits: 4,391 for 1,437.6 tokens of Llama-3.1-8B are 3.05 bits a "
         "token, of which the first paper's text costs that model 2.34 nats = 3.37 bits.",
     ),
-    "one_step": ("The longest text over restarts at an accuracy of at least .99; here every token is right.",),
+    "one_step": ("The longest text over restarts at an accuracy of at least .99; here every token is correct.",),
 }
 """Where the papers' code departs from their text, or from this project."""
 COUNTED: dict[Paper, str] = {
@@ -109,7 +109,7 @@ def decoding_capacities(
 
     Args:
         probes: Rows of PROBES.
-        searches: Rows of SEARCHES, which say what is a grid.
+        searches: Rows of SEARCHES, whose column `grid` marks those that asked for one.
         conventions: What reaches a length; None takes the paper's.
     """
     conventions = conventions or Conventions()
@@ -132,14 +132,14 @@ def _scored(row: Mapping[str, Any], conventions: Conventions) -> dict[str, float
     length = row["measured_length"]
     given = int(row["decode_from"] == "memory+first_token")
     scored = max(1, length - given)
-    right, correct_without_memory = (
+    correct, correct_without_memory = (
         length * row[name] - given for name in ("token_accuracy", "token_accuracy_without_memory")
     )
     scale = length / scored if conventions.scored_to_length else 1.0
     return {
         "length": length,
-        "accuracy": right / scored,
-        "token_gain": (right - correct_without_memory) * scale,
+        "accuracy": correct / scored,
+        "token_gain": (correct - correct_without_memory) * scale,
         "information_gain": (row["nats_without_memory"] - row["nats_with_memory"]) * scale,
     }
 
@@ -152,7 +152,7 @@ def _decoding_capacity(source: str, rows: Sequence[Mapping[str, float]], convent
     reached = [
         length
         for length, accuracies in by_length.items()
-        # Sums of shares of tokens: 99 of 100 right is .99, whatever the last bit says.
+        # Sums of shares of tokens: 99 of 100 correct is .99, however the last bit is rounded.
         if (fmean(accuracies) if over == "mean" else max(accuracies)) >= conventions.capacity_threshold - 1e-9
     ]
     return max(reached, default=None)
@@ -294,7 +294,7 @@ def _beside_horizons(
         ("information gain", "bits", "information_gain_bits", "information_gain_bits"),
     )
     for row in published_rows("progressive_horizons.csv"):
-        for said, unit, column, stem in measures:
+        for measure, unit, column, stem in measures:
             if row["model"] != model or not row[f"{stem}_mean"]:
                 continue
             found = _mean_and_sd([float(search[column]) for search in rows])
@@ -303,7 +303,7 @@ def _beside_horizons(
                 model=model,
                 source=source,
                 num_vectors=num_vectors,
-                measure=f"{said}, {row['method']}",
+                measure=f"{measure}, {row['method']}",
                 unit=unit,
                 measured=found[0],
                 measured_sd=found[1],

@@ -1,4 +1,4 @@
-"""What a group of searches says beyond its mean: survival, starts, pairs of models on the same texts.
+"""What a group of searches shows beyond its mean: survival, starts, pairs of models on the same texts.
 
 Pure functions from Arrow tables to values. Knows nothing of figures, HTML or files.
 """
@@ -29,7 +29,7 @@ class Survival:
 
 
 def kaplan_meier(capacities: Iterable[tuple[int, bool]]) -> Survival:
-    """Survival of lengths: a search that was censored counts as reaching what it proved, and says nothing beyond.
+    """Survival of lengths: a search that was censored counts as reaching what it proved, and not beyond.
 
     Args:
         capacities: (capacity in tokens, whether it was measured and not censored) of each search; at least one.
@@ -73,13 +73,13 @@ class Starts:
 
 def starts_by_group(probes: pa.Table) -> dict[Group, Starts]:
     """The fraction of starts, cold and warm, that succeed; failures of the machine are no starts."""
-    said: dict[Group, list[bool]] = defaultdict(list)
+    lossless: dict[Group, list[bool]] = defaultdict(list)
     for row in probes.select(["model", "source", "num_vectors", "outcome"]).to_pylist():
         if row["outcome"] != "failed":
-            said[row["model"], source_kind(row["source"]), row["num_vectors"]].append(row["outcome"] == "lossless")
+            lossless[row["model"], source_kind(row["source"]), row["num_vectors"]].append(row["outcome"] == "lossless")
     return {
-        key: Starts(share=fmean(yes), interval=wilson(fmean(yes), len(yes)), num_starts=len(yes))
-        for key, yes in sorted(said.items())
+        key: Starts(share=fmean(starts), interval=wilson(fmean(starts), len(starts)), num_starts=len(starts))
+        for key, starts in sorted(lossless.items())
     }
 
 

@@ -45,15 +45,15 @@ class ReachPoint:
 def success_by_length(probes: pa.Table, searches: pa.Table) -> list[SuccessBin]:
     """How often a probe that tried a length was lossless there, by group.
 
-    A probe that grows says yes for every length up to its proven one and no for the length it gave up on; of longer
-    lengths it says nothing. A probe of a grid tried the length it was asked for and no other. What was never tried does
+    A probe that grows was lossless at every length up to its proven one and lossy at the length it gave up on; longer
+    lengths it did not try. A probe of a grid tried the length it was asked for and no other. What was never tried does
     not count, so this is not the share of texts that reach a length (`reach_by_length` is).
     """
     grids = {row["search_id"] for row in searches.select(["search_id", "grid"]).to_pylist() if row["grid"] is not None}
     columns = ["search_id", "model", "source", "num_vectors", "outcome", "length", "proven_length", "failed_length"]
-    spoken = [row for row in probes.select(columns).to_pylist() if row["outcome"] != "failed"]
-    asked = [row for row in spoken if row["search_id"] in grids]
-    grown = [row for row in spoken if row["search_id"] not in grids]
+    measured = [row for row in probes.select(columns).to_pylist() if row["outcome"] != "failed"]
+    asked = [row for row in measured if row["search_id"] in grids]
+    grown = [row for row in measured if row["search_id"] not in grids]
     votes: dict[tuple[Group, int, int], list[float]] = defaultdict(list)
     for row, shortest, longest, share in (*_votes_of_grid(asked), *_votes_of_growth(grown)):
         group = (row["model"], source_kind(row["source"]), row["num_vectors"])

@@ -57,7 +57,7 @@ class GroupSummary:
     information_gain_nats: Spread | None
     information_gain_bits: Spread | None
     utilization: Spread | None
-    """Token gain over theoretical capacity; like the gains None where no search tells it."""
+    """Token gain over theoretical capacity; like the gains None where no search has it."""
     num_censored: int
     """Finished searches that ended with the text, at max_length or at the model's limit."""
     num_open: int
@@ -84,7 +84,8 @@ class SearchRow:
     margin: float | None
     """Smallest difference of the two largest logits over the text."""
     probes: int
-    slot_steps: int
+    steps: int
+    """Optimizer steps, summed over its probes."""
     text: str
     """What the memory gives back; empty if nothing is proven or the sample is missing."""
 
@@ -179,7 +180,7 @@ def search_rows(searches: pa.Table, samples: pa.Table) -> list[SearchRow]:
             smallest_failed=row["smallest_failed"],
             margin=row["margin"],
             probes=row["probes"] or 0,
-            slot_steps=row["steps"] or 0,
+            steps=row["steps"] or 0,
             text=given_back(*texts.get((row["sample_id"], row["model"]), ("", [])), row["capacity_tokens"] or 0),
         )
         for row in searches.to_pylist()

@@ -31,7 +31,7 @@ MODEL_WIDTH, SOURCE_WIDTH, ID_WIDTH, TEXT_WIDTH = 16, 20, 6, 80
 
 def summary_table(groups: Sequence[GroupSummary]) -> Table:
     """Capacity by group, with 95 % intervals of the means."""
-    table = _table("Capacity by group", "model", "source", "k", "n", "tokens", "bits", "optimizer steps")
+    table = _table("Capacity by group", "model", "source", "k", "n", "tokens", "bits", "steps")
     if any(group.num_censored for group in groups):
         table.caption = "≥: some texts ended before their memory was full"
     names = short_names(group.model for group in groups)

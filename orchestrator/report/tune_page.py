@@ -42,7 +42,7 @@ WIDE = ("plot_slice", "plot_parallel_coordinate")
 FIGURE_PIXELS = 420
 UNIT = "mean tokens"
 FEWEST_TRIALS = 3
-"""Of fewer complete trials no figure says anything."""
+"""Of fewer complete trials no figure shows anything."""
 
 
 def render_tune_page(name: str, tuners: Sequence[ModelTuner], found: Sequence[TuningResult]) -> str:

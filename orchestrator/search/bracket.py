@@ -68,7 +68,7 @@ class Bracket:
     failures: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     """Length -> number of starts that gave up there; lengths proven since then are kept."""
     verdicts: int = 0
-    """Probes that said lossless or lossy."""
+    """Probes that ended lossless or lossy."""
     stalls: int = 0
     """Starts that gave up, at whatever length."""
     trained_tokens: int = 0
@@ -94,24 +94,24 @@ def _rank(verdict: Verdict) -> tuple[int, int, int]:
 
 
 def fold(verdicts: Iterable[Verdict], *, forgiven: Mapping[int, int] = MappingProxyType({})) -> Bracket:
-    """The bracket after these verdicts, in whatever order they arrive and however often each is said.
+    """The bracket after these verdicts, in whatever order they arrive and however often each is repeated.
 
     Verdicts count up to the first number that has none: where a damaged file leaves a gap, the probe that is missing is
     asked for again as it was the first time, and those after it count once it is there.
     """
-    said: dict[int, Verdict] = {}
+    by_number: dict[int, Verdict] = {}
     attempts: dict[int, set[int]] = {}
     reasons: dict[tuple[int, int], str | None] = {}
     for verdict in verdicts:
         if verdict.outcome == "failed":
             attempts.setdefault(verdict.number, set()).add(verdict.attempt)
             reasons[verdict.number, verdict.attempt] = verdict.reason
-        elif verdict.number not in said or _rank(verdict) < _rank(said[verdict.number]):
-            said[verdict.number] = verdict
+        elif verdict.number not in by_number or _rank(verdict) < _rank(by_number[verdict.number]):
+            by_number[verdict.number] = verdict
     proven, proven_by = 0, None
     failures: Counter[int] = Counter()
-    said = {number: said[number] for number in takewhile(said.__contains__, count())}
-    for verdict in said.values():
+    by_number = {number: by_number[number] for number in takewhile(by_number.__contains__, count())}
+    for verdict in by_number.values():
         if verdict.proven_length > proven:
             proven, proven_by = verdict.proven_length, verdict.probe_id
         if verdict.failed_length is not None:
@@ -120,11 +120,11 @@ def fold(verdicts: Iterable[Verdict], *, forgiven: Mapping[int, int] = MappingPr
         proven=proven,
         proven_by=proven_by,
         failures=MappingProxyType(dict(failures)),
-        verdicts=len(said),
+        verdicts=len(by_number),
         stalls=failures.total(),
-        trained_tokens=sum(verdict.trained_tokens for verdict in said.values()),
-        attempts=MappingProxyType({number: len(seen) for number, seen in attempts.items() if number not in said}),
+        trained_tokens=sum(verdict.trained_tokens for verdict in by_number.values()),
+        attempts=MappingProxyType({number: len(seen) for number, seen in attempts.items() if number not in by_number}),
         forgiven=forgiven,
         last_reason=reasons[max(reasons)] if reasons else None,
-        cut_short=bool(said) and said[len(said) - 1].failed_length is None,
+        cut_short=bool(by_number) and by_number[len(by_number) - 1].failed_length is None,
     )

@@ -1,6 +1,6 @@
-"""All brackets of a run: hears of verdicts, hands out the next probes.
+"""All brackets of a run: records verdicts, hands out the next probes.
 
-The ledger is a fold over verdicts: the same verdicts in any order, each said any number of times, give the same
+The ledger is a fold over verdicts: the same verdicts in any order, each repeated any number of times, give the same
 ledger. What is in flight is the only other thing it knows.
 
 Knows nothing of Ray, torch, disk or clock.
@@ -66,7 +66,7 @@ class Ledger:
             # Rows of searches that are no longer asked for stay on disk and are not looked at.
             if verdict.search_id in self._verdicts:
                 self._verdicts[verdict.search_id].append(verdict)
-        self._brackets = {search_id: fold(said) for search_id, said in self._verdicts.items()}
+        self._brackets = {search_id: fold(known) for search_id, known in self._verdicts.items()}
         if retry_failed:
             self._brackets = {key: replace(known, forgiven=known.attempts) for key, known in self._brackets.items()}
         self._in_flight: set[str] = set()
@@ -139,7 +139,7 @@ class Ledger:
         return orders
 
     def record(self, verdict: Verdict) -> bool:
-        """Hear of a verdict; returns whether its search is done with it."""
+        """Record a verdict; returns whether its search is done with it."""
         search = self._searches[verdict.search_id]
         was_done = self._done(verdict.search_id)
         self._verdicts[verdict.search_id].append(verdict)

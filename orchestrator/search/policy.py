@@ -1,6 +1,6 @@
 """Which probe a search runs next, and when it is done: the binary search over lengths.
 
-A probe that says yes grows by itself, so one probe walks up from its start to its first stall. Where that is differs
+A probe that succeeds grows by itself, so one probe walks up from its start to its first stall. Where that is differs
 much between starts of one text, so a search makes several: from the best memory at the shortest length not proven yet,
 and cold from half of what is proven, in turn; each grows again while it can. A probe that the machine cut short is
 followed by one from its memory: if the machine fails that one too, the search has failed, with what was proven so far.
@@ -106,7 +106,7 @@ def status_of(
     settings: SearchSettings,
     grid: Sequence[int] | None = None,
 ) -> Status:
-    """What to say of a search: `limit_status` is for one that reached its limit."""
+    """The status of a search: `limit_status` is for one that reached its limit."""
     if not is_done(bracket, limit=limit, settings=settings, grid=grid):
         return "open"
     if not _is_answered(bracket, limit=limit, settings=settings, grid=grid):

@@ -1,6 +1,6 @@
 """Many small files of rows become one: a run of days leaves as many as it had moments at which probes finished.
 
-Knows nothing of sessions, or of what rows say.
+Knows nothing of sessions, or of what rows mean.
 """
 
 from collections.abc import Callable, Sequence

@@ -182,13 +182,13 @@ class RemoteFiles:
         """One PUT."""
         if may_write is not None:
             may_write()
-        with self._said_as_os_error():
+        with self._as_os_error():
             self._system.pipe_file(self._path(name), content)
 
     def create(self, name: str, content: bytes) -> bool:
         """One PUT on the condition that there is no such object (S3: If-None-Match)."""
         try:
-            with self._said_as_os_error():
+            with self._as_os_error():
                 self._system.pipe_file(self._path(name), content, mode="create")
         except FileExistsError:
             return False
@@ -196,46 +196,46 @@ class RemoteFiles:
 
     def read(self, name: str) -> bytes:
         """Raises FileNotFoundError when there is no such object."""
-        with self._said_as_os_error():
+        with self._as_os_error():
             return self._system.cat_file(self._path(name))
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
         """Those of these objects that are there, many at a time."""
         paths = {self._path(name): name for name in names}
-        with self._said_as_os_error():
+        with self._as_os_error():
             # A store may give other objects than were asked for if it is asked for none.
-            said = self._system.cat(list(paths), on_error="return") if paths else {}
+            contents = self._system.cat(list(paths), on_error="return") if paths else {}
         found: dict[str, bytes] = {}
-        for path, content in said.items():
+        for path, content in contents.items():
             if isinstance(content, FileNotFoundError):
                 continue
             if isinstance(content, Exception):
-                with self._said_as_os_error():
+                with self._as_os_error():
                     raise content
             found[paths[path]] = content
         return found
 
     def names(self, folder: str, *, suffix: str) -> list[str]:
         """Names below `folder`, sorted; the listing is asked anew each time."""
-        with self._said_as_os_error():
+        with self._as_os_error():
             self._system.invalidate_cache()
             found = self._system.glob(str(self._root / folder / f"*{suffix}"))
         return sorted(str(PurePosixPath(folder, PurePosixPath(path).name)) for path in found)
 
     def exists(self, name: str) -> bool:
         """Whether an object of this name is there."""
-        with self._said_as_os_error():
+        with self._as_os_error():
             self._system.invalidate_cache()
             return bool(self._system.exists(self._path(name)))
 
     def move(self, name: str, to: str) -> None:
         """Copy, then remove."""
-        with self._said_as_os_error():
+        with self._as_os_error():
             self._system.mv(self._path(name), self._path(to))
 
     def remove(self, *names: str) -> None:
         """Remove objects, many with one request where the store can."""
-        with self._said_as_os_error(), contextlib.suppress(FileNotFoundError):
+        with self._as_os_error(), contextlib.suppress(FileNotFoundError):
             self._system.rm([self._path(name) for name in names])
 
     def remove_unfinished(self) -> None:
@@ -245,7 +245,7 @@ class RemoteFiles:
         return str(self._root / name)
 
     @contextlib.contextmanager
-    def _said_as_os_error(self) -> Iterator[None]:
+    def _as_os_error(self) -> Iterator[None]:
         """Each store has errors of its own: no credentials, no answer, no such bucket."""
         try:
             yield
@@ -253,6 +253,6 @@ class RemoteFiles:
             raise
         except Exception as error:
             raise OSError(
-                f"{self.url}: the storage said: {str(error).rstrip('.')}. Check the URL, the network, and the "
+                f"{self.url}: the storage reported: {str(error).rstrip('.')}. Check the URL, the network, and the "
                 "credentials in the environment or in the settings of fsspec."
             ) from error

@@ -32,7 +32,7 @@ class Holder:
     host: str
     pid: int
     heartbeat: float
-    """Unix time in seconds at which it last said that it lives."""
+    """Unix time in seconds of its last sign of life."""
 
 
 class LostLockError(SessionFaultError):
@@ -110,7 +110,7 @@ def read_holder(files: Files) -> Holder | None:
 
 
 def parse_holder(content: bytes) -> Holder | None:
-    """Who holds the run whose lock says this; a lock that cannot be read names nobody."""
+    """Who holds the run whose lock has this content; a lock that cannot be read names nobody."""
     try:
         return Holder(**json.loads(content))
     except (ValueError, TypeError):
@@ -132,7 +132,7 @@ def holds(files: Files, session_id: str) -> bool:
 
 
 def seems_to_live(holder: Holder, now: float) -> bool:
-    """Whether it spoke not long before `now` (Unix time in seconds), and is not known to be gone."""
+    """Whether its last heartbeat was not long before `now` (Unix time in seconds), and is not known to be gone."""
     gone = holder.host == socket.gethostname() and not _runs(holder.pid)
     return not gone and now - holder.heartbeat < STALE_SECONDS
 

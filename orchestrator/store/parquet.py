@@ -34,12 +34,12 @@ MOST_LISTINGS = 5
 class DamagedFileError(BadInput):
     """A file of a run holds something else than was written to it."""
 
-    def __init__(self, files: Files, name: str, said: str) -> None:
+    def __init__(self, files: Files, name: str, damage: str) -> None:
         super().__init__(
-            f"{files.url}/{name}: damaged ({said}). `capsweep resume` sets it aside and runs again what it held."
+            f"{files.url}/{name}: damaged ({damage}). `capsweep resume` sets it aside and runs again what it held."
         )
         self.name = name
-        self.said = said
+        self.damage = damage
 
 
 class RunTables(NamedTuple):

@@ -54,7 +54,7 @@ class Recorder:
             found = item.outcome.measurement
             self._remember(item.probe.search_id, item.probe.probe_id, found.memory, found.proven_length)
         if len(self._written) >= COMPACT_FILES:
-            # The rows are on disk, merged or not; what is wrong with the disk is the next rows' to say.
+            # The rows are on disk, merged or not; writing the next rows reports what is wrong with the disk.
             with contextlib.suppress(OSError, BadInput):
                 compact(self._files, self._written, self._context.session_id, may_write=self._may_write)
             self._written = []

@@ -18,7 +18,7 @@ from tasks.contract import Failed, Finished, Lossless, Question
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchColumns:
-    """What every row of one search says alike."""
+    """What is the same in every row of one search."""
 
     model: str
     model_revision: str
@@ -30,7 +30,7 @@ class SearchColumns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowContext:
-    """What every row of a session says alike, and what each search adds."""
+    """What is the same in every row of a session, and what each search adds."""
 
     run_id: str
     session_id: str

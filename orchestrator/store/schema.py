@@ -150,7 +150,7 @@ BITS = pa.schema(
 )
 """The bits ledger, one row per search with a capacity: its text under the model, under compressors that were really run
 both ways, and its memory at four precisions, each decoded again: `_exact_prefix` is how many tokens still come back,
-`_accuracy` the share that is right teacher forced, `_lossless` whether the run's criterion is still met."""
+`_accuracy` the share that is correct teacher forced, `_lossless` whether the run's criterion is still met."""
 
 LINES = pa.schema(
     [

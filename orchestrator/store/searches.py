@@ -61,7 +61,7 @@ def verdicts_of(probes: pa.Table) -> list[Verdict]:
 
 
 def derive_searches(planned: pa.Table, probes: pa.Table, settings: SearchSettings) -> pa.Table:
-    """What the rows of `probes` say of each search of `planned`, in its order.
+    """What the rows of `probes` give for each search of `planned`, in its order.
 
     Args:
         planned: Rows of SEARCHES, as planned or as derived before.
@@ -81,7 +81,7 @@ def _derive(search: dict[str, Any], rows: list[dict[str, Any]], ledger: Ledger) 
     best = next((row for row in rows if row["probe_id"] == bracket.proven_by and row["outcome"] != "failed"), None)
     derived = {
         **search,
-        # A search without a verdict says nothing about the model: no capacity, not a capacity of 0.
+        # A search without a verdict shows nothing about the model: no capacity, not a capacity of 0.
         "capacity_tokens": bracket.proven if bracket.verdicts else None,
         "status": ledger.status(search["search_id"]),
         "smallest_failed": bracket.smallest_failed,

@@ -1,6 +1,6 @@
 """Probes in flight, saved from time to time: what a session that ended early need not compute again.
 
-A snapshot that cannot be read costs its steps and nothing else. Knows nothing of Ray or torch, or of what a state says.
+A snapshot that cannot be read costs its steps and nothing else. Knows nothing of Ray, torch or what a state means.
 """
 
 import re

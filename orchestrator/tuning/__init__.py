@@ -1,1 +1,1 @@
-"""The search for a better recipe: trials of Optuna, measured by the engines and the search of a run."""
+"""Tunes recipes: trials of Optuna, measured by the engines and the length search of a run."""

@@ -44,7 +44,7 @@ class Request:
     trials: int
     """Recipes in all, those of earlier sessions among them."""
     budget: int | None
-    """trained tokens of each search; None: what the sweep's own recipe spends."""
+    """Trained tokens of each length search; None: what the sweep's own recipe spends."""
     allow_fewer: bool = False
 
 
@@ -54,7 +54,7 @@ def new_tune_folder(sweep: Sweep) -> str:
 
 
 def tune(request: Request, url: str, *, inline: bool, address: str | None, take_over: bool, console: Console) -> Exit:
-    """Search recipes for each model of the sweep in the folder `url`, or go on with it.
+    """Tune a recipe for each model of the sweep in the folder `url`, or resume that.
 
     Raises:
         BadInput: when the sweep cannot be tuned or the folder not be used; nothing was written then.
@@ -73,7 +73,8 @@ def tune(request: Request, url: str, *, inline: bool, address: str | None, take_
             for tuner in tuners:
                 tuner.on_message(
                     f"{tuner.model}: {len(tuner.study.results)} of {request.trials} trials, "
-                    f"{len(tuner.split.choosing)} searches to choose on, {len(tuner.split.reporting)} to report on"
+                    f"{len(tuner.split.choosing)} length searches to choose on, "
+                    f"{len(tuner.split.reporting)} to report on"
                 )
                 if not tune_model(tuner, workers, trials=request.trials):
                     break
@@ -83,10 +84,10 @@ def tune(request: Request, url: str, *, inline: bool, address: str | None, take_
 
 
 def _plan(request: Request) -> TextSplit:
-    """Everything that may be wrong with the input is said here."""
+    """Everything that may be wrong with the input is reported here."""
     sweep = request.sweep
     if sweep.search.policy == "grid":
-        raise BadInput("search.policy: grid asks for given lengths; tune searches capacities: wanted policy: grow.")
+        raise BadInput("search.policy: grid asks for given lengths; tune runs length searches: wanted policy: grow.")
     if len(sweep.num_vectors) > 1:
         raise BadInput(
             f"num_vectors: {list(sweep.num_vectors)}; a recipe is tuned for one number of vectors at a time: "
@@ -207,6 +208,6 @@ def _conclude(files: Files, found: list[TuningResult], stop: Stop, console: Cons
         on_message(f"  reported on: {evidence_line(one.reporting)} ({one.reporting.verdict})")
     on_message(f"trials: {files.url}/{TRIALS_FILE}, page: {files.url}/{PAGE_FILE}")
     if stop.interrupted:
-        on_message("interrupted: the same command goes on.")
+        on_message("interrupted: the same command resumes it.")
         return Exit.INTERRUPTED
     return Exit.DONE

@@ -49,7 +49,7 @@ class TuningResult:
 
     model: str
     budget: int
-    """trained tokens of each search."""
+    """Trained tokens of each length search."""
     own: Mapping[str, Any]
     """The sweep's own recipe."""
     recipe: Mapping[str, Any]
@@ -64,7 +64,7 @@ class TuningResult:
 
 
 def result_of(tuner: ModelTuner) -> TuningResult | None:
-    """What a finished study says; None as long as a measurement is missing."""
+    """The result of a finished study; None as long as a measurement is missing."""
     if tuner.study.attribute(REPORTED) is None or tuner.study.attribute(FINALS) is None:
         return None
     recipe, split = tuner.best(), tuner.split
@@ -141,8 +141,8 @@ def recipe_yaml(found: TuningResult) -> str:
     """A recipe for a sweep, with what speaks for it as comments."""
     no_better = "no recipe that was tried is better than the sweep's own; this is that one."
     lines = [
-        f"`capsweep tune` for {found.model}: {len(found.study.results)} recipes, each search with {found.budget:,} "
-        "trained tokens.",
+        f"`capsweep tune` for {found.model}: {len(found.study.results)} recipes, each length search with "
+        f"{found.budget:,} trained tokens.",
         f"on the texts that chose it: {evidence_line(found.choosing)}",
         f"on other texts: {evidence_line(found.reporting)}, {found.reporting.verdict}"
         if found.changed

@@ -23,7 +23,7 @@ from tasks.contract import Range
 JOURNAL_FILE = "study.journal"
 RESULTS = (TrialState.COMPLETE, TrialState.PRUNED)
 RANDOM_TRIALS = 8
-"""Recipes drawn at random before the sampler (TPE) draws from what they said."""
+"""Recipes drawn at random before the sampler (TPE) draws from their results."""
 DIGITS = 3
 """Significant digits of a value that is tried: finer ones are far below the noise."""
 RESULTS_OF_SEARCHES, INPUTS = "reached", "inputs"
@@ -40,7 +40,7 @@ class PairedPruner(optuna.pruners.BasePruner):
     """Texts: of fewer a bootstrap is too sure."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        """`texts`: what the search at each step is about."""
+        """`texts`: what the length search at each step is about."""
         self._texts = texts
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
@@ -70,7 +70,7 @@ class RecipeStudy:
             model: Names the study.
             recipe: The sweep's own, every field.
             ranges: Of the fields that may change.
-            texts: What each search for choosing is about, in their order.
+            texts: What each length search for choosing is about, in their order.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -126,12 +126,12 @@ class RecipeStudy:
         return {**self._recipe, **tried}
 
     def report(self, trial: Trial, first: int, reached: Sequence[SearchResult]) -> bool:
-        """Note what searches from the `first` on have reached; returns whether to end the trial."""
+        """Note what length searches from the `first` on have reached; returns whether to end the trial."""
         for step, one in enumerate(reached, first):
             trial.report(one.capacity, step)
         known = trial.user_attrs.get(RESULTS_OF_SEARCHES, [])
-        said = [[one.search_id, one.capacity, one.trained_tokens, one.seconds] for one in reached]
-        trial.set_user_attr(RESULTS_OF_SEARCHES, [*known, *said])
+        results = [[one.search_id, one.capacity, one.trained_tokens, one.seconds] for one in reached]
+        trial.set_user_attr(RESULTS_OF_SEARCHES, [*known, *results])
         return trial.should_prune()
 
     def end(self, trial: Trial, *, pruned: bool) -> None:

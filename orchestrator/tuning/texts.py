@@ -17,19 +17,19 @@ FEWEST = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextSplit:
-    """A plan of all searches, and on which side each of them is."""
+    """A plan of all length searches, and on which side each of them is."""
 
     plan: Plan
     choosing: tuple[Search, ...]
     reporting: tuple[Search, ...]
 
     def of(self, model: str) -> "TextSplit":
-        """The searches of one model."""
+        """The length searches of one model."""
         mine = [tuple(s for s in side if s.model == model) for side in (self.choosing, self.reporting)]
         return replace(self, choosing=mine[0], reporting=mine[1])
 
     def samples(self, searches: Sequence[Search]) -> list[str]:
-        """The text each search is about: what observations are clustered by."""
+        """The text each length search is about: what observations are clustered by."""
         return [search.sample_id for search in searches]
 
 
@@ -39,10 +39,10 @@ def is_for_reporting(text_sha256: str) -> bool:
 
 
 def split_texts(plan: Plan, reporting: Plan | None) -> TextSplit:
-    """Put every search on its side.
+    """Put every length search on its side.
 
     Args:
-        plan: Of the sweep whose recipe is searched.
+        plan: Of the sweep whose recipe is tuned.
         reporting: Of the same sweep with other texts, if there are such: then all of `plan` is for choosing, and texts
             that both have are not reported on.
 

@@ -1,7 +1,7 @@
 """The way of one model from its sweep's recipe to a better one: budget, trials, finalists, evidence.
 
 Each step asks for jobs and takes what came of them; whoever drives it decides where they are done. Everything is noted
-in the study before the next step, so that a session that follows goes on where this one ended.
+in the study before the next step, so that a session that follows continues where this one ended.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from orchestrator.tuning.texts import TextSplit
 from orchestrator.tuning.worker import MeasurementRequest, SearchResult, Workers
 
 PART = 16
-"""Searches that are measured before a trial is looked at: fewer leave most of an engine's step idle."""
+"""Length searches that are measured before a trial is looked at: fewer leave most of an engine's step idle."""
 FINALISTS = 3
 """The best trials that are measured once more, from other starts, beside the sweep's own recipe: the best of many noisy
 means is best by luck in part."""
@@ -38,7 +38,7 @@ class ModelTuner:
     on_message: Callable[[str], None]
 
     def measure_budget(self) -> Iterator[Asking]:
-        """What the sweep's own recipe and search spend on a text, unless the study knows a budget."""
+        """What the sweep's own recipe and length search spend on a text, unless the study knows a budget."""
         if self.study.attribute(BUDGET) is None:
             yield self._budget()
 
@@ -82,7 +82,9 @@ class ModelTuner:
         reached = yield MeasurementRequest(model=self.model, recipe=self.recipe, search_ids=searches, budget=None)
         budget = round(fmean(one.trained_tokens for one in reached))
         self.study.note(BUDGET, max(1, budget))
-        self.on_message(f"budget: {budget:,} trained tokens a text, what the sweep's own recipe and search spend")
+        self.on_message(
+            f"budget: {budget:,} trained tokens a text, what the sweep's own recipe and length search spend"
+        )
 
     def _trial(self, trials: int) -> Asking:
         trial = self.study.ask()
@@ -116,13 +118,13 @@ class ModelTuner:
     def _measure_part(self, what: str, recipe: Mapping[str, Any], part: tuple[str, ...], again: int) -> Asking:
         budget = self.study.attribute(BUDGET)
         reached = yield MeasurementRequest(model=self.model, recipe=recipe, search_ids=part, budget=budget, again=again)
-        said = {one.search_id: one.capacity for one in reached}
+        capacities = {one.search_id: one.capacity for one in reached}
         noted = self.study.attribute(what) or {}
-        self.study.note(what, {**noted, key_of(recipe): {**noted.get(key_of(recipe), {}), **said}})
+        self.study.note(what, {**noted, key_of(recipe): {**noted.get(key_of(recipe), {}), **capacities}})
 
 
 def _parts(searches: Sequence[Search]) -> list[tuple[str, ...]]:
-    """About PART searches each, and no small one at the end."""
+    """About PART length searches each, and no small one at the end."""
     count = max(1, round(len(searches) / PART))
     ends = [round(len(searches) * i / count) for i in range(count + 1)]
     ids = [search.search_id for search in searches]

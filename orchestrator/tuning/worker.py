@@ -1,4 +1,4 @@
-"""What measures a recipe: searches of a plan, each with the same budget, in the engine that a recipe asks for.
+"""What measures a recipe: length searches of a plan, each with the same budget, in the engine that a recipe asks for.
 
 Knows nothing of trials, Optuna or Ray.
 """
@@ -18,7 +18,7 @@ from tasks.contract import COLD, Engine, EngineSettings, Failed, Finished, Probe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementRequest:
-    """Searches to be answered with one recipe."""
+    """Length searches to be answered with one recipe."""
 
     model: str
     """Name of the model as the plan uses it."""
@@ -26,14 +26,14 @@ class MeasurementRequest:
     """Every field of it."""
     search_ids: tuple[str, ...]
     budget: int | None
-    """trained tokens of each search; None: as the sweep says."""
+    """Trained tokens of each length search; None: as in the sweep."""
     again: int = 0
     """0 for the starts that all recipes share; another number for others, shared as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """What one search came to."""
+    """What one length search came to."""
 
     search_id: str
     capacity: int
@@ -92,7 +92,7 @@ class Worker:
     def _engine(self, request: MeasurementRequest) -> Engine:
         key = (request.model, request.recipe)
         if self._opened is None or self._opened[0] != key:
-            self._opened = None  # its memory is free before the next one is loaded
+            self._opened = None  # its device memory is free before the next one is loaded
             question = replace(self._plan.question, recipe=request.recipe)
             model = self._plan.model(request.model).model
             self._opened = key, self._plan.task.open_engine(model, question, self._settings)

@@ -14,14 +14,14 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 from tasks.contract import Reader, TaskError, Text
 
 REPEATED_WORDS = 8
-"""Words of a text that `control: repeated` says again and again: few enough that a model sees the pattern soon."""
+"""Words of a text that `control: repeated` repeats again and again: few enough that a model sees the pattern soon."""
 
 Samples = Annotated[int, Field(ge=1, lt=2**31)]
 Control = Literal["repeated", "reversed", "shuffled"]
 
 
 def _find(path: str, info: ValidationInfo) -> str:
-    """Let the reader of a sweep file say where a relative path lies; without one the path stands as it is."""
+    """Let the reader of a sweep file decide where a relative path lies; without one the path stands as it is."""
     return info.context["find"](path) if info.context else path
 
 

@@ -54,7 +54,7 @@ class FilesSource(TextEntry, frozen=True):
                 yield Text(text=_checked(found, f"{file}{where}"), source=source)
 
     def _files(self) -> tuple[Path, list[Path]]:
-        """The folder that names are told from, and the usable files in their order."""
+        """The folder that names are relative to, and the usable files in their order."""
         path = Path(self.path).expanduser()
         if path.is_file():
             root, files = path.parent, [path]

@@ -14,7 +14,7 @@ from tasks.texts import Samples, TextEntry
 Name = Annotated[str, Field(min_length=1)]
 COMMIT = re.compile("[0-9a-f]{40}")
 ASK_SECONDS = 10.0
-"""How long to wait for the hub to say which commit a data set is at."""
+"""How long to wait for the hub to report which commit a data set is at."""
 
 
 class HubSource(TextEntry, frozen=True):
@@ -91,19 +91,19 @@ class HubSource(TextEntry, frozen=True):
         try:
             rows = datasets.load_dataset(self.dataset, split=self.split, revision=self.revision, streaming=True)
             yield from rows
-        # What stands in the way is told by a dozen classes of three libraries; their text is what helps the user.
+        # A dozen error classes of three libraries report what stands in the way; their messages help the user.
         except (OSError, ValueError, RuntimeError, DatasetsError) as error:
             raise TaskError(f"{self._where}: {_advice(error)} ({' '.join(str(error).split())})") from error
 
 
 def _advice(error: Exception) -> str:
     """What to do about it."""
-    said = f"{type(error).__name__} {error}".lower()
-    if "gated" in said or "401" in said or "403" in said:
+    message = f"{type(error).__name__} {error}".lower()
+    if "gated" in message or "401" in message or "403" in message:
         return (
             "the data set is gated or private. Accept its terms on its page, then set HF_TOKEN or run `hf auth login`."
         )
-    if isinstance(error, ConnectionError) or "offline" in said or "reach" in said:
+    if isinstance(error, ConnectionError) or "offline" in message or "reach" in message:
         return (
             "the hub cannot be reached. Check the network and that HF_HUB_OFFLINE is not set, "
             "or save the texts as files and use `source: files`."

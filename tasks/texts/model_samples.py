@@ -1,4 +1,4 @@
-"""The text source `model_samples`: what the model itself says, drawn token by token."""
+"""The text source `model_samples`: what the model itself generates, drawn token by token."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -17,7 +17,7 @@ class ModelSamplesSource(TextEntry, frozen=True):
     samples: Samples
     """How many texts to draw."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
-    """1: as the model says; lower: likelier texts; 0: the likeliest token each time."""
+    """1: the model's own distribution; lower: likelier texts; 0: the likeliest token each time."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Another seed gives other texts."""
     tokens_per_text: Annotated[int, Field(ge=1, lt=2**20)] = 256

@@ -10,7 +10,7 @@ from tasks.contract import Reader, TaskError, Text
 from tasks.texts import LocalPath, Samples, TextEntry
 
 MOST_WORDS = 100_000_000
-"""All texts together; they are held in memory, and each word takes about ten bytes."""
+"""All texts together; they are held in RAM, and each word takes about ten bytes."""
 
 
 class RandomWordsSource(TextEntry, frozen=True):

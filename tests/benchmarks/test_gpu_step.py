@@ -49,6 +49,6 @@ def test_the_tiny_shape_is_measured_on_a_cpu():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_without_a_gpu_it_says_so():
+def test_without_a_gpu_it_reports_that():
     (line,) = run()
     assert line.startswith("No CUDA device here: nothing measured.")

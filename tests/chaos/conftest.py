@@ -1,7 +1,7 @@
-"""What the tests of faults share: how often each is provoked, sweeps, and the lines that say what was found.
+"""What the tests of faults share: how often each is provoked, sweeps, and the lines that report what was found.
 
 A few of each run with all tests. CAPSWEEP_CHAOS=1, which `make chaos` sets, provokes them as often as
-docs/reliability.md says.
+docs/reliability.md states.
 """
 
 import json
@@ -104,13 +104,13 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
     """An object store on loopback that speaks S3, with a bucket `runs`: the variables that lead to it."""
     pytest.importorskip("s3fs", reason="needs s3fs (the extra s3)")
     pytest.importorskip("moto", reason="needs moto's server (the extra dev)")
-    said = tmp_path_factory.mktemp("objects") / "said"
-    with said.open("w") as log:
+    log_file = tmp_path_factory.mktemp("objects") / "log"
+    with log_file.open("w") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"], stdout=log, stderr=log
         )
     try:
-        url = _address_in(said, server)
+        url = _address_in(log_file, server)
         urllib.request.urlopen(urllib.request.Request(f"{url}/runs", method="PUT"), timeout=10)
         yield {
             "AWS_ENDPOINT_URL": url,
@@ -124,10 +124,10 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
         server.wait()
 
 
-def _address_in(said: Path, server: "subprocess.Popen[bytes]") -> str:
+def _address_in(log_file: Path, server: "subprocess.Popen[bytes]") -> str:
     deadline = time.monotonic() + 60
-    while "Running on " not in said.read_text():
-        assert server.poll() is None, said.read_text()
-        assert time.monotonic() < deadline, f"no server: {said.read_text()}"
+    while "Running on " not in log_file.read_text():
+        assert server.poll() is None, log_file.read_text()
+        assert time.monotonic() < deadline, f"no server: {log_file.read_text()}"
         time.sleep(0.05)
-    return said.read_text().partition("Running on ")[2].split()[0]
+    return log_file.read_text().partition("Running on ")[2].split()[0]

@@ -37,7 +37,7 @@ class Tally:
     """Finished probes that were run again although they were on disk."""
     torn: int = 0
     """Files that are not what was written, and leftovers of writes."""
-    said: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def kept(self) -> bool:
@@ -45,7 +45,7 @@ class Tally:
 
     def line(self) -> str:
         numbers = f"provoked {self.provoked:2}, lost {self.lost}, repeated {self.repeated}, torn {self.torn}"
-        return f"{self.promise:64} {numbers}" + "".join(f"; {said}" for said in self.said)
+        return f"{self.promise:64} {numbers}" + "".join(f"; {note}" for note in self.notes)
 
 
 class Witness:
@@ -108,15 +108,15 @@ def begin(*arguments: str | Path) -> "subprocess.Popen[str]":
 
 
 def to_end(*arguments: str | Path, code: int = 0) -> str:
-    """Run a verb to its end, which must have this exit code; returns what it said."""
+    """Run a verb to its end, which must have this exit code; returns its output."""
     process = begin(*arguments)
-    said = end(process)
-    assert process.returncode == code, said
-    return said
+    output = end(process)
+    assert process.returncode == code, output
+    return output
 
 
 def end(process: "subprocess.Popen[str]") -> str:
-    """Wait for the end; returns what was said."""
+    """Wait for the end; returns the output."""
     try:
         return process.communicate(timeout=END_SECONDS)[0]
     except subprocess.TimeoutExpired:
@@ -132,7 +132,7 @@ def kill_at_random(
     between: tuple[float, float],
     tally: Tally,
 ) -> Witness:
-    """Begin a run, and go on with it, killed at random moments so many times; then let it end.
+    """Begin a run, and resume it, killed at random moments so many times; then let it end.
 
     Args:
         spec: The sweep.
@@ -150,8 +150,8 @@ def kill_at_random(
     for _ in range(kills):
         process = begin("run", spec, "--run-dir", run, *options)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            said, _ = process.communicate(timeout=moments.uniform(*between))
-            raise AssertionError(f"ended before it was killed, after {tally.provoked} kills: {said}")
+            output, _ = process.communicate(timeout=moments.uniform(*between))
+            raise AssertionError(f"ended before it was killed, after {tally.provoked} kills: {output}")
         process.kill()
         process.wait()
         tally.provoked += 1
@@ -175,9 +175,9 @@ def num_row_files(run: Path) -> int:
     return len(list((run / "probes").glob("*.parquet")))
 
 
-def slot_steps(said: str) -> int:
-    """Optimizer steps that a session says it took."""
-    found = re.search(r"engines: ([\d,]+) optimizer steps", said)
+def slot_steps(output: str) -> int:
+    """Optimizer steps that a session reports."""
+    found = re.search(r"engines: ([\d,]+) optimizer steps", output)
     return int(found[1].replace(",", "")) if found else 0
 
 
@@ -209,7 +209,7 @@ def differences(found: Iterable[Mapping[str, Any]], expected: Iterable[Mapping[s
 
 
 def descendants(pid: int, *titles: bytes) -> list[int]:
-    """Processes below this one whose command line says one of these."""
+    """Processes below this one whose command line contains one of these."""
     parents: dict[int, int] = {}
     titled: list[int] = []
     for process in Path("/proc").glob("[0-9]*"):

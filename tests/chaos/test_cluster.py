@@ -1,4 +1,4 @@
-"""Engines, trial workers and nodes are killed, hang or come: the sweep goes on with the same results."""
+"""Engines, trial workers and nodes are killed, hang or come: the sweep continues with the same results."""
 
 import signal
 import time
@@ -59,12 +59,12 @@ def test_a_process_of_the_cluster_is_hit(tmp_path, tally, times, promise, titles
         send(wait_until(lambda: descendants(process.pid, *titles), process)[0], number)
         found.provoked += 1
         witness.look()
-    said = end(process)
-    assert process.returncode == 0, said
+    output = end(process)
+    assert process.returncode == 0, output
     witness.conclude()
     end(whole)
     assert capacities(run) == capacities(tmp_path / "whole")
-    found.said.append(f"{sum(machine_failures(run).values())} probes handed to another engine, the same capacities")
+    found.notes.append(f"{sum(machine_failures(run).values())} probes handed to another engine, the same capacities")
 
 
 def test_engines_that_always_die_end_the_session(tmp_path, tally, times):
@@ -79,10 +79,10 @@ def test_engines_that_always_die_end_the_session(tmp_path, tally, times):
             send(pid, KILL)
             found.provoked += 1
         time.sleep(0.5)
-    said = end(process)
+    output = end(process)
     assert process.returncode == 1
-    assert "engines were lost without a verdict in between" in said
-    assert "`capsweep resume` goes on with the run" in said
+    assert "engines were lost without a verdict in between" in output
+    assert "`capsweep resume` continues the run" in output
     assert "10 open; no session writes" in to_end("status", run)
     witness.conclude()
 
@@ -109,14 +109,14 @@ def test_nodes_are_lost_and_added(tmp_path, tally, times):
             found.provoked += 1
             before = num_row_files(run)
             wait_until(lambda before=before: num_row_files(run) > before + 5, process)
-        said = end(process)
+        output = end(process)
     finally:
         cluster.shutdown()
-    assert process.returncode == 0, said
+    assert process.returncode == 0, output
     witness.conclude()
     end(whole)
     assert capacities(run) == capacities(tmp_path / "whole")
-    found.said.append(f"{2 * losses} nodes came and got engines, the same capacities")
+    found.notes.append(f"{2 * losses} nodes came and got engines, the same capacities")
 
 
 def engine_on(node) -> Callable[[], list[int]]:

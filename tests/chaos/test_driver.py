@@ -32,7 +32,7 @@ def test_a_driver_in_one_process_is_killed(tmp_path, tally, times):
     witness = kill_at_random(spec, run, "--inline", kills=kills, between=(0.3, 5.5), tally=found)
     end(whole)
     assert not differences(searches_of(run), searches_of(tmp_path / "whole"))
-    found.said.append(f"{witness.num_finished} probes, the table of an uninterrupted run")
+    found.notes.append(f"{witness.num_finished} probes, the table of an uninterrupted run")
 
 
 def test_a_driver_on_ray_is_killed(tmp_path, tally, times):
@@ -43,7 +43,7 @@ def test_a_driver_on_ray_is_killed(tmp_path, tally, times):
     witness = kill_at_random(spec, run, kills=kills, between=(4, 12), tally=found)
     to_end("run", spec, "--inline", "--run-dir", tmp_path / "whole")
     assert not differences(searches_of(run), searches_of(tmp_path / "whole"))
-    found.said.append(f"{witness.num_finished} probes, the table of an uninterrupted run")
+    found.notes.append(f"{witness.num_finished} probes, the table of an uninterrupted run")
 
 
 def test_a_driver_on_an_object_store_is_killed(tmp_path, tally, times, objects, monkeypatch):
@@ -56,7 +56,7 @@ def test_a_driver_on_an_object_store_is_killed(tmp_path, tally, times, objects, 
     witness = kill_at_random(spec, run, "--inline", kills=kills, between=(1.5, 7), tally=found)
     to_end("run", spec, "--inline", "--run-dir", tmp_path / "whole")
     assert not differences(searches_of(run), searches_of(tmp_path / "whole"))
-    found.said.append(f"{witness.num_finished} probes, the table of an uninterrupted run")
+    found.notes.append(f"{witness.num_finished} probes, the table of an uninterrupted run")
 
 
 def test_the_real_engine_is_killed(tmp_path, tally, times, stories_sweep):
@@ -67,7 +67,7 @@ def test_the_real_engine_is_killed(tmp_path, tally, times, stories_sweep):
     kill_at_random(spec, run, "--inline", kills=kills, between=(4, 14), tally=found)
     assert "exact, 0 not" in to_end("verify", run)
     tokens = [row["capacity_tokens"] for row in searches_of(run)]
-    found.said.append(f"every memory verified, {fmean(tokens):.1f} tokens")
+    found.notes.append(f"every memory verified, {fmean(tokens):.1f} tokens")
     others: list[list[int]] = []
     for seed in (0, 1):
         other = stories_sweep(texts=12, name=f"seed{seed}", seeds=[seed])
@@ -77,11 +77,11 @@ def test_the_real_engine_is_killed(tmp_path, tally, times, stories_sweep):
     means = [fmean(other) for other in others]
     # The spread of a mean over these texts, from the differences of two runs of each of them.
     spread = stdev(a - b for a, b in zip(*others, strict=True)) / len(tokens) ** 0.5
-    found.said.append(f"uninterrupted {means[0]:.1f} and {means[1]:.1f}, spread of their difference {spread:.1f}")
+    found.notes.append(f"uninterrupted {means[0]:.1f} and {means[1]:.1f}, spread of their difference {spread:.1f}")
     assert abs(fmean(tokens) - fmean(means)) <= 2 * spread
 
 
-def test_the_real_engine_is_killed_and_goes_on_bit_by_bit(tmp_path, tally, times, stories_sweep):
+def test_the_real_engine_is_killed_and_continues_bit_by_bit(tmp_path, tally, times, stories_sweep):
     kills = times(3, 0)
     found = tally("SIGKILL of the driver, stories260K, deterministic")
     run = tmp_path / "run"
@@ -90,13 +90,13 @@ def test_the_real_engine_is_killed_and_goes_on_bit_by_bit(tmp_path, tally, times
     kill_at_random(spec, run, "--inline", kills=kills, between=(5, 12), tally=found)
     to_end("run", spec, "--inline", "--run-dir", tmp_path / "whole")
     assert not differences(searches_of(run), searches_of(tmp_path / "whole"))
-    found.said.append("the table of an uninterrupted run")
+    found.notes.append("the table of an uninterrupted run")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, KILL])
-def test_rows_in_flight_go_on_at_their_step(tmp_path, tally, times, number):
+def test_probes_in_flight_continue_at_their_step(tmp_path, tally, times, number):
     times(1, number != signal.SIGINT)
-    found = tally(f"{signal.Signals(number).name}: probes in flight go on at their step")
+    found = tally(f"{signal.Signals(number).name}: probes in flight continue at their step")
     spec = write_sweep(
         tmp_path,
         texts=6,
@@ -110,10 +110,10 @@ def test_rows_in_flight_go_on_at_their_step(tmp_path, tally, times, number):
     wait_until(lambda: num_row_files(run), process)
     time.sleep(0.8)  # into the steps of the next probes
     process.send_signal(number)
-    said = end(process)
+    output = end(process)
     if number != KILL:
         assert process.returncode == 130
-        assert f"`capsweep resume {run}` goes on" in " ".join(said.split())
+        assert f"`capsweep resume {run}` continues" in " ".join(output.split())
     found.provoked += 1
     witness.look()
     before = steps_on_disk(run)
@@ -122,13 +122,13 @@ def test_rows_in_flight_go_on_at_their_step(tmp_path, tally, times, number):
     probes = witness.num_finished
     # Each probe of this toy takes 100 steps, whoever takes them.
     again = before + slot_steps(resumed) - 100 * probes
-    found.said.append(f"{before} of {100 * probes} steps were on disk, {again} of them taken again")
+    found.notes.append(f"{before} of {100 * probes} steps were on disk, {again} of them taken again")
     assert again == 0
 
 
 def test_a_driver_on_ray_is_asked_to_stop(tmp_path, tally, times):
     times(1, 0)
-    found = tally("SIGTERM on Ray: probes in flight go on at their step")
+    found = tally("SIGTERM on Ray: probes in flight continue at their step")
     fields = {"recipe": {"step_seconds": 0.05, "steps": 40, "slots": 6}, "engines": {"count": 1}}
     spec = write_sweep(tmp_path, texts=12, **fields)
     run = tmp_path / "run"
@@ -136,13 +136,13 @@ def test_a_driver_on_ray_is_asked_to_stop(tmp_path, tally, times):
     process = begin("run", spec, "--run-dir", run)
     wait_until(lambda: num_row_files(run), process)
     process.terminate()
-    said = end(process)
-    assert process.returncode == 130, said
+    output = end(process)
+    assert process.returncode == 130, output
     found.provoked += 1
     witness.look()
     before = steps_on_disk(run)
     resumed = to_end("resume", run)
     witness.conclude()
     again = before + slot_steps(resumed) - 40 * witness.num_finished
-    found.said.append(f"{before} of {40 * witness.num_finished} steps were on disk, {again} of them taken again")
+    found.notes.append(f"{before} of {40 * witness.num_finished} steps were on disk, {again} of them taken again")
     assert again == 0

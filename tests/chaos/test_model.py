@@ -1,4 +1,4 @@
-"""Memory that runs out, arithmetic that is not finite, probes that the machine always fails: never a verdict."""
+"""RAM that runs out, arithmetic that is not finite, probes that the machine always fails: never a verdict."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ import orchestrator
 from tests.chaos.conftest import write_sweep
 from tests.chaos.harness import Witness, searches_of, to_end
 
-LITTLE_MEMORY = """
+LITTLE_RAM = """
 import json, resource, sys
 import torch
 from tasks.contract import EngineSettings, Failed, Model, Probe, Question
@@ -47,44 +47,42 @@ try:
 except RuntimeError:
     del ballast[-int(2 * megabytes):]
 before = engine.num_slots
-found = run(probes(lengths, "row"))
+found = run(probes(lengths, "probe"))
 reasons = {item.probe.length: item.outcome.reason for item in found if isinstance(item.outcome, Failed)}
 print(json.dumps({"finished": len(found), "slots": [before, engine.num_slots], "failed": reasons}))
 """
 """An engine in whose process so many megabytes are left after a first probe."""
 
 
-def in_little_memory(model: Path, megabytes: float, tokens_per_step: int, lengths: list[int]) -> dict:
+def in_little_ram(model: Path, megabytes: float, tokens_per_step: int, lengths: list[int]) -> dict:
     arguments = [str(model), str(megabytes), str(tokens_per_step), json.dumps(lengths)]
-    ended = subprocess.run(
-        [sys.executable, "-c", LITTLE_MEMORY, *arguments], capture_output=True, text=True, timeout=300
-    )
+    ended = subprocess.run([sys.executable, "-c", LITTLE_RAM, *arguments], capture_output=True, text=True, timeout=300)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
 
 
-def test_memory_runs_out(tally, times, stories_model):
+def test_ram_runs_out(tally, times, stories_model):
     times(1, 1)
-    found = tally("out of memory: the batch is halved, its rows go on")
+    found = tally("out of memory: the batch is halved, its probes continue")
     lengths = [60] * 64
-    said = in_little_memory(stories_model, 30, 64 * 60, lengths)
-    before, after = said["slots"]
-    assert said["finished"] == len(lengths)
-    assert not said["failed"]
+    result = in_little_ram(stories_model, 30, 64 * 60, lengths)
+    before, after = result["slots"]
+    assert result["finished"] == len(lengths)
+    assert not result["failed"]
     assert after < before
     found.provoked += 1
-    found.said.append(f"about {before} rows at a time, then {after}; all {len(lengths)} have their verdict")
+    found.notes.append(f"about {before} probes at a time, then {after}; all {len(lengths)} have their verdict")
 
 
-def test_a_row_is_too_large_for_the_memory(tally, times, stories_model):
+def test_a_probe_is_too_large_for_the_ram(tally, times, stories_model):
     times(1, 1)
-    found = tally("out of memory: one row too large")
-    said = in_little_memory(stories_model, 12, 2048, [20, 500, 20])
-    assert list(said["failed"]) == ["500"]
-    assert "out of memory: 500 tokens do not fit" in said["failed"]["500"]
-    assert said["finished"] == 3
+    found = tally("out of memory: one probe too large")
+    result = in_little_ram(stories_model, 12, 2048, [20, 500, 20])
+    assert list(result["failed"]) == ["500"]
+    assert "out of memory: 500 tokens do not fit" in result["failed"]["500"]
+    assert result["finished"] == 3
     found.provoked += 1
-    found.said.append("failed with the reason, the others have their verdict")
+    found.notes.append("failed with the reason, the others have their verdict")
 
 
 def test_a_model_returns_nan(tmp_path, tally, times, stories_sweep, stories_model):
@@ -100,14 +98,14 @@ def test_a_model_returns_nan(tmp_path, tally, times, stories_sweep, stories_mode
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     spec = stories_sweep(texts=3, models=[str(model)])
     run = tmp_path / "run"
-    said = to_end("run", spec, "--inline", "--run-dir", run, code=1)
-    assert "3 searches failed" in said
+    output = to_end("run", spec, "--inline", "--run-dir", run, code=1)
+    assert "3 searches failed" in output
     rows = orchestrator.read(str(run)).probes.to_pylist()
     assert {row["outcome"] for row in rows} == {"failed"}
     assert all(row["reason"].startswith("not finite") for row in rows)
     assert {(row["status"], row["capacity_tokens"]) for row in searches_of(run)} == {("failed", None)}
     found.provoked += len(rows)
-    found.said.append("failed with the reason, none lossy")
+    found.notes.append("failed with the reason, none lossy")
 
 
 def test_the_machine_always_fails(tmp_path, tally, times):
@@ -116,12 +114,12 @@ def test_the_machine_always_fails(tmp_path, tally, times):
     spec = write_sweep(tmp_path, texts=6, recipe={"machine_failures": 3})
     run = tmp_path / "run"
     witness = Witness(run, found)
-    said = to_end("run", spec, "--inline", "--run-dir", run, code=1)
-    assert f"`capsweep resume {run} --retry-failed` tries them again" in " ".join(said.split())
+    output = to_end("run", spec, "--inline", "--run-dir", run, code=1)
+    assert f"`capsweep resume {run} --retry-failed` tries them again" in " ".join(output.split())
     attempts = Counter(orchestrator.read(str(run)).probes["probe_id"].to_pylist())
     assert set(attempts.values()) == {3}
     found.provoked += attempts.total()
     to_end("resume", run, "--inline", "--retry-failed", code=1)
     witness.conclude()
     assert witness.num_finished == 6
-    found.said.append("recorded with the reason, then tried again")
+    found.notes.append("recorded with the reason, then tried again")

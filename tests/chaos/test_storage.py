@@ -58,9 +58,10 @@ def remount(disk: Path, how: str) -> None:
 
 @pytest.mark.parametrize("where", ["--inline", "on Ray"])
 @pytest.mark.parametrize(
-    ("fault", "said"), [("disk full", "No space left on device"), ("run directory read-only", "Read-only file system")]
+    ("fault", "message"),
+    [("disk full", "No space left on device"), ("run directory read-only", "Read-only file system")],
 )
-def test_the_disk_takes_no_more(tmp_path, tally, times, small_disk, where, fault, said):
+def test_the_disk_takes_no_more(tmp_path, tally, times, small_disk, where, fault, message):
     times(1, where == "--inline" and fault == "disk full")
     found = tally(f"{fault}, {where.strip('-')}")
     spec = write_sweep(tmp_path, texts=30, recipe={"step_seconds": 0.05, "steps": 8, "slots": 4})
@@ -76,11 +77,11 @@ def test_the_disk_takes_no_more(tmp_path, tally, times, small_disk, where, fault
     started = time.monotonic()
     printed = end(process)
     assert process.returncode == 1, printed
-    assert said in printed
+    assert message in printed
     assert "What is on disk stays; `capsweep resume`" in printed
     assert "Traceback" not in printed
     found.provoked += 1
-    found.said.append(f"ended after {time.monotonic() - started:.0f} s")
+    found.notes.append(f"ended after {time.monotonic() - started:.0f} s")
     witness.look()
     if fault == "disk full":
         (small_disk / "filler").unlink()
@@ -115,11 +116,11 @@ def test_files_of_rows_are_damaged(tmp_path, tally, times):
             witness.give_up(f"probes/{path.name}")
             path.write_bytes(damage(path.read_bytes()))
             found.provoked += 1
-        said = "".join(to_end("resume", run, "--inline").split())
-        assert all(path.name in said and (run / "damaged" / path.name).is_file() for path in hit)
+        output = "".join(to_end("resume", run, "--inline").split())
+        assert all(path.name in output and (run / "damaged" / path.name).is_file() for path in hit)
         witness.conclude()
         assert not differences(searches_of(run), whole)
-    found.said.append("each named and set aside, its probes run again, the same table")
+    found.notes.append("each named and set aside, its probes run again, the same table")
 
 
 @pytest.mark.parametrize("where", ["folder", "object store"])
@@ -142,10 +143,10 @@ def test_two_processes_resume_one_run(tmp_path, tally, times, objects, monkeypat
         time.sleep(5.5)
         ended = [process for process in both if process.poll() is not None]
         assert len(ended) == 1, [process.poll() for process in both]
-        said = end(ended[0])
+        output = end(ended[0])
         assert ended[0].returncode == 2
         (winner,) = [process for process in both if process not in ended]
-        assert f"another session writes here: process {winner.pid} on" in " ".join(said.split())
+        assert f"another session writes here: process {winner.pid} on" in " ".join(output.split())
         refused += 1
         winner.kill()
         winner.wait()
@@ -153,7 +154,7 @@ def test_two_processes_resume_one_run(tmp_path, tally, times, objects, monkeypat
         witness.look()
     to_end("resume", run, "--inline")
     witness.conclude()
-    found.said.append(f"{refused} refused, with host and pid of the other")
+    found.notes.append(f"{refused} refused, with host and pid of the other")
 
 
 def test_a_frozen_session_is_taken_over(tmp_path, tally, times):
@@ -170,15 +171,15 @@ def test_a_frozen_session_is_taken_over(tmp_path, tally, times):
         follower = begin("resume", run, "--inline", "--take-over")
         wait_until(lambda before=before: num_row_files(run) > before + 6, follower)
         orphan.send_signal(signal.SIGCONT)
-        said = end(orphan)
+        output = end(orphan)
         assert orphan.returncode == 1
-        assert "has lost this run; its rows are not written" in " ".join(said.split())
+        assert "has lost this run; its rows are not written" in " ".join(output.split())
         found.provoked += 1
         witness.look()
         orphan = follower
     end(orphan)
     witness.conclude()
-    found.said.append("it ends and says why; nothing of it is written")
+    found.notes.append("it ends and reports why; nothing of it is written")
 
 
 def test_the_store_is_slow(tmp_path, tally, times, objects, monkeypatch):
@@ -196,8 +197,8 @@ def test_the_store_is_slow(tmp_path, tally, times, objects, monkeypatch):
     time.sleep(12)
     os.kill(server, signal.SIGCONT)
     found.provoked += 1
-    said = end(process)
-    assert process.returncode == 0, said
+    output = end(process)
+    assert process.returncode == 0, output
     witness.conclude()
 
 
@@ -228,13 +229,13 @@ def test_the_clock_jumps(tmp_path, tally, times, stories_sweep):
     found.provoked += 2
     # A heartbeat of yesterday still beats.
     assert "another session writes here" in to_end("resume", run, "--inline", code=2)
-    said = end(process)
-    assert process.returncode == 0, said
+    output = end(process)
+    assert process.returncode == 0, output
     witness.conclude()
     took = time.monotonic() - started
     seconds = sum(orchestrator.read(str(run)).searches["seconds"].to_pylist())
     assert seconds <= took
-    found.said.append("durations right, the lock kept")
+    found.notes.append("durations correct, the lock kept")
 
 
 def test_models_and_texts_change(tmp_path, tally, times, stories_sweep, stories_model):
@@ -251,12 +252,12 @@ def test_models_and_texts_change(tmp_path, tally, times, stories_sweep, stories_
         changed = bytearray(before)
         changed[place] ^= 1
         path.write_bytes(changed)
-        said = to_end("resume", run, "--inline", code=2)
-        assert re.search(rf"{what} .*has changed since .*: \w+ [0-9a-f]{{16}} then, [0-9a-f]{{16}} now", said), said
+        output = to_end("resume", run, "--inline", code=2)
+        assert re.search(rf"{what} .*has changed since .*: \w+ [0-9a-f]{{16}} then, [0-9a-f]{{16}} now", output), output
         path.write_bytes(before)
         found.provoked += 1
     to_end("resume", run, "--inline")
-    found.said.append("refused, and said which hash")
+    found.notes.append("refused, naming the hash")
 
 
 def test_rows_of_another_version(tmp_path, tally, times):
@@ -269,7 +270,7 @@ def test_rows_of_another_version(tmp_path, tally, times):
     pq.write_table(other, run / "probes" / "later-000000.parquet")
     assert "written by another version of capsweep (schema 99" in to_end("resume", run, "--inline", code=2)
     found.provoked += 1
-    found.said.append("refused")
+    found.notes.append("refused")
 
 
 def test_ten_thousand_rows_are_resumed(tmp_path, tally, times):
@@ -292,7 +293,7 @@ def test_ten_thousand_rows_are_resumed(tmp_path, tally, times):
     found.provoked += 1
     witness.conclude()
     assert witness.num_finished >= 10_000
-    found.said.append(f"{witness.num_finished:,} rows; {took:.1f} s from the command to the first new row")
+    found.notes.append(f"{witness.num_finished:,} rows; {took:.1f} s from the command to the first new row")
 
 
 def test_a_run_is_watched_while_files_are_merged(tmp_path, tally, times):
@@ -317,4 +318,4 @@ def test_a_run_is_watched_while_files_are_merged(tmp_path, tally, times):
     assert seen == sorted(seen)
     found.provoked += len(seen)
     witness.conclude()
-    found.said.append(f"{num_row_files(run)} files left")
+    found.notes.append(f"{num_row_files(run)} files left")

@@ -38,8 +38,8 @@ class SlurmJob:
 
     def end(self) -> tuple[int, str]:
         """Exit code and output, once it has ended."""
-        said, _ = self.process.communicate(timeout=300)
-        return self.process.returncode, said
+        output, _ = self.process.communicate(timeout=300)
+        return self.process.returncode, output
 
     def running(self) -> list[int]:
         """Processes that this job has started, and theirs: Ray's agents too, which nobody is parent of."""
@@ -111,22 +111,22 @@ def wait_for_rows(run: Path, job: SlurmJob, files: int) -> None:
         time.sleep(0.1)
 
 
-def test_a_time_limit_loses_nothing_and_the_next_job_goes_on(submit, tmp_path):
+def test_a_time_limit_loses_nothing_and_the_next_job_resumes(submit, tmp_path):
     spec = write_sweep(tmp_path, texts=12, recipe={"step_seconds": 0.05, "steps": 20, "slots": 4})
     run = tmp_path / "run"
     first = submit(spec, run)
     wait_for_rows(run, first, 2)
     first.process.send_signal(signal.SIGTERM)  # to the script alone, as --signal=B:TERM does
-    code, said = first.end()
-    assert code == 130, said
-    assert "2 nodes have joined" in said
-    assert "interrupted" in said
+    code, output = first.end()
+    assert code == 130, output
+    assert "2 nodes have joined" in output
+    assert "interrupted" in output
     assert first.has_ended_all()
     before = set(orchestrator.read(str(run)).probes["probe_id"].to_pylist())
 
     second = submit(spec, run)
-    code, said = second.end()
-    assert code == 0, said
+    code, output = second.end()
+    assert code == 0, output
     assert second.has_ended_all()
     probes, searches = orchestrator.read(str(run))
     assert set(searches["status"].to_pylist()) == {"measured"}
@@ -141,16 +141,16 @@ def test_a_time_limit_loses_nothing_and_the_next_job_goes_on(submit, tmp_path):
 
 def test_a_node_that_does_not_come_up_ends_the_job(submit, toy_sweep, tmp_path):
     job = submit(toy_sweep, tmp_path / "run", srun="#!/usr/bin/env bash\necho no such node\nexit 1\n")
-    code, said = job.end()
+    code, output = job.end()
     assert code == 1
-    assert "Ray ended on a node before all had joined" in said
-    log = re.search(r"(\S+-ray\.log) says why", said)
+    assert "Ray ended on a node before all had joined" in output
+    log = re.search(r"(\S+-ray\.log) states why", output)
     assert log is not None
     assert "no such node" in Path(log[1]).read_text()
     assert not (tmp_path / "run").exists()
     assert job.has_ended_all()
 
 
-def test_it_says_how_to_be_used(submit):
-    code, said = submit("only-a-spec.yaml").end()
-    assert (code, said.split()[:2]) == (2, ["usage:", "sbatch"])
+def test_it_prints_its_usage(submit):
+    code, output = submit("only-a-spec.yaml").end()
+    assert (code, output.split()[:2]) == (2, ["usage:", "sbatch"])

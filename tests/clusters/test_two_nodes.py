@@ -1,4 +1,4 @@
-"""A cluster of two nodes: submit, follow, watch, lose a node and a driver, stop, go on."""
+"""A cluster of two nodes: submit, follow, watch, lose a node and a driver, stop, resume."""
 
 import re
 import time
@@ -28,8 +28,8 @@ available_node_types:
 
 @pytest.fixture
 def machines(tmp_path: Path, only_when_asked: None) -> Iterator[TwoNodes]:
-    if (said := why_not()) is not None:
-        pytest.skip(said)
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
     with TwoNodes(tmp_path) as made:
         yield made
 
@@ -63,22 +63,22 @@ def test_a_sweep_is_submitted_and_outlives_a_node_a_driver_and_a_stop(cluster, t
     run = tmp_path / "runs" / "mine"
 
     # 1. Submitted from beside the cluster, with its texts; engines come up on both nodes.
-    said = cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
-    assert "exit code 0" in said
-    job = re.search(r"^job (\S+) runs", said, re.MULTILINE)
+    output = cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
+    assert "exit code 0" in output
+    job = re.search(r"^job (\S+) runs", output, re.MULTILINE)
     assert job is not None
     for node in (HEAD, WORKER):
         wait_until(lambda node=node: "EngineActor" in titles(cluster, node), f"engine on {node}")
     wait_until(lambda: num_rows(run) > 10, "rows")
-    said = cluster.capsweep("status", DASHBOARD)
-    assert re.search(rf"{job[1]}\s+running", said)
+    output = cluster.capsweep("status", DASHBOARD)
+    assert re.search(rf"{job[1]}\s+running", output)
     assert "runs it already" in cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
 
     # 2. Watched: what a Prometheus would scrape.
     wait_until(lambda: "ray_capsweep_verdicts_total" in metrics(cluster), "metrics of the driver")
     wait_until(lambda: "ray_capsweep_slots_busy" in metrics(cluster), "metrics of an engine")
 
-    # 3. A node is lost: the run goes on.
+    # 3. A node is lost: the run continues.
     cluster.lose(WORKER)
     before = num_rows(run)
     wait_until(lambda: num_rows(run) > before + 10, "rows after the loss of a node")
@@ -91,16 +91,16 @@ def test_a_sweep_is_submitted_and_outlives_a_node_a_driver_and_a_stop(cluster, t
     wait_until(lambda: num_rows(run) > before + 5, "rows after the death of the driver")
 
     # 5. Stopped in order: what is in flight is saved.
-    said = cluster.capsweep("stop", job[1], "--address", DASHBOARD)
-    assert "ended" in said
+    output = cluster.capsweep("stop", job[1], "--address", DASHBOARD)
+    assert "ended" in output
     assert list((run / "snapshots").glob("*.parquet"))
     assert any(row == "open" for row in orchestrator.read(str(run)).searches["status"].to_pylist())
 
-    # 6. Gone on with, on a worker that has come, and followed to the end.
+    # 6. Resumed, on a worker that has come, and followed to the end.
     cluster.start(WORKER, cpus=2)
-    said = cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run, "--follow", timeout=600)
-    assert "report: " in said
-    assert "exit code 0" in said
+    output = cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run, "--follow", timeout=600)
+    assert "report: " in output
+    assert "exit code 0" in output
     samples = open_run(str(run)).samples().to_pylist()
     known = {row["sample_id"]: toy_capacity(row["tokens"]) for row in samples}
     found = orchestrator.read(str(run)).searches.select(["sample_id", "capacity_tokens"]).to_pylist()
@@ -129,8 +129,8 @@ def test_a_cluster_that_may_grow_is_asked_for_gpus_and_let_go_again(machines, tm
     machines.start(HEAD, cpus=2)
     spec = write_sweep(tmp_path, texts=12, recipe=SLOW)
     run = tmp_path / "runs" / "grown"
-    said = machines.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
-    assert "exit code 0" in said
+    output = machines.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
+    assert "exit code 0" in output
     wait_until(lambda: re.search(r"'GPU': .*pending", machines.status()), "a demand for a GPU")
     assert num_rows(run) == 0
     machines.start(WORKER, cpus=2, gpus=1)

@@ -87,7 +87,7 @@ class TwoNodes:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": "0123456789abcdef" * 2,
             "RAY_USAGE_STATS_ENABLED": "0",
-            # What `ray up` of cluster.yaml sets on the head: a job that is told to end has rows to save.
+            # What `ray up` of cluster.yaml sets on the head: a job that is asked to end has rows to save.
             "RAY_JOB_STOP_WAIT_TIME_S": "120",
         }
 
@@ -131,10 +131,10 @@ class TwoNodes:
 
     def processes(self, node: str) -> list[int]:
         """What runs in the namespace of a node."""
-        said = subprocess.run(
+        output = subprocess.run(
             ["ip", "netns", "pids", self._names[node]], capture_output=True, text=True, check=True
         ).stdout
-        return [int(pid) for pid in said.split()]
+        return [int(pid) for pid in output.split()]
 
     def run(self, *command: str, node: str = CLIENT, timeout: float = 300) -> str:
         """What a command prints that runs on a node, or beside the cluster."""

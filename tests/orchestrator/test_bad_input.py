@@ -115,7 +115,7 @@ def causal_model(tmp_path: Path) -> Path:
 
 class TestSweepFiles:
     @pytest.mark.parametrize(
-        ("changes", "said"),
+        ("changes", "expected"),
         [
             ({"serch": {}}, ["serch: unknown key.", "known: name, task,", "Did you mean 'search'?"]),
             ({"search": {"max_length": "12"}}, ["search.max_length: found '12'", "a whole number", "did you mean 12?"]),
@@ -126,11 +126,11 @@ class TestSweepFiles:
             ({"models": ["./nowhere"]}, ["models.0.name: found './nowhere'", "no such file or folder", "tried"]),
         ],
     )
-    def test_one_line_names_file_and_place(self, one_problem, sweep, changes, said):
+    def test_one_line_names_file_and_place(self, one_problem, sweep, changes, expected):
         path = sweep(**changes)
         line = one_problem(path)
-        assert line.startswith(f"{path}: {said[0]}")
-        assert all(words in line for words in said)
+        assert line.startswith(f"{path}: {expected[0]}")
+        assert all(words in line for words in expected)
 
     def test_a_file_that_is_not_there(self, one_problem, tmp_path):
         assert one_problem(tmp_path / "no.yaml") == f"{tmp_path / 'no.yaml'}: there is no such file. Check the path."
@@ -174,7 +174,7 @@ class TestTexts:
         assert capsweep("check", path, "--allow-fewer").exit_code == 0
         ended = capsweep("run", path, "--inline", "--allow-fewer", "--run-dir", tmp_path / "run")
         assert ended.exit_code == 0
-        assert "15 samples were asked for, the source has 12. Going on with 12." in ended.stdout
+        assert "15 samples were asked for, the source has 12. Continuing with 12." in ended.stdout
         assert "12 searches" in ended.stdout
 
 

@@ -103,7 +103,7 @@ def test_what_is_new_runs_and_what_was_there_is_not_asked_again(run, write, tmp_
     assert "0 open" in capsweep("resume", run, "--inline").stdout
 
 
-def test_what_adds_nothing_goes_on_as_it_was(run, write, searches_of):
+def test_what_adds_nothing_changes_nothing(run, write, searches_of):
     before = searches_of(run), rows_of(run)
     few = [{"source": "files", "path": "texts/", "samples": 2}]
     ended = capsweep("extend", run, write("same", texts=few), "--inline")
@@ -158,8 +158,8 @@ class TestRefusals:
             assert field in line
 
     def test_another_task(self, refused, write):
-        said = refused(write("other", task="one_step", models=["a/b"]))
-        assert 'task is "one_step" here, "toy" in the run. What decides' in said
+        message = refused(write("other", task="one_step", models=["a/b"]))
+        assert 'task is "one_step" here, "toy" in the run. What decides' in message
 
     def test_texts_that_have_changed_since(self, refused, write, tmp_path):
         (tmp_path / "texts" / "02.txt").write_text("Another text than before.")
@@ -243,7 +243,7 @@ class TestUnion:
     def sweep(self, **changes: Any) -> Sweep:
         return Sweep.model_validate({**TOY, **changes})
 
-    def test_name_and_storage_stay_and_engines_and_budget_are_taken_where_they_are_said(self):
+    def test_name_and_storage_stay_and_engines_and_budget_are_taken_where_they_are_given(self):
         held = self.sweep(storage="here/", budget={"minutes": 3})
         both = union(held, self.sweep(name="other", storage="there/", engines={"count": 2}))
         assert (both.name, both.storage, both.budget.minutes, both.engines.count) == ("toy", "here/", 3, 2)

@@ -202,19 +202,19 @@ def test_any_file_is_planned_or_refused(folder: Path, content: bytes):
     (folder / "mine.yaml").write_bytes(content)
     before = sorted(folder.rglob("*"))
     with tempfile.TemporaryDirectory() as place:
-        code, _, said = capsweep("check", "mine.yaml")
+        code, _, message = capsweep("check", "mine.yaml")
         if code == 0:
             plan = make_plan(load_sweep(Path("mine.yaml")))
             with open_session(plan, f"{place}/run"):
                 pass
             assert open_run(f"{place}/run").sweep == plan.sweep
         else:
-            assert code == 2, said
-            lines = said.splitlines()
+            assert code == 2, message
+            lines = message.splitlines()
             assert lines
-            assert all(line.strip() and ": " in line for line in lines), said
+            assert all(line.strip() and ": " in line for line in lines), message
             assert len(set(lines)) == len(lines) < 40
-            assert len(said) < 20_000
-            assert capsweep("run", "mine.yaml", "--inline", "--run-dir", f"{place}/run") == (2, "", said)
+            assert len(message) < 20_000
+            assert capsweep("run", "mine.yaml", "--inline", "--run-dir", f"{place}/run") == (2, "", message)
             assert not list(Path(place).iterdir())
     assert sorted(folder.rglob("*")) == before

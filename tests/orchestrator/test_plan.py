@@ -72,7 +72,7 @@ class TestSearches:
             (model, k, seed) for model in ("toy/a", "toy/b") for k in (1, 2) for seed in (0, 1, 2)
         }
 
-    def test_the_table_says_what_is_planned(self):
+    def test_the_table_shows_what_is_planned(self):
         plan = plan_of(ONE, num_vectors=[2])
         (row,) = plan.searches_table().to_pylist()
         (search,) = plan.searches
@@ -131,17 +131,17 @@ class TestSamples:
         assert sample.cut
         assert sample.text_sha256 == hashlib.sha256(TWO.encode()).hexdigest()
 
-    def test_equal_texts_are_searched_once_and_said_once(self):
+    def test_equal_texts_are_searched_once_and_noted_once(self):
         plan = plan_of(ONE, TWO, ONE, ONE, num_vectors=[1, 2])
         assert len(plan.searches) == 2 * 2
         (first, _) = plan.samples.values()
         assert (first.source, first.other_sources) == ("given:0", ("given:2", "given:3"))
         assert plan.notes == ("given:0: the same tokens in given:2, given:3; searched once.",)
 
-    def test_two_models_say_it_once(self):
+    def test_two_models_share_one_note(self):
         assert len(plan_of(ONE, ONE, models=["toy/a", "toy/b"]).notes) == 1
 
-    def test_of_texts_that_begin_alike_the_first_is_the_one_that_is_told(self):
+    def test_of_texts_that_begin_alike_the_first_names_the_source(self):
         plan = plan_of("the same, then this", "the same, then that", search={"max_length": 8})
         (sample,) = plan.samples.values()
         assert (sample.source, sample.other_sources) == ("given:0", ("given:1",))
@@ -161,7 +161,7 @@ class TestSamples:
         (whole,), (cut,) = plan_of(ONE).samples.values(), plan_of(ONE, search={"max_length": 5}).samples.values()
         assert whole.sample_id != cut.sample_id
 
-    def test_texts_without_tokens_are_left_out_and_said(self):
+    def test_texts_without_tokens_are_left_out_with_a_note(self):
         plan = plan_of("", ONE)
         assert [sample.source for sample in plan.samples.values()] == ["given:1"]
         assert plan.notes == ("given:0: no tokens in this text; left out.",)
@@ -249,9 +249,9 @@ class TestTextSources:
             make_plan(sweep)
         allowed = make_plan(sweep, allow_fewer=True)
         assert [sample.source for sample in allowed.samples.values()] == ["files:a.txt"]
-        assert allowed.notes == ("texts.0: 2 samples were asked for, the source has 1. Going on with 1.",)
+        assert allowed.notes == ("texts.0: 2 samples were asked for, the source has 1. Continuing with 1.",)
 
-    def test_all_sources_are_read_before_any_problem_is_told(self, files_entry, tmp_path):
+    def test_all_sources_are_read_before_any_problem_is_reported(self, files_entry, tmp_path):
         missing = {"source": "files", "path": str(tmp_path / "none"), "samples": None}
         with pytest.raises(BadInput) as error:
             make_plan(toy_sweep(texts=[files_entry, missing]))
@@ -265,7 +265,7 @@ def test_one_model_under_two_names_is_refused(monkeypatch):
         plan_of(ONE, models=["toy/model", "toy/copy"])
 
 
-def test_models_of_one_name_are_told_apart(tmp_path: Path):
+def test_models_of_one_name_get_distinct_names(tmp_path: Path):
     for folder in ("one/tiny", "two/tiny"):
         (tmp_path / folder).mkdir(parents=True)
     plan = plan_of(ONE, models=[str(tmp_path / "one" / "tiny"), str(tmp_path / "two" / "tiny")])
@@ -282,7 +282,7 @@ def test_a_folder_called_model_goes_by_the_folder_it_is_in(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("kind", "notes"), [("mamba", 1), ("llama", 0)])
-def test_a_recurrent_model_is_said_to_be_slow_on_a_cpu(kind: str, notes: int, tmp_path: Path):
+def test_a_recurrent_model_is_noted_as_slow_on_a_cpu(kind: str, notes: int, tmp_path: Path):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     sizes = {"vocab_size": 512, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "state_size": 2}
@@ -314,12 +314,12 @@ class TestCommitsOfTexts:
         entries = [GivenTexts(texts=(ONE,)), CommittedTexts(texts=(TWO,), **changes)]
         return make_plan(toy_sweep().model_copy(update={"texts": tuple(entries)}))
 
-    def test_are_kept_and_what_is_not_pinned_is_said_with_the_commit(self):
+    def test_are_kept_and_what_is_not_pinned_is_noted_with_the_commit(self):
         plan = self.plan(now="abc")
         assert plan.text_commits == {"texts.1": "abc"}
         assert plan.notes == ("texts.1: revision: null takes whatever the hub has now; pin it with revision: abc",)
 
-    def test_of_what_is_pinned_nothing_is_said(self):
+    def test_what_is_pinned_gets_no_note(self):
         plan = self.plan(now="abc", revision="v1")
         assert (plan.text_commits, plan.notes) == ({"texts.1": "abc"}, ())
 

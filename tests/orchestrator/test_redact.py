@@ -23,7 +23,7 @@ class TestText:
         "name",
         ["HF_TOKEN", "GITHUB_TOKEN", "MY_SECRET", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID_KEY", "DB_PASSWORD_OLD"],
     )
-    def test_values_of_variables_whose_names_say_so(self, name):
+    def test_values_of_variables_whose_names_mark_a_secret(self, name):
         assert redact(f"401 for {PLANTED}!", {name: PLANTED}) == "401 for [redacted]!"
 
     @pytest.mark.parametrize("variable", [{"HOME": PLANTED}, {"HF_TOKEN": ""}, {"SORT_KEY": "for"}])
@@ -60,7 +60,7 @@ class TestText:
 
 
 def everything_in(folder: Path) -> dict[Path, str]:
-    """What every file says; tables as text too, for their bytes are compressed."""
+    """What every file holds; tables as text too, for their bytes are compressed."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     tables = {path: str(pq.read_table(path).to_pylist()) for path in files if path.suffix == ".parquet"}
     return {path: path.read_bytes().decode("latin-1") + tables.get(path, "") for path in files}
@@ -91,9 +91,9 @@ def test_nothing_planted_is_found_after_a_run(toy_sweep: Path, tmp_path: Path):
     )
     assert ended.returncode == 0, ended.stderr
     found = everything_in(run)
-    assert any("'lossless'" in said and "refused: [redacted]" in said for said in found.values())
+    assert any("'lossless'" in content and "refused: [redacted]" in content for content in found.values())
     assert "--token=[redacted]" in found[run / "provenance.json"]
-    assert [path for path, said in found.items() if "PLANTED" in said] == []
+    assert [path for path, content in found.items() if "PLANTED" in content] == []
     assert "PLANTED" not in ended.stdout + ended.stderr
 
 
@@ -103,7 +103,7 @@ def test_the_reason_of_a_failed_probe(monkeypatch):
     assert rows["reason"].to_pylist() == ["refused [redacted]"]
 
 
-def test_what_is_said_of_bad_input(toy_sweep, monkeypatch):
+def test_the_message_of_bad_input(toy_sweep, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", PLANTED)
     toy_sweep.write_text(toy_sweep.read_text() + f"budget: {PLANTED}\n")
     ended = CliRunner().invoke(cli.app, ["check", str(toy_sweep)])

@@ -31,7 +31,7 @@ def two_runs(toy_sweep: Path, tmp_path: Path) -> tuple[str, str]:
     return runs
 
 
-def test_one_model_in_two_runs_is_told_apart_by_the_run(two_runs):
+def test_one_model_in_two_runs_is_distinguished_by_the_run(two_runs):
     tables = all_tables([open_run(run) for run in two_runs])
     assert set(tables.searches["model"].to_pylist()) == {"toy/model (toy)", "toy/model (other)"}
     assert set(tables.probes["model"].to_pylist()) == set(tables.samples["model"].to_pylist())
@@ -61,7 +61,7 @@ def test_two_runs_of_one_sweep_keep_their_searches_and_probes_apart(two_runs):
     assert len(set(ends) & set(both.probes["probe_id"].to_pylist())) == 2
 
 
-def test_tasks_tell_runs_apart(two_runs):
+def test_tasks_distinguish_runs(two_runs):
     read = all_tables([open_run(two_runs[0])])
     place = read.searches.column_names.index("task")
     other = replace(
@@ -87,7 +87,7 @@ def test_one_page_of_two_runs_and_its_tables(two_runs, tmp_path):
     assert r"\toprule" in (folder / "pairs.tex").read_text()
 
 
-def test_images_need_what_is_said(two_runs, tmp_path, monkeypatch):
+def test_what_images_need_is_reported(two_runs, tmp_path, monkeypatch):
     import plotly.graph_objects as go
 
     def without_kaleido(*_, **__):
@@ -100,7 +100,7 @@ def test_images_need_what_is_said(two_runs, tmp_path, monkeypatch):
     assert "Did you mean 'svg'?" in RUNNER.invoke(cli.app, ["report", two_runs[0], "--images", "svgg"]).output
 
 
-def test_images_say_what_they_show_and_of_how_many(two_runs, tmp_path, monkeypatch):
+def test_images_have_a_title_and_a_caption_with_their_number_of_texts(two_runs, tmp_path, monkeypatch):
     import plotly.graph_objects as go
 
     written: dict[str, go.Figure] = {}

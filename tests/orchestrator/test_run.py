@@ -69,10 +69,10 @@ def test_an_interrupted_run_resumes_to_the_same_table(slow_sweep, tmp_path, star
     process = start("run", slow_sweep, "--inline", "--run-dir", cut)
     wait_for_rows(cut, process, at_least=2)
     process.send_signal(how)
-    said, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == code
     if code == 130:
-        assert "capsweep resume" in said
+        assert "capsweep resume" in output
     before = verdicts_per_probe(cut)
     assert 0 < len(before) < len(verdicts_per_probe(whole))
     resumed = run_to_end("resume", cut, "--inline")
@@ -100,12 +100,12 @@ def test_the_machine_may_fail_twice(toy_sweep, tmp_path, run_to_end, searches_of
     assert outcomes["failed"] == 2 * (outcomes["lossless"] + outcomes["lossy"])
 
 
-def test_a_search_that_the_machine_always_fails_is_failed_and_says_why(toy_sweep, tmp_path, run_to_end, searches_of):
+def test_a_search_that_the_machine_always_fails_is_failed_with_a_reason(toy_sweep, tmp_path, run_to_end, searches_of):
     toy_sweep.write_text(toy_sweep.read_text() + "recipe: {machine_failures: 3}\n")
     run = tmp_path / "run"
     assert run_to_end("run", toy_sweep, "--inline", "--run-dir", run).returncode == 1
     assert {(row["status"], row["capacity_tokens"]) for row in searches_of(run)} == {("failed", None)}
-    assert "the toy was told to fail" in run_to_end("status", run).stdout
+    assert "the recipe of the toy asks for a failure" in run_to_end("status", run).stdout
     assert "0 open" in run_to_end("resume", run, "--inline").stdout
     again = run_to_end("resume", run, "--inline", "--retry-failed")
     assert again.returncode == 1, again.stderr

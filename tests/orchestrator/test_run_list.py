@@ -1,4 +1,4 @@
-"""`capsweep runs`: what is said of the runs below a folder, of damaged ones and of folders that are none."""
+"""`capsweep runs`: what is shown of the runs below a folder, of damaged ones and of folders that are none."""
 
 import json
 import os
@@ -72,16 +72,16 @@ def test_the_newest_comes_first_and_the_rest_on_demand(finished, capsweep, runs)
         shutil.copytree(finished, runs / name)
         begun_at(runs / name, moment)
     assert [run.name for run in list_runs(str(runs)).runs] == ["new", "first", "old"]
-    said = capsweep("runs", runs, "--limit", 1).stdout
-    assert said.startswith("new ")
-    assert "old " not in said
-    assert "the newest 1 of 3 runs" in said
+    output = capsweep("runs", runs, "--limit", 1).stdout
+    assert output.startswith("new ")
+    assert "old " not in output
+    assert "the newest 1 of 3 runs" in output
 
 
 def test_one_line_of_json_a_run(finished, capsweep, runs):
     (line,) = capsweep("runs", runs, "--json").stdout.splitlines()
-    said = json.loads(line)
-    assert (said["name"], said["done"], said["models"]) == ("first", 12, ["toy/model"])
+    listed = json.loads(line)
+    assert (listed["name"], listed["done"], listed["models"]) == ("first", 12, ["toy/model"])
 
 
 def test_rows_are_not_read(finished, runs):
@@ -92,9 +92,9 @@ def test_rows_are_not_read(finished, runs):
 def test_who_writes_now(finished, capsweep, runs):
     holder = {"session_id": "s", "host": socket.gethostname(), "pid": os.getpid(), "heartbeat": time.time()}
     (finished / "lock").write_text(json.dumps(holder))
-    said = capsweep("runs", runs).stdout
-    assert f"process {os.getpid()} on {socket.gethostname()} writes" in said
-    assert "`capsweep status RUN` counts anew" in said
+    output = capsweep("runs", runs).stdout
+    assert f"process {os.getpid()} on {socket.gethostname()} writes" in output
+    assert "`capsweep status RUN` counts anew" in output
     (finished / "lock").write_text(json.dumps({**holder, "heartbeat": time.time() - 3600}))
     assert list_runs(str(runs)).runs[0].writer is None
 
@@ -124,12 +124,12 @@ def test_damaged_and_foreign_folders_are_named_in_a_line_each(finished, capsweep
 
 
 @pytest.mark.parametrize("made", [True, False])
-def test_an_empty_folder_says_how_to_make_a_run(capsweep, runs, made):
+def test_an_empty_folder_shows_how_to_make_a_run(capsweep, runs, made):
     if made:
         runs.mkdir()
     ended = capsweep("runs")
     assert ended.exit_code == 0
-    assert ended.stdout == "no runs in runs/; `capsweep run SPEC` makes one, `storage` in SPEC says where.\n"
+    assert ended.stdout == "no runs in runs/; `capsweep run SPEC` makes one, `storage` in SPEC sets where.\n"
 
 
 def test_a_run_itself(finished, capsweep):

@@ -69,7 +69,7 @@ def texts(tmp_path: Path) -> Path:
 
 class TestModels:
     @pytest.mark.parametrize(("key", "note"), [("trust_remote_code", REMOTE_CODE_NOTE), ("allow_pickle", PICKLE_NOTE)])
-    def test_what_is_let_in_is_off_by_default_and_said_with_the_model(self, texts, tmp_path, key, note):
+    def test_what_is_let_in_is_off_by_default_and_noted_with_the_model(self, texts, tmp_path, key, note):
         (texts / "a.txt").write_text("a text")
         plan = plan_of(tmp_path, models=["toy/plain", {"name": "toy/trusted", key: True}])
         assert [getattr(model.model, key) for model in plan.models] == [False, True]
@@ -103,11 +103,11 @@ class TestPlaces:
         found = [Model(name=name) for name in models]
         plan = make_plan(plan_of(tmp_path).sweep.model_copy(update={"models": tuple(found)}))
         before = everything(tmp_path)
-        console = Console(file=(tmp_path / "said").open("w"), width=200)
+        console = Console(file=(tmp_path / "output").open("w"), width=200)
         assert launch(plan, "run", inline=True, address=None, take_over=False, console=console) == Exit.DONE
         run = open_run("run")
         assert export(run, tmp_path / "run" / "memories") == len(plan.searches)
-        written = everything(tmp_path) - before - {tmp_path / "said"}
+        written = everything(tmp_path) - before - {tmp_path / "output"}
         assert all(path.is_relative_to(tmp_path / "run") for path in written)
         names = {path.relative_to(tmp_path / "run").parts[0] for path in written}
         assert names <= {"sweep.yaml", "provenance.json", "samples.parquet", "searches.parquet"} | {

@@ -1,4 +1,4 @@
-"""The sweep file: what it gives, and what is said when it cannot be used."""
+"""The sweep file: what it gives, and the message when it cannot be used."""
 
 import subprocess
 import sys
@@ -234,7 +234,7 @@ REFUSED = {
 
 class TestRefusedSweeps:
     @pytest.mark.parametrize("entry", REFUSED)
-    def test_one_line_says_where_what_was_found_and_what_is_allowed(self, problems, entry):
+    def test_one_line_states_where_what_was_found_and_what_is_allowed(self, problems, entry):
         key = entry.split(":")[0]
         kept = [line for line in MINIMAL.splitlines() if not line.startswith(f"{key}:")]
         (line,) = problems("\n".join([*kept, entry]))
@@ -262,7 +262,7 @@ class TestRefusedSweeps:
 
 class TestFilesThatAreNoSweep:
     @pytest.mark.parametrize(
-        ("content", "said"),
+        ("content", "expected"),
         [
             ("", "the file is empty"),
             ("# only a comment\n", "the file is empty"),
@@ -282,9 +282,9 @@ class TestFilesThatAreNoSweep:
             ('name: "\\ud800"', "not YAML: line 1, column 7: found half of a surrogate pair, which is no character."),
         ],
     )
-    def test_says_what_it_is(self, problems, content, said):
+    def test_the_message_states_what_it_is(self, problems, content, expected):
         (line,) = problems(content)
-        assert line.startswith(said)
+        assert line.startswith(expected)
 
     def test_a_list_of_many_entries_takes_no_time(self, load):
         started = time.perf_counter()
@@ -296,8 +296,12 @@ class TestFilesThatAreNoSweep:
 
     def test_missing_file_folder_and_binary(self, tmp_path):
         (tmp_path / "binary.yaml").write_bytes(b"name: \xff")
-        for name, said in [("no.yaml", "there is no such file"), ("", "cannot be read"), ("binary.yaml", "not UTF-8")]:
-            with pytest.raises(BadInput, match=said):
+        for name, expected in [
+            ("no.yaml", "there is no such file"),
+            ("", "cannot be read"),
+            ("binary.yaml", "not UTF-8"),
+        ]:
+            with pytest.raises(BadInput, match=expected):
                 load_sweep(tmp_path / name)
 
 

@@ -30,8 +30,8 @@ def test_the_run_keeps_the_commit_that_its_texts_were_first_read_at(hub, tmp_pat
     spec.write_text("name: hub\ntask: toy\nmodels: [toy/model]\ntexts: [{source: hub, dataset: a/b, samples: 3}]\n")
     runner = CliRunner()
     checked = runner.invoke(cli.app, ["check", str(spec)], env={"COLUMNS": "200"})
-    said = f"texts.0: revision: null takes whatever the hub has now; pin it with revision: {NOW}"
-    assert said in checked.output
+    note = f"texts.0: revision: null takes whatever the hub has now; pin it with revision: {NOW}"
+    assert note in checked.output
     for commit in (NOW, LATER):  # the second session finds its texts unchanged
         hub.commit = commit
         ended = runner.invoke(cli.app, ["run", str(spec), "--inline", "--run-dir", str(run)], env={"COLUMNS": "200"})

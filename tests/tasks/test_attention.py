@@ -14,7 +14,7 @@ def language_model(model: Model) -> LanguageModel:
 
 
 @pytest.mark.parametrize("num_positions", [1, 2, 20, SHORT_INPUT, SHORT_INPUT + 1])
-def test_it_is_what_the_fused_kernel_says(language_model, num_positions):
+def test_it_gives_what_the_fused_kernel_gives(language_model, num_positions):
     inputs = torch.randn(3, num_positions, language_model.embedding_width, generator=torch.Generator().manual_seed(0))
 
     def hidden_and_gradient():

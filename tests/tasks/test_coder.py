@@ -1,4 +1,4 @@
-"""Arithmetic coding with a model: it gives the tokens back, in about as many bits as the model says."""
+"""Arithmetic coding with a model: it gives the tokens back, in about as many bits as the model predicts."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Cross-entropy and its gradient: by hand or by kernel, whole or in chunks, what autograd says of the whole."""
+"""Cross-entropy and its gradient: by hand or by kernel, whole or in chunks, the same as autograd of the whole."""
 
 import os
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def model(request: pytest.FixtureRequest) -> LanguageModel:
 
 
 def hidden_and_targets(model: LanguageModel, width: int = WIDTH) -> tuple[Tensor, Tensor]:
-    """Hidden states (N, H), and targets (N,) of which every other one is right."""
+    """Hidden states (N, H), and targets (N,) of which every other one is correct."""
     generator = torch.Generator().manual_seed(1)
     hidden_NH = torch.randn(TOKENS, width, generator=generator).to(model.device, model.dtype)
     targets_N = torch.randint(model.vocabulary, (TOKENS,), generator=generator).to(model.device)
@@ -55,7 +55,7 @@ def by_autograd(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) -> t
 
 
 def assert_same(found: tuple[Tensor, Tensor, Tensor], wanted: tuple[Tensor, Tensor, Tensor]) -> None:
-    """Nats to rounding in float32, right ones exactly, gradients to rounding in the model's precision."""
+    """Nats to rounding in float32, correct tokens exactly, gradients to rounding in the model's precision."""
     assert found[2].dtype == wanted[2].dtype
     assert torch.allclose(found[0], wanted[0], rtol=1e-5, atol=1e-5)
     assert torch.equal(found[1], wanted[1])
@@ -106,7 +106,7 @@ class TestInTorch:
 @needs_liger
 class TestInLigersKernel:
     @pytest.mark.parametrize("tokens_per_chunk", [1, 100])
-    def test_it_says_the_same_as_torch(self, model, monkeypatch, tokens_per_chunk):
+    def test_it_gives_the_same_as_torch(self, model, monkeypatch, tokens_per_chunk):
         monkeypatch.setattr(cross_entropy, "LOGITS_PER_CHUNK", {"cpu": VOCABULARY * tokens_per_chunk})
         hidden_NH, targets_N = hidden_and_targets(model)
         found = with_liger(model.head.weight, hidden_NH.requires_grad_(), targets_N)

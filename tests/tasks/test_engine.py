@@ -80,7 +80,7 @@ def test_a_length_out_of_reach_is_lossy_and_its_exact_prefix_still_counts(open_e
     assert found.trained_tokens == 30 * 300
 
 
-def test_a_row_ends_with_the_step_that_spends_its_budget(open_engine, run_engine, story_probes):
+def test_a_probe_ends_with_the_step_that_spends_its_budget(open_engine, run_engine, story_probes):
     probes = [
         replace(probe, max_trained_tokens=50 * probe.length + 1) for probe in story_probes(2, longest=120, length=120)
     ]
@@ -117,7 +117,9 @@ def test_the_published_criterion_gives_the_first_token_and_claims_no_certificate
         assert found.exact_prefix <= found.proven_length
 
 
-def test_a_row_that_is_not_finite_begins_again_cold_at_a_lower_rate_and_says_so(open_engine, run_engine, story_probes):
+def test_a_probe_that_is_not_finite_begins_again_cold_at_a_lower_rate_with_a_remark(
+    open_engine, run_engine, story_probes
+):
     probe = story_probes(1)[0]
     broken = replace(probe, start="broken", start_memory=torch.full((64,), torch.nan).numpy().tobytes())
     (item,) = run_engine(open_engine(), [broken]).values()
@@ -138,7 +140,7 @@ def test_a_loss_that_stays_not_finite_is_a_failure_of_the_machine(model, run_eng
         assert "not finite" in item.outcome.reason
 
 
-def test_a_row_goes_on_from_its_snapshot_as_if_nothing_had_happened(open_engine, run_engine, story_probes):
+def test_a_probe_resumes_from_its_snapshot_as_if_nothing_had_happened(open_engine, run_engine, story_probes):
     question = Question(recipe={"steps": 60, "patience": 60})
     (probe,) = story_probes(1, longest=40)
     (whole,) = run_engine(open_engine(question), [probe]).values()
@@ -152,7 +154,7 @@ def test_a_row_goes_on_from_its_snapshot_as_if_nothing_had_happened(open_engine,
     assert replace(measurement(resumed), seconds=0.0) == replace(measurement(whole), seconds=0.0)
 
 
-def test_rows_of_unlike_memories_are_saved_each_in_its_own_shape(open_engine, run_engine, story_probes):
+def test_slots_of_unlike_memories_are_saved_each_in_its_own_shape(open_engine, run_engine, story_probes):
     question = Question(recipe={"steps": 30, "patience": 30})
     probes = [*story_probes(2, longest=30), *story_probes(2, longest=20, num_vectors=3)]
     engine = open_engine(question)
@@ -172,7 +174,7 @@ def test_a_snapshot_of_another_version_is_not_used(open_engine, run_engine, stor
 
 
 @pytest.mark.parametrize("num_vectors", [1, 2])
-def test_deterministic_rows_do_not_depend_on_their_neighbours(open_engine, run_engine, story_probes, num_vectors):
+def test_deterministic_slots_do_not_depend_on_their_neighbours(open_engine, run_engine, story_probes, num_vectors):
     probes = story_probes(4, longest=20, num_vectors=num_vectors)
     others = story_probes(3, longest=40, num_vectors=3)
     question = Question(recipe={"steps": 30, "patience": 30})
@@ -192,7 +194,7 @@ def test_deterministic_rows_do_not_depend_on_their_neighbours(open_engine, run_e
     assert alone == {probe_id: together[probe_id] for probe_id in alone}
 
 
-def test_fixed_batches_have_one_shape_and_leave_no_row_out():
+def test_fixed_batches_have_one_shape_and_leave_no_slot_out():
     batches = fixed_batches([3, 17, 16, 40, 5], [1, 1, 1, 1, 2])
     assert all(len(batch.index_B) == DETERMINISTIC_SLOTS for batch in batches)
     real = sorted(i for batch in batches for i in batch.index_B[: batch.num_real].tolist())
@@ -205,7 +207,7 @@ def test_fixed_batches_have_one_shape_and_leave_no_row_out():
     most_tokens=st.integers(1, 400),
     batch_cost=st.integers(0, 300),
 )
-def test_cheapest_batches_hold_every_row_once_and_fit(lengths, most_tokens, batch_cost):
+def test_cheapest_batches_hold_every_slot_once_and_fit(lengths, most_tokens, batch_cost):
     batches = cheapest_batches(lengths, most_tokens=most_tokens, batch_cost=batch_cost)
     assert sorted(i for batch in batches for i in batch.index_B.tolist()) == list(range(len(lengths)))
     for batch in batches:
@@ -213,7 +215,7 @@ def test_cheapest_batches_hold_every_row_once_and_fit(lengths, most_tokens, batc
         assert batch.width * batch.num_real <= most_tokens or batch.num_real == 1
 
 
-def test_rows_of_unlike_lengths_are_cut_apart_where_padding_costs_more_than_a_batch():
+def test_slots_of_unlike_lengths_are_cut_apart_where_padding_costs_more_than_a_batch():
     lengths = [10] * 10 + [50]
     together = cheapest_batches(lengths, most_tokens=1000, batch_cost=500)
     apart = cheapest_batches(lengths, most_tokens=1000, batch_cost=300)
@@ -221,8 +223,8 @@ def test_rows_of_unlike_lengths_are_cut_apart_where_padding_costs_more_than_a_ba
     assert [batch.num_real for batch in apart] == [10, 1]
 
 
-class LittleMemory(BatchedEngine):
-    """Runs out of memory as a small GPU would: above so many tokens in a batch."""
+class LittleDeviceMemory(BatchedEngine):
+    """Runs out of device memory as a small GPU would: above so many tokens in a batch."""
 
     most = 60
 
@@ -232,17 +234,17 @@ class LittleMemory(BatchedEngine):
         return super()._measure(slots, batch)
 
 
-def test_out_of_memory_halves_the_step_and_loses_no_row(language_model, run_engine, story_probes):
+def test_out_of_memory_halves_the_step_and_loses_no_probe(language_model, run_engine, story_probes):
     question = Question()
-    engine = LittleMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
+    engine = LittleDeviceMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
     found = run_engine(engine, story_probes(10, longest=20))
     assert len(found) == 10
     assert all(isinstance(item.outcome, Lossless | Lossy) for item in found.values())
 
 
-def test_a_row_that_fits_no_memory_is_a_failure_of_the_machine(language_model, run_engine, story_probes):
+def test_a_probe_that_fits_no_device_memory_is_a_failure_of_the_machine(language_model, run_engine, story_probes):
     question = Question(recipe={"steps": 30})
-    engine = LittleMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
+    engine = LittleDeviceMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
     short, long = story_probes(1)[0], replace(story_probes(1, longest=80)[0], probe_id="long", length=80)
     found = run_engine(engine, [short, long])
     assert isinstance(found[short.probe_id].outcome, Lossless)
@@ -251,9 +253,9 @@ def test_a_row_that_fits_no_memory_is_a_failure_of_the_machine(language_model, r
     assert "out of memory" in outcome.reason
 
 
-def test_what_was_proven_before_the_memory_ended_stays_proven(language_model, run_engine, story_probes):
+def test_what_was_proven_before_the_device_memory_ended_stays_proven(language_model, run_engine, story_probes):
     question = Question()
-    engine = LittleMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
+    engine = LittleDeviceMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
     engine.most = 9
     (probe,) = story_probes(1, longest=30)
     found = run_engine(engine, [replace(probe, length=8)])[probe.probe_id].outcome
@@ -262,7 +264,7 @@ def test_what_was_proven_before_the_memory_ended_stays_proven(language_model, ru
     assert "out of memory: 10 tokens" in (found.measurement.remark or "")
 
 
-def test_rows_busy_is_a_share(open_engine, run_engine, story_probes):
+def test_slots_busy_is_a_share(open_engine, run_engine, story_probes):
     engine = open_engine()
     run_engine(engine, story_probes(2))
     stats = engine.stats()

@@ -98,7 +98,7 @@ def family(request: pytest.FixtureRequest) -> tuple[str, LanguageModel, Any]:
     made = getattr(transformers, "GPT2LMHeadModel" if kind == "GPT2" else f"{kind}ForCausalLM")(config)
     with torch.no_grad():
         for name, weights in made.named_parameters():
-            # As they begin, random models say the same token for ever.
+            # As they begin, random models repeat one token for ever.
             if weights.ndim == 2 and "A_log" not in name:
                 weights.mul_(6)
     return request.param, LanguageModel(made, device="cpu"), made
@@ -109,15 +109,15 @@ def memories(model: LanguageModel, num_slots: int, num_vectors: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(num_vectors)) * model.embedding_std
 
 
-def said_by(model: LanguageModel, memory_BKD: Tensor, length: int) -> Tensor:
-    """What the model says greedily from these memories (B, L)."""
+def decoded_from(model: LanguageModel, memory_BKD: Tensor, length: int) -> Tensor:
+    """What the model decodes greedily from these memories (B, L)."""
     nothing = torch.zeros(len(memory_BKD), length, dtype=torch.long)
     return Cramming(Question()).prove(model, memory_BKD, nothing).tokens_BL
 
 
 def inputs_of(model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Tensor:
-    slots = Cramming(Question()).build_inputs(memory_BKD.shape[1], tokens_BL.shape[1])
-    return pick_inputs(model, memory_BKD, tokens_BL, torch.tensor([slots] * len(tokens_BL)), prefix=False)
+    inputs = Cramming(Question()).build_inputs(memory_BKD.shape[1], tokens_BL.shape[1])
+    return pick_inputs(model, memory_BKD, tokens_BL, torch.tensor([inputs] * len(tokens_BL)), prefix=False)
 
 
 @pytest.mark.parametrize("num_vectors", [1, 4])
@@ -163,7 +163,7 @@ def test_the_head_is_the_models_or_its_own_path_is_taken(family):
 def test_decoding_with_a_cache_is_reading_everything_again(family):
     _, model, made = family
     memory_BKD = memories(model, 3, 2)
-    tokens_BL = said_by(model, memory_BKD, 10)
+    tokens_BL = decoded_from(model, memory_BKD, 10)
     found = Cramming(Question()).prove(model, memory_BKD, tokens_BL)
     assert found.exact_prefix_B.tolist() == [10, 10, 10]
     with torch.no_grad():
@@ -178,7 +178,7 @@ def test_verdict_and_certificate_agree(family, layout, num_vectors):
     layout = layout(Question())
     question = Question(recipe=CrammingTask().recipe({"steps": 150, "patience": 100}))
     engine = BatchedEngine(model, layout, question, EngineSettings(device="cpu"))
-    # What the model itself says from some memory can be said; 40 random tokens cannot.
+    # What the model itself decodes from some memory can be reached; 40 random tokens cannot.
     memory_BKD = memories(model, 1, num_vectors)
     reachable = layout.prove(model, memory_BKD, torch.zeros(1, 6, dtype=torch.long)).tokens_BL[0]
     out_of_reach = torch.randint(VOCABULARY, (40,), generator=torch.Generator().manual_seed(1))

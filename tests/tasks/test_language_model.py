@@ -63,7 +63,7 @@ def test_weights_are_quantized_as_they_are_loaded_and_the_memory_gets_its_gradie
     assert torch.nn.functional.cosine_similarity(logits.flatten(), own.flatten(), dim=0) > 0.9
 
 
-def test_quantization_without_its_library_says_what_to_install(stories_model, monkeypatch):
+def test_quantization_without_its_library_reports_what_to_install(stories_model, monkeypatch):
     monkeypatch.setattr(language_model, "find_spec", lambda name: None)
     with pytest.raises(TaskError, match=r"needs bitsandbytes and accelerate.*capsweep\[quantized\]"):
         language_model.facts(Model(name=str(stories_model), quantization="int8"))

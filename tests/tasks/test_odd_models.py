@@ -116,7 +116,7 @@ def test_is_measured_and_certified(case, save, run_engine):
 
 class TestRefused:
     @pytest.mark.parametrize(
-        ("changes", "said"),
+        ("changes", "message"),
         [
             ({"hidden_size": "x"}, r"config\.json could not be read as a model \(.*expected int, got str"),
             ({"hidden_size": 7}, r"The hidden size \(7\) is not a multiple"),
@@ -131,10 +131,10 @@ class TestRefused:
         ],
         ids=str,
     )
-    def test_a_configuration_that_cannot_be(self, save, changes, said):
+    def test_a_configuration_that_cannot_be(self, save, changes, message):
         folder = save("Llama", LLAMA)
         edit(folder, **changes)
-        with pytest.raises(TaskError, match=said) as error:
+        with pytest.raises(TaskError, match=message) as error:
             language_model.facts(Model(name=str(folder)))
         assert "\n" not in str(error.value)
 

@@ -27,8 +27,8 @@ def test_what_is_proven_comes_out_of_one_forward_pass_of_plain_torch(model, outc
         assert found.memory is not None
         e, m = torch.frombuffer(bytearray(found.memory), dtype=torch.float32).view(2, -1)
         inputs = torch.stack([e, *[m] * (found.exact_prefix - 1)])[None]
-        said = frozen.head(frozen.hidden(inputs)).argmax(-1)[0]
-        assert tuple(said.tolist()) == item.probe.tokens[: found.exact_prefix]
+        decoded = frozen.head(frozen.hidden(inputs)).argmax(-1)[0]
+        assert tuple(decoded.tolist()) == item.probe.tokens[: found.exact_prefix]
         assert (found.margin or 0) > 0
 
 
@@ -55,9 +55,9 @@ def test_the_context_holds_as_many_tokens_as_positions(model):
 
 
 @pytest.mark.parametrize(
-    ("num_vectors", "question", "said"),
+    ("num_vectors", "question", "message"),
     [(1, Question(), r"Wanted \[2\]"), (2, Question(decode_from="memory+first_token"), "Wanted memory")],
 )
-def test_what_it_cannot_be_asked(model, num_vectors, question, said):
-    with pytest.raises(TaskError, match=said):
+def test_what_it_cannot_be_asked(model, num_vectors, question, message):
+    with pytest.raises(TaskError, match=message):
         TASK.longest_text(TASK.facts(model), num_vectors=num_vectors, question=question)

@@ -115,18 +115,18 @@ def test_memory_and_loss_over_the_first_fifty_steps(stories_model, texts, length
     references = [
         reference(plain, probe.tokens, start_of(probe, plain), most_steps=51, patience=100) for probe in probes
     ]
-    said: list[Tensor] = []
+    nats: list[Tensor] = []
     read = engine_module._read
 
-    def listen(measured: StepResult) -> StepNumbers:
-        said.append(measured.nats_B.double())
+    def read_and_keep(measured: StepResult) -> StepNumbers:
+        nats.append(measured.nats_B.double())
         return read(measured)
 
-    monkeypatch.setattr(engine_module, "_read", listen)
+    monkeypatch.setattr(engine_module, "_read", read_and_keep)
     engine.submit(probes, num_open=len(probes))
     for step in range(50):
         assert engine.step() == []
-        losses_B = said[step] / (length - 1)
+        losses_B = nats[step] / (length - 1)
         wanted_B = torch.tensor([wanted.losses[step] for wanted in references], dtype=torch.float64)
         torch.testing.assert_close(losses_B, wanted_B, rtol=1e-6, atol=0, msg=lambda m: f"step {step}: {m}")  # noqa: B023
         # The engine has taken its step: its memory is the one that the next step measures.
@@ -146,7 +146,7 @@ def test_outcomes_and_gains_far_from_the_boundary(model: Model, plain, texts, ru
         assert isinstance(outcome, Lossless if length == SHORT else Lossy)
         assert isinstance(outcome, Lossless) == (wanted.best_accuracy > 0.99)
         found = outcome.measurement
-        # What the text costs by itself, and how much of it is right, over t_2 .. t_L.
+        # What the text costs by itself, and how much of it is correct, over t_2 .. t_L.
         text = torch.tensor([probe.tokens])
         scored = plain(input_ids=text).logits[0, :-1].detach()
         nats_without_memory = float(torch.nn.functional.cross_entropy(scored, text[0, 1:], reduction="sum"))
@@ -167,12 +167,12 @@ def test_outcomes_and_gains_far_from_the_boundary(model: Model, plain, texts, ru
 
 
 @pytest.mark.parametrize(
-    ("right", "length", "met"), [(198, 200, False), (199, 200, True), (199, 201, True), (1, 1, True)]
+    ("correct", "length", "met"), [(198, 200, False), (199, 200, True), (199, 201, True), (1, 1, True)]
 )
-def test_the_criterion_is_the_mean_over_what_is_scored(right, length, met):
+def test_the_criterion_is_the_mean_over_what_is_scored(correct, length, met):
     """197 of 199 are .98995, and would pass if t_1 counted as the 198th of 200; 198 of 200 are .99."""
-    assert question().is_met(right / length, length) == met
-    assert Question(criterion=0.99).is_met(right / length, length) == (right >= 0.99 * length)
+    assert question().is_met(correct / length, length) == met
+    assert Question(criterion=0.99).is_met(correct / length, length) == (correct >= 0.99 * length)
 
 
 def test_the_engine_counts_what_is_scored(model: Model, texts, run_engine):
@@ -181,11 +181,11 @@ def test_the_engine_counts_what_is_scored(model: Model, texts, run_engine):
     asked = Question(criterion=0.5, decode_from="memory+first_token", recipe=recipe)
     engine = CrammingTask().open_engine(model, asked, EngineSettings(device="cpu"))
     finished = run_engine(engine, [probe_of(tokens[:8], number) for number, tokens in enumerate(texts)])
-    right = [round(item.outcome.measurement.token_accuracy * 8) for item in finished.values()]
-    assert min(right) == 5
+    correct = [round(item.outcome.measurement.token_accuracy * 8) for item in finished.values()]
+    assert min(correct) == 5
 
 
-def test_a_row_goes_on_until_every_token_is_right_though_99_percent_would_do(model: Model, texts, run_engine):
+def test_a_probe_continues_until_every_token_is_correct_though_99_percent_would_do(model: Model, texts, run_engine):
     tokens = texts[0][:12]
 
     def steps(stop_at: str) -> int:

@@ -1,4 +1,4 @@
-"""Every text source keeps the same promises; then what each says when it cannot."""
+"""Every text source keeps the same promises; then what each reports when it cannot."""
 
 import csv
 import json
@@ -170,7 +170,7 @@ class TestFiles:
         assert len(FilesSource(path=str(tmp_path)).read()[0].text) == 500_000
 
     @pytest.mark.parametrize(
-        ("name", "content", "said"),
+        ("name", "content", "messages"),
         [
             ("a.jsonl", b'{"text": "good"}\n{"text": ', ["a.jsonl: line 2 is not JSON", "one object a line"]),
             ("a.jsonl", b'{"text": "good"}\n[1]', ["a.jsonl: line 2 is not an object"]),
@@ -189,12 +189,12 @@ class TestFiles:
             ("a.pdf", b"%PDF", ["no usable file; found a.pdf; wanted .txt, .jsonl, .parquet, .csv"]),
         ],
     )
-    def test_says_what_is_wrong_with_a_file(self, tmp_path, name, content, said):
+    def test_reports_what_is_wrong_with_a_file(self, tmp_path, name, content, messages):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(TaskError) as error:
             FilesSource(path=str(tmp_path)).read()
-        for words in said:
-            assert words in str(error.value)
+        for message in messages:
+            assert message in str(error.value)
 
     def test_names_the_columns_that_a_parquet_file_has(self, tmp_path):
         pyarrow.parquet.write_table(pyarrow.table({"id": [1], "body": ["x"]}), tmp_path / "a.parquet")
@@ -224,7 +224,7 @@ class TestHub:
         assert [text.source for text in texts] == ["hub:some/one@abc/test#1"]
 
     @pytest.mark.parametrize(
-        ("error", "said"),
+        ("error", "message"),
         [
             (DatasetNotFoundError("Dataset 'a/b' doesn't exist"), "no such data set or revision"),
             (DatasetNotFoundError("Dataset 'a/b' is a gated dataset"), "HF_TOKEN"),
@@ -232,9 +232,9 @@ class TestHub:
             (ValueError('Bad split: trian. Available splits: ["train"]'), "Available splits"),
         ],
     )
-    def test_says_what_to_do(self, monkeypatch, error, said):
+    def test_reports_what_to_do(self, monkeypatch, error, message):
         fake_hub(monkeypatch, [], error=error)
-        with pytest.raises(TaskError, match=said) as raised:
+        with pytest.raises(TaskError, match=message) as raised:
             HubSource(dataset="a/b").read()
         assert str(raised.value).startswith("hub:a/b/train: ")
 
@@ -243,10 +243,10 @@ class TestHub:
         with pytest.raises(TaskError, match="no column 'text'; its columns: id, body"):
             HubSource(dataset="a/b").read()
 
-    @pytest.mark.parametrize(("rows", "said"), [([], "the split is empty"), ([{"text": None}], "found 'None'")])
-    def test_refuses_rows_without_text(self, monkeypatch, rows, said):
+    @pytest.mark.parametrize(("rows", "message"), [([], "the split is empty"), ([{"text": None}], "found 'None'")])
+    def test_refuses_rows_without_text(self, monkeypatch, rows, message):
         fake_hub(monkeypatch, rows)
-        with pytest.raises(TaskError, match=said):
+        with pytest.raises(TaskError, match=message):
             HubSource(dataset="a/b").read()
 
 
@@ -304,15 +304,15 @@ class TestRandomWords:
         assert set(first.text.split()) == {"alpha", "beta", "gamma", "delta"}
 
     @pytest.mark.parametrize(
-        ("content", "said"),
+        ("content", "message"),
         [(b"\n\n", "no words in it"), (b"one\ntwo three\n", "line 2 has 2 words"), (b"caf\xe9", "not UTF-8 at byte 3")],
     )
-    def test_says_what_is_wrong_with_the_list(self, tmp_path, content, said):
+    def test_reports_what_is_wrong_with_the_list(self, tmp_path, content, message):
         (tmp_path / "words.txt").write_bytes(content)
-        with pytest.raises(TaskError, match=said):
+        with pytest.raises(TaskError, match=message):
             RandomWordsSource(words=str(tmp_path / "words.txt"), samples=1).read()
 
-    def test_more_words_than_memory_holds(self, tmp_path):
+    def test_more_words_than_ram_holds(self, tmp_path):
         source = RandomWordsSource(words=str(write_words(tmp_path)), samples=2, words_per_text=2**31 - 1)
         with pytest.raises(TaskError, match=r"samples times words_per_text is 4,294,967,294 words; wanted at most"):
             source.read()
@@ -332,7 +332,7 @@ class TestSecondHalf:
         assert second_half(text) == "Then he slept. He woke up."
         assert second_half("One. Two. Three.") == "Two. Three."
 
-    def test_one_sentence_has_none_and_says_so(self, tmp_path):
+    def test_one_sentence_has_none_and_that_is_reported(self, tmp_path):
         (tmp_path / "a.txt").write_text("Only one sentence")
         assert second_half("Only one sentence") == ""
         with pytest.raises(TaskError, match=r"files:a\.txt: second_half: one sentence"):
@@ -356,7 +356,7 @@ class TestControls:
         assert sorted(shuffled.split()) == sorted(self.WORDS.split())
         assert shuffled == reordered(self.WORDS, "shuffled") != self.WORDS
 
-    def test_repeated_says_the_first_eight_again(self):
+    def test_repeated_repeats_the_first_eight(self):
         words = reordered(self.WORDS, "repeated").split()
         assert words[:8] == words[8:16] == self.WORDS.split()[:8]
 

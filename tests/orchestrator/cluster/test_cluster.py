@@ -44,7 +44,7 @@ def on_ray(session: Session, *, stop: Stop) -> None:
         stop=stop,
         on_verdicts=lambda verdicts: None,
         on_engines=lambda lines: None,
-        on_message=lambda said: None,
+        on_message=lambda message: None,
     )
 
 
@@ -77,12 +77,12 @@ def is_ours(pid: int) -> bool:
 
 
 def processes(*titles: bytes) -> list[int]:
-    """Processes of this test's Ray whose title says one of these."""
+    """Processes of this test's Ray whose title contains one of these."""
     found: list[int] = []
     for process in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            said = process.read_bytes()
-            if any(title in said for title in titles) and is_ours(int(process.parent.name)):
+            command_line = process.read_bytes()
+            if any(title in command_line for title in titles) and is_ours(int(process.parent.name)):
                 found.append(int(process.parent.name))
     return found
 
@@ -114,7 +114,7 @@ def test_ray_and_one_process_give_the_same_table(local_ray, toy_sweep, tmp_path)
     assert run_plan(plan, tmp_path / "ray", to_the_end) == run_plan(plan, tmp_path / "inline", inline)
 
 
-def test_a_cohort_of_one_is_one_optimization_task(local_ray, toy_sweep, tmp_path):
+def test_a_trial_of_one_probe_is_one_optimization_task(local_ray, toy_sweep, tmp_path):
     toy_sweep.write_text(toy_sweep.read_text() + "engines: {probes_per_trial: 1}\n")
     plan = make_plan(load_sweep(toy_sweep))
     rows = run_plan(plan, tmp_path / "ray", to_the_end)
@@ -144,7 +144,7 @@ def test_a_stopped_run_leaves_no_actor_and_resumes(local_ray, toy_sweep, tmp_pat
     assert any(row["status"] == "open" for row in cut)
     before = verdicts_per_probe(run)
     assert before
-    # What was in flight is saved, and goes on where it was.
+    # What was in flight is saved, and continues where it was.
     assert list((run / "snapshots").glob("*.parquet"))
     assert not named_actors()
     assert run_plan(plan, run, to_the_end) == run_plan(plan, tmp_path / "inline", inline)
@@ -161,7 +161,7 @@ def test_a_killed_trial_worker_is_no_statement_about_the_model(local_ray, toy_sw
     later(lambda: signal_one(stepping_trials, run, signal.SIGKILL, killed))
     rows = run_plan(plan, run, to_the_end)
     assert killed
-    # Another trial follows the assignment, whose rows went on in their engine: nothing failed, nothing ran again.
+    # Another trial follows the assignment, whose probes continued in their engine: nothing failed, nothing ran again.
     assert rows == run_plan(plan, tmp_path / "inline", inline)
     assert set(verdicts_per_probe(run).values()) == {1}
 
@@ -210,7 +210,7 @@ def test_nothing_that_was_started_is_left(local_ray):
     assert not named_actors()
 
 
-def test_an_engine_that_cannot_load_its_model_says_why(local_ray, toy_sweep, tmp_path, monkeypatch):
+def test_an_engine_that_cannot_load_its_model_reports_why(local_ray, toy_sweep, tmp_path, monkeypatch):
     plan = make_plan(load_sweep(toy_sweep))
     # Found only when the weights are read: the toy refuses a recipe that was changed after the plan was made.
     broken = dataclasses.replace(plan, question=dataclasses.replace(plan.question, recipe={"slots": 0}))

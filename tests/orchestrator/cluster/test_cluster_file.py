@@ -1,4 +1,4 @@
-"""Cluster files: those that ship are good, and a planted mistake of each kind is said with its place."""
+"""Cluster files: those that ship are good, and a planted mistake of each kind is reported with its place."""
 
 import sys
 from collections.abc import Callable
@@ -64,7 +64,7 @@ class TestShippedFiles:
         assert {node.market for node in nodes.values() if not node.is_head} == {"spot", "on demand"}
         assert all(node.min_workers == 0 for node in nodes.values())
 
-    def test_spot_comes_first_as_the_comment_says(self):
+    def test_spot_comes_first_as_the_comment_states(self):
         """Ray's own choice between the two; the names' order in the alphabet makes it."""
         from functools import partial
 
@@ -178,14 +178,14 @@ MISTAKES = {
 
 class TestMistakes:
     @pytest.mark.parametrize("kind", MISTAKES)
-    def test_each_is_said_with_its_place(self, planted, kind):
-        good, bad, said = MISTAKES[kind]
+    def test_each_is_reported_with_its_place(self, planted, kind):
+        good, bad, message = MISTAKES[kind]
         path = planted("cluster.yaml", good, bad)
         ended = check(path)
         assert (ended.exit_code, ended.stdout) == (2, "")
         lines = ended.stderr.splitlines()
         assert all(line.startswith(f"{path}: ") for line in lines)
-        assert any(said in line for line in lines), lines
+        assert any(message in line for line in lines), lines
 
     def test_all_at_once(self, planted):
         path = planted("cluster.yaml", "g6.xlarge", "g6.xlrage")
@@ -199,21 +199,21 @@ class TestMistakes:
             "file_mounts./home/ubuntu/capsweep/sweeps",
         ]
 
-    def test_a_user_without_a_token_is_told_how_to_make_one(self, tmp_path):
+    def test_without_a_token_the_message_explains_how_to_make_one(self, tmp_path):
         (tmp_path / "home" / ".ray" / "auth_token").unlink()
         ended = check("cluster.yaml")
         assert ended.exit_code == 2
         assert "Make it with `ray get-auth-token`, option --generate." in ended.stderr
 
     @pytest.mark.parametrize(
-        ("good", "bad", "said"),
+        ("good", "bad", "message"),
         [
             ("head_ip:", "haed_ip:", "provider.head_ip: missing."),
             ("min_workers: 2", "min_workers: 2\navailable_node_types: {}", "machines of your own have no types"),
         ],
     )
-    def test_on_premise(self, planted, good, bad, said):
-        assert said in check(planted(SHIPPED[1], good, bad)).stderr
+    def test_on_premise(self, planted, good, bad, message):
+        assert message in check(planted(SHIPPED[1], good, bad)).stderr
 
     @pytest.mark.parametrize(
         "text",
@@ -234,7 +234,7 @@ class TestMistakes:
 
 
 class TestNotes:
-    def test_without_botocore_names_are_not_checked_and_it_says_so(self, monkeypatch):
+    def test_without_botocore_names_are_not_checked_and_a_note_states_it(self, monkeypatch):
         read_ec2.cache_clear()
         monkeypatch.setitem(sys.modules, "botocore.loaders", None)
         notes = check_cluster_file(ROOT / "cluster.yaml").notes

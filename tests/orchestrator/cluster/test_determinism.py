@@ -38,16 +38,16 @@ def run_sweep(tmp_path: Path):
         with open_session(plan, str(tmp_path / name)) as session:
             settings, stop = plan.sweep.engine_settings(), Stop()
             if on_ray:
-                nobody = lambda said: None  # noqa: E731
+                ignore = lambda values: None  # noqa: E731
                 run_on_ray(
                     session,
                     plan.sweep.engines,
                     settings,
                     address=None,
                     stop=stop,
-                    on_verdicts=nobody,
-                    on_engines=nobody,
-                    on_message=nobody,
+                    on_verdicts=ignore,
+                    on_engines=ignore,
+                    on_message=ignore,
                 )
             else:
                 run_inline(session, settings, stop=stop, on_verdicts=lambda verdicts: None)

@@ -49,7 +49,7 @@ def test_what_a_killed_trial_waits_for_is_given_to_the_one_that_follows(actor: E
     finished, _, left = actor.take("assignment", follows, 10.0)
     assert [item.probe.probe_id for item in finished] == ["p"]
     assert left == 0
-    # And again to a third, as long as nobody said that it was dealt with.
+    # And again to a third, as long as nobody confirmed that it was dealt with.
     again = actor.submit("assignment", [PROBE], anew=True)
     assert [item.probe.probe_id for item in actor.take("assignment", again, 1.0)[0]] == ["p"]
     assert actor.take("assignment", again, 0.05)[0] == []

@@ -44,15 +44,15 @@ def test_engines_take_what_there_is(engines, nodes, expected):
 
 
 @pytest.mark.parametrize(
-    ("engines", "said"),
+    ("engines", "message"),
     [
         (EnginesEntry(gpus=1), "the cluster has 0"),
         (EnginesEntry(count=80), "do not fit beside each other"),
         (EnginesEntry(cpus=4), "do not fit"),
     ],
 )
-def test_what_a_cluster_cannot_hold_is_refused(engines, said):
-    with pytest.raises(BadInput, match=said):
+def test_what_a_cluster_cannot_hold_is_refused(engines, message):
+    with pytest.raises(BadInput, match=message):
         engine_demand(engines, model_needs(), nodes_of((2, 0)))
 
 

@@ -17,7 +17,7 @@ def facts(num_parameters: float, width: int) -> ModelFacts:
     )
 
 
-def test_memory_is_weights_and_activations():
+def test_device_memory_is_weights_and_activations():
     # 12 layers of width 1024 have 12 * 12 * 1024^2 weights: at 2 bytes .3 GB, and 17 * 2 bytes a layer, token and unit.
     weights = 12 * 12 * 1024**2
     found = engine_gigabytes(Model(name="m", dtype="bfloat16"), facts(weights, 1024), tokens=1000)

@@ -39,13 +39,13 @@ def test_a_ray_that_is_started_here_is_shut_to_others(tmp_path):
     process = begin("run", spec, "--run-dir", tmp_path / "run")
     try:
         assert process.stdout is not None
-        said = next(line for line in process.stdout if "dashboard:" in line)
+        dashboard_line = next(line for line in process.stdout if "dashboard:" in line)
         wait_until(lambda: descendants(process.pid, b"ray::EngineActor"), process)
         found = listening([process.pid, *descendants(process.pid, b"ray")])
         assert len(found) >= 1
         # 127.0.0.1, also as seen by sockets of IPv6.
         assert found <= {"0100007F", "0000000000000000FFFF00000100007F"}
-        dashboard = said.split()[1]
+        dashboard = dashboard_line.split()[1]
         with pytest.raises(urllib.error.HTTPError, match="401"):
             urllib.request.urlopen(f"{dashboard}/api/jobs/", timeout=10)
     finally:

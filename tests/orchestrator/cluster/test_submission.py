@@ -44,7 +44,7 @@ def test_a_staged_model_keeps_its_name(tmp_path):
     assert sent.name == here.name == "quickstart"
 
 
-def test_a_run_goes_on_where_its_inputs_lie_elsewhere(toy_sweep, tmp_path, run_to_end):
+def test_a_run_resumes_where_its_inputs_lie_elsewhere(toy_sweep, tmp_path, run_to_end):
     run = tmp_path / "run"
     assert run_to_end("run", toy_sweep, "--inline", "--run-dir", run).returncode == 0
     elsewhere = tmp_path / "elsewhere"

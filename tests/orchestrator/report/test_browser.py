@@ -106,42 +106,42 @@ ACTIONS = """
 <script>
 addEventListener("load", async () => {
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
-  const said = {};
+  const state = {};
   await wait(500);
   const filter = document.getElementById("filter");
   filter.value = "books";
   filter.dispatchEvent(new Event("input"));
-  said.filtered = document.querySelector("output[for=filter]").textContent;
-  said.hidden = [...document.querySelectorAll(".sortable tbody tr")].filter((row) => row.hidden).length;
+  state.filtered = document.querySelector("output[for=filter]").textContent;
+  state.hidden = [...document.querySelectorAll(".sortable tbody tr")].filter((row) => row.hidden).length;
   filter.value = ""; filter.dispatchEvent(new Event("input"));
   document.querySelectorAll(".sortable th button")[3].click();
   const tokens = [...document.querySelectorAll(".sortable tbody tr")].map((row) => Number(row.cells[3].textContent));
-  said.sorted = tokens.every((value, i) => i === 0 || tokens[i - 1] >= value);
+  state.sorted = tokens.every((value, i) => i === 0 || tokens[i - 1] >= value);
   document.querySelector("button.open").click();
   await wait(1500);
   const dialog = document.getElementById("opened");
-  said.open = dialog.open;
-  said.tokens = dialog.querySelectorAll(".token").length;
-  said.coloured = [...dialog.querySelectorAll(".token")].filter((token) => token.style.backgroundColor).length;
-  said.boundary = dialog.querySelectorAll(".boundary").length;
-  said.probes = dialog.querySelectorAll("rect").length;
-  said.title = dialog.querySelector(".token").title;
+  state.open = dialog.open;
+  state.tokens = dialog.querySelectorAll(".token").length;
+  state.coloured = [...dialog.querySelectorAll(".token")].filter((token) => token.style.backgroundColor).length;
+  state.boundary = dialog.querySelectorAll(".boundary").length;
+  state.probes = dialog.querySelectorAll("rect").length;
+  state.title = dialog.querySelector(".token").title;
   document.querySelector("input[value=margins]").click();
-  said.scale = document.getElementById("opened-scale").textContent;
+  state.scale = document.getElementById("opened-scale").textContent;
   const lines = (plot) => csvOf(described(plot)).trim().split("\\n");
-  said.csv = Object.fromEntries(plots.map((plot) => [plot.closest("figure").id, lines(plot)]));
-  said.wide = document.documentElement.scrollWidth <= innerWidth;
-  said.dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  said.width = innerWidth;
+  state.csv = Object.fromEntries(plots.map((plot) => [plot.closest("figure").id, lines(plot)]));
+  state.wide = document.documentElement.scrollWidth <= innerWidth;
+  state.dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  state.width = innerWidth;
   const light = (colour) => colour.match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3;
-  said.paper = light(getComputedStyle(document.body).backgroundColor);
+  state.paper = light(getComputedStyle(document.body).backgroundColor);
   dialog.close();
   plots[0].scrollIntoView();
   for (let i = 0; i < 300 && !document.querySelector(".main-svg .xtick text"); i++) await wait(100);
   const inks = [document.querySelector("td"), document.querySelector(".main-svg .xtick text"), dialog];
   const inkOf = (style) => light(style.fill === "rgb(0, 0, 0)" ? style.color : style.fill);
-  said.inks = inks.map((element) => inkOf(getComputedStyle(element)));
-  parent.postMessage(JSON.stringify(said), "*");
+  state.inks = inks.map((element) => inkOf(getComputedStyle(element)));
+  parent.postMessage(JSON.stringify(state), "*");
 });
 </script>
 """
@@ -150,7 +150,7 @@ FRAME = """
 <script>
 addEventListener("message", (event) => {{
   const made = document.createElement("pre");
-  made.id = "said";
+  made.id = "state";
   made.textContent = event.data;
   document.body.append(made);
 }});
@@ -163,23 +163,23 @@ BROWSER = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-
 ANY = r"[-\d.]+"
 CSV = {
     "capacity-per-model": (
-        "series,capacity (tokens),capacity (tokens) low,capacity (tokens) high,y,colour,said",
+        "series,capacity (tokens),capacity (tokens) low,capacity (tokens) high,y,colour,label",
         rf'"small, books, k = 1: mean",{ANY},{ANY},{ANY},small; books; k = 1,,',
     ),
     "bits-against-tokens": (
-        "series,capacity (tokens),capacity (bits under the model),colour,said",
+        "series,capacity (tokens),capacity (bits under the model),colour,label",
         rf'"small, stories, k = 1",{ANY},{ANY},,"stories:',
     ),
     "success-against-length": (
-        "series,length (tokens),share,share low,share high,colour,said",
+        "series,length (tokens),share,share low,share high,colour,label",
         rf'"small, stories, k = 1: probes lossless",{ANY},{ANY},{ANY},{ANY},,',
     ),
     "models-paired": (
-        "series,difference (tokens),difference (tokens) low,difference (tokens) high,y,colour,said",
+        "series,difference (tokens),difference (tokens) low,difference (tokens) high,y,colour,label",
         rf"mean difference,{ANY},{ANY},{ANY},large; less small; k = 1,,",
     ),
 }
-"""By figure: the head of its CSV, and a line that says which series it is, and how sure."""
+"""By figure: the head of its CSV, and a line that names its series, and how sure it is."""
 
 
 @pytest.mark.browser
@@ -209,33 +209,33 @@ class TestInteraction:
         preferred = f"--blink-settings=preferredColorScheme={('dark', 'light').index(scheme)}"
         ended = self.visit(frame, f"--window-size={width + 200},1100", "--virtual-time-budget=60000", preferred)
         assert not [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
-        found = re.search(r'<pre id="said">(.*?)</pre>', ended.stdout)
+        found = re.search(r'<pre id="state">(.*?)</pre>', ended.stdout)
         assert found is not None
-        said = json.loads(unescape(found[1]))
-        assert (said["filtered"], said["hidden"]) == ("12 of 36", 24)
-        assert said["sorted"]
-        assert said["open"]
-        assert said["coloured"] > 0
-        assert said["tokens"] == said["coloured"] + BEYOND
-        assert (said["boundary"], said["probes"]) == (1, 3)
-        assert "0.25 nats with memory, 2.5 without, 1.5 margin" in said["title"]
-        assert "bluer" in said["scale"]
-        assert len(said["csv"]["capacity-per-model"]) > 36
+        state = json.loads(unescape(found[1]))
+        assert (state["filtered"], state["hidden"]) == ("12 of 36", 24)
+        assert state["sorted"]
+        assert state["open"]
+        assert state["coloured"] > 0
+        assert state["tokens"] == state["coloured"] + BEYOND
+        assert (state["boundary"], state["probes"]) == (1, 3)
+        assert "0.25 nats with memory, 2.5 without memory, 1.5 margin" in state["title"]
+        assert "bluer" in state["scale"]
+        assert len(state["csv"]["capacity-per-model"]) > 36
         for name, (head, mean) in CSV.items():
-            assert said["csv"][name][0] == head, name
-            assert any(re.match(mean, line) for line in said["csv"][name]), name
-        assert said["width"] == width
-        assert said["wide"], "the page is wider than its window"
-        assert said["dark"] == (scheme == "dark")
+            assert state["csv"][name][0] == head, name
+            assert any(re.match(mean, line) for line in state["csv"][name]), name
+        assert state["width"] == width
+        assert state["wide"], "the page is wider than its window"
+        assert state["dark"] == (scheme == "dark")
         # Light on dark or dark on light, in tables, figures and what is opened: a hundred of 255 levels apart.
-        contrasts = [(ink - said["paper"]) * (1 if said["dark"] else -1) for ink in said["inks"]]
+        contrasts = [(ink - state["paper"]) * (1 if state["dark"] else -1) for ink in state["inks"]]
         assert min(contrasts) > 100
 
     def test_two_thousand_searches_and_twenty_thousand_probes_are_below_eight_megabytes(self, generated, tmp_path):
         html = render_page(generated(2000, 20_000), sweep_yaml="name: generated\n", provenance={})
         assert len(html.encode()) < 8_000_000
         (tmp_path / "page.html").write_text(html)
-        # In the browser's own time: a virtual one would tell nothing.
+        # In the browser's own time: a virtual one would measure nothing.
         ready = re.search(r'data-ready="(\d+)"', self.visit(tmp_path / "page.html").stdout)
         assert ready is not None
         # How soon depends on the machine and is seen by hand (pytest -s); here only that it gets there.

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.report.canvas import CaptionedFigure, ReportTables
 from orchestrator.report.figures import FIGURES, figures
-from orchestrator.report.figures_entropy import entropy_with_and_without
+from orchestrator.report.figures_entropy import entropy_with_and_without_memory
 from orchestrator.report.figures_memories import bits_ledger
 from orchestrator.report.figures_probes import accuracy_over_positions, success_against_length
 from orchestrator.report.figures_scaling import gain_against_theory, scaling_with_vectors, utilization_by_source
@@ -36,7 +36,7 @@ def traces(drawn: CaptionedFigure | None) -> dict[str, Any]:
     assert drawn is not None
     all_traces: list[Any] = list(drawn.figure.select_traces())
     named = [trace for trace in all_traces if trace.x is not None and trace.x[0] is not None]
-    assert all(trace.name for trace in named), "a CSV would not say which series this is"
+    assert all(trace.name for trace in named), "a CSV would not show which series this is"
     assert len({trace.name for trace in named}) == len(named)
     return {trace.name: trace for trace in named}
 
@@ -53,7 +53,7 @@ def test_each_model_and_k_has_a_line_of_its_own_and_each_model_a_threshold():
             ("b", 1, "lossy", 40, 30),
         )
     ]
-    found = traces(entropy_with_and_without(tables_of(probes=rows)))
+    found = traces(entropy_with_and_without_memory(tables_of(probes=rows)))
     gains = {name: trace.x[0] for name, trace in found.items() if "y = x -" in name}
     assert gains == {
         "a, k = 1: y = x - 40 bits": pytest.approx(40),
@@ -128,7 +128,7 @@ def test_success_has_a_panel_for_each_source():
     assert found["m, hub, k = 1: probes lossless"].yaxis == "y2"
 
 
-def test_the_ledger_says_how_many_bits_the_memory_removes(generated):
+def test_the_ledger_shows_how_many_bits_the_memory_removes(generated):
     drawn = bits_ledger(generated(12, 12))
     ledger = traces(drawn)["small"]
     sizes = dict(zip(ledger.y, ledger.x, strict=True))

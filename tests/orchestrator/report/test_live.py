@@ -67,8 +67,8 @@ class Shown:
         self.view = LiveView(self.console, self.ledger, samples=by_id)
 
     def add(self, *verdicts: Verdict) -> None:
-        for said in verdicts:
-            self.ledger.record(said)
+        for one in verdicts:
+            self.ledger.record(one)
         self.view.show_verdicts(verdicts)
 
     @property
@@ -91,8 +91,8 @@ def show(request: pytest.FixtureRequest) -> Callable[..., Shown]:
 
 
 def engine(number: int = 0, **changes: object) -> EngineLine:
-    said = {"num_slots": 16, "num_busy": 15, "tokens_per_second": 12_345.6, "state": "running"}
-    return EngineLine(**{"name": f"model gpu{number}", **said, **changes})  # pyright: ignore[reportArgumentType]
+    running = {"num_slots": 16, "num_busy": 15, "tokens_per_second": 12_345.6, "state": "running"}
+    return EngineLine(**{"name": f"model gpu{number}", **running, **changes})  # pyright: ignore[reportArgumentType]
 
 
 def test_verdicts_show_the_text_that_comes_back(show):
@@ -104,7 +104,7 @@ def test_verdicts_show_the_text_that_comes_back(show):
     assert "1/3" in shown.screen
 
 
-def test_time_left_is_said_once_enough_is_known(show, monkeypatch):
+def test_time_left_is_shown_once_enough_is_known(show, monkeypatch):
     now = [0.0]
     monkeypatch.setattr("orchestrator.report.live.time.monotonic", lambda: now[0])
     shown = show([sample_of(number) for number in range(8)])
@@ -124,15 +124,15 @@ def test_models_have_a_line_each_where_there_are_several(show):
     assert "model" not in show([sample_of(0)]).screen.split()
     shown = show([sample_of(0), sample_of(1), sample_of(2, "org/other")])
     shown.add(verdict("search-0", 0, proven=20))
-    said = [line.split() for line in shown.lines]
-    assert ["model", "1/2"] in said
-    assert ["other", "0/1"] in said
+    words = [line.split() for line in shown.lines]
+    assert ["model", "1/2"] in words
+    assert ["other", "0/1"] in words
     many = show([sample_of(number, f"org/model-{number}") for number in range(20)])
     assert sum("model-" in line for line in many.lines) == MOST_MODELS
     assert ["14", "more", "0/14"] in [line.split() for line in many.lines]
 
 
-def test_engines_are_told_of_and_many_are_summed_up(show):
+def test_engines_are_shown_and_many_are_summed_up(show):
     shown = show([sample_of(0)])
     shown.view.show_engines([engine()])
     assert ["model", "gpu0", "15/16", "12,346", "running"] in [line.split() for line in shown.lines]

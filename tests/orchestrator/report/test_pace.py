@@ -12,7 +12,7 @@ def test_what_is_left_is_what_finished_searches_needed_less_what_was_run():
     assert seconds_left(finished=finished, unfinished={0: 2, 2: 1, 7: 1}, verdicts_per_minute=4) == pytest.approx(120)
 
 
-def test_nothing_is_said_until_enough_is_known():
+def test_no_time_left_is_reported_until_enough_is_known():
     few, enough = {3: ENOUGH_SEARCHES - 1}, {3: ENOUGH_SEARCHES}
     assert seconds_left(finished=few, unfinished={0: 2}, verdicts_per_minute=4) is None
     assert seconds_left(finished=enough, unfinished={0: 2}, verdicts_per_minute=0) is None
@@ -52,8 +52,8 @@ def test_a_standstill_shows():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "expected"),
     [(0.2, "1 s"), (40, "40 s"), (99.4, "99 s"), (720, "12 min"), (12_000, "3 h 20 min"), (190_800, "2 d 5 h")],
 )
-def test_durations(seconds, said):
-    assert duration(seconds) == said
+def test_durations(seconds, expected):
+    assert duration(seconds) == expected

@@ -1,4 +1,4 @@
-"""One page: complete, self-contained, and literal about what the data say."""
+"""One page: complete, self-contained, and literal about what the data contain."""
 
 import json
 import re

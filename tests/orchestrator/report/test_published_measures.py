@@ -36,20 +36,20 @@ SHIPPED_MODEL = SWEEPS / "quickstart" / "model"
 PAPER = sorted((SWEEPS / "paper").glob("*.yaml"))
 
 
-def probe(length: int, right: int, **changes: Any) -> dict[str, Any]:
-    """A generated probe of Pythia-160M: `right` of `length` tokens, t_1 given; without memory 10 are right."""
+def probe(length: int, correct: int, **changes: Any) -> dict[str, Any]:
+    """A generated probe of Pythia-160M: `correct` of `length` tokens, t_1 given; without memory 10 are correct."""
     row = {
         "task": "cramming",
         "model": "EleutherAI/pythia-160m",
-        "search_id": f"{length}-{right}",
+        "search_id": f"{length}-{correct}",
         "number": 0,
         "source": "pg19:made up",
         "num_vectors": 1,
-        "outcome": "lossless" if right == length else "lossy",
+        "outcome": "lossless" if correct == length else "lossy",
         "criterion": "teacher_forced>=0.99",
         "decode_from": "memory+first_token",
         "measured_length": length,
-        "token_accuracy": right / length,
+        "token_accuracy": correct / length,
         "token_accuracy_without_memory": 10 / length,
         "nats_without_memory": 5.0 * (length - 1),
         "nats_with_memory": 2.0 * (length - 1),
@@ -192,7 +192,7 @@ class TestCompare:
         assert compare(PROBES.empty_table(), searches(row), "one_step") == []
 
 
-def test_the_command_says_what_it_cannot_compare(toy_sweep, tmp_path):
+def test_the_command_reports_what_it_cannot_compare(toy_sweep, tmp_path):
     runner = CliRunner()
     run = str(tmp_path / "run")
     assert runner.invoke(cli.app, ["run", str(toy_sweep), "--inline", "--run-dir", run]).exit_code == 0
@@ -273,7 +273,7 @@ def test_every_published_capacity_has_a_sweep(tmp_path):
 
 
 def test_the_progressive_sweep_has_every_model_of_the_paper_that_can_be_named():
-    """By the names that `compare` gives them; Gemma-3-4B is no causal language model on the hub, as the file says."""
+    """By the names that `compare` gives them; Gemma-3-4B is no causal language model on the hub, as the file notes."""
     ids = {row["hf_id"]: row["model"] for row in published_rows("cramming_table1.csv")}
     models = {ids.get(m.name, m.name.rpartition("/")[2]) for m in load_sweep(SWEEPS / "progressive.yaml").models}
     assert models == {row["model"] for row in published_rows("progressive_horizons.csv")} - {"Gemma-3-4B"}
@@ -281,9 +281,9 @@ def test_the_progressive_sweep_has_every_model_of_the_paper_that_can_be_named():
 
 def test_the_readme_names_figures_as_the_report_does():
     """A section that is called otherwise is not found."""
-    said = (SWEEPS / "paper" / "README.md").read_text()
+    readme = (SWEEPS / "paper" / "README.md").read_text()
     drawn = "".join(path.read_text() for path in Path(figures.__file__).parent.glob("figures*.py"))
-    sections = re.findall(r'"([A-Z][^"]+)"', "\n".join(line for line in said.splitlines() if line.startswith("|")))
+    sections = re.findall(r'"([A-Z][^"]+)"', "\n".join(line for line in readme.splitlines() if line.startswith("|")))
     assert len(sections) > 8
     assert [name for name in sections if name not in drawn and name != "Beside published figures"] == []
 

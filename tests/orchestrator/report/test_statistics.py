@@ -17,7 +17,7 @@ def searches(*rows: dict[str, Any]) -> pa.Table:
 
 
 def texts_of(*rows: dict[str, Any], **hashes: str) -> pa.Table:
-    """Samples of these searches whose text is their sample_id, or what `hashes` says of it."""
+    """Samples of these searches whose text is their sample_id, or its entry in `hashes`."""
     made = [
         {"model": row["model"], "sample_id": row["sample_id"]}
         | {"text_sha256": hashes.get(row["sample_id"], row["sample_id"])}

@@ -24,7 +24,7 @@ def success(*rows: dict[str, Any], grid: list[int] | None = None) -> list[Succes
 
 
 class TestSuccessByLength:
-    def test_yes_up_to_the_proven_length_and_no_at_the_failed_one(self):
+    def test_lossless_up_to_the_proven_length_and_lossy_at_the_failed_one(self):
         bins = success(
             {"proven_length": 3, "failed_length": 4},
             {"proven_length": 5, "failed_length": None},
@@ -41,11 +41,11 @@ class TestSuccessByLength:
         # Lengths 25 and 26: one probe proved both, the other failed at the one it tried.
         assert (by_start[25].share, by_start[25].num_probes) == (0.5, 2)
 
-    def test_a_probe_that_proves_half_a_bin_says_yes_by_half(self):
+    def test_a_probe_that_proves_half_a_bin_counts_half(self):
         bins = success({"proven_length": 29, "failed_length": 30})
         assert bins[-1].share == 0.5
 
-    def test_failures_of_the_machine_say_nothing(self):
+    def test_failures_of_the_machine_count_nowhere(self):
         assert success({"outcome": "failed", "failed_length": 5}) == []
 
     def test_models_sources_and_vectors_apart(self):
@@ -57,7 +57,7 @@ class TestSuccessByLength:
         )
         assert [one.group for one in bins] == [("m", "files", 1), ("m", "files", 2), ("m", "hub", 1), ("n", "files", 1)]
 
-    def test_a_grid_says_nothing_of_lengths_it_did_not_ask(self):
+    def test_a_grid_does_not_count_lengths_it_did_not_ask(self):
         rows = [
             {"length": 16, "proven_length": 16},
             {"length": 64, "proven_length": 64},

@@ -139,7 +139,7 @@ class TestIntervals:
     def test_wilson(self, share: float, n: int, low: float, high: float):
         assert wilson(share, n) == pytest.approx((low, high), abs=1e-4)
 
-    def test_no_trials_say_nothing(self):
+    def test_no_trials_leave_every_share_possible(self):
         assert wilson(0.0, 0) == (0.0, 1.0)
 
 
@@ -183,7 +183,7 @@ class TestFindings:
         searches = searches_of({"capacity_tokens": 5, "margin": 0.5}, {"capacity_tokens": 7, "margin": 0.5})
         assert worth_knowing(probes_of({"proven_length": 5, "failed_length": 6}), searches) == []
 
-    def test_the_headline_asks_answers_and_says_how_sure(self):
+    def test_the_headline_asks_answers_and_states_how_sure(self):
         searches = searches_of({"capacity_tokens": 5}, {"capacity_tokens": 7, "source": "files:b.txt"})
         asked, answer, sure = headline(searches)
         assert asked == "How many tokens of 2 texts fit into 1 trainable vector of m?"
@@ -203,13 +203,13 @@ class TestFindings:
         assert "teacher_forced>=0.99" in sure
         assert "no certificate" in sure
 
-    def test_a_length_that_failed_below_the_capacity_is_told(self):
+    def test_a_length_that_failed_below_the_capacity_is_reported(self):
         probes = probes_of({"proven_length": 5, "failed_length": 6}, {"proven_length": 9, "failed_length": 10})
         (remark,) = worth_knowing(probes, searches_of({"capacity_tokens": 9}))
         assert "not monotone" in remark
         assert "6 tokens given up, 9 proven" in remark
 
-    def test_what_failed_is_open_or_ended_early_is_told(self):
+    def test_what_failed_is_open_or_ended_early_is_reported(self):
         searches = searches_of(
             {"status": "failed"}, {"status": "open"}, {"status": "at_text_end"}, {"capacity_tokens": 4, "margin": 1e-5}
         )
@@ -217,7 +217,7 @@ class TestFindings:
         for words in ("1 search failed", "the worker was lost", "1 search is open", "with their text", "0.001"):
             assert any(words in remark for remark in remarks), words
 
-    def test_a_search_that_proved_nothing_is_told(self):
+    def test_a_search_that_proved_nothing_is_reported(self):
         (remark,) = worth_knowing(probes_of(), searches_of({"capacity_tokens": 0}))
         assert remark == "1 search proved no length at all (files:a.txt)."
 

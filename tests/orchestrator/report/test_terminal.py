@@ -10,8 +10,8 @@ from orchestrator.report.terminal import estimates_table
 
 
 def estimate(model: str, **changes: float) -> ModelEstimate:
-    said = {"parameters": 6_900_000_000, "context": 131_072, "samples": 1000, "searches": 16_000, "probes": 480_000}
-    return ModelEstimate(**{"model": model, "expected_tokens": 300.0, "tera_operations": 4.2e9, **said, **changes})  # pyright: ignore[reportArgumentType]
+    priced = {"parameters": 6_900_000_000, "context": 131_072, "samples": 1000, "searches": 16_000, "probes": 480_000}
+    return ModelEstimate(**{"model": model, "expected_tokens": 300.0, "tera_operations": 4.2e9, **priced, **changes})  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -33,10 +33,11 @@ def test_what_a_sweep_will_take_fits_into_80_columns_uncut(models):
 
 
 @pytest.mark.parametrize(
-    ("parameters", "said"), [(7, "7"), (9_999, "9999"), (14_200, "14.2k"), (260_032, "260k"), (1_240_000_000, "1.2B")]
+    ("parameters", "expected"),
+    [(7, "7"), (9_999, "9999"), (14_200, "14.2k"), (260_032, "260k"), (1_240_000_000, "1.2B")],
 )
-def test_large_numbers_are_short(parameters, said):
+def test_large_numbers_are_short(parameters, expected):
     console = Console(file=io.StringIO(), width=80, color_system=None)
     with console.capture() as captured:
         console.print(estimates_table([estimate("m", parameters=parameters)], tflops=400))
-    assert captured.get().splitlines()[3].split()[1] == said
+    assert captured.get().splitlines()[3].split()[1] == expected

@@ -61,28 +61,28 @@ def test_a_length_that_failed_and_was_proven_later_bounds_nothing():
 
 
 @given(verdicts, st.randoms())
-def test_order_of_arrival_does_not_matter(said: list[Verdict], random):
-    shuffled = list(said)
+def test_order_of_arrival_does_not_matter(recorded: list[Verdict], random):
+    shuffled = list(recorded)
     random.shuffle(shuffled)
-    assert fold(shuffled) == fold(said)
+    assert fold(shuffled) == fold(recorded)
 
 
 @given(verdicts)
-def test_saying_everything_twice_changes_nothing(said: list[Verdict]):
-    assert fold([*said, *said]) == fold(said)
+def test_repeated_verdicts_change_nothing(recorded: list[Verdict]):
+    assert fold([*recorded, *recorded]) == fold(recorded)
 
 
 @given(verdicts)
-def test_failures_of_the_machine_move_no_bracket(said: list[Verdict]):
-    model_says = fold([v for v in said if v.outcome != "failed"])
-    everything = fold(said)
+def test_failures_of_the_machine_move_no_bracket(recorded: list[Verdict]):
+    without_failures = fold([v for v in recorded if v.outcome != "failed"])
+    everything = fold(recorded)
     for name in ("proven", "proven_by", "failures", "verdicts", "stalls"):
-        assert getattr(everything, name) == getattr(model_says, name)
+        assert getattr(everything, name) == getattr(without_failures, name)
 
 
 @given(verdicts)
-def test_more_verdicts_never_shorten_what_is_proven(said: list[Verdict]):
-    proven = [fold(said[:n]).proven for n in range(len(said) + 1)]
+def test_more_verdicts_never_shorten_what_is_proven(recorded: list[Verdict]):
+    proven = [fold(recorded[:n]).proven for n in range(len(recorded) + 1)]
     assert proven == sorted(proven)
 
 

@@ -23,7 +23,7 @@ def make_search(number: int, limit: int = 40) -> Search:
 
 
 def answer(order: Order, capacity: int) -> Verdict:
-    """What a noiseless probe would say of a text with this capacity."""
+    """The verdict of a noiseless probe on a text with this capacity."""
     reached = min(capacity, order.search.limit)
     lossless = reached >= order.step.length
     return Verdict(
@@ -42,13 +42,13 @@ def run_to_the_end(ledger: Ledger, capacities: dict[str, int], seed: int) -> lis
     """Answer in a random order until nothing is open."""
     chance = random.Random(seed)
     in_flight: list[Order] = []
-    said: list[Verdict] = []
+    verdicts: list[Verdict] = []
     while ledger.num_open:
         in_flight += ledger.next_orders("model", chance.randint(1, 4))
         order = in_flight.pop(chance.randrange(len(in_flight)))
-        said.append(answer(order, capacities[order.search.search_id]))
-        ledger.record(said[-1])
-    return said
+        verdicts.append(answer(order, capacities[order.search.search_id]))
+        ledger.record(verdicts[-1])
+    return verdicts
 
 
 capacities = st.lists(st.integers(0, 60), min_size=1, max_size=6)
@@ -73,8 +73,8 @@ def test_the_rows_on_disk_are_the_whole_state(wanted: list[int], seed: int):
     searches = [make_search(number) for number in range(len(wanted))]
     known = {search.search_id: capacity for search, capacity in zip(searches, wanted, strict=True)}
     ledger = Ledger(searches, SETTINGS)
-    said = run_to_the_end(ledger, known, seed)
-    folded = Ledger(searches, SETTINGS, reversed([*said, *said]))
+    verdicts = run_to_the_end(ledger, known, seed)
+    folded = Ledger(searches, SETTINGS, reversed([*verdicts, *verdicts]))
     assert folded.num_open == 0
     for search in searches:
         assert folded.status(search.search_id) == ledger.status(search.search_id)

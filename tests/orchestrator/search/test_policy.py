@@ -57,7 +57,7 @@ def test_a_search_ends_after_its_retries():
     assert status_of(done, limit=100, limit_status="at_text_end", settings=SETTINGS) == "measured"
 
 
-def test_a_search_that_reaches_its_limit_says_which():
+def test_a_search_that_reaches_its_limit_has_the_status_of_that_limit():
     done = bracket(proven=100, verdicts=1)
     assert next_step(done, limit=100, settings=SETTINGS) is None
     assert status_of(done, limit=100, limit_status="at_model_limit", settings=SETTINGS) == "at_model_limit"
@@ -96,7 +96,7 @@ class TestGrid:
     GRID = (8, 16, 32)
 
     def steps(self, *outcomes: bool) -> Step | None:
-        said = [
+        verdicts = [
             Verdict(
                 probe_id=str(number),
                 search_id="s",
@@ -108,7 +108,7 @@ class TestGrid:
             )
             for number, (yes, length) in enumerate(zip(outcomes, self.GRID, strict=False))
         ]
-        return next_step(fold(said), limit=32, settings=SearchSettings(retries=0), grid=self.GRID)
+        return next_step(fold(verdicts), limit=32, settings=SearchSettings(retries=0), grid=self.GRID)
 
     @pytest.mark.parametrize("outcomes", [(), (True,), (False,), (False, False), (True, False)])
     def test_each_length_is_asked_once_cold_whatever_came_out_before(self, outcomes):
@@ -122,7 +122,7 @@ class TestGrid:
         assert self.steps(*outcomes) is None
 
     def test_the_longest_length_that_was_lossless_counts_also_above_one_that_was_not(self):
-        said = [
+        verdicts = [
             Verdict(
                 probe_id=str(number),
                 search_id="s",
@@ -133,10 +133,10 @@ class TestGrid:
             )
             for number, length in ((0, 8), (1, 32))
         ]
-        assert fold(said).proven == 32
+        assert fold(verdicts).proven == 32
 
 
-def test_with_a_budget_starts_go_on_until_it_is_spent():
+def test_with_a_budget_starts_continue_until_it_is_spent():
     settings = SearchSettings(retries=0, max_trained_tokens=1000)
     begun = replace(bracket(proven=12, stalls=3, verdicts=3), trained_tokens=900)
     step = next_step(begun, limit=100, settings=settings)

@@ -80,7 +80,7 @@ class TestLock:
             ({"host": "elsewhere", "pid": 1, "heartbeat": 0.0}, True),
             ({"host": "elsewhere", "pid": 1, "heartbeat": 4e9}, False),
             ({"pid": 2**22 + 1, "heartbeat": 4e9}, True),
-            # A process of that number runs here, but it has not said so for long: another one has the number now.
+            # A process of that number runs here, but its last heartbeat is old: another one has the number now.
             ({"pid": 1, "heartbeat": 0.0}, True),
         ],
     )

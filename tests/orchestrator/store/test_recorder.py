@@ -1,4 +1,4 @@
-"""Rows that count are on disk, once; what they say of a search; memories that later probes begin from."""
+"""Rows that count are on disk, once; what they give for a search; memories that later probes begin from."""
 
 import math
 import struct
@@ -59,7 +59,7 @@ def probe(number: int = 0, *, length: int = 8, attempt: int = 0, start: str = "c
 
 
 def measured(asked: Probe, *, proven: int, failed: int | None = None, **changes: Any) -> Finished:
-    """A probe that proved `proven` tokens: without memory 1 token in 4 is right, and each costs 3 nats."""
+    """A probe that proved `proven` tokens: without memory 1 token in 4 is correct, and each costs 3 nats."""
     length = proven or asked.length
     measurement = Measurement(
         proven_length=proven,
@@ -86,7 +86,7 @@ def measured(asked: Probe, *, proven: int, failed: int | None = None, **changes:
     return finished(asked, outcome(measurement=replace(measurement, **changes)))
 
 
-def failed(asked: Probe, reason: str = "out of memory") -> Finished:
+def failed(asked: Probe, reason: str = "out of device memory") -> Finished:
     return finished(asked, Failed(reason=reason))
 
 
@@ -131,10 +131,10 @@ class TestRows:
         assert (row["criterion"], row["recipe"], row["session_id"]) == ("exact", '{"steps": 10}', "first")
         assert row["finished_at"].timestamp() - row["started_at"].timestamp() == 1.5
 
-    def test_a_failure_says_why_and_nothing_of_the_model(self, recorder, files):
-        recorder.record([failed(probe(), "out of memory")])
+    def test_a_failure_has_a_reason_and_no_measurement(self, recorder, files):
+        recorder.record([failed(probe(), "out of device memory")])
         (row,) = read_probes(files).to_pylist()
-        assert (row["outcome"], row["reason"]) == ("failed", "out of memory")
+        assert (row["outcome"], row["reason"]) == ("failed", "out of device memory")
         for name in ("proven_length", "exact_prefix", "failed_length", "nats_with_memory", "token_accuracy", "memory"):
             assert row[name] is None
 
@@ -162,10 +162,10 @@ class TestOnce:
         assert sum(pq.read_metadata(tmp_path / name).num_rows for name in row_files(files)) == 1
 
     @pytest.mark.parametrize("verdict_first", [True, False])
-    def test_a_verdict_counts_though_a_failure_was_said_of_it(self, recorder, next_session, files, verdict_first):
-        said = [measured(probe(), proven=9), failed(probe())]
-        recorder.record(said[:1] if verdict_first else said[1:])
-        next_session().record(said[1:] if verdict_first else said[:1])
+    def test_a_verdict_counts_though_a_failure_was_recorded_too(self, recorder, next_session, files, verdict_first):
+        outcomes = [measured(probe(), proven=9), failed(probe())]
+        recorder.record(outcomes[:1] if verdict_first else outcomes[1:])
+        next_session().record(outcomes[1:] if verdict_first else outcomes[:1])
         assert read_probes(files, ("outcome",)).to_pylist() == [{"outcome": "lossless"}]
 
     def test_every_attempt_that_failed_is_written(self, recorder, files):
@@ -264,7 +264,7 @@ class TestMemories:
             recorder.give_memory(probe(1, start="search/0"))
 
 
-def derived(*said: Finished, limit: int = 30, limit_status: str = "at_text_end") -> dict[str, Any]:
+def derived(*probes: Finished, limit: int = 30, limit_status: str = "at_text_end") -> dict[str, Any]:
     """The one row of the searches table after these probes; k d b / log2 V is 1 x 2 x 16 / 4 = 8 tokens."""
     planned = {
         "search_id": "search",
@@ -277,7 +277,7 @@ def derived(*said: Finished, limit: int = 30, limit_status: str = "at_text_end")
         "status": "open",
         "theoretical_tokens": 8.0,
     }
-    table = derive_searches(pa.Table.from_pylist([planned], schema=SEARCHES), rows_table(CONTEXT, said), SETTINGS)
+    table = derive_searches(pa.Table.from_pylist([planned], schema=SEARCHES), rows_table(CONTEXT, probes), SETTINGS)
     assert table.schema.equals(SEARCHES)
     (row,) = table.to_pylist()
     return row
@@ -325,7 +325,7 @@ class TestSearches:
         assert (row["capacity_tokens"], row["status"], row["token_gain"]) == (5, "open", 5 - 1)
 
     @pytest.mark.parametrize("status", ["at_text_end", "at_max_length", "at_model_limit"])
-    def test_a_search_that_reached_its_limit_says_which(self, status):
+    def test_a_search_that_reached_its_limit_has_the_status_of_that_limit(self, status):
         row = derived(measured(probe(0), proven=12), limit=12, limit_status=status)
         assert (row["capacity_tokens"], row["status"], row["smallest_failed"]) == (12, status, None)
 

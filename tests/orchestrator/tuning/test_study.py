@@ -38,7 +38,7 @@ def test_a_trial_that_a_killed_session_left_has_failed_and_is_tried_again(tmp_pa
     assert again.ask().params == left
 
 
-def test_a_trial_that_is_worse_on_every_text_is_ended_and_one_that_is_not_goes_on(tmp_path):
+def test_a_trial_that_is_worse_on_every_text_is_ended_and_one_that_is_not_continues(tmp_path):
     study = open_study(tmp_path)
     best = study.ask()
     assert not study.report(best, 0, reached([20, 30, 25, 18, 40, 33, 21, 27]))

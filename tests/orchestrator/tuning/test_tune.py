@@ -47,7 +47,7 @@ def test_a_better_recipe_is_found_and_holds_on_other_texts(bad_recipe, tmp_path,
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_tuning_goes_on_to_its_trials(bad_recipe, tmp_path, start, run_to_end, how):
+def test_an_interrupted_tuning_continues_to_its_trials(bad_recipe, tmp_path, start, run_to_end, how):
     text = bad_recipe.read_text().replace("steps: 40", "steps: 40, step_seconds: 0.004")
     bad_recipe.write_text(text)
     folder = tmp_path / "tuned"
@@ -59,10 +59,10 @@ def test_an_interrupted_tuning_goes_on_to_its_trials(bad_recipe, tmp_path, start
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(how)
-    said, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == (130 if how is signal.SIGINT else -9)
     if how is signal.SIGINT:
-        assert "the same command goes on" in said
+        assert "the same command resumes it" in output
         assert sum(trial["state"] in RESULTS for trial in trials_of(folder)) < 4
     again = run_to_end(*asked)
     assert again.returncode == 0, again.stderr
