@@ -2,10 +2,14 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Two workers of pytest-xdist share two cores. Set before torch is loaded, here and in processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 SHIPPED_MODEL = Path(__file__).resolve().parents[1] / "sweeps" / "quickstart" / "model"
@@ -29,11 +33,34 @@ def stories(shared_data: Path) -> list[str]:
     return [json.loads(line)["text"] for line in lines]
 
 
+SAME_ARITHMETIC = {
+    # Intel's library sums in one order on every processor; torch and oneDNN take AVX2 even where there is more.
+    "MKL_CBWR": "COMPATIBLE",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "OMP_NUM_THREADS": "1",
+}
+"""Variables under which every x86-64 processor with AVX2 computes the same bits; slower than without."""
+
+
+@pytest.fixture(scope="session")
+def same_arithmetic() -> dict[str, str]:
+    return SAME_ARITHMETIC
+
+
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
+    """One Ray for all tests of a worker; what its engines compute is held against golden values."""
     import ray
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, namespace="tests")
+    ray.init(
+        num_cpus=4,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        namespace="tests",
+        runtime_env={"env_vars": SAME_ARITHMETIC},
+    )
     yield
     ray.shutdown()
 

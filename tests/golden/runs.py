@@ -1,0 +1,155 @@
+"""Makes the runs whose values are golden and prints the values as JSON: `python tests/golden/runs.py FOLDER`.
+
+Runs in a process of its own, whose arithmetic the caller sets by environment variables before torch is loaded.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import orchestrator
+from orchestrator.inline import run_inline
+from orchestrator.plan import Plan, make_plan
+from orchestrator.session import open_session
+from orchestrator.spec import load_sweep
+from orchestrator.stop import Stop
+
+QUICKSTART = Path(__file__).resolve().parents[2] / "sweeps" / "quickstart"
+TOY_TEXT = "Text number {number}: long enough to have a capacity of its own, and then some more words to be safe."
+PROBE_COLUMNS = (
+    *("search_id", "probe_id", "number", "start", "length", "outcome", "proven_length", "failed_length"),
+    *("steps", "steps_to_proof", "trained_tokens"),
+)
+TRAJECTORY_STEPS = 50
+
+
+def toy_sweep(folder: Path) -> dict[str, Any]:
+    """Twelve texts whose capacities are known, with one vector and with two."""
+    texts = folder / "toy-texts"
+    texts.mkdir()
+    for number in range(12):
+        (texts / f"{number:02d}.txt").write_text(TOY_TEXT.format(number=number))
+    return {
+        "name": "toy",
+        "task": "toy",
+        "models": ["toy/model"],
+        "texts": [{"source": "files", "path": str(texts)}],
+        "num_vectors": [1, 2],
+        "recipe": {"spread": 0.5},
+    }
+
+
+def quickstart_sweep(folder: Path) -> dict[str, Any]:
+    """The shipped model on two of the shipped texts, deterministic, cut short."""
+    return {
+        "name": "quickstart",
+        "models": [str(QUICKSTART / "model")],
+        "texts": [
+            {"source": "files", "path": str(QUICKSTART / "texts" / text)} for text in ("01-story.txt", "02-letter.txt")
+        ],
+        "search": {"retries": 1, "max_length": 10},
+        "recipe": {"steps": 25, "patience": 12},
+        "engines": {"device": "cpu", "deterministic": True, "cpus": 1},
+    }
+
+
+def plan_of(sweep: dict[str, Any], folder: Path) -> Plan:
+    """The plan of a sweep that is written to a file first, as a user's is."""
+    path = folder / f"{sweep['name']}.yaml"
+    path.write_text(yaml.safe_dump(sweep))
+    return make_plan(load_sweep(path))
+
+
+def probes_of(plan: Plan, run: Path, *, on_ray: bool) -> list[dict[str, Any]]:
+    """One value per probe of a run, in the order of their ids."""
+    with open_session(plan, str(run)) as session:
+        settings = plan.sweep.engine_settings()
+        if on_ray:
+            from orchestrator.cluster.runner import run_on_ray
+
+            run_on_ray(
+                session,
+                plan.sweep.engines,
+                settings,
+                address=None,
+                stop=Stop(),
+                on_verdicts=lambda verdicts: None,
+                on_engines=lambda lines: None,
+                on_message=lambda message: None,
+            )
+        else:
+            run_inline(session, settings, stop=Stop(), on_verdicts=lambda verdicts: None)
+    rows = orchestrator.read(str(run)).probes.to_pylist()
+    return [
+        {**{name: row[name] for name in PROBE_COLUMNS}, "memory": _short_hash(row["memory"] or b"")}
+        for row in sorted(rows, key=lambda row: (row["search_id"], row["number"]))
+    ]
+
+
+def sweeps(folder: Path, *, on_ray: bool) -> dict[str, Any]:
+    """The values of both sweeps, whose runs are made in `folder`."""
+    return {
+        "toy": probes_of(plan_of(toy_sweep(folder), folder), folder / "toy", on_ray=on_ray),
+        "quickstart": probes_of(plan_of(quickstart_sweep(folder), folder), folder / "quickstart", on_ray=on_ray),
+    }
+
+
+def published_trajectories() -> dict[str, Any]:
+    """Memories of the first fifty steps of `recipe: published`, of probes with fixed ids.
+
+    None of them grows or ends, so the shapes of the batches are the same at every step.
+    """
+    from safetensors.torch import load
+
+    from tasks.contract import EngineSettings, Model, Probe, Question
+    from tasks.cramming import CrammingTask
+
+    task, model = CrammingTask(), Model(name=str(QUICKSTART / "model"))
+    question = Question(criterion=0.99, decode_from="memory+first_token", recipe=task.recipe("published"))
+    engine = task.open_engine(model, question, EngineSettings(device="cpu", cpus=1))
+    codec = task.codec(model)
+    probes: list[Probe] = []
+    for number, (text, num_vectors) in enumerate((("04-argument.txt", 1), ("05-dialogue.txt", 1), ("06-list.txt", 2))):
+        tokens = codec.encode((QUICKSTART / "texts" / text).read_text()).tokens[:16]
+        name = f"golden {number}"
+        probes.append(
+            Probe(
+                probe_id=name,
+                search_id=name,
+                number=0,
+                sample_id=name,
+                tokens=tokens,
+                length=len(tokens),
+                num_vectors=num_vectors,
+            )
+        )
+    engine.submit(probes, num_open=len(probes))
+    hashes = {probe.probe_id: hashlib.sha256() for probe in probes}
+    shown: dict[str, list[list[float]]] = {probe.probe_id: [] for probe in probes}
+    for step in range(1, TRAJECTORY_STEPS + 1):
+        finished = engine.step()
+        assert not finished, "these texts are too long for a vector of this model"
+        for snapshot in engine.snapshots():
+            memory = load(snapshot.state)["memory_BKD"]
+            hashes[snapshot.probe_id].update(memory.numpy().astype("<f4").tobytes())
+            if step in (1, 10, TRAJECTORY_STEPS):
+                shown[snapshot.probe_id].append([round(value, 6) for value in memory.flatten()[:4].tolist()])
+    return {name: {"memories": found.hexdigest()[:16], "first_values": shown[name]} for name, found in hashes.items()}
+
+
+def _short_hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def main() -> None:
+    """Print the values of both sweeps and of the trajectories."""
+    folder = Path(sys.argv[1])
+    print(json.dumps({**sweeps(folder, on_ray=False), "published": published_trajectories()}))
+
+
+if __name__ == "__main__":
+    main()
