@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup quickstart test browser-test chaos cluster-test lint bench bench-full
+.PHONY: help setup quickstart test test-all browser-test chaos-short chaos cluster-test lint bench bench-full
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -17,11 +17,20 @@ setup: .venv/installed  ## make .venv and install everything into it
 quickstart: setup  ## measure the shipped model on the shipped texts, on this machine
 	$(BIN)/capsweep run sweeps/quickstart.yaml
 
-test: setup  ## run every test
-	$(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := -n 2 --dist loadgroup --ignore tests/chaos --ignore tests/clusters
+
+test: setup  ## every kind of test but faults and clusters, in five minutes on two cores
+	$(PYTEST) $(PARALLEL)
+
+test-all: setup  ## the same with a thousand sweep files in place of sixty
+	CAPSWEEP_FUZZ=1000 $(PYTEST) $(PARALLEL)
+
+chaos-short: setup  ## provoke a few faults of each kind (about four minutes)
+	$(PYTEST) tests/chaos
 
 browser-test: setup  ## open report pages in headless Chromium (apt-get install chromium)
-	$(BIN)/python -m pytest -m browser
+	$(PYTEST) -m browser
 
 lint: setup  ## ruff, pyright, import-linter
 	$(BIN)/ruff check
@@ -37,7 +46,7 @@ bench-full: setup  ## the same with 32 texts once (an hour or more); run it agai
 		--to benchmarks/results
 
 chaos: setup  ## provoke every fault of docs/reliability.md and count what is lost (about 15 minutes)
-	CAPSWEEP_CHAOS=1 $(BIN)/python -m pytest tests/chaos
+	CAPSWEEP_CHAOS=1 $(PYTEST) tests/chaos
 
 cluster-test: setup  ## two nodes in network namespaces, and a Slurm job (root and iproute2; about 10 minutes)
-	CAPSWEEP_CLUSTER=1 $(BIN)/python -m pytest tests/clusters
+	CAPSWEEP_CLUSTER=1 $(PYTEST) tests/clusters

@@ -11,6 +11,7 @@ NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "read_a_run.ipynb
 
 
 def test_every_cell_runs(toy_sweep, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("orchestrator.launch.write_report", lambda run, searches: "")
     run = str(tmp_path / "run")
     assert CliRunner().invoke(cli.app, ["run", str(toy_sweep), "--inline", "--run-dir", run]).exit_code == 0
     monkeypatch.setenv("CAPSWEEP_RUN", run)

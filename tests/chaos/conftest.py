@@ -1,15 +1,13 @@
 """What the tests of faults share: how often each is provoked, sweeps, and the lines that report what was found.
 
-A few of each run with all tests. CAPSWEEP_CHAOS=1, which `make chaos` sets, provokes them as often as
-docs/reliability.md states.
+They are no part of `make test`. `make chaos-short` provokes a few, those that no other test proves; CAPSWEEP_CHAOS=1,
+which `make chaos` sets, provokes all as often as docs/reliability.md states.
 """
 
 import json
 import os
 import subprocess
 import sys
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chaos.harness import Tally
+from tests.chaos.harness import Tally, wait_until
 
 FULL = os.environ.get("CAPSWEEP_CHAOS") == "1"
 TALLIES = pytest.StashKey[list[Tally]]()
@@ -26,7 +24,7 @@ TALLIES = pytest.StashKey[list[Tally]]()
 
 @pytest.fixture(scope="session")
 def times() -> Callable[[int, int], int]:
-    """How often a fault is provoked: with `make chaos`, and with all tests; 0 skips it there."""
+    """How often a fault is provoked: with `make chaos`, and without; 0 skips it there."""
 
     def choose(full: int, short: int) -> int:
         if not FULL and not short:
@@ -58,25 +56,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         terminalreporter.section("promises" + ("" if FULL else " (a few of each; `make chaos` provokes them all)"))
         for found in tallies:
             terminalreporter.write_line(found.line())
-
-
-def write_sweep(folder: Path, *, texts: int, name: str = "chaos", **fields: Any) -> Path:
-    """A sweep of the toy task, whose capacities are known, over so many texts."""
-    (folder / "texts").mkdir(exist_ok=True)
-    for number in range(texts):
-        text = f"Text number {number}: long enough to have a capacity of its own, and then some more words."
-        (folder / "texts" / f"{number:05d}.txt").write_text(text)
-    sweep = {
-        "name": name,
-        "task": "toy",
-        "models": ["toy/model"],
-        "texts": [{"source": "files", "path": "texts/"}],
-        "recipe": {"step_seconds": 0.02, "steps": 8, "slots": 4},
-        **fields,
-    }
-    path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(sweep))
-    return path
 
 
 @pytest.fixture
@@ -125,9 +104,6 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
 
 
 def _address_in(log_file: Path, server: "subprocess.Popen[bytes]") -> str:
-    deadline = time.monotonic() + 60
-    while "Running on " not in log_file.read_text():
-        assert server.poll() is None, log_file.read_text()
-        assert time.monotonic() < deadline, f"no server: {log_file.read_text()}"
-        time.sleep(0.05)
+    wait_until(lambda: "Running on " in log_file.read_text() or server.poll(), awaited="the object store")
+    assert server.poll() is None, log_file.read_text()
     return log_file.read_text().partition("Running on ")[2].split()[0]

@@ -15,10 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 import orchestrator
+from orchestrator.inline import run_inline
+from orchestrator.plan import make_plan
+from orchestrator.session import open_session
+from orchestrator.spec import load_sweep
+from orchestrator.stop import Stop
 from orchestrator.store.files import open_files
 from orchestrator.store.snapshots import SNAPSHOT_FOLDER
 
@@ -97,6 +104,36 @@ class Witness:
         return [row for row in rows if row["outcome"] != "failed"]
 
 
+def write_sweep(folder: Path, *, texts: int, name: str = "chaos", **fields: Any) -> Path:
+    """A sweep of the toy task, whose capacities are known, over so many texts."""
+    (folder / "texts").mkdir(exist_ok=True)
+    for number in range(texts):
+        text = f"Text number {number}: long enough to have a capacity of its own, and then some more words."
+        (folder / "texts" / f"{number:05d}.txt").write_text(text)
+    sweep = {
+        "name": name,
+        "task": "toy",
+        "models": ["toy/model"],
+        "texts": [{"source": "files", "path": "texts/"}],
+        "recipe": {"step_seconds": 0.02, "steps": 8, "slots": 4},
+        **fields,
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(sweep))
+    return path
+
+
+def undisturbed(spec: Path, run: Path) -> list[dict[str, Any]]:
+    """The searches table of a toy sweep that nothing disturbs: in this process, with steps that take no time."""
+    sweep = load_sweep(spec)
+    assert not isinstance(sweep.recipe, str)
+    plan = make_plan(sweep.model_copy(update={"recipe": {**sweep.recipe, "step_seconds": 0.0}}))
+    with open_session(plan, str(run)) as session:
+        run_inline(session, plan.sweep.engine_settings(), stop=Stop(), on_verdicts=lambda verdicts: None)
+        session.finish()
+    return searches_of(run)
+
+
 def capsweep(*arguments: str | Path) -> list[str]:
     """The command line of a verb."""
     return [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)]
@@ -161,13 +198,20 @@ def kill_at_random(
     return witness
 
 
-def wait_until(what: Callable[[], Any], process: "subprocess.Popen[str]", *, seconds: float = 120) -> Any:
-    """Wait for something to become true while a process runs; returns it."""
+def wait_until(
+    what: Callable[[], Any],
+    process: "subprocess.Popen[str] | None" = None,
+    *,
+    awaited: str = "",
+    seconds: float = 120,
+) -> Any:
+    """Wait for something to become true, while a process runs if one is given; returns it."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
-        assert process.poll() is None, f"ended too early: {process.communicate()[0]}"
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+        if process is not None:
+            assert process.poll() is None, f"ended too early: {process.communicate()[0]}"
+        assert time.monotonic() < deadline, f"waited in vain: {awaited}"
+        time.sleep(0.05)
     return found
 
 
@@ -208,23 +252,16 @@ def differences(found: Iterable[Mapping[str, Any]], expected: Iterable[Mapping[s
     ]
 
 
-def descendants(pid: int, *titles: bytes) -> list[int]:
+def descendants(pid: int, *titles: str) -> list[int]:
     """Processes below this one whose command line contains one of these."""
-    parents: dict[int, int] = {}
-    titled: list[int] = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, ValueError):
-            number = int(process.name)
-            parents[number] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-            if any(title in (process / "cmdline").read_bytes() for title in titles):
-                titled.append(number)
-
-    def is_below(number: int) -> bool:
-        while number in parents and number != pid:
-            number = parents[number]
-        return number == pid
-
-    return [number for number in titled if number != pid and is_below(number)]
+    found: list[int] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                command_line = " ".join(process.cmdline())
+                if any(title in command_line for title in titles):
+                    found.append(process.pid)
+    return found
 
 
 def send(pid: int, number: int) -> None:

@@ -6,7 +6,6 @@ from statistics import fmean, stdev
 
 import pytest
 
-from tests.chaos.conftest import write_sweep
 from tests.chaos.harness import (
     KILL,
     Witness,
@@ -19,19 +18,19 @@ from tests.chaos.harness import (
     slot_steps,
     steps_on_disk,
     to_end,
+    undisturbed,
     wait_until,
+    write_sweep,
 )
 
 
 def test_a_driver_in_one_process_is_killed(tmp_path, tally, times):
-    kills = times(20, 2)
+    kills = times(20, 0)
     found = tally("SIGKILL of the driver, toy, one process")
     spec = write_sweep(tmp_path, texts=15 + 12 * kills)
-    whole = begin("run", spec, "--inline", "--run-dir", tmp_path / "whole")
     run = tmp_path / "run"
     witness = kill_at_random(spec, run, "--inline", kills=kills, between=(0.3, 5.5), tally=found)
-    end(whole)
-    assert not differences(searches_of(run), searches_of(tmp_path / "whole"))
+    assert not differences(searches_of(run), undisturbed(spec, tmp_path / "whole"))
     found.notes.append(f"{witness.num_finished} probes, the table of an uninterrupted run")
 
 
@@ -41,8 +40,7 @@ def test_a_driver_on_ray_is_killed(tmp_path, tally, times):
     spec = write_sweep(tmp_path, texts=10 + 15 * kills, engines={"snapshot_seconds": 1})
     run = tmp_path / "run"
     witness = kill_at_random(spec, run, kills=kills, between=(4, 12), tally=found)
-    to_end("run", spec, "--inline", "--run-dir", tmp_path / "whole")
-    assert not differences(searches_of(run), searches_of(tmp_path / "whole"))
+    assert not differences(searches_of(run), undisturbed(spec, tmp_path / "whole"))
     found.notes.append(f"{witness.num_finished} probes, the table of an uninterrupted run")
 
 
@@ -54,8 +52,7 @@ def test_a_driver_on_an_object_store_is_killed(tmp_path, tally, times, objects, 
     spec = write_sweep(tmp_path, texts=15 + 18 * kills)
     run = f"s3://runs/{tmp_path.name}"
     witness = kill_at_random(spec, run, "--inline", kills=kills, between=(1.5, 7), tally=found)
-    to_end("run", spec, "--inline", "--run-dir", tmp_path / "whole")
-    assert not differences(searches_of(run), searches_of(tmp_path / "whole"))
+    assert not differences(searches_of(run), undisturbed(spec, tmp_path / "whole"))
     found.notes.append(f"{witness.num_finished} probes, the table of an uninterrupted run")
 
 

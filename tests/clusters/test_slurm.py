@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import orchestrator
-from tests.chaos.conftest import write_sweep
+from tests.chaos.harness import num_row_files, wait_until, write_sweep
 
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "clusters" / "slurm.sh"
 SRUN = """#!/usr/bin/env bash
@@ -103,19 +103,11 @@ def _bash(arguments: tuple[str | Path, ...], folder: Path, programs: Path, numbe
     )
 
 
-def wait_for_rows(run: Path, job: SlurmJob, files: int) -> None:
-    deadline = time.monotonic() + 300
-    while len(list(run.glob("probes/*.parquet"))) < files:
-        assert job.process.poll() is None, job.end()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_a_time_limit_loses_nothing_and_the_next_job_resumes(submit, tmp_path):
     spec = write_sweep(tmp_path, texts=12, recipe={"step_seconds": 0.05, "steps": 20, "slots": 4})
     run = tmp_path / "run"
     first = submit(spec, run)
-    wait_for_rows(run, first, 2)
+    wait_until(lambda: num_row_files(run) >= 2, first.process)
     first.process.send_signal(signal.SIGTERM)  # to the script alone, as --signal=B:TERM does
     code, output = first.end()
     assert code == 130, output

@@ -1,9 +1,8 @@
 """A cluster of two nodes: submit, follow, watch, lose a node and a driver, stop, resume."""
 
 import re
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 import orchestrator
 from orchestrator.run_directory import open_run
 from tasks.toy import toy_capacity
-from tests.chaos.conftest import write_sweep
+from tests.chaos.harness import wait_until, write_sweep
 from tests.clusters.two_nodes import ADDRESSES, DASHBOARD, HEAD, WORKER, TwoNodes, why_not
 
 SLOW = {"step_seconds": 0.1, "steps": 20, "slots": 4, "shortfall": 0}
@@ -41,13 +40,6 @@ def cluster(machines: TwoNodes) -> TwoNodes:
     return machines
 
 
-def wait_until(found: Callable[[], object], what: str, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < deadline, f"never seen: {what}"
-        time.sleep(0.5)
-
-
 def num_rows(run: Path) -> int:
     return orchestrator.read(str(run)).probes.num_rows if list(run.glob("probes/*.parquet")) else 0
 
@@ -68,27 +60,27 @@ def test_a_sweep_is_submitted_and_outlives_a_node_a_driver_and_a_stop(cluster, t
     job = re.search(r"^job (\S+) runs", output, re.MULTILINE)
     assert job is not None
     for node in (HEAD, WORKER):
-        wait_until(lambda node=node: "EngineActor" in titles(cluster, node), f"engine on {node}")
-    wait_until(lambda: num_rows(run) > 10, "rows")
+        wait_until(lambda node=node: "EngineActor" in titles(cluster, node), awaited=f"engine on {node}")
+    wait_until(lambda: num_rows(run) > 10, awaited="rows")
     output = cluster.capsweep("status", DASHBOARD)
     assert re.search(rf"{job[1]}\s+running", output)
     assert "runs it already" in cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
 
     # 2. Watched: what a Prometheus would scrape.
-    wait_until(lambda: "ray_capsweep_verdicts_total" in metrics(cluster), "metrics of the driver")
-    wait_until(lambda: "ray_capsweep_slots_busy" in metrics(cluster), "metrics of an engine")
+    wait_until(lambda: "ray_capsweep_verdicts_total" in metrics(cluster), awaited="metrics of the driver")
+    wait_until(lambda: "ray_capsweep_slots_busy" in metrics(cluster), awaited="metrics of an engine")
 
     # 3. A node is lost: the run continues.
     cluster.lose(WORKER)
     before = num_rows(run)
-    wait_until(lambda: num_rows(run) > before + 10, "rows after the loss of a node")
+    wait_until(lambda: num_rows(run) > before + 10, awaited="rows after the loss of a node")
 
     # 4. The driver is killed: its job begins it again.
     driver = [pid for pid in cluster.processes(HEAD) if is_driver(pid)]
     assert len(driver) == 1
     cluster.run("kill", "-9", str(driver[0]), node=HEAD)
     before = num_rows(run)
-    wait_until(lambda: num_rows(run) > before + 5, "rows after the death of the driver")
+    wait_until(lambda: num_rows(run) > before + 5, awaited="rows after the death of the driver")
 
     # 5. Stopped in order: what is in flight is saved.
     output = cluster.capsweep("stop", job[1], "--address", DASHBOARD)
@@ -116,7 +108,7 @@ def test_two_sweeps_share_the_cluster(cluster, tmp_path):
         spec = write_sweep(tmp_path, texts=400, name=name, recipe=SLOW)
         runs.append(tmp_path / "runs" / name)
         assert "exit code 0" in cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", runs[-1])
-        wait_until(lambda: num_rows(runs[-1]) > 5, f"rows of the {name} sweep")
+        wait_until(lambda: num_rows(runs[-1]) > 5, awaited=f"rows of the {name} sweep")
     # The second had rows before the first was done: it did not wait for its end.
     assert any(row == "open" for row in orchestrator.read(str(runs[0])).searches["status"].to_pylist())
     for run in runs:
@@ -131,11 +123,11 @@ def test_a_cluster_that_may_grow_is_asked_for_gpus_and_let_go_again(machines, tm
     run = tmp_path / "runs" / "grown"
     output = machines.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
     assert "exit code 0" in output
-    wait_until(lambda: re.search(r"'GPU': .*pending", machines.status()), "a demand for a GPU")
+    wait_until(lambda: re.search(r"'GPU': .*pending", machines.status()), awaited="a demand for a GPU")
     assert num_rows(run) == 0
     machines.start(WORKER, cpus=2, gpus=1)
-    wait_until(lambda: num_rows(run) > 5, "rows of the engine on the node that came")
-    wait_until(lambda: "succeeded" in machines.capsweep("status", DASHBOARD), "the end")
+    wait_until(lambda: num_rows(run) > 5, awaited="rows of the engine on the node that came")
+    wait_until(lambda: "succeeded" in machines.capsweep("status", DASHBOARD), awaited="the end")
     assert "pending tasks/actors" not in machines.status()
 
 

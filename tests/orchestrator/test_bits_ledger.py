@@ -1,12 +1,11 @@
 """The bits ledger and the lines between memories: really encoded, really decoded."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from orchestrator import cli
 from orchestrator.bits_ledger import COMPRESSORS, quantize
 from orchestrator.report.figures_memories import bits_ledger, cosines_of_memories, memories_in_two_dimensions
 from orchestrator.reporting import report_tables
@@ -54,37 +53,42 @@ class TestQuantize:
             quantize(MEMORY, "int4")
 
 
-def run_and_measure(folder: Path, stories_model: Path, stories: list[str], asked: str) -> Path:
+@pytest.fixture(scope="module")
+def run_and_measure(
+    capsweep, without_pages, tmp_path_factory: pytest.TempPathFactory, stories_model: Path, stories: list[str]
+) -> Callable[[str], Path]:
     """A run of two short stories, measured."""
-    (folder / "texts").mkdir()
-    for number, text in enumerate(stories[:2]):
-        (folder / "texts" / f"{number}.txt").write_text(text)
-    (folder / "sweep.yaml").write_text(
-        f"name: measured\nmodels: [{stories_model}]\ntexts: [{{source: files, path: texts/}}]\n"
-        f"{asked}engines: {{device: cpu}}\n"
-    )
-    runner = CliRunner()
-    ended = runner.invoke(cli.app, ["run", str(folder / "sweep.yaml"), "--inline", "--run-dir", str(folder / "run")])
-    assert ended.exit_code == 0, ended.output
-    ended = runner.invoke(cli.app, ["measure", str(folder / "run"), "--device", "cpu"])
-    assert ended.exit_code == 0, ended.output
-    return folder / "run"
+
+    def run(asked: str) -> Path:
+        folder = tmp_path_factory.mktemp("measured")
+        (folder / "texts").mkdir()
+        for number, text in enumerate(stories[:2]):
+            (folder / "texts" / f"{number}.txt").write_text(text)
+        (folder / "sweep.yaml").write_text(
+            f"name: measured\nmodels: [{stories_model}]\ntexts: [{{source: files, path: texts/}}]\n"
+            f"{asked}engines: {{device: cpu}}\n"
+        )
+        with without_pages():
+            ran = capsweep("run", folder / "sweep.yaml", "--inline", "--run-dir", folder / "run")
+            measured = capsweep("measure", folder / "run", "--device", "cpu")
+        assert (ran.returncode, measured.returncode) == (0, 0), ran.stderr + measured.stderr
+        return folder / "run"
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory, stories_model, stories) -> Path:
-    asked = "search: {max_length: 14, retries: 1}\n"
-    return run_and_measure(tmp_path_factory.mktemp("measured"), stories_model, stories, asked)
+def measured(run_and_measure: Callable[[str], Path]) -> Path:
+    return run_and_measure("search: {max_length: 8, retries: 0}\n")
 
 
 @pytest.fixture(scope="module")
-def measured_as_published(tmp_path_factory, stories_model, stories) -> Path:
+def measured_as_published(run_and_measure: Callable[[str], Path]) -> Path:
     """Under the published question: t_1 is given, and .6 of the others will do."""
-    asked = (
+    return run_and_measure(
         "criterion: {teacher_forced: 0.6}\ndecode_from: memory+first_token\nspecial_tokens: false\n"
         "search: {policy: grid, lengths: [4, 6]}\n"
     )
-    return run_and_measure(tmp_path_factory.mktemp("published"), stories_model, stories, asked)
 
 
 def test_every_search_has_a_row(measured):

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner, Result
 
 import orchestrator
-from orchestrator.cli import app
 from orchestrator.extension import additions, differences, union
 from orchestrator.run_directory import EXTENDING_FILE, open_run
 from orchestrator.store.files import LocalFiles
 from orchestrator.sweep import Sweep
+
+pytestmark = pytest.mark.usefixtures("no_page")
 
 SLOW = {"step_seconds": 0.02, "steps": 8, "slots": 4}
 TOY: dict[str, Any] = {
@@ -27,10 +27,6 @@ TOY: dict[str, Any] = {
     "models": ["toy/model"],
     "texts": [{"source": "files", "path": "texts/", "samples": 4}],
 }
-
-
-def capsweep(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -46,17 +42,10 @@ def write(tmp_path: Path, toy_sweep: Path) -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture(autouse=True)
-def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages take longer than the toy's runs; tests/orchestrator/test_reporting.py looks at them."""
-    monkeypatch.setattr("orchestrator.launch.write_report", lambda run, searches: "")
-
-
 @pytest.fixture
-def run(write: Callable[..., Path], tmp_path: Path) -> Path:
+def run(write: Callable[..., Path], finished: Callable[..., Path]) -> Path:
     """A finished run."""
-    assert capsweep("run", write("first"), "--inline", "--run-dir", tmp_path / "run").exit_code == 0
-    return tmp_path / "run"
+    return finished(write("first"))
 
 
 def rows_of(run: Path) -> dict[str, dict[str, Any]]:
@@ -85,12 +74,13 @@ def rows_of(run: Path) -> dict[str, dict[str, Any]]:
     ],
     ids=["model", "text file", "samples", "k", "seed", "all of them"],
 )
-def test_what_is_new_runs_and_what_was_there_is_not_asked_again(run, write, tmp_path, searches_of, more, everything):
+def test_what_is_new_runs_and_what_was_there_is_not_asked_again(
+    run, write, finished, capsweep, searches_of, more, everything
+):
     before = rows_of(run)
     ended = capsweep("extend", run, write("more", **more), "--inline")
-    assert ended.exit_code == 0, ended.output
-    fresh = tmp_path / "fresh"
-    assert capsweep("run", write("everything", **everything), "--inline", "--run-dir", fresh).exit_code == 0
+    assert ended.returncode == 0, ended.stderr
+    fresh = finished(write("everything", **everything), "fresh")
     assert searches_of(run) == searches_of(fresh)
     after = rows_of(run)
     assert {probe_id: after[probe_id] for probe_id in before} == before
@@ -103,19 +93,19 @@ def test_what_is_new_runs_and_what_was_there_is_not_asked_again(run, write, tmp_
     assert "0 open" in capsweep("resume", run, "--inline").stdout
 
 
-def test_what_adds_nothing_changes_nothing(run, write, searches_of):
+def test_what_adds_nothing_changes_nothing(run, write, capsweep, searches_of):
     before = searches_of(run), rows_of(run)
     few = [{"source": "files", "path": "texts/", "samples": 2}]
     ended = capsweep("extend", run, write("same", texts=few), "--inline")
-    assert ended.exit_code == 0
+    assert ended.returncode == 0
     assert "added to the run: nothing" in ended.stdout
     assert (searches_of(run), rows_of(run)) == before
 
 
-def test_the_report_shows_the_extended_run(run, write):
+def test_the_report_shows_the_extended_run(run, write, capsweep):
     extended = capsweep("extend", run, write("more", models=["toy/other"], num_vectors=[3]), "--inline")
-    assert extended.exit_code == 0
-    assert capsweep("report", run, "--tables", run / "tables").exit_code == 0
+    assert extended.returncode == 0
+    assert capsweep("report", run, "--tables", run / "tables").returncode == 0
     groups = [line.split(",")[:3] for line in (run / "tables" / "capacity.csv").read_text().splitlines()[1:]]
     assert [(model.strip('"'), k) for model, _, k in groups] == [
         ("toy/model", "1"),
@@ -125,22 +115,20 @@ def test_the_report_shows_the_extended_run(run, write):
     ]
 
 
-def test_silence_about_vectors_and_seeds_adds_none_of_their_defaults(write, tmp_path):
-    run = tmp_path / "run"
-    of_four = write("four", num_vectors=[4], seeds=[3])
-    assert capsweep("run", of_four, "--inline", "--run-dir", run).exit_code == 0
-    assert capsweep("extend", run, write("more", models=["toy/other"]), "--inline").exit_code == 0
+def test_silence_about_vectors_and_seeds_adds_none_of_their_defaults(write, finished, capsweep):
+    run = finished(write("four", num_vectors=[4], seeds=[3]))
+    assert capsweep("extend", run, write("more", models=["toy/other"]), "--inline").returncode == 0
     sweep = open_run(str(run)).sweep
     assert (sweep.num_vectors, sweep.seeds, len(sweep.models)) == ((4,), (3,), 2)
 
 
 class TestRefusals:
     @pytest.fixture
-    def refused(self, run: Path) -> Callable[[Path], str]:
+    def refused(self, run: Path, capsweep: Callable[..., Any]) -> Callable[[Path], str]:
         def ask(spec: Path) -> str:
             before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
             ended = capsweep("extend", run, spec, "--inline")
-            assert (ended.exit_code, ended.stdout) == (2, "")
+            assert (ended.returncode, ended.stdout) == (2, "")
             assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
             return ended.stderr
 
@@ -165,14 +153,13 @@ class TestRefusals:
         (tmp_path / "texts" / "02.txt").write_text("Another text than before.")
         assert "text files:02.txt has changed since the run began" in refused(write("more", seeds=[1]))
 
-    def test_another_name_for_a_text_that_the_run_has(self, write, tmp_path):
-        run = tmp_path / "two"
+    def test_another_name_for_a_text_that_the_run_has(self, write, tmp_path, finished, capsweep):
         texts = [{"source": "files", "path": "texts/", "samples": 2}, {"source": "files", "path": "texts/03.txt"}]
-        assert capsweep("run", write("first", texts=texts), "--inline", "--run-dir", run).exit_code == 0
+        run = finished(write("two", texts=texts))
         (tmp_path / "texts" / "02.txt").write_text((tmp_path / "texts" / "03.txt").read_text())
         more = write("more", texts=[{"source": "files", "path": "texts/", "samples": 3}])
         ended = capsweep("extend", run, more, "--inline")
-        assert ended.exit_code == 2
+        assert ended.returncode == 2
         assert "files:03.txt of the run would be called files:02.txt" in ended.stderr
 
     def test_a_run_that_another_session_writes(self, refused, run, write):
@@ -180,9 +167,9 @@ class TestRefusals:
         (run / "lock").write_text(json.dumps(holder))
         assert f"another session writes here: process {os.getpid()}" in refused(write("more", seeds=[1]))
 
-    def test_what_is_no_run(self, write, tmp_path):
+    def test_what_is_no_run(self, write, tmp_path, capsweep):
         ended = capsweep("extend", tmp_path / "texts", write("more"), "--inline")
-        assert ended.exit_code == 2
+        assert ended.returncode == 2
         assert "not a run directory" in ended.stderr
 
 
@@ -192,13 +179,13 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("after", range(5))
 def test_killed_between_any_two_writes_it_is_the_old_run_or_the_new_one(
-    run, write, tmp_path, searches_of, monkeypatch, after
+    run, write, finished, capsweep, searches_of, monkeypatch, after
 ):
     """Provenance, mark, samples, searches, sweep: the writes of an extension, killed after so many."""
     more = write("more", models=["toy/other"], texts=[{"source": "files", "path": "more.jsonl"}])
     old = searches_of(run)
     both = {"models": ["toy/model", "toy/other"], "texts": [*TOY["texts"], {"source": "files", "path": "more.jsonl"}]}
-    assert capsweep("run", write("both", **both), "--inline", "--run-dir", tmp_path / "fresh").exit_code == 0
+    fresh = finished(write("both", **both), "fresh")
     write_file, written = LocalFiles.write, list[str]()
 
     def write_or_die(files: LocalFiles, name: str, content: bytes, **options: Any) -> None:
@@ -209,19 +196,20 @@ def test_killed_between_any_two_writes_it_is_the_old_run_or_the_new_one(
 
     monkeypatch.setattr(LocalFiles, "write", write_or_die)
     with pytest.raises(Killed):
-        CliRunner().invoke(app, ["extend", str(run), str(more), "--inline"], catch_exceptions=False)
+        capsweep("extend", run, more, "--inline")
     monkeypatch.setattr(LocalFiles, "write", write_file)
     resumed = capsweep("resume", run, "--inline")
-    assert resumed.exit_code == 0, resumed.output
-    assert searches_of(run) == (searches_of(tmp_path / "fresh") if "sweep.yaml" in written else old)
+    assert resumed.returncode == 0, resumed.stderr
+    assert searches_of(run) == (searches_of(fresh) if "sweep.yaml" in written else old)
     assert len(open_run(str(run)).samples()) == (4 if "sweep.yaml" not in written else 10)
-    assert capsweep("extend", run, more, "--inline").exit_code == 0
-    assert searches_of(run) == searches_of(tmp_path / "fresh")
+    assert capsweep("extend", run, more, "--inline").returncode == 0
+    assert searches_of(run) == searches_of(fresh)
 
 
-def test_killed_while_the_new_searches_run_it_resumes(write, tmp_path, start, run_to_end, searches_of):
-    run, fresh = tmp_path / "run", tmp_path / "fresh"
-    assert run_to_end("run", write("first", recipe=SLOW), "--inline", "--run-dir", run).returncode == 0
+def test_killed_while_the_new_searches_run_it_resumes(write, finished, start, capsweep, searches_of, monkeypatch):
+    with monkeypatch.context() as hurried:
+        hurried.setattr(time, "sleep", lambda seconds: None)
+        run = finished(write("first", recipe=SLOW))
     before = rows_of(run)
     process = start("extend", run, write("more", recipe=SLOW, seeds=[1, 2, 3]), "--inline")
     deadline = time.monotonic() + 120
@@ -231,9 +219,9 @@ def test_killed_while_the_new_searches_run_it_resumes(write, tmp_path, start, ru
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert run_to_end("resume", run, "--inline").returncode == 0
-    whole = write("whole", recipe=SLOW, seeds=[0, 1, 2, 3])
-    assert run_to_end("run", whole, "--inline", "--run-dir", fresh).returncode == 0
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert capsweep("resume", run, "--inline").returncode == 0
+    fresh = finished(write("whole", recipe=SLOW, seeds=[0, 1, 2, 3]), "fresh")
     assert searches_of(run) == searches_of(fresh)
     after = rows_of(run)
     assert {probe_id: after[probe_id] for probe_id in before} == before

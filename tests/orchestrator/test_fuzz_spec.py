@@ -1,12 +1,12 @@
 """Any sweep file whatever: a plan that a run can begin with, or one message of whole lines and exit code 2.
 
-CAPSWEEP_FUZZ sets the number of files tried, 250 without it.
+CAPSWEEP_FUZZ sets the number of files tried, 60 without it.
 """
 
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,14 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from orchestrator.cli import app
+from orchestrator.errors import BadInput
 from orchestrator.plan import make_plan
 from orchestrator.run_directory import open_run
 from orchestrator.session import open_session
-from orchestrator.spec import load_sweep
+from orchestrator.spec import dump, load_sweep
 
-NUM_CASES = int(os.environ.get("CAPSWEEP_FUZZ", "250"))
-QUICKSTART = Path(__file__).resolve().parents[2] / "sweeps" / "quickstart"
+NUM_CASES = int(os.environ.get("CAPSWEEP_FUZZ", "60"))
 TOY = """
 name: toy
 task: toy
@@ -44,6 +42,8 @@ budget: {minutes: 1}
 engines: {device: auto, count: 1, gpus: 0, cpus: auto, tokens_per_step: 64, probes_per_trial: auto}
 storage: runs/
 """
+HUB = TOY.replace("texts:\n", "texts:\n  - {source: hub, dataset: a/b, split: train, column: text, revision: null}\n")
+"""It can be loaded, but its texts cannot be read."""
 MEASURED = """
 name: quick
 models: [quickstart/model]
@@ -59,6 +59,9 @@ texts: [&texts {source: files, path: texts/}, {<<: *texts, samples: 1}]
 seeds: &list [1, 2]
 num_vectors: *list
 """
+
+PLANNED = [*[TOY] * 5, *[SHARED] * 4, MEASURED]
+"""Few with a language model: those take longest."""
 
 HUGE = "a huge number"
 """Written as digits only in the file: Python refuses to write such a number as text."""
@@ -109,9 +112,9 @@ def varied(value: Any) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def documents(draw: st.DrawFn) -> str:
-    """A good sweep with a few keys dropped, renamed or added, and values of another kind."""
-    document = yaml.safe_load(draw(st.sampled_from([TOY, TOY, TOY, MEASURED])))
+def documents(draw: st.DrawFn, sweeps: Sequence[str]) -> str:
+    """One of these sweeps with a few keys dropped, renamed or added, and values of another kind."""
+    document = yaml.safe_load(draw(st.sampled_from(sweeps)))
     for _ in range(draw(st.integers(1, 3))):
         places = list(places_in(document))
         if not places:
@@ -142,9 +145,9 @@ def documents(draw: st.DrawFn) -> str:
 
 
 @st.composite
-def files(draw: st.DrawFn) -> bytes:
+def files(draw: st.DrawFn, sweeps: Sequence[str]) -> bytes:
     """The bytes of a sweep file: a changed document, or a good one with its characters or bytes changed."""
-    text = draw(documents() if draw(st.integers(0, 2)) else st.sampled_from([TOY, MEASURED, SHARED]))
+    text = draw(documents(sweeps) if draw(st.integers(0, 2)) else st.sampled_from(sweeps))
     how = draw(st.sampled_from([*["as it is"] * 8, *["broken"] * 6, "bytes", "UTF-16"]))
     if how == "broken":
         at = draw(st.integers(0, len(text)))
@@ -163,7 +166,7 @@ def files(draw: st.DrawFn) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory, shipped_model: Path) -> Iterator[Path]:
     """Where the sweep files lie, with what they name; the current directory meanwhile, without a network."""
     import datasets.config
     import huggingface_hub.constants
@@ -173,7 +176,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for number in range(4):
         (folder / "texts" / f"{number}.txt").write_text(f"Text {number}: one of a few that are long enough.")
     (folder / "words.txt").write_text("alpha\nbeta\ngamma\n")
-    shutil.copytree(QUICKSTART / "model", folder / "quickstart" / "model")
+    shutil.copytree(shipped_model, folder / "quickstart" / "model")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("HF_HUB_OFFLINE", "1")
@@ -182,39 +185,49 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def capsweep(*arguments: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the command, run in this process."""
-    ended = CliRunner().invoke(app, arguments)
-    if ended.exception is not None and not isinstance(ended.exception, SystemExit):
-        raise ended.exception
-    return ended.exit_code, ended.stdout, ended.stderr
-
-
-@settings(
+many_files = settings(
     max_examples=NUM_CASES,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     database=None,
     phases=[Phase.explicit, Phase.generate, Phase.shrink],
 )
-@given(content=files())
-def test_any_file_is_planned_or_refused(folder: Path, content: bytes):
+
+
+@many_files
+@given(content=files(PLANNED))
+def test_any_file_is_planned_or_refused(folder: Path, capsweep: Callable[..., Any], content: bytes):
     (folder / "mine.yaml").write_bytes(content)
     before = sorted(folder.rglob("*"))
     with tempfile.TemporaryDirectory() as place:
-        code, _, message = capsweep("check", "mine.yaml")
-        if code == 0:
+        checked = capsweep("check", "mine.yaml")
+        message = checked.stderr
+        if checked.returncode == 0:
             plan = make_plan(load_sweep(Path("mine.yaml")))
             with open_session(plan, f"{place}/run"):
                 pass
             assert open_run(f"{place}/run").sweep == plan.sweep
         else:
-            assert code == 2, message
+            assert checked.returncode == 2, message
             lines = message.splitlines()
             assert lines
             assert all(line.strip() and ": " in line for line in lines), message
             assert len(set(lines)) == len(lines) < 40
             assert len(message) < 20_000
-            assert capsweep("run", "mine.yaml", "--inline", "--run-dir", f"{place}/run") == (2, "", message)
+            ended = capsweep("run", "mine.yaml", "--inline", "--run-dir", f"{place}/run")
+            assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", message)
             assert not list(Path(place).iterdir())
     assert sorted(folder.rglob("*")) == before
+
+
+@many_files
+@given(content=files([HUB]))
+def test_what_is_loaded_is_dumped_as_the_same_sweep(folder: Path, content: bytes):
+    path = folder / "mine.yaml"
+    path.write_bytes(content)
+    try:
+        sweep = load_sweep(path)
+    except BadInput:
+        return
+    path.write_text(dump(sweep), encoding="utf-8")
+    assert load_sweep(path) == sweep

@@ -18,7 +18,6 @@ from tasks.contract import Model, ModelFacts, Question, Reader, Text
 from tasks.registry import TASKS
 from tasks.texts import TextEntry
 
-SHIPPED_MODEL = Path(__file__).resolve().parents[2] / "sweeps" / "quickstart" / "model"
 ONE, TWO, THREE = "The first text.", "The second text, longer.", "A third."
 
 
@@ -282,13 +281,13 @@ def test_a_folder_called_model_goes_by_the_folder_it_is_in(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("kind", "notes"), [("mamba", 1), ("llama", 0)])
-def test_a_recurrent_model_is_noted_as_slow_on_a_cpu(kind: str, notes: int, tmp_path: Path):
+def test_a_recurrent_model_is_noted_as_slow_on_a_cpu(kind: str, notes: int, tmp_path: Path, shipped_model: Path):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     sizes = {"vocab_size": 512, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "state_size": 2}
     folder = tmp_path / kind
     AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **sizes)).save_pretrained(folder)
-    for file in SHIPPED_MODEL.glob("tokenizer*"):
+    for file in shipped_model.glob("tokenizer*"):
         shutil.copy(file, folder)
     plan = plan_of(ONE, task="cramming", models=[str(folder)])
     assert [note.split(": ")[0] for note in plan.notes if "7 to 22 times" in note] == [kind] * notes

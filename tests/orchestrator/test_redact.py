@@ -1,19 +1,17 @@
 """No secret of the environment or of the command line is in what a run writes or prints."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
 
 from orchestrator import cli
 from orchestrator.redact import redact, redact_command
-from orchestrator.store.rows import rows_table
+from tasks.contract import Failed, Outcome, Probe
 from tasks.registry import TASKS
-from tests.orchestrator.store.test_recorder import CONTEXT, failed, probe
+from tasks.toy import ToyEngine
 
 PLANTED = "hf_PLANTEDplantedPLANTED"
 
@@ -66,29 +64,18 @@ def everything_in(folder: Path) -> dict[Path, str]:
     return {path: path.read_bytes().decode("latin-1") + tables.get(path, "") for path in files}
 
 
-LEAKING = """
-import os, sys
-import tasks.toy
-from orchestrator.cli import app
-from tasks.contract import Failed
-answer = tasks.toy.ToyEngine._outcome
-def leak(self, probe):
-    return answer(self, probe) if probe.attempt else Failed(reason="refused: " + os.environ["HF_TOKEN"])
-tasks.toy.ToyEngine._outcome = leak
-app(sys.argv[1:-2])
-"""
-"""The command without its last two arguments; every probe fails once, with a reason that quotes the secret."""
+def test_nothing_planted_is_found_after_a_run(toy_sweep: Path, tmp_path: Path, capsweep, monkeypatch):
+    """Every probe fails once, with a reason that quotes the secret; the command line holds it, too."""
+    answer = ToyEngine._outcome
 
+    def leak(engine: ToyEngine, probe: Probe) -> Outcome:
+        return answer(engine, probe) if probe.attempt else Failed(reason=f"refused: {os.environ['HF_TOKEN']}")
 
-def test_nothing_planted_is_found_after_a_run(toy_sweep: Path, tmp_path: Path):
     run = tmp_path / "run"
-    ended = subprocess.run(
-        [sys.executable, "-c", LEAKING, "run", toy_sweep, "--inline", "--run-dir", run, f"--token={PLANTED}x", PLANTED],
-        env={**os.environ, "HF_TOKEN": PLANTED, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    monkeypatch.setattr(ToyEngine, "_outcome", leak)
+    monkeypatch.setenv("HF_TOKEN", PLANTED)
+    monkeypatch.setattr(sys, "argv", ["capsweep", "run", str(toy_sweep), f"--token={PLANTED}x", PLANTED])
+    ended = capsweep("run", toy_sweep, "--inline", "--run-dir", run)
     assert ended.returncode == 0, ended.stderr
     found = everything_in(run)
     assert any("'lossless'" in content and "refused: [redacted]" in content for content in found.values())
@@ -97,17 +84,11 @@ def test_nothing_planted_is_found_after_a_run(toy_sweep: Path, tmp_path: Path):
     assert "PLANTED" not in ended.stdout + ended.stderr
 
 
-def test_the_reason_of_a_failed_probe(monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", PLANTED)
-    rows = rows_table(CONTEXT, [failed(probe(), f"refused {PLANTED}")])
-    assert rows["reason"].to_pylist() == ["refused [redacted]"]
-
-
-def test_the_message_of_bad_input(toy_sweep, monkeypatch):
+def test_the_message_of_bad_input(toy_sweep, capsweep, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", PLANTED)
     toy_sweep.write_text(toy_sweep.read_text() + f"budget: {PLANTED}\n")
-    ended = CliRunner().invoke(cli.app, ["check", str(toy_sweep)])
-    assert ended.exit_code == 2
+    ended = capsweep("check", toy_sweep)
+    assert ended.returncode == 2
     assert "budget: found '[redacted]'" in ended.stderr
 
 
@@ -127,16 +108,16 @@ def test_what_nobody_foresaw(toy_sweep, monkeypatch):
 class TestUrls:
     URL = "ftp://user:password@host/runs"
 
-    def test_a_sweep_is_refused(self, toy_sweep):
+    def test_a_sweep_is_refused(self, toy_sweep, capsweep):
         toy_sweep.write_text(toy_sweep.read_text() + f"storage: {self.URL}\n")
-        ended = CliRunner().invoke(cli.app, ["check", str(toy_sweep)])
-        assert ended.exit_code == 2
+        ended = capsweep("check", toy_sweep)
+        assert ended.returncode == 2
         assert ended.stderr.startswith(f"{toy_sweep}: storage: ftp://[redacted]@host/runs holds credentials. Take them")
 
     @pytest.mark.parametrize("verb", [["run", "SPEC", "--inline", "--run-dir"], ["resume"], ["status"], ["report"]])
-    def test_so_is_the_url_of_a_run(self, toy_sweep, verb):
-        arguments = [str(toy_sweep) if part == "SPEC" else part for part in verb]
-        ended = CliRunner().invoke(cli.app, [*arguments, self.URL])
-        assert ended.exit_code == 2
+    def test_so_is_the_url_of_a_run(self, toy_sweep, capsweep, verb):
+        arguments = [toy_sweep if part == "SPEC" else part for part in verb]
+        ended = capsweep(*arguments, self.URL)
+        assert ended.returncode == 2
         assert ended.stderr.startswith("ftp://[redacted]@host/runs holds credentials. Take them out")
         assert ended.stdout == ""

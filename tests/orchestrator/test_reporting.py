@@ -1,34 +1,27 @@
 """Reports of several runs, and tables and images beside the page."""
 
 import csv
+from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from typer.testing import CliRunner
 
-from orchestrator import cli
 from orchestrator.report.export import Exported, latex, markdown
 from orchestrator.report.figures import figures
 from orchestrator.reporting import all_tables, together, write_images
 from orchestrator.run_directory import open_run
 from orchestrator.store.schema import LINES
 
-RUNNER = CliRunner()
-
 
 @pytest.fixture
-def two_runs(toy_sweep: Path, tmp_path: Path) -> tuple[str, str]:
+def two_runs(toy_sweep: Path, tmp_path: Path, finished: Callable[..., Path]) -> tuple[str, str]:
     """Two sweeps of one model on the same texts."""
     other = tmp_path / "other.yaml"
     other.write_text(toy_sweep.read_text().replace("name: toy", "name: other") + "recipe: {shortfall: 9}\n")
-    runs = str(tmp_path / "one"), str(tmp_path / "two")
-    for spec, run in zip((toy_sweep, other), runs, strict=True):
-        ended = RUNNER.invoke(cli.app, ["run", str(spec), "--inline", "--run-dir", run])
-        assert ended.exit_code == 0, ended.output
-    return runs
+    return str(finished(toy_sweep, "one")), str(finished(other, "two"))
 
 
 def test_one_model_in_two_runs_is_distinguished_by_the_run(two_runs):
@@ -73,10 +66,10 @@ def test_tasks_distinguish_runs(two_runs):
     assert set(models) == {"toy/model (one, toy)", "toy/model (other)", "toy/model (three, toy)"}
 
 
-def test_one_page_of_two_runs_and_its_tables(two_runs, tmp_path):
+def test_one_page_of_two_runs_and_its_tables(two_runs, tmp_path, capsweep):
     page, folder = tmp_path / "out" / "page.html", tmp_path / "tables"
-    ended = RUNNER.invoke(cli.app, ["report", *two_runs, "--to", str(page), "--tables", str(folder)])
-    assert ended.exit_code == 0, ended.output
+    ended = capsweep("report", *two_runs, "--to", page, "--tables", folder)
+    assert ended.returncode == 0, ended.stderr
     html = page.read_text()
     assert "toy and other" in html
     assert "model (other)" in html
@@ -87,17 +80,18 @@ def test_one_page_of_two_runs_and_its_tables(two_runs, tmp_path):
     assert r"\toprule" in (folder / "pairs.tex").read_text()
 
 
-def test_what_images_need_is_reported(two_runs, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("no_page")
+def test_what_images_need_is_reported(two_runs, tmp_path, capsweep, monkeypatch):
     import plotly.graph_objects as go
 
     def without_kaleido(*_, **__):
         raise ValueError("Image export requires kaleido")
 
     monkeypatch.setattr(go.Figure, "write_image", without_kaleido)
-    ended = RUNNER.invoke(cli.app, ["report", two_runs[0], "--images", "svg", "--tables", str(tmp_path)])
-    assert ended.exit_code == 2
-    assert "pip install 'kaleido>=1'" in ended.output
-    assert "Did you mean 'svg'?" in RUNNER.invoke(cli.app, ["report", two_runs[0], "--images", "svgg"]).output
+    ended = capsweep("report", two_runs[0], "--images", "svg", "--tables", tmp_path)
+    assert ended.returncode == 2
+    assert "pip install 'kaleido>=1'" in ended.stderr
+    assert "Did you mean 'svg'?" in capsweep("report", two_runs[0], "--images", "svgg").stderr
 
 
 def test_images_have_a_title_and_a_caption_with_their_number_of_texts(two_runs, tmp_path, monkeypatch):

@@ -11,17 +11,28 @@ import pyarrow.compute as pc
 import pytest
 
 import orchestrator
+from orchestrator import memories
 from orchestrator.run_directory import open_run
-from tasks.toy import toy_capacity
+from tasks.toy import ToyEngine, toy_capacity
 
 SLOW = "recipe: {step_seconds: 0.02, steps: 8, slots: 4}\n"
 """Slow enough to be interrupted, and the same probes whatever finished first."""
+FAST = SLOW.replace("0.02", "0")
+"""The same searches."""
 
 
 @pytest.fixture
 def slow_sweep(toy_sweep: Path) -> Path:
     toy_sweep.write_text(toy_sweep.read_text() + SLOW)
     return toy_sweep
+
+
+@pytest.fixture
+def whole(slow_sweep: Path, tmp_path: Path, finished) -> Path:
+    """The run of `slow_sweep` that nothing interrupts."""
+    fast = tmp_path / "fast.yaml"
+    fast.write_text(slow_sweep.read_text().replace(SLOW, FAST))
+    return finished(fast, "whole")
 
 
 def wait_for_rows(run: Path, process, at_least: int) -> None:
@@ -37,9 +48,9 @@ def verdicts_per_probe(run: Path) -> Counter[str]:
     return Counter(row["probe_id"] for row in rows if row["outcome"] != "failed")
 
 
-def test_a_run_finds_the_known_capacities(toy_sweep, tmp_path, run_to_end, searches_of):
+def test_a_run_finds_the_known_capacities(toy_sweep, tmp_path, capsweep, searches_of):
     run = tmp_path / "run"
-    ended = run_to_end("run", toy_sweep, "--inline", "--run-dir", run)
+    ended = capsweep("run", toy_sweep, "--inline", "--run-dir", run)
     assert ended.returncode == 0, ended.stderr
     opened = open_run(str(run))
     for row in searches_of(run):
@@ -52,110 +63,130 @@ def test_a_run_finds_the_known_capacities(toy_sweep, tmp_path, run_to_end, searc
     assert not (run / "lock").exists()
 
 
-def test_running_a_finished_run_again_asks_nothing(toy_sweep, tmp_path, run_to_end, searches_of):
-    run = tmp_path / "run"
-    run_to_end("run", toy_sweep, "--inline", "--run-dir", run)
+@pytest.mark.usefixtures("no_page")
+def test_running_a_finished_run_again_asks_nothing(toy_sweep, finished, capsweep, searches_of):
+    run = finished(toy_sweep)
     before, files = searches_of(run), sorted((run / "probes").iterdir())
-    again = run_to_end("run", toy_sweep, "--inline", "--run-dir", run)
+    again = capsweep("run", toy_sweep, "--inline", "--run-dir", run)
     assert again.returncode == 0
     assert searches_of(run) == before
     assert sorted((run / "probes").iterdir()) == files
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
-def test_an_interrupted_run_resumes_to_the_same_table(slow_sweep, tmp_path, start, run_to_end, searches_of, how, code):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert run_to_end("run", slow_sweep, "--inline", "--run-dir", whole).returncode == 0
+@pytest.mark.usefixtures("no_page")
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_an_interrupted_run_resumes_to_the_same_table(
+    slow_sweep, whole, tmp_path, start, capsweep, searches_of, monkeypatch, how, code
+):
+    cut = tmp_path / "cut"
     process = start("run", slow_sweep, "--inline", "--run-dir", cut)
     wait_for_rows(cut, process, at_least=2)
+    second = capsweep("resume", cut, "--inline")
     process.send_signal(how)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == code
-    if code == 130:
+    # 1. While it lived, no other session could write.
+    assert second.returncode == 2
+    assert f"process {process.pid}" in second.stderr
+    # 2. It left its lock if it was killed, and else the way to resume it.
+    if how is signal.SIGKILL:
+        assert json.loads((cut / "lock").read_text())["pid"] == process.pid
+    else:
         assert "capsweep resume" in output
+        assert not (cut / "lock").exists()
     before = verdicts_per_probe(cut)
     assert 0 < len(before) < len(verdicts_per_probe(whole))
-    resumed = run_to_end("resume", cut, "--inline")
+    # 3. Resumed, it ends as if nothing had been.
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    resumed = capsweep("resume", cut, "--inline")
     assert resumed.returncode == 0, resumed.stderr
     assert searches_of(cut) == searches_of(whole)
     assert set(verdicts_per_probe(cut).values()) == {1}
     assert before.keys() <= verdicts_per_probe(cut).keys()
 
 
-def test_a_spent_budget_leaves_searches_open(slow_sweep, tmp_path, run_to_end, searches_of):
+@pytest.mark.usefixtures("no_page")
+def test_a_second_signal_is_left_to_whoever_handled_it_before(slow_sweep, tmp_path, capsweep, monkeypatch):
+    reached, steps, step = list[int](), list[ToyEngine](), ToyEngine.step
+
+    def signalled_step(engine: ToyEngine):
+        steps.append(engine)
+        if len(steps) == 10:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+        return step(engine)
+
+    monkeypatch.setattr(ToyEngine, "step", signalled_step)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: reached.append(number))
+    try:
+        ended = capsweep("run", slow_sweep, "--inline", "--run-dir", tmp_path / "run")
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (ended.returncode, len(steps)) == (130, 10)
+    assert "capsweep resume" in ended.stdout
+    assert len(reached) == 2, "one while the session ended, one after it"
+
+
+@pytest.mark.usefixtures("no_page")
+def test_a_spent_budget_leaves_searches_open(slow_sweep, tmp_path, capsweep, searches_of):
     slow_sweep.write_text(slow_sweep.read_text() + "budget: {minutes: 0.01}\n")
     run = tmp_path / "run"
-    ended = run_to_end("run", slow_sweep, "--inline", "--run-dir", run)
+    ended = capsweep("run", slow_sweep, "--inline", "--run-dir", run)
     assert ended.returncode == 3
     assert "budget is spent" in ended.stdout
     assert any(row["status"] == "open" for row in searches_of(run))
 
 
-def test_the_machine_may_fail_twice(toy_sweep, tmp_path, run_to_end, searches_of):
+@pytest.mark.usefixtures("no_page")
+def test_the_machine_may_fail_twice(toy_sweep, tmp_path, capsweep, searches_of):
     toy_sweep.write_text(toy_sweep.read_text() + "recipe: {machine_failures: 2}\n")
     run = tmp_path / "run"
-    assert run_to_end("run", toy_sweep, "--inline", "--run-dir", run).returncode == 0
+    assert capsweep("run", toy_sweep, "--inline", "--run-dir", run).returncode == 0
     assert {row["status"] for row in searches_of(run)} == {"measured"}
     outcomes = Counter(orchestrator.read(str(run)).probes["outcome"].to_pylist())
     assert outcomes["failed"] == 2 * (outcomes["lossless"] + outcomes["lossy"])
 
 
-def test_a_search_that_the_machine_always_fails_is_failed_with_a_reason(toy_sweep, tmp_path, run_to_end, searches_of):
+@pytest.mark.usefixtures("no_page")
+def test_a_search_that_the_machine_always_fails_is_failed_with_a_reason(toy_sweep, tmp_path, capsweep, searches_of):
     toy_sweep.write_text(toy_sweep.read_text() + "recipe: {machine_failures: 3}\n")
     run = tmp_path / "run"
-    assert run_to_end("run", toy_sweep, "--inline", "--run-dir", run).returncode == 1
+    assert capsweep("run", toy_sweep, "--inline", "--run-dir", run).returncode == 1
     assert {(row["status"], row["capacity_tokens"]) for row in searches_of(run)} == {("failed", None)}
-    assert "the recipe of the toy asks for a failure" in run_to_end("status", run).stdout
-    assert "0 open" in run_to_end("resume", run, "--inline").stdout
-    again = run_to_end("resume", run, "--inline", "--retry-failed")
+    assert "the recipe of the toy asks for a failure" in capsweep("status", run).stdout
+    assert "0 open" in capsweep("resume", run, "--inline").stdout
+    again = capsweep("resume", run, "--inline", "--retry-failed")
     assert again.returncode == 1, again.stderr
     retried = orchestrator.read(str(run)).probes.filter(pc.field("outcome") != "failed")
     assert set(retried["attempt"].to_pylist()) == {3}
     assert len(retried) == 12
 
 
-def test_a_second_session_is_refused_and_a_stale_lock_is_not(slow_sweep, tmp_path, start, run_to_end):
-    run = tmp_path / "run"
-    process = start("run", slow_sweep, "--inline", "--run-dir", run)
-    wait_for_rows(run, process, at_least=1)
-    second = run_to_end("resume", run, "--inline")
-    assert second.returncode == 2
-    assert f"process {process.pid}" in second.stderr
-    process.kill()
-    process.wait()
-    assert json.loads((run / "lock").read_text())["pid"] == process.pid
-    assert run_to_end("resume", run, "--inline").returncode == 0
-
-
-def test_verify_decode_and_export_read_the_stored_memories(toy_sweep, tmp_path, run_to_end, searches_of):
-    run = tmp_path / "run"
-    run_to_end("run", toy_sweep, "--inline", "--run-dir", run)
-    verified = run_to_end("verify", run)
+def test_verify_decode_and_export_read_the_stored_memories(toy_sweep, tmp_path, finished, capsweep, searches_of):
+    run = finished(toy_sweep)
+    verified = capsweep("verify", run)
     assert verified.returncode == 0
     assert verified.stdout.endswith("exact, 0 not\n")
     search = searches_of(run)[0]
     text = open_run(str(run)).sample(search["model"], search["sample_id"])["text"]
-    decoded = run_to_end("decode", run, search["search_id"])
+    decoded = capsweep("decode", run, search["search_id"])
     assert decoded.stdout == text[: search["capacity_tokens"]] + "\n"
-    exported = run_to_end("export", run, "--to", tmp_path / "memories")
+    exported = capsweep("export", run, "--to", tmp_path / "memories")
     assert "12 memories" in exported.stdout
     assert (tmp_path / "memories" / "memories.safetensors").is_file()
 
 
-def test_a_memory_that_does_not_give_its_text_back_is_reported(toy_sweep, tmp_path, run_to_end, monkeypatch):
-    from orchestrator import memories
-
-    run = tmp_path / "run"
-    run_to_end("run", toy_sweep, "--inline", "--run-dir", run)
+def test_a_memory_that_does_not_give_its_text_back_is_reported(toy_sweep, finished, monkeypatch):
+    run = finished(toy_sweep)
     monkeypatch.setattr("tasks.toy.struct.unpack", lambda form, content: (3.0,))
     found = list(memories.verify(open_run(str(run))))
     assert any(item.proof.exact_prefix < item.claimed for item in found)
 
 
-def test_changed_texts_are_refused(toy_sweep, tmp_path, run_to_end):
-    run = tmp_path / "run"
-    run_to_end("run", toy_sweep, "--inline", "--run-dir", run)
+def test_changed_texts_are_refused(toy_sweep, finished, capsweep):
+    run = finished(toy_sweep)
     (toy_sweep.parent / "texts" / "03.txt").write_text("Something else altogether, since the run began.")
-    refused = run_to_end("resume", run, "--inline")
+    refused = capsweep("resume", run, "--inline")
     assert refused.returncode == 2
     assert re.search(r"text files:03.txt has changed .* hash \w{16} then, \w{16} now", refused.stderr)

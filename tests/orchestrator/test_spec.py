@@ -2,15 +2,9 @@
 
 import subprocess
 import sys
-import time
-from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from orchestrator.errors import BadInput, suggest
 from orchestrator.spec import dump, load_sweep
@@ -130,7 +124,7 @@ class TestWhatTheRestOfTheProgramIsGiven:
 
     def test_another_task_has_its_own_recipe(self, load, problems):
         assert load(MINIMAL + "task: toy\nrecipe: {slots: 3}").question().recipe["slots"] == 3
-        assert problems(MINIMAL + "task: toy\nrecipe: {row: 3}")[0].endswith("Did you mean 'rows'?")
+        assert problems(MINIMAL + "task: toy\nrecipe: {slot: 3}")[0].endswith("Did you mean 'slots'?")
 
 
 class TestPlaces:
@@ -272,9 +266,12 @@ class TestFilesThatAreNoSweep:
             ("name: *nobody", "not YAML: line 1, column 7: found undefined alias 'nobody'."),
             ("name: !!python/object:os.system {}", "not YAML: line 1, column 7: could not determine a constructor"),
             ("name: 2024-13-45", "not YAML: ValueError: month must be in 1..12"),
+            ("name: !!timestamp x", "not YAML: AttributeError: "),
+            ("name: !!int ''", "not YAML: IndexError: "),
+            ("name: !!bool x", "not YAML: KeyError: "),
             ("a: 1\n---\nb: 2", "not YAML: line 2, column 1: "),
             ("? [a]\n: 1", "not YAML: line 1, column 3: found unhashable key."),
-            ("[" * 5000, "not YAML: "),
+            ("[" * 1000, "not YAML: RecursionError"),
             (
                 "seeds: [0x" + "f" * 5000 + "]",
                 "not YAML: line 1, column 9: found a whole number of more than",
@@ -286,10 +283,18 @@ class TestFilesThatAreNoSweep:
         (line,) = problems(content)
         assert line.startswith(expected)
 
-    def test_a_list_of_many_entries_takes_no_time(self, load):
-        started = time.perf_counter()
-        assert len(load(MINIMAL + f"seeds: {list(range(20_000))}").seeds) == 20_000
-        assert time.perf_counter() - started < 20
+    def test_the_entries_of_a_long_list_are_not_compared_with_each_other(self, load, monkeypatch):
+        compared: list[Model] = []
+        equal = Model.__eq__
+
+        def counting(model: Model, other: object) -> bool:
+            compared.append(model)
+            return equal(model, other)
+
+        names = [f"some/model-{number}" for number in range(500)]
+        monkeypatch.setattr(Model, "__eq__", counting)
+        assert len(load(MINIMAL.replace("some/model", ", ".join(names))).models) == 500
+        assert len(compared) < 500
 
     def test_a_mapping_within_itself(self, problems):
         assert len(problems("&a\nname: x\nmodels: [m]\ntexts: [*a]\nbudget: *a")) > 1
@@ -315,59 +320,6 @@ def test_import_brings_nothing_heavy():
     code = f"import sys, orchestrator.spec; print({heavy} & set(sys.modules))"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root).stdout == "set()\n"
-
-
-JUNK = st.one_of(
-    st.sampled_from([None, True, -1, 0, 1, 2.5, float("nan"), float("inf"), 10**30, "", "auto", "3", "1e5", [], {}]),
-    st.sampled_from(
-        [[1, 1], [[]], ["a", None], {"a": 1}, {1: 2}, {"source": "files"}, {"name": []}, "\x00", "é" * 300]
-    ),
-    st.text(max_size=5),
-)
-
-
-def places_in(value: Any, at: tuple = ()) -> list[tuple]:
-    """Every place of a document, as keys and indices from its top."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [at, *(place for key, inner in items for place in places_in(inner, (*at, key)))]
-
-
-@st.composite
-def mutated_sweeps(draw) -> str:
-    """A good sweep file with a few values replaced, removed or added, or with characters lost."""
-    document = yaml.safe_load(FULL)
-    for _ in range(draw(st.integers(1, 3))):
-        *parents, last = draw(st.sampled_from([place for place in places_in(document) if place]))
-        target = document
-        for key in parents:
-            target = target[key]
-        junk = deepcopy(draw(JUNK))  # the next mutation may change it
-        match draw(st.sampled_from(["replace", "remove", "add"])):
-            case "replace":
-                target[last] = junk
-            case "remove":
-                del target[last]
-            case "add" if isinstance(target, dict):
-                target[draw(st.text(max_size=8))] = junk
-            case _:
-                target.append(junk)
-        if not places_in(document)[1:]:
-            break
-    text = yaml.safe_dump(document, allow_unicode=True)
-    if draw(st.booleans()):
-        cut = draw(st.integers(0, len(text)))
-        text = text[:cut] + text[cut + draw(st.integers(1, 10)) :]
-    return text
-
-
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=mutated_sweeps())
-def test_any_file_gives_a_sweep_or_bad_input(load, text):
-    try:
-        sweep = load(text)
-    except BadInput:
-        return
-    assert load(dump(sweep)) == sweep
 
 
 def test_revisions_stand_for_as_many_models(load):

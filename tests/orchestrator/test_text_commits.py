@@ -6,9 +6,6 @@ from types import SimpleNamespace
 import datasets
 import huggingface_hub
 import pytest
-from typer.testing import CliRunner
-
-from orchestrator import cli
 
 NOW, LATER = "a" * 40, "b" * 40
 ROWS = [{"text": f"Text number {number}, and some more of it."} for number in range(3)]
@@ -25,19 +22,19 @@ def hub(monkeypatch):
     return state
 
 
-def test_the_run_keeps_the_commit_that_its_texts_were_first_read_at(hub, tmp_path):
+def test_the_run_keeps_the_commit_that_its_texts_were_first_read_at(hub, tmp_path, no_page, capsweep, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     spec, run = tmp_path / "sweep.yaml", tmp_path / "run"
     spec.write_text("name: hub\ntask: toy\nmodels: [toy/model]\ntexts: [{source: hub, dataset: a/b, samples: 3}]\n")
-    runner = CliRunner()
-    checked = runner.invoke(cli.app, ["check", str(spec)], env={"COLUMNS": "200"})
+    checked = capsweep("check", spec)
     note = f"texts.0: revision: null takes whatever the hub has now; pin it with revision: {NOW}"
-    assert note in checked.output
+    assert note in checked.stdout
     for commit in (NOW, LATER):  # the second session finds its texts unchanged
         hub.commit = commit
-        ended = runner.invoke(cli.app, ["run", str(spec), "--inline", "--run-dir", str(run)], env={"COLUMNS": "200"})
-        assert ended.exit_code == 0, ended.output
-        assert f"pin it with revision: {commit}" in ended.output
+        ended = capsweep("run", spec, "--inline", "--run-dir", run)
+        assert ended.returncode == 0, ended.stderr
+        assert f"pin it with revision: {commit}" in ended.stdout
         provenance = json.loads((run / "provenance.json").read_text())
         assert provenance["text_commits"] == {"texts.0": NOW}
     spec.write_text(spec.read_text().replace("a/b,", f"a/b, revision: {NOW},"))
-    assert "pin it" not in runner.invoke(cli.app, ["check", str(spec)]).output
+    assert "pin it" not in capsweep("check", spec).stdout

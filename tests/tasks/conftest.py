@@ -5,12 +5,18 @@ import pytest
 
 from tasks.contract import Engine, EngineSettings, Finished, Model, Probe, Question
 from tasks.cramming import CrammingTask
-from tasks.language_model import HubCodec
+from tasks.language_model import HubCodec, LanguageModel
 
 
 @pytest.fixture(scope="session")
 def model(stories_model: Path) -> Model:
     return Model(name=str(stories_model))
+
+
+@pytest.fixture(scope="session")
+def language_model(model: Model) -> LanguageModel:
+    """The one that all tests read: who changes a model loads his own."""
+    return LanguageModel(model, device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -9,20 +9,20 @@ from tasks.language_model import LanguageModel
 
 
 @pytest.fixture
-def language_model(model: Model) -> LanguageModel:
+def own_model(model: Model) -> LanguageModel:
     return LanguageModel(model, device="cpu")
 
 
 @pytest.mark.parametrize("num_positions", [1, 2, 20, SHORT_INPUT, SHORT_INPUT + 1])
-def test_it_gives_what_the_fused_kernel_gives(language_model, num_positions):
-    inputs = torch.randn(3, num_positions, language_model.embedding_width, generator=torch.Generator().manual_seed(0))
+def test_it_gives_what_the_fused_kernel_gives(own_model, num_positions):
+    inputs = torch.randn(3, num_positions, own_model.embedding_width, generator=torch.Generator().manual_seed(0))
 
     def hidden_and_gradient():
         leaf = inputs.clone().requires_grad_()
-        hidden = language_model.hidden(leaf)
+        hidden = own_model.hidden(leaf)
         return hidden.detach(), torch.autograd.grad(hidden.pow(2).sum(), leaf)[0]
 
-    transformer = language_model._model
+    transformer = own_model._model
     assert transformer.config._attn_implementation == ATTENTION_BY_LENGTH
     by_length = hidden_and_gradient()
     transformer.set_attn_implementation("sdpa")

@@ -8,7 +8,7 @@ import transformers
 from torch import Tensor
 
 from tasks.certificate import LayoutProver
-from tasks.contract import EngineSettings, Lossless, Probe, Question
+from tasks.contract import EngineSettings, Lossless, Lossy, Probe, Question
 from tasks.cramming import CrammingTask
 from tasks.cross_entropy import cross_entropy_and_gradient
 from tasks.engine import BatchedEngine
@@ -120,6 +120,15 @@ def inputs_of(model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Te
     return pick_inputs(model, memory_BKD, tokens_BL, torch.tensor([inputs] * len(tokens_BL)), prefix=False)
 
 
+def known_to_fail(request: pytest.FixtureRequest, name: str, num_vectors: int) -> None:
+    """A batch of single vectors: with a state, which `Reading` asks for always, transformers 5.23 mixes its slots.
+
+    Goes when `Reading` asks for a state no more where it uses none.
+    """
+    if name == "RWKV 4" and num_vectors == 1:
+        request.applymarker(pytest.mark.xfail(strict=True, reason="RWKV decodes single vectors rightly only alone"))
+
+
 @pytest.mark.parametrize("num_vectors", [1, 4])
 def test_the_gradient_reaches_the_memory_and_no_weight(family, num_vectors):
     _, model, made = family
@@ -160,54 +169,58 @@ def test_the_head_is_the_models_or_its_own_path_is_taken(family):
     assert model.vocabulary == VOCABULARY
 
 
-def test_decoding_with_a_cache_is_reading_everything_again(family):
-    _, model, made = family
-    memory_BKD = memories(model, 3, 2)
+@pytest.mark.parametrize("num_vectors", [1, 2])
+def test_decoding_with_a_cache_is_reading_everything_again(family, num_vectors, request):
+    name, model, made = family
+    known_to_fail(request, name, num_vectors)
+    memory_BKD = memories(model, 3, num_vectors)
     tokens_BL = decoded_from(model, memory_BKD, 10)
     found = Cramming(Question()).prove(model, memory_BKD, tokens_BL)
     assert found.exact_prefix_B.tolist() == [10, 10, 10]
     with torch.no_grad():
-        logits = made(inputs_embeds=inputs_of(model, memory_BKD, tokens_BL), use_cache=False).logits[:, 1:].float()
+        logits = made(inputs_embeds=inputs_of(model, memory_BKD, tokens_BL), use_cache=False).logits
+        logits = logits[:, num_vectors - 1 :].float()
     nats = torch.nn.functional.cross_entropy(logits.transpose(1, 2), tokens_BL, reduction="none")
     torch.testing.assert_close(found.nats_BL, nats, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(("layout", "num_vectors"), [(Cramming, 1), (Cramming, 4), (OneStep, 2)])
-def test_verdict_and_certificate_agree(family, layout, num_vectors):
-    _, model, _ = family
+def test_verdict_and_certificate_agree(family, layout, num_vectors, run_engine, request):
+    name, model, _ = family
+    known_to_fail(request, name, num_vectors)
     layout = layout(Question())
-    question = Question(recipe=CrammingTask().recipe({"steps": 150, "patience": 100}))
+    question = Question(recipe=CrammingTask().recipe({"steps": 3}))
     engine = BatchedEngine(model, layout, question, EngineSettings(device="cpu"))
-    # What the model itself decodes from some memory can be reached; 40 random tokens cannot.
-    memory_BKD = memories(model, 1, num_vectors)
-    reachable = layout.prove(model, memory_BKD, torch.zeros(1, 6, dtype=torch.long)).tokens_BL[0]
-    out_of_reach = torch.randint(VOCABULARY, (40,), generator=torch.Generator().manual_seed(1))
+    # Both begin with memories that give their first 6 tokens. The one has no more; the other's rest takes many steps.
+    memory_BKD = memories(model, 2, num_vectors)
+    given_BL = layout.prove(model, memory_BKD, torch.zeros(2, 7, dtype=torch.long)).tokens_BL.tolist()
+    seventh = (given_BL[1][6] + 1) % VOCABULARY
+    rest = torch.randint(VOCABULARY, (9,), generator=torch.Generator().manual_seed(1)).tolist()
+    texts = {"reachable": given_BL[0][:6], "out of reach": [*given_BL[1][:6], seventh, *rest]}
     probes = [
         Probe(
-            probe_id=f"{number} {num_vectors}",
-            search_id=str(number),
+            probe_id=f"{name} {num_vectors}",
+            search_id=name,
             number=0,
-            sample_id=str(number),
-            tokens=tuple(text.tolist()),
+            sample_id=name,
+            tokens=tuple(text),
             length=len(text),
             num_vectors=num_vectors,
-            start="some" if number == 0 else "cold",
-            start_memory=memory_BKD.numpy().tobytes() if number == 0 else None,
+            start="some",
+            start_memory=memory_KD.numpy().tobytes(),
         )
-        for number, text in enumerate((reachable, out_of_reach))
+        for (name, text), memory_KD in zip(texts.items(), memory_BKD, strict=True)
     ]
-    engine.submit(probes, num_open=2)
-    outcomes: dict[str, Any] = {}
-    while engine.num_held:
-        outcomes.update({item.probe.search_id: item for item in engine.step()})
-    assert isinstance(outcomes["0"].outcome, Lossless)
-    assert not isinstance(outcomes["1"].outcome, Lossless)
-    for item in outcomes.values():
-        measured = item.outcome.measurement
-        if measured.memory is not None:
-            proof = LayoutProver(model, layout, question)(
-                measured.memory, num_vectors=num_vectors, tokens=item.probe.tokens
-            )
-            assert proof.exact_prefix >= measured.exact_prefix
-            if measured.proven_length == item.probe.length:
-                assert proof.exact_prefix == measured.exact_prefix == measured.proven_length
+    outcomes = {item.probe.search_id: item.outcome for item in run_engine(engine, probes).values()}
+    reachable, out_of_reach = outcomes["reachable"], outcomes["out of reach"]
+    assert isinstance(reachable, Lossless)
+    assert (reachable.measurement.exact_prefix, reachable.measurement.steps_to_proof) == (6, 0)
+    assert reachable.measurement.memory == probes[0].start_memory
+    assert isinstance(out_of_reach, Lossy)
+    assert 6 <= out_of_reach.measurement.exact_prefix < 16
+    prove = LayoutProver(model, layout, question)
+    for probe, outcome in zip(probes, (reachable, out_of_reach), strict=True):
+        measured = outcome.measurement
+        assert measured.memory is not None
+        proof = prove(measured.memory, num_vectors=num_vectors, tokens=probe.tokens)
+        assert proof.exact_prefix == measured.exact_prefix

@@ -367,7 +367,7 @@ class TestControls:
 
 class TestOfTheReader:
     def test_tokens_are_the_models_own_and_none_is_special(self, reader):
-        for entry in (RandomTokensSource(samples=3), ModelSamplesSource(samples=3, tokens_per_text=40)):
+        for entry in (RandomTokensSource(samples=3), ModelSamplesSource(samples=3, tokens_per_text=20)):
             for text in texts_of(entry, reader):
                 assert text.tokens
                 assert set(text.tokens) <= set(reader.codec.ordinary_tokens)
@@ -385,6 +385,6 @@ class TestOfTheReader:
             scored = [score_without_memory(model, text.tokens or (), question=Question()) for text in texts]
             return sum(found.nats for found in scored) / sum(found.length for found in scored)
 
-        cold = nats(ModelSamplesSource(samples=3, tokens_per_text=60, temperature=0.5))
-        warm = nats(ModelSamplesSource(samples=3, tokens_per_text=60))
-        assert cold < warm < nats(RandomTokensSource(samples=3, tokens_per_text=60))
+        cold = nats(ModelSamplesSource(samples=3, tokens_per_text=30, temperature=0.5))
+        warm = nats(ModelSamplesSource(samples=3, tokens_per_text=30))
+        assert cold < warm < nats(RandomTokensSource(samples=3, tokens_per_text=30))

@@ -14,7 +14,7 @@ from tasks.registry import TASKS
 @pytest.fixture
 def actor() -> EngineActor:
     made = EngineActor("toy/model")
-    recipe = TASKS["toy"].recipe({"steps": 20, "step_seconds": 0.02})
+    recipe = TASKS["toy"].recipe({"steps": 20, "step_seconds": 0.01})
     made.load(
         EngineLoad(
             run="run",
@@ -41,7 +41,7 @@ def test_what_a_killed_trial_waits_for_is_given_to_the_one_that_follows(actor: E
     # Its process is gone, its question is not: it waits in the engine until something has finished.
     waiting = threading.Thread(target=lambda: answers.append(actor.take("assignment", killed, 10.0)))
     waiting.start()
-    time.sleep(0.1)
+    time.sleep(0.05)
     follows = actor.submit("assignment", [PROBE], anew=True)
     waiting.join(timeout=5)
     assert answers
@@ -58,6 +58,9 @@ def test_what_a_killed_trial_waits_for_is_given_to_the_one_that_follows(actor: E
 def test_a_question_that_arrives_late_takes_nothing(actor: EngineActor):
     killed = actor.submit("assignment", [PROBE], anew=True)
     follows = actor.submit("assignment", [PROBE], anew=True)
-    time.sleep(1.0)
+    deadline = time.monotonic() + 10
+    while actor.report().stats.slot_steps < 20:
+        assert time.monotonic() < deadline, "the probe never finished"
+        time.sleep(0.01)
     assert actor.take("assignment", killed, 0.1)[0] == []
     assert len(actor.take("assignment", follows, 0.1)[0]) == 1

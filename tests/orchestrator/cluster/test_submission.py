@@ -44,15 +44,15 @@ def test_a_staged_model_keeps_its_name(tmp_path):
     assert sent.name == here.name == "quickstart"
 
 
-def test_a_run_resumes_where_its_inputs_lie_elsewhere(toy_sweep, tmp_path, run_to_end):
+def test_a_run_resumes_where_its_inputs_lie_elsewhere(toy_sweep, tmp_path, capsweep, no_page):
     run = tmp_path / "run"
-    assert run_to_end("run", toy_sweep, "--inline", "--run-dir", run).returncode == 0
+    assert capsweep("run", toy_sweep, "--inline", "--run-dir", run).returncode == 0
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(toy_sweep.parent / "texts", elsewhere / "texts")
     again = shutil.copy(toy_sweep, elsewhere)
-    assert run_to_end("run", again, "--inline", "--run-dir", run).returncode == 0
+    assert capsweep("run", again, "--inline", "--run-dir", run).returncode == 0
     (elsewhere / "texts" / "00.txt").write_text("another text than there was, at the same place")
-    changed = run_to_end("run", again, "--inline", "--run-dir", run)
+    changed = capsweep("run", again, "--inline", "--run-dir", run)
     assert changed.returncode == 2
     assert "00.txt has changed" in changed.stderr
 

@@ -6,18 +6,19 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from orchestrator import cli
 from orchestrator.report.canvas import ReportTables
 from orchestrator.report.details import BEYOND
 from orchestrator.report.page import render_page
 
+pytestmark = pytest.mark.xdist_group("browser")
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
 PWN = "document.title='pwned'"
 TEXTS = [
     f"<script>{PWN}</script>",
@@ -31,19 +32,8 @@ NAMES = ["<", f"<img src=x onerror={PWN}>", f'" onmouseover="{PWN}', "a&lt;b", f
 """Names of files hold no slash; the folder below gives them one: `</script>` is a folder `<` and a file `script>`."""
 
 
-class Elements(HTMLParser):
-    """The elements of a document, each with its attributes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[tuple[str, list[tuple[str, str | None]]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, attrs))
-
-
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(tmp_path_factory: pytest.TempPathFactory, capsweep: Callable[..., Any]) -> Path:
     """The report of a run of such texts."""
     folder = tmp_path_factory.mktemp("hostile")
     for number, text in enumerate(TEXTS):
@@ -57,8 +47,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = folder / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.toy.toy_capacity", lambda tokens: 100)  # the page shows what was given back: all of it
-        ended = CliRunner().invoke(cli.app, ["run", str(folder / "hostile.yaml"), "--inline", "--run-dir", str(run)])
-    assert ended.exit_code == 0, ended.output
+        ended = capsweep("run", folder / "hostile.yaml", "--inline", "--run-dir", run)
+    assert ended.returncode == 0, ended.stderr
     return run / "report" / "index.html"
 
 
@@ -70,34 +60,32 @@ def test_without_a_browser_all_of_it_is_escaped(page: Path):
     assert [text for text in TEXTS if text not in shown] == []
 
 
+def visit(page: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
+    """Its document once its scripts have run, and what it logged on its console."""
+    logging = ("--enable-logging=stderr", "--v=0", f"--user-data-dir={page.parent / 'profile'}")
+    command = [str(CHROMIUM), *BROWSER, *logging, *flags, "--dump-dom", page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+
+
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)")
 class TestBrowser:
     @staticmethod
     def dom_of(page: Path) -> str:
         """The document as it stands once its scripts have run."""
-        flags = (
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-background-networking",
-            "--virtual-time-budget=20000",
-        )
-        command = [str(CHROMIUM), *flags, f"--user-data-dir={page.parent / 'profile'}", "--dump-dom", page.as_uri()]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+        return visit(page, "--virtual-time-budget=20000").stdout
 
     def test_a_page_that_does_not_escape_is_caught(self, tmp_path: Path):
         (tmp_path / "open.html").write_text(f"<title>fine</title>{TEXTS[0]}")
         assert "<title>pwned</title>" in self.dom_of(tmp_path / "open.html")
 
-    def test_the_figures_are_drawn_and_nothing_else_runs(self, page: Path):
+    def test_the_figures_are_drawn_and_nothing_else_runs(self, page: Path, read: Callable[[str], Any]):
         dom = self.dom_of(page)
         assert "<title>hostile · capsweep</title>" in dom
         assert 'class="main-svg"' in dom
-        elements = Elements()
-        elements.feed(dom)
-        assert not {"img", "b"} & {tag for tag, _ in elements.found}
-        attributes = [attribute for _, given in elements.found for attribute in given]
+        tags = read(dom).tags
+        assert not {"img", "b"} & {tag for tag, _ in tags}
+        attributes = [attribute for _, given in tags for attribute in given.items()]
         assert not [name for name, _ in attributes if name.startswith("on")]
         assert not [value for name, value in attributes if name == "href" and "javascript:" in (value or "")]
 
@@ -145,19 +133,20 @@ addEventListener("load", async () => {
 });
 </script>
 """
-FRAME = """
-<iframe src="{page}" style="width: {width}px; height: 1000px; border: 0"></iframe>
+WIDTHS = {"light": (360, 800, 1440, 1920), "dark": (360, 1440)}
+FRAME = '<iframe src="{page}" style="flex: none; width: {width}px; height: 1000px; border: 0"></iframe>'
+FRAMES = """
+<div style="display: flex">{frames}</div>
 <script>
 addEventListener("message", (event) => {{
   const made = document.createElement("pre");
-  made.id = "state";
+  made.className = "state";
   made.textContent = event.data;
   document.body.append(made);
 }});
 </script>
 """
-"""A window cannot be as narrow as a telephone; a frame can."""
-BROWSER = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
+"""A window cannot be as narrow as a telephone; frames can, side by side in a window that shows them all."""
 
 
 ANY = r"[-\d.]+"
@@ -185,13 +174,6 @@ CSV = {
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)")
 class TestInteraction:
-    @staticmethod
-    def visit(page: Path, *flags: str) -> "subprocess.CompletedProcess[str]":
-        """Its document once its scripts have run, and what it logged on its console."""
-        logging = ("--enable-logging=stderr", "--v=0", f"--user-data-dir={page.parent / 'profile'}")
-        command = [str(CHROMIUM), *BROWSER, *logging, *flags, "--dump-dom", page.as_uri()]
-        return subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
-
     @pytest.fixture(scope="class")
     def small(self, generated: Callable[[int, int], ReportTables], tmp_path_factory: pytest.TempPathFactory) -> Path:
         html = render_page(generated(36, 108), sweep_yaml="name: generated\n", provenance={"generated": "yes"})
@@ -199,19 +181,27 @@ class TestInteraction:
         page.write_text(html.replace("</body>", f"{ACTIONS}</body>"))
         return page
 
-    @pytest.mark.parametrize(
-        ("width", "scheme"),
-        [(360, "light"), (800, "light"), (1440, "light"), (1920, "light"), (360, "dark"), (1440, "dark")],
-    )
-    def test_filter_sort_open_and_csv_work_without_an_error(self, small, width, scheme):
-        frame = small.parent / f"{width}-{scheme}.html"
-        frame.write_text(FRAME.format(page=small.name, width=width))
-        preferred = f"--blink-settings=preferredColorScheme={('dark', 'light').index(scheme)}"
-        ended = self.visit(frame, f"--window-size={width + 200},1100", "--virtual-time-budget=60000", preferred)
+    @pytest.fixture(scope="class", params=WIDTHS)
+    def states(self, small: Path, request: pytest.FixtureRequest) -> tuple[str, dict[int, dict[str, Any]]]:
+        """What each frame reports by its width, in one visit for all of them."""
+        widths, scheme = WIDTHS[request.param], list(reversed(WIDTHS)).index(request.param)
+        framing = small.parent / f"{request.param}.html"
+        frames = [FRAME.format(page=small.name, width=width) for width in widths]
+        framing.write_text(FRAMES.format(frames="".join(frames)))
+        preferred = f"--blink-settings=preferredColorScheme={scheme}"
+        ended = visit(framing, f"--window-size={sum(widths) + 200},1100", "--virtual-time-budget=60000", preferred)
         assert not [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
-        found = re.search(r'<pre id="state">(.*?)</pre>', ended.stdout)
-        assert found is not None
-        state = json.loads(unescape(found[1]))
+        found = [json.loads(unescape(state)) for state in re.findall(r'<pre class="state">(.*?)</pre>', ended.stdout)]
+        return request.param, {state["width"]: state for state in found}
+
+    def test_filter_sort_open_and_csv_work_without_an_error(self, states):
+        scheme, by_width = states
+        assert sorted(by_width) == list(WIDTHS[scheme])
+        for state in by_width.values():
+            self.check(state, scheme)
+
+    @staticmethod
+    def check(state: dict[str, Any], scheme: str) -> None:
         assert (state["filtered"], state["hidden"]) == ("12 of 36", 24)
         assert state["sorted"]
         assert state["open"]
@@ -224,8 +214,7 @@ class TestInteraction:
         for name, (head, mean) in CSV.items():
             assert state["csv"][name][0] == head, name
             assert any(re.match(mean, line) for line in state["csv"][name]), name
-        assert state["width"] == width
-        assert state["wide"], "the page is wider than its window"
+        assert state["wide"], f"the page is wider than its window of {state['width']} pixels"
         assert state["dark"] == (scheme == "dark")
         # Light on dark or dark on light, in tables, figures and what is opened: a hundred of 255 levels apart.
         contrasts = [(ink - state["paper"]) * (1 if state["dark"] else -1) for ink in state["inks"]]
@@ -236,7 +225,7 @@ class TestInteraction:
         assert len(html.encode()) < 8_000_000
         (tmp_path / "page.html").write_text(html)
         # In the browser's own time: a virtual one would measure nothing.
-        ready = re.search(r'data-ready="(\d+)"', self.visit(tmp_path / "page.html").stdout)
+        ready = re.search(r'data-ready="(\d+)"', visit(tmp_path / "page.html").stdout)
         assert ready is not None
         # How soon depends on the machine and is seen by hand (pytest -s); here only that it gets there.
         print(f"{len(html.encode()):,} bytes; interactive {ready[1]} ms after the page was asked for")

@@ -9,10 +9,8 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pytest
-from typer.testing import CliRunner
 
 import orchestrator
-from orchestrator import cli
 from orchestrator.estimate import estimate
 from orchestrator.plan import make_plan
 from orchestrator.report import figures
@@ -32,7 +30,6 @@ from tasks.contract import Model
 from tasks.texts.hub import HubSource
 
 SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
-SHIPPED_MODEL = SWEEPS / "quickstart" / "model"
 PAPER = sorted((SWEEPS / "paper").glob("*.yaml"))
 
 
@@ -192,15 +189,12 @@ class TestCompare:
         assert compare(PROBES.empty_table(), searches(row), "one_step") == []
 
 
-def test_the_command_reports_what_it_cannot_compare(toy_sweep, tmp_path):
-    runner = CliRunner()
-    run = str(tmp_path / "run")
-    assert runner.invoke(cli.app, ["run", str(toy_sweep), "--inline", "--run-dir", run]).exit_code == 0
-    ended = runner.invoke(cli.app, ["compare", run, "--with", "published"])
-    assert ended.exit_code == 2
-    assert "nothing of it is among the figures" in ended.output
-    ended = runner.invoke(cli.app, ["compare", run, "--with", "progresive"])
-    assert "Did you mean 'progressive'?" in ended.output
+def test_the_command_reports_what_it_cannot_compare(toy_sweep, finished, capsweep):
+    run = finished(toy_sweep)
+    ended = capsweep("compare", run, "--with", "published")
+    assert ended.returncode == 2
+    assert "nothing of it is among the figures" in ended.stderr
+    assert "Did you mean 'progressive'?" in capsweep("compare", run, "--with", "progresive").stderr
 
 
 @pytest.mark.parametrize("path", [*PAPER, SWEEPS / "progressive.yaml"], ids=lambda path: path.stem)
@@ -295,44 +289,42 @@ def test_there_is_a_sweep_for_each_model_of_table_1():
     assert {model.name for path in of_one for model in load_sweep(path).models} == models
 
 
-def test_a_generated_run_of_a_grid_is_compared_from_its_sweep_to_the_printed_line(tmp_path):
+def test_a_generated_run_of_a_grid_is_compared_from_its_sweep_to_the_printed_line(
+    shipped_model, tmp_path, capsweep, no_page, monkeypatch
+):
     """The quickstart model is no Pythia-160M: what is tried is the way of its numbers, not the numbers."""
-    texts = sorted((SWEEPS / "quickstart" / "texts").glob("*.txt"))[:3]
+    texts = sorted((SWEEPS / "quickstart" / "texts").glob("*.txt"))[:2]
     (tmp_path / "texts").mkdir()
     for path in texts:
         (tmp_path / "texts" / path.name).write_text(path.read_text())
     spec, run = tmp_path / "grid.yaml", str(tmp_path / "run")
     spec.write_text(
-        f"name: grid\nmodels: [{SHIPPED_MODEL}]\ntexts: [{{source: files, path: texts/, name: pg19}}]\n"
+        f"name: grid\nmodels: [{shipped_model}]\ntexts: [{{source: files, path: texts/, name: pg19}}]\n"
         "criterion: {teacher_forced: 0.99}\ndecode_from: memory+first_token\nengines: {device: cpu}\n"
-        "search: {policy: grid, lengths: [2, 8, 24]}\nrecipe: {steps: 20, patience: 10}\n"
+        "search: {policy: grid, lengths: [2, 8, 24]}\nrecipe: {steps: 3, patience: 3}\n"
     )
-    runner = CliRunner()
-    ended = runner.invoke(cli.app, ["run", str(spec), "--inline", "--run-dir", run])
-    assert ended.exit_code == 0, ended.output
+    monkeypatch.setenv("COLUMNS", "120")
+    ended = capsweep("run", spec, "--inline", "--run-dir", run)
+    assert ended.returncode == 0, ended.stderr
     tables = orchestrator.read(run)
-    assert sorted(tables.probes["length"].to_pylist()) == [2] * 3 + [8] * 3 + [24] * 3
+    assert sorted(tables.probes["length"].to_pylist()) == [2] * 2 + [8] * 2 + [24] * 2
     assert set(tables.searches["grid"].to_pylist()[0]) == {2, 8, 24}
-    ended = runner.invoke(cli.app, ["compare", run, "--called", "quickstart=Pythia-160M"], env={"COLUMNS": "120"})
-    assert ended.exit_code == 0, ended.output
+    compared = ("compare", run, "--called", "quickstart=Pythia-160M")
+    ended = capsweep(*compared)
+    assert ended.returncode == 0, ended.stderr
     for words in ("decoding capacity", "80.0", "70.9 ± 11.0", "396.4 ± 46.0", " sd", "[1] The paper prints"):
-        assert words in ended.output, words
+        assert words in ended.stdout, words
     # What it asked is neither an exact horizon nor one step.
     for paper in ("progressive", "one_step"):
-        ended = runner.invoke(cli.app, ["compare", run, "--with", paper, "--called", "quickstart=Pythia-160M"])
-        assert ended.exit_code == 2
+        assert capsweep(*compared, "--with", paper).returncode == 2
     # Every convention can be left: a threshold that every length of them reaches, and one draw instead of the mean.
-    left = ["--capacity-threshold", "0", "--capacity-over", "longest_draw"]
-    ended = runner.invoke(
-        cli.app, ["compare", run, "--called", "quickstart=Pythia-160M", *left], env={"COLUMNS": "120"}
-    )
-    assert "24.0" in next(line for line in ended.output.splitlines() if "decoding capacity" in line)
-    ended = runner.invoke(cli.app, ["compare", run, "--capacity-over", "longest_drow"])
-    assert ended.exit_code == 2
-    assert "Did you mean 'longest_draw'?" in ended.output
+    ended = capsweep(*compared, "--capacity-threshold", "0", "--capacity-over", "longest_draw")
+    assert "24.0" in next(line for line in ended.stdout.splitlines() if "decoding capacity" in line)
+    ended = capsweep("compare", run, "--capacity-over", "longest_drow")
+    assert ended.returncode == 2
+    assert "Did you mean 'longest_draw'?" in ended.stderr
     # Run again, nothing is left to do.
-    again = runner.invoke(cli.app, ["run", str(spec), "--inline", "--run-dir", run])
-    assert "0 open" in again.output
+    assert "0 open" in capsweep("run", spec, "--inline", "--run-dir", run).stdout
 
 
 def test_the_page_shows_published_figures_with_their_footnotes():

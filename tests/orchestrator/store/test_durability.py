@@ -18,7 +18,7 @@ from orchestrator.store.lock import LOCK_FILE, Holder, RunLock, read_holder
 from orchestrator.store.parquet import VERSION_KEY, read_probes, row_files
 from orchestrator.store.recorder import Recorder
 from orchestrator.store.schema import SCHEMA_VERSION
-from tests.orchestrator.store.test_recorder import CONTEXT, failed, measured, probe
+from tests.orchestrator.store.outcomes import CONTEXT, failed, measured, probe
 
 DAMAGES = {
     "truncated": lambda content: content[: len(content) // 2],
@@ -137,15 +137,14 @@ class TestDamage:
 
     @pytest.mark.parametrize("damage", DAMAGES)
     def test_resume_sets_it_aside_and_ends_with_the_same_table(
-        self, toy_sweep, tmp_path, run_to_end, searches_of, damage
+        self, toy_sweep, finished, no_page, capsweep, searches_of, damage
     ):
-        run = tmp_path / "run"
-        run_to_end("run", toy_sweep, "--inline", "--run-dir", run)
+        run = finished(toy_sweep)
         before = searches_of(run)
         rows = next(iter((run / "probes").iterdir()))
         for path in (rows, run / "samples.parquet"):
             path.write_bytes(DAMAGES[damage](path.read_bytes()))
-        resumed = run_to_end("resume", run, "--inline")
+        resumed = capsweep("resume", run, "--inline")
         assert resumed.returncode == 0, resumed.stderr
         assert sorted(path.name for path in (run / "damaged").iterdir()) == sorted([rows.name, "samples.parquet"])
         assert rows.name in "".join(resumed.stdout.split())

@@ -1,7 +1,6 @@
 """Rows that count are on disk, once; what they give for a search; memories that later probes begin from."""
 
 import math
-import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,81 +16,13 @@ from orchestrator.store.files import LocalFiles
 from orchestrator.store.lock import LostLockError, RunLock
 from orchestrator.store.parquet import PROBE_FOLDER, read_probes
 from orchestrator.store.recorder import Recorder
-from orchestrator.store.rows import RowContext, SearchColumns, rows_table
+from orchestrator.store.rows import rows_table
 from orchestrator.store.schema import PROBES, SEARCHES
 from orchestrator.store.searches import derive_searches, theoretical_tokens
-from tasks.contract import Failed, Finished, Lossless, Lossy, Measurement, ModelFacts, Probe, Question
+from tasks.contract import Finished, ModelFacts
+from tests.orchestrator.store.outcomes import CONTEXT, failed, measured, memory_of, probe
 
-SEARCH = SearchColumns(
-    model="some/model",
-    model_revision="abc",
-    sample_id="sample",
-    text_sha256="0" * 64,
-    source="files:a.txt",
-    seed=7,
-)
-CONTEXT = RowContext(
-    run_id="run",
-    session_id="first",
-    task="cramming",
-    question=Question(recipe={"steps": 10}),
-    searches={"search": SEARCH, "other": SEARCH},
-)
 SETTINGS = SearchSettings(retries=1)
-
-
-def memory_of(value: float) -> bytes:
-    return struct.pack("<2f", value, value)
-
-
-def probe(number: int = 0, *, length: int = 8, attempt: int = 0, start: str = "cold", search: str = "search") -> Probe:
-    return Probe(
-        probe_id=f"{search}/{number}",
-        search_id=search,
-        number=number,
-        attempt=attempt,
-        sample_id="sample",
-        tokens=tuple(range(30)),
-        length=length,
-        num_vectors=1,
-        start=start,
-    )
-
-
-def measured(asked: Probe, *, proven: int, failed: int | None = None, **changes: Any) -> Finished:
-    """A probe that proved `proven` tokens: without memory 1 token in 4 is correct, and each costs 3 nats."""
-    length = proven or asked.length
-    measurement = Measurement(
-        proven_length=proven,
-        exact_prefix=proven,
-        failed_length=failed,
-        measured_length=length,
-        steps=100,
-        steps_to_proof=60 if proven else 0,
-        trained_tokens=100 * length,
-        seconds=1.5,
-        token_accuracy=1.0 if proven else 0.5,
-        token_accuracy_without_memory=0.25,
-        first_error=None if proven else length // 2,
-        margin=0.125 if proven else None,
-        nats_without_memory=3.0 * length,
-        nats_with_memory=0.5 * length,
-        proven_nats_without_memory=3.0 * proven,
-        proven_nats_with_memory=0.5 * proven,
-        proven_token_gain=proven - proven // 4,
-        memory=memory_of(proven) if proven else None,
-        memory_shape=(1, 2),
-    )
-    outcome = Lossless if proven >= asked.length else Lossy
-    return finished(asked, outcome(measurement=replace(measurement, **changes)))
-
-
-def failed(asked: Probe, reason: str = "out of device memory") -> Finished:
-    return finished(asked, Failed(reason=reason))
-
-
-def finished(asked: Probe, outcome: Lossless | Lossy | Failed) -> Finished:
-    return Finished(probe=asked, outcome=outcome, device="cpu", started_at=1000.0, finished_at=1001.5)
 
 
 @pytest.fixture
@@ -137,6 +68,11 @@ class TestRows:
         assert (row["outcome"], row["reason"]) == ("failed", "out of device memory")
         for name in ("proven_length", "exact_prefix", "failed_length", "nats_with_memory", "token_accuracy", "memory"):
             assert row[name] is None
+
+    def test_a_reason_holds_no_secret(self, monkeypatch):
+        monkeypatch.setenv("HF_TOKEN", "hf_PLANTEDplanted")
+        rows = rows_table(CONTEXT, [failed(probe(), "refused hf_PLANTEDplanted")])
+        assert rows["reason"].to_pylist() == ["refused [redacted]"]
 
     def test_what_is_recorded_together_is_one_file(self, recorder, files):
         recorder.record([measured(probe(number), proven=8) for number in range(5)])
@@ -196,7 +132,8 @@ class TestOnce:
 
 
 class TestALostLock:
-    def test_a_session_that_was_taken_over_writes_nothing(self, files, tmp_path):
+    def test_a_session_that_was_taken_over_writes_nothing(self, files, tmp_path, monkeypatch):
+        monkeypatch.setattr("orchestrator.store.lock.SETTLE_SECONDS", 0)
         lock = RunLock(files, "first")
         lock.take()
         recorder = new_recorder(str(tmp_path), CONTEXT)
