@@ -459,6 +459,8 @@ class Reading:
     def __init__(self, model: Any) -> None:
         self._model = model
         self._cache: dict[str, Any] = {}
+        self._has_cache = True
+        """False once the model has returned none of CACHES."""
         self._read: list[Tensor] = []
 
     @torch.no_grad()
@@ -468,9 +470,16 @@ class Reading:
             # A model without a cache reads everything again: slower, the same answer.
             self._read.append(inputs_BTD)
             inputs_BTD = torch.cat(self._read, dim=1)
-        output = self._model(inputs_embeds=inputs_BTD, **self._cache, use_cache=True, logits_to_keep=1)
+        output = self._call(inputs_BTD)
         self._cache = {name: output[name] for name in CACHES if output.get(name) is not None}
+        if self._has_cache and not self._cache:
+            # Asked for a state that is not used, RWKV mixes the slots of a batch that reads one position.
+            self._has_cache = False
+            output = self._call(inputs_BTD)
         return output.logits[:, -1].float()
+
+    def _call(self, inputs_BTD: Tensor) -> Any:
+        return self._model(inputs_embeds=inputs_BTD, **self._cache, use_cache=self._has_cache, logits_to_keep=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

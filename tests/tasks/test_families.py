@@ -120,15 +120,6 @@ def inputs_of(model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Te
     return pick_inputs(model, memory_BKD, tokens_BL, torch.tensor([inputs] * len(tokens_BL)), prefix=False)
 
 
-def known_to_fail(request: pytest.FixtureRequest, name: str, num_vectors: int) -> None:
-    """A batch of single vectors: with a state, which `Reading` asks for always, transformers 5.23 mixes its slots.
-
-    Goes when `Reading` asks for a state no more where it uses none.
-    """
-    if name == "RWKV 4" and num_vectors == 1:
-        request.applymarker(pytest.mark.xfail(strict=True, reason="RWKV decodes single vectors rightly only alone"))
-
-
 @pytest.mark.parametrize("num_vectors", [1, 4])
 def test_the_gradient_reaches_the_memory_and_no_weight(family, num_vectors):
     _, model, made = family
@@ -170,9 +161,8 @@ def test_the_head_is_the_models_or_its_own_path_is_taken(family):
 
 
 @pytest.mark.parametrize("num_vectors", [1, 2])
-def test_decoding_with_a_cache_is_reading_everything_again(family, num_vectors, request):
-    name, model, made = family
-    known_to_fail(request, name, num_vectors)
+def test_decoding_with_a_cache_is_reading_everything_again(family, num_vectors):
+    _, model, made = family
     memory_BKD = memories(model, 3, num_vectors)
     tokens_BL = decoded_from(model, memory_BKD, 10)
     found = Cramming(Question()).prove(model, memory_BKD, tokens_BL)
@@ -185,9 +175,8 @@ def test_decoding_with_a_cache_is_reading_everything_again(family, num_vectors, 
 
 
 @pytest.mark.parametrize(("layout", "num_vectors"), [(Cramming, 1), (Cramming, 4), (OneStep, 2)])
-def test_verdict_and_certificate_agree(family, layout, num_vectors, run_engine, request):
-    name, model, _ = family
-    known_to_fail(request, name, num_vectors)
+def test_verdict_and_certificate_agree(family, layout, num_vectors, run_engine):
+    _, model, _ = family
     layout = layout(Question())
     question = Question(recipe=CrammingTask().recipe({"steps": 3}))
     engine = BatchedEngine(model, layout, question, EngineSettings(device="cpu"))
