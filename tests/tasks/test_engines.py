@@ -33,8 +33,9 @@ def probes(story_probes: Callable[..., list[Probe]]) -> list[Probe]:
 
 
 def test_every_probe_comes_back_once_as_it_was_given(open_one, probes):
-    engine = open_one(slots=2, steps=3)
-    probes = [replace(probe, attempt=number) for number, probe in enumerate(probes)]
+    """So do those that end while others continue: they are held while they wait for their proof."""
+    engine = open_one(slots=2)
+    probes = [replace(p, attempt=n, max_trained_tokens=(n + 1) * LENGTH) for n, p in enumerate(probes)]
     assert (engine.num_held, engine.num_busy) == (0, 0)
     engine.submit(probes[:3], num_open=5)
     assert (engine.num_held, engine.num_busy) == (3, 3)

@@ -103,7 +103,8 @@ def test_a_stopped_run_leaves_no_actor_and_resumes(local_ray, toy_sweep, tmp_pat
     # How long a step sleeps is no part of a search's identity.
     toy_sweep.write_text(few + "recipe: {steps: 60}\n")
     quick = make_plan(load_sweep(toy_sweep))
-    toy_sweep.write_text(few + "recipe: {steps: 60, step_seconds: 0.03, slots: 2}\n")
+    # One engine of two slots: probes that have taken some steps are in flight whenever the stop comes.
+    toy_sweep.write_text(few + "recipe: {steps: 60, step_seconds: 0.03, slots: 2}\nengines: {count: 1}\n")
     plan = make_plan(load_sweep(toy_sweep))
     run, stop = tmp_path / "ray", Stop()
 
