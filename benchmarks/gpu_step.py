@@ -3,7 +3,7 @@
 Real shapes with random weights in bfloat16 and random tokens; needs the `tasks` package alone. Per shape and length:
 
 - capsweep: probes of that length submitted to a BatchedEngine, as many as fit into a step, then stepped. The recipe is
-  the default one with a rate next to nothing and endless patience, so that no probe grows or leaves.
+  the default one with a turn next to nothing and endless patience, so that no probe grows or leaves.
 - published: the step of the paper's public code. One text, logits of every position, hidden states of every layer and a
   key-value cache kept, autograd, AdamW, loss and accuracy read by the host. Kinder in one thing: its weights are
   bfloat16, where the public code casts float32 weights anew at every step.
@@ -111,7 +111,7 @@ def random_tokens(model: LanguageModel, length: int, seed: int) -> list[int]:
 
 def measure_engine(model: LanguageModel, length: int, *, num_slots: int, seconds: float) -> Rate:
     """The engine, with so many slots in a step."""
-    question = Question(recipe={"learning_rate": 1e-9, "steps": NEVER, "patience": NEVER})
+    question = Question(recipe={"radius": 1000.0, "turn": 1e-9, "restart_below": 0, "steps": NEVER, "patience": NEVER})
     settings = EngineSettings(tokens_per_step=num_slots * length)
     engine = BatchedEngine(model, Cramming(question), question, settings)
     engine.submit(

@@ -51,7 +51,7 @@ def check(
 
             show_cluster_file(spec, console)
             return
-        plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer)
+        plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer, measure=False)
         console.print(estimates_table(estimate(plan), tflops=tflops))
         for note in plan.notes:
             console.print(f"note: {literal(note)}", markup=False, highlight=False)
@@ -76,12 +76,12 @@ def run(
 
         from orchestrator.launch import launch, new_run_url
         from orchestrator.plan import make_plan
-        from orchestrator.run_directory import drawn_texts
+        from orchestrator.run_directory import drawn_texts, held_sweep
         from orchestrator.spec import load_sweep
 
         sweep = load_sweep(spec)
         url = run_dir or new_run_url(sweep)
-        plan = make_plan(sweep, allow_fewer=allow_fewer, drawn=drawn_texts(url))
+        plan = make_plan(sweep, allow_fewer=allow_fewer, drawn=drawn_texts(url), held=held_sweep(url))
         code = launch(plan, url, inline=inline, address=address, take_over=take_over, console=Console())
     raise typer.Exit(code)
 

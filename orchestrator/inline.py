@@ -74,7 +74,7 @@ def run_inline(
         if stop or not session.ledger.num_ready(name):
             continue
         on_engines([EngineLine(name=name, num_slots=0, num_busy=0, tokens_per_second=0.0, state="loading")])
-        engine = session.plan.task.open_engine(session.plan.model(name).model, session.plan.question, settings)
+        engine = session.plan.task.open_engine(session.plan.model(name).model, session.plan.question_of(name), settings)
         saver, progress = _Saver(engine, snapshots, snapshot_seconds), _ProgressReporter(name, engine, on_engines)
 
         def on_step(saver: _Saver = saver, progress: _ProgressReporter = progress) -> None:

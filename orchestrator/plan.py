@@ -49,6 +49,8 @@ class PlannedModel:
     """What rows and tables call it: the hub id, or the folder's name."""
     model: Model
     facts: ModelFacts
+    recipe: Mapping[str, Any]
+    """That of the sweep, with what was found of this model filled in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,10 @@ class Plan:
         """The model that rows call `name`."""
         return next(model for model in self.models if model.name == name)
 
+    def question_of(self, name: str) -> Question:
+        """What searches of this model ask, with its own recipe."""
+        return replace(self.question, recipe=self.model(name).recipe)
+
     def columns(self, search: Search) -> SearchColumns:
         """The columns that all rows of this search share."""
         sample = self.samples[search.model, search.sample_id]
@@ -101,6 +107,7 @@ class Plan:
             text_sha256=sample.text_sha256,
             source=sample.source,
             seed=search.seed,
+            recipe=json.dumps(dict(self.model(search.model).recipe), sort_keys=True),
         )
 
     def searches_table(self) -> pa.Table:
@@ -134,13 +141,22 @@ class Plan:
         return pa.Table.from_pylist([asdict(sample) for sample in self.samples.values()], schema=SAMPLES)
 
 
-def make_plan(sweep: Sweep, *, allow_fewer: bool = False, drawn: Mapping[tuple[str, str], Text] | None = None) -> Plan:
+def make_plan(
+    sweep: Sweep,
+    *,
+    allow_fewer: bool = False,
+    drawn: Mapping[tuple[str, str], Text] | None = None,
+    held: Sweep | None = None,
+    measure: bool = True,
+) -> Plan:
     """Read models and texts and lay out all searches.
 
     Args:
         sweep: What the user asks for.
         allow_fewer: Continue when a text source has fewer texts than asked for.
         drawn: Texts of the run by model and source: what a model drew for it once, another machine may draw otherwise.
+        held: The sweep of the run, if there is one: what was measured of its models is not measured again.
+        measure: Whether to measure on models what their recipe leaves to them, for which their weights are loaded.
 
     Raises:
         BadInput: with every problem found in models and texts.
@@ -150,7 +166,10 @@ def make_plan(sweep: Sweep, *, allow_fewer: bool = False, drawn: Mapping[tuple[s
     notes: list[str] = []
     texts = _read_texts(sweep, problems, notes, allow_fewer=allow_fewer)
     commits = {} if problems else _commits(sweep, notes)
-    models = _read_models(sweep, task, problems)
+    models = _read_models(sweep if held is None else with_held_radii(sweep, held), task, problems)
+    if measure and not problems:
+        models = _with_recipes(models, task, problems, notes)
+        sweep = sweep.model_copy(update={"models": tuple(model.model for model, _ in models)})
     own = {
         model.name: _texts_of_reader(sweep, model, codec, problems, drawn or {})
         for model, codec in (models if not problems else [])
@@ -276,7 +295,31 @@ def _read_models(sweep: Sweep, task: Task, problems: list[str]) -> list[tuple[Pl
         if any(other.name == name for other, _ in found):
             # The same name twice: another revision, dtype or folder. The fingerprint tells them apart.
             name = f"{name}@{facts.fingerprint[:8]}"
-        found.append((PlannedModel(name=name, model=model, facts=facts), codec))
+        found.append((PlannedModel(name=name, model=model, facts=facts, recipe=sweep.recipe), codec))
+    return found
+
+
+def with_held_radii(sweep: Sweep, held: Sweep) -> Sweep:
+    """The sweep with the radii that a run has found for its models, where it leaves them open."""
+    found = {replace(model, radius=None): model.radius for model in held.models}
+    models = [model if model.radius is not None else replace(model, radius=found.get(model)) for model in sweep.models]
+    return sweep.model_copy(update={"models": tuple(models)})
+
+
+def _with_recipes(
+    models: Sequence[tuple[PlannedModel, TextCodec]], task: Task, problems: list[str], notes: list[str]
+) -> list[tuple[PlannedModel, TextCodec]]:
+    """The models with their recipes complete, and what was found kept in their entries."""
+    found: list[tuple[PlannedModel, TextCodec]] = []
+    for number, (planned, codec) in enumerate(models):
+        try:
+            recipe, note = task.recipe_for(planned.model, planned.facts, planned.recipe)
+        except TaskError as error:
+            problems.append(f"models.{number}: {error}")
+            continue
+        notes += [f"{planned.name}: {note}"] * bool(note)
+        radius = recipe.get("radius", 0.0) if "radius" in planned.recipe else planned.model.radius
+        found.append((replace(planned, recipe=recipe, model=replace(planned.model, radius=radius)), codec))
     return found
 
 
@@ -398,7 +441,7 @@ def _search(
         "retries": sweep.search.retries,
         "limit": limit,
         "lengths": _lengths_identity(lengths),
-        "recipe": dict(task.recipe_identity(question.recipe)),
+        "recipe": dict(task.recipe_identity(model.recipe)),
     }
     search_id = _hash(json.dumps(decides, sort_keys=True))
     grid = lengths.draw(search_id) if isinstance(lengths, RandomLengths) else lengths

@@ -42,7 +42,9 @@ RUN_FOLDERS = (PROBE_FOLDER, "snapshots", DAMAGED_FOLDER, "report", "logs")
 TABLE_FILES = (SAMPLES_FILE, SEARCHES_FILE, BITS_FILE, LINES_FILE)
 RUN_NAMES = frozenset([SWEEP_FILE, PROVENANCE_FILE, EXTENDING_FILE, *TABLE_FILES, LOCK_FILE, STOP_FILE, *RUN_FOLDERS])
 """Everything that may lie in a run directory."""
-LIGHT_COLUMNS = [name for name in PROBES.names if name != "memory" and "_by_token" not in name]
+LIGHT_COLUMNS = [
+    name for name in PROBES.names if name != "memory" and "_by_token" not in name and "_by_length" not in name
+]
 """All columns of probes but the memories and the values of single tokens."""
 
 
@@ -95,6 +97,13 @@ def drawn_texts(url: str) -> dict[tuple[str, str], Text]:
         (row["model"], row["source"]): Text(text=row["text"], source=row["source"], tokens=tuple(row["tokens"]))
         for row in rows
     }
+
+
+def held_sweep(url: str) -> Sweep | None:
+    """The sweep of the run at `url`; None where there is no run yet."""
+    refuse_credentials(url)
+    files = open_files(url)
+    return read_sweep(files) if is_run(files) else None
 
 
 def open_run(url: str) -> Run:

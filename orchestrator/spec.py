@@ -150,7 +150,7 @@ def _known_keys(place: tuple[int | str, ...], document: Mapping[str, Any]) -> di
     """Key -> its description, of the mapping at this place."""
     match place:
         case ("recipe",):
-            return dict.fromkeys(TASKS[document.get("task", "cramming")].recipe({}), "")
+            return dict.fromkeys(TASKS[document.get("task", "cramming")].recipe(_optimizer_of(document)), "")
         case ("texts", int(i)):
             fields = TEXT_SOURCES[document["texts"][i]["source"]].model_fields
         case ("models", int()):
@@ -165,3 +165,10 @@ def _known_keys(place: tuple[int | str, ...], document: Mapping[str, Any]) -> di
         case _:  # within an entry of a text source: its own affair
             fields = {}
     return {name: field.description or "" for name, field in fields.items()}
+
+
+def _optimizer_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a recipe that decides which fields it has."""
+    recipe = document.get("recipe")
+    named = recipe.get("optimizer") if isinstance(recipe, Mapping) else None
+    return {} if named is None else {"optimizer": named}

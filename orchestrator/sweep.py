@@ -30,7 +30,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from orchestrator.errors import suggest
 from orchestrator.redact import credentials_in
 from orchestrator.search.policy import SearchSettings
-from tasks.contract import DecodeFrom, EngineSettings, Model, Question, TaskError
+from tasks.contract import DecodeFrom, EngineSettings, Model, Question, SearchDefaults, TaskError
 from tasks.registry import TASKS, TEXT_SOURCES
 from tasks.texts import TextEntry
 
@@ -121,6 +121,9 @@ class ModelEntry(Entry, frozen=True):
     """Whether code that comes with the model may run."""
     allow_pickle: bool = False
     """Whether pickled weights are read where there are no safetensors."""
+    radius: Annotated[float, Field(ge=0)] | None = None
+    """Length of its memories under a recipe of the sphere, in lengths of a cold memory; 0 asks for optimizer: adamw;
+    null: found from the model itself when a run begins, and kept in the run's sweep."""
 
 
 class TeacherForced(Entry, frozen=True):
@@ -157,8 +160,9 @@ class RandomLengths(Entry, frozen=True):
 class SearchEntry(Entry, frozen=True):
     """How a search goes about its question."""
 
-    policy: Literal["grow", "grid"] = "grow"
-    """grow: search for the longest lossless length; grid: ask for each of `lengths` once, cold, as published."""
+    policy: Literal["grow", "bisect", "grid"] = "grow"
+    """grow: search for the longest lossless length, each probe growing while it can; bisect: search for it by probes of
+    one length each, doubling up to the first that fails, then halving; grid: ask for each of `lengths` once, cold."""
     lengths: Annotated[
         Annotated[tuple[Count, ...], BeforeValidator(_list_to_tuple), AfterValidator(_distinct)] | RandomLengths | None,
         wanted("a list of lengths in tokens, or {draws: N, shortest: S, longest: L}"),
@@ -166,8 +170,9 @@ class SearchEntry(Entry, frozen=True):
     """Of policy: grid, in tokens: a list, or {draws, shortest, longest} for lengths that each search draws."""
     max_length: Count | None = None
     """Longest length in tokens; null: to the text's end or the model's context."""
-    growth: Annotated[float, Field(gt=1)] = 1.1
-    """A probe that is lossless at L continues at L times this, at least at L + 1."""
+    growth: Annotated[float, Field(gt=1)] | None = None
+    """A probe that is lossless at L continues at L times this, at least at L + 1. null: as the recipe suggests, which
+    is 1.1 for optimizer: adamw; with optimizer: sphere growth adapts and retreats."""
     retries: Annotated[int, Field(ge=0, lt=2**31)] = 2
     """Starts after the first that stalled, before the search ends."""
 
@@ -338,13 +343,23 @@ class Sweep(Entry, frozen=True):
             criterion=None if self.criterion == "exact" else self.criterion.teacher_forced,
             decode_from=self.decode_from,
             prefix=self.prefix,
-            growth=self.search.growth,
+            growth=self.search.growth or self._search_defaults.growth,
             recipe=self.recipe,
         )
 
     def search_settings(self) -> SearchSettings:
         """How searches go about it."""
-        return SearchSettings(retries=self.search.retries)
+        defaults = self._search_defaults
+        return SearchSettings(
+            policy="bisect" if self.search.policy == "bisect" else "grow",
+            retries=self.search.retries,
+            first_length=defaults.first_length,
+            cold_share=defaults.cold_share,
+        )
+
+    @property
+    def _search_defaults(self) -> SearchDefaults:
+        return TASKS[self.task].search_defaults(self.recipe)
 
     def engine_settings(self) -> EngineSettings:
         """How engines compute."""

@@ -182,6 +182,8 @@ def _outcome(
         nats_by_token=at_proof.nats_by_token,
         nats_by_token_without_memory=without_at_proof.nats_by_token,
         margin_by_token=decoding.margin_by_token,
+        steps_by_length=tuple(slot.reached_step_BL[0, : int(slot.proven_B)].tolist()),
+        trained_tokens_by_length=tuple(slot.reached_tokens_BL[0, : int(slot.proven_B)].tolist()),
         remark=leaving.cut_short or (BEGUN_AGAIN if float(slot.rate_scale_B) < 1 else None),
     )
     return Lossless(measurement=measurement) if lossless else Lossy(measurement=measurement)

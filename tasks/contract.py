@@ -33,6 +33,9 @@ class Model:
     """Whether code that comes with the model may run."""
     allow_pickle: bool = False
     """Whether pickled weights are read where there are no safetensors."""
+    radius: float | None = None
+    """Length of its memories on the sphere, in lengths of a cold one, as it was found when a run was planned; 0 where
+    length means nothing to the model, None where nobody has looked. A recipe that names its own radius goes before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +71,9 @@ class Question:
     """Whether t_1 must come out of the memory, or is given."""
     prefix: Literal["bos"] | None = None
     """What stands before the memory."""
-    growth: float = 1.1
-    """A probe that is lossless at L continues at L times this, at least at L + 1."""
+    growth: float | None = 1.1
+    """A probe that is lossless at L continues at L times this, at least at L + 1. None: it adapts how many tokens it
+    adds to how long the last ones took, and takes some back where it stalls."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the recipe; the task knows their meaning."""
 
@@ -103,6 +107,18 @@ class EngineSettings:
     gpus: float = 1.0
     """GPUs that the engine has, where it computes on them: a part of one's device memory, or several over which the
     layers of a large model are spread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchDefaults:
+    """What a recipe suggests to a search that grows, where the sweep file leaves it open."""
+
+    first_length: int
+    """Tokens that the first probe asks for."""
+    growth: float | None
+    """As in Question."""
+    cold_share: float | None
+    """Where a later cold start begins, as a share of what is proven; None: at the first length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +226,10 @@ class Measurement:
     """The same without memory."""
     margin_by_token: tuple[float, ...] = ()
     """Difference of the two largest logits at each token, over exact_prefix."""
+    steps_by_length: tuple[int, ...] = ()
+    """Optimizer steps after which each length, from 1, was reached teacher forced; ends with the longest."""
+    trained_tokens_by_length: tuple[int, ...] = ()
+    """Trained tokens until then."""
     remark: str | None = None
     """What was out of the ordinary about this optimization; None if nothing was."""
 
@@ -377,6 +397,20 @@ class Task(Protocol):
 
         Raises:
             TaskError: when the recipe's name or a field is unknown, or a value is out of range.
+        """
+        ...
+
+    def search_defaults(self, recipe: Mapping[str, Any]) -> SearchDefaults:
+        """What this recipe suggests to a search that grows."""
+        ...
+
+    def recipe_for(self, model: Model, facts: ModelFacts, recipe: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+        """The recipe with what is measured on the model itself filled in, and a note for the user; empty if none.
+
+        Called once, when a run is planned: the result is kept with the run. May load the weights.
+
+        Raises:
+            TaskError: when the model cannot be loaded.
         """
         ...
 

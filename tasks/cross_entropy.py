@@ -24,23 +24,35 @@ LIGER_IS_INSTALLED = find_spec("liger_kernel") is not None
 
 
 def cross_entropy_and_gradient(
-    model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor
+    model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor, temperature_N: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy in nats (N,), whether the largest logit is the target (N,), and d nats / d hidden (N, H).
+    """Cross-entropy in nats (N,), whether the largest logit is the target (N,), and d loss / d hidden (N, H).
+
+    The loss of a token is its cross-entropy with logits divided by its temperature; the nats are those of the logits
+    as they are. Without temperatures both are the same.
 
     Logits are formed in chunks and not kept. Of equal logits the first counts as the largest.
     """
     weight_VH = _plain_weight(model)
-    if LIGER_IS_INSTALLED and hidden_NH.is_cuda and weight_VH is not None and len(hidden_NH) > 0:
+    if (
+        temperature_N is None
+        and LIGER_IS_INSTALLED
+        and hidden_NH.is_cuda
+        and weight_VH is not None
+        and len(hidden_NH) > 0
+    ):
         return with_liger(weight_VH, hidden_NH, targets_N)
-    return with_torch(model, hidden_NH, targets_N)
+    return with_torch(model, hidden_NH, targets_N, temperature_N)
 
 
-def with_torch(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def with_torch(
+    model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor, temperature_N: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """The same for any head: the loss is differentiated by hand, the head by autograd."""
     nats: list[Tensor] = []
     correct: list[Tensor] = []
     gradients: list[Tensor] = []
+    first = 0
     for part_NH, wanted_N in _chunks(model, hidden_NH.detach(), targets_N):
         leaf_NH = part_NH.requires_grad_()
         logits_NV = model.head(leaf_NH)
@@ -48,9 +60,16 @@ def with_torch(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) -> tu
             correct.append(logits_NV.argmax(-1) == wanted_N)
             log_shares_NV = logits_NV.float().log_softmax(-1)
             nats.append(torch.nn.functional.nll_loss(log_shares_NV, wanted_N, reduction="none"))
-            # d nats / d logits is the softmax, less one at the target; a third faster than autograd on small models.
+            scale_N1 = None
+            if temperature_N is not None:
+                scale_N1 = 1 / temperature_N[first : first + len(wanted_N), None]
+                log_shares_NV = (logits_NV.float() * scale_N1).log_softmax(-1)
+            first += len(wanted_N)
+            # d loss / d logits is the softmax, less one at the target; a third faster than autograd on small models.
             slope_NV = log_shares_NV.exp_()
             slope_NV.scatter_add_(1, wanted_N[:, None], slope_NV.new_full((len(wanted_N), 1), -1.0))
+            if scale_N1 is not None:
+                slope_NV *= scale_N1
         gradients += torch.autograd.grad(logits_NV, leaf_NH, slope_NV.to(logits_NV.dtype))
     return torch.cat(nats), torch.cat(correct), torch.cat(gradients)
 

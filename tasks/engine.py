@@ -25,9 +25,10 @@ from tasks.contract import EngineSettings, EngineStats, Failed, Finished, Outcom
 from tasks.cross_entropy import cross_entropy_and_gradient
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout, pick_inputs
-from tasks.optimizer import adamw_step, cold_memory, token_weights
-from tasks.recipe import make_recipe
+from tasks.optimizer import adamw_step, cold_memory, on_sphere, sphere_step, temperatures, token_weights, turn_of
+from tasks.recipe import AdamWRecipe, SphereRecipe, make_recipe
 from tasks.slots import Slots, from_bytes, new_slot, stack, to_bytes
+from tasks.stopping import Judgement, StepNumbers, judge
 
 CPU_TOKENS_PER_STEP = 2048
 """More tokens are no faster: what a batch costs by itself is a tenth of them."""
@@ -63,17 +64,6 @@ class StepResult:
     """Gradient of the recipe's loss with respect to the memory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepNumbers:
-    """One number of each kind for each slot, on the host."""
-
-    correct_B: Tensor
-    prefix_B: Tensor
-    nats_B: Tensor
-    finite_B: Tensor
-    """Whether loss and gradient are finite."""
-
-
 class BatchedEngine:
     """One frozen model on one device, optimizing many probes as slots of one batch."""
 
@@ -84,6 +74,12 @@ class BatchedEngine:
         self._layout = layout
         self._question = question
         self._recipe = make_recipe(question.recipe)
+        self._radius = 0.0
+        """Length of a vector under a recipe of the sphere; 0 under any other."""
+        if isinstance(self._recipe, SphereRecipe):
+            if self._recipe.radius is None:
+                raise ValueError("a recipe of the sphere needs its radius; Task.recipe_for finds it")
+            self._radius = self._recipe.radius * model.cold_length
         self._deterministic = settings.deterministic
         self._gpus = settings.gpus
         self._kind = model.device.type if model.device.type in BATCH_COST_TOKENS else "cpu"
@@ -153,11 +149,11 @@ class BatchedEngine:
             slots, trained_B = self._slots, self._slots.length_B
             measured, too_long_B = self._measure_within_device_memory(slots)
             numbers = _read(measured)
-            longer_B, asked_B, stops_B = self._judge(slots, numbers)
-            _keep(slots, measured, longer_B, asked_B)
-            self._update(slots, measured.gradient_BKD)
+            judged = judge(slots, numbers, question=self._question, recipe=self._recipe)
+            _keep(slots, measured, judged)
+            self._update(slots, measured.gradient_BKD, judged)
             self._count(slots, trained_B, time.perf_counter() - started)
-            leaves_B = stops_B | ~numbers.finite_B | too_long_B
+            leaves_B = judged.stops_B | ~numbers.finite_B | too_long_B
             if leaves_B.any():
                 finished += self._take_out(leaves_B, numbers.finite_B, too_long_B)
         waited = self._steps - self._first_left_at_step >= CERTIFY_WAIT_STEPS[self._kind]
@@ -198,10 +194,17 @@ class BatchedEngine:
         return slot
 
     def _start(self, probe: Probe) -> Tensor:
-        shape = self._layout.memory_shape(probe.num_vectors, self._model.embedding_width)
         if probe.start_memory is None or probe.probe_id in self._not_finite:
-            return cold_memory(probe.probe_id, shape, std=self._model.embedding_std * self._recipe.init_scale)
-        return torch.from_numpy(np.frombuffer(probe.start_memory, dtype="<f4").reshape(shape).copy())
+            return self._cold_start(probe.probe_id, probe.num_vectors)
+        shape = self._layout.memory_shape(probe.num_vectors, self._model.embedding_width)
+        memory_KD = torch.from_numpy(np.frombuffer(probe.start_memory, dtype="<f4").reshape(shape).copy())
+        return memory_KD if not self._radius else on_sphere(memory_KD, radius=self._radius)
+
+    def _cold_start(self, seed: str, num_vectors: int) -> Tensor:
+        shape = self._layout.memory_shape(num_vectors, self._model.embedding_width)
+        if isinstance(self._recipe, AdamWRecipe):
+            return cold_memory(seed, shape, std=self._model.embedding_std * self._recipe.init_scale)
+        return on_sphere(cold_memory(seed, shape, std=1.0), radius=self._radius)
 
     def _measure_within_device_memory(self, slots: Slots) -> tuple[StepResult, Tensor]:
         """One forward and backward pass of every slot, in batches that the device memory holds.
@@ -295,13 +298,20 @@ class BatchedEngine:
 
         # 3. Cross-entropy and its gradient in the same pass, then weigh each token's gradient by the recipe.
         targets_N = tokens_BL.flatten().index_select(0, at_token_N)
-        nats_N, correct_N, gradient_NH = cross_entropy_and_gradient(self._model, picked_NH, targets_N)
+        temperature_N = None
+        if isinstance(self._recipe, SphereRecipe):
+            temperature_B = temperatures(slots.share_correct_B[batch.index_B], recipe=self._recipe)
+            temperature_N = temperature_B[slot_N].to(device)
+        nats_N, correct_N, gradient_NH = cross_entropy_and_gradient(self._model, picked_NH, targets_N, temperature_N)
         inside_BL, scored_BL = inside_BL.to(device), scored_BL.to(device)
         correct_BL = torch.zeros_like(scored_BL).flatten().index_copy(0, at_token_N, correct_N).view_as(scored_BL)
         # A token that is not scored, but inside the slot, is t_1 where it is given: it counts as correct.
         correct_BL = correct_BL & scored_BL | inside_BL & ~scored_BL
         nats_BL = torch.zeros(scored_BL.numel(), device=device).index_copy(0, at_token_N, nats_N).view_as(scored_BL)
         weights_BL = token_weights(correct_BL, scored_BL, recipe=self._recipe)
+        if self._radius:
+            # With respect to the direction, not the vector: that would be smaller by the radius, and lost in float16.
+            weights_BL = weights_BL * self._radius
         weighted_NH = gradient_NH * weights_BL.flatten().index_select(0, at_token_N)[:, None].to(gradient_NH.dtype)
         (gradient_BKD,) = torch.autograd.grad(picked_NH, memory_BKD, weighted_NH)
         return StepResult(
@@ -312,63 +322,27 @@ class BatchedEngine:
             gradient_BKD=gradient_BKD,
         )
 
-    def _judge(self, slots: Slots, result: StepNumbers) -> tuple[Tensor, Tensor, Tensor]:
-        """Note what this measurement proves, and grow the slots that met the criterion.
-
-        Returns:
-            Which slots proved more than before, which came closer to the length asked for, and which stop, (B,) each.
-        """
-        recipe, length_B = self._recipe, slots.length_B
-        # 1. A longer proof; of a criterion that may be met more or less, also a better one of the same length.
-        better_B = result.correct_B > slots.best_correct_B
-        every_B = result.correct_B >= length_B
-        if self._question.criterion is None:
-            met_B, proof_B = every_B, result.prefix_B
-            longer_B = proof_B > slots.proven_B
-        else:
-            # The same rule as Question.is_met, for all slots.
-            given = self._question.num_given
-            met_B = result.correct_B - given >= self._question.criterion * (length_B - given) - 1e-6
-            proof_B = torch.where(met_B, length_B, 0)
-            longer_B = (proof_B > slots.proven_B) | (met_B & better_B)
-        slots.proven_B = torch.where(longer_B, proof_B, slots.proven_B)
-        slots.proof_step_B = torch.where(longer_B, slots.step_B, slots.proof_step_B)
-        if recipe.stop_at == "every_token":
-            met_B = every_B
-
-        # 2. Progress at this length; at the length asked for it is what a lossy slot reports.
-        slots.best_correct_B = torch.where(better_B, result.correct_B, slots.best_correct_B)
-        slots.since_better_B = torch.where(better_B, 0, slots.since_better_B + 1)
-        slots.since_growth_B = slots.since_growth_B + 1
-        asked_B = better_B & (length_B == slots.asked_B)
-        slots.asked_correct_B = torch.where(asked_B, result.correct_B, slots.asked_correct_B)
-        slots.asked_prefix_B = torch.where(asked_B, result.prefix_B, slots.asked_prefix_B)
-        slots.asked_nats_B = torch.where(asked_B, result.nats_B, slots.asked_nats_B)
-
-        # 3. Grow in place, with memory and optimizer state; the patience begins anew.
-        grown_B = torch.maximum((length_B * self._question.growth).long(), length_B + 1).minimum(slots.limit_B)
-        at_end_B = met_B & (length_B >= slots.limit_B)
-        stalled_B = ~met_B & ((slots.since_growth_B >= recipe.steps) | (slots.since_better_B >= recipe.patience))
-        slots.trained_tokens_B = slots.trained_tokens_B + length_B
-        spent_B = slots.trained_tokens_B >= slots.max_trained_tokens_B
-        slots.length_B = torch.where(met_B, grown_B, length_B)
-        slots.best_correct_B = torch.where(met_B, -1, slots.best_correct_B)
-        slots.since_better_B = torch.where(met_B, 0, slots.since_better_B)
-        slots.since_growth_B = torch.where(met_B, 0, slots.since_growth_B)
-        return longer_B, asked_B, at_end_B | stalled_B | spent_B
-
-    def _update(self, slots: Slots, gradient_BKD: Tensor) -> None:
-        slots.step_B = slots.step_B + 1
-        adamw_step(
-            slots.memory_BKD,
-            gradient_BKD,
-            slots.first_BKD,
-            slots.second_BKD,
-            slots.step_B,
-            slots.rate_scale_B,
-            recipe=self._recipe,
-            embedding_std=self._model.embedding_std,
+    def _update(self, slots: Slots, gradient_BKD: Tensor, judged: Judgement) -> None:
+        slots.step_B, slots.moment_step_B = slots.step_B + 1, slots.moment_step_B + 1
+        state = (slots.memory_BKD, gradient_BKD, slots.first_BKD, slots.second_BKD, slots.moment_step_B)
+        if isinstance(self._recipe, AdamWRecipe):
+            std = self._model.embedding_std
+            adamw_step(*state, slots.rate_scale_B, recipe=self._recipe, embedding_std=std)
+            return
+        turn_B = turn_of(
+            slots.since_proof_B, slots.moment_step_B, slots.rate_scale_B, slots.is_warm_B, recipe=self._recipe
         )
+        sphere_step(*state, turn_B, recipe=self._recipe, radius=self._radius)
+        for i in judged.again_B.nonzero()[:, 0].tolist():
+            self._begin_again(slots, i)
+
+    def _begin_again(self, slots: Slots, i: int) -> None:
+        """Put another cold memory into slot i, with nothing left of the last one but what it proved."""
+        probe, num_restarts = self._probes[i], int(slots.num_restarts_B[i]) + 1
+        memory_KD = self._cold_start(f"{probe.probe_id}/start {num_restarts}", probe.num_vectors)
+        slots.memory_BKD[i, : probe.num_vectors] = memory_KD.to(slots.memory_BKD.device)
+        slots.first_BKD[i], slots.second_BKD[i] = 0.0, 0.0
+        slots.moment_step_B[i], slots.num_restarts_B[i] = 0, num_restarts
 
     def _count(self, slots: Slots, trained_B: Tensor, seconds: float) -> None:
         """Count a step in which each slot trained on `trained_B` tokens."""
@@ -468,13 +442,13 @@ def _read(measured: StepResult) -> StepNumbers:
     )
 
 
-def _keep(slots: Slots, measured: StepResult, longer_B: Tensor, asked_B: Tensor) -> None:
+def _keep(slots: Slots, measured: StepResult, judged: Judgement) -> None:
     """Keep memories as they were measured, before the optimizer moves them, and which tokens were correct at best."""
-    if asked_B.any():
-        asked_B1 = asked_B.to(measured.correct_BL.device)[:, None]
+    if judged.asked_B.any():
+        asked_B1 = judged.asked_B.to(measured.correct_BL.device)[:, None]
         slots.asked_correct_BL = torch.where(asked_B1, measured.correct_BL, slots.asked_correct_BL)
-    if longer_B.any():
-        longer_B11 = longer_B.to(slots.memory_BKD.device)[:, None, None]
+    if judged.longer_B.any():
+        longer_B11 = judged.longer_B.to(slots.memory_BKD.device)[:, None, None]
         slots.proof_memory_BKD = torch.where(longer_B11, slots.memory_BKD, slots.proof_memory_BKD)
 
 

@@ -345,6 +345,8 @@ class LanguageModel:
         self.embedding_width = int(self._embedding.weight.shape[1])
         self.embedding_std = float(self._embedding.weight.float().std()) * self._embedding_scale()
         """Spread of the values of the embedding table: the scale at which memories begin."""
+        self.cold_length = self.embedding_std * self.embedding_width**0.5
+        """Length of a vector of a cold memory, the unit of radii."""
         self.context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
         self.bos = _bos(config, num_embeddings=len(self._embedding.weight))
         self.vocabulary = int(self._model(inputs_embeds=self._embedding.weight[None, :1]).logits.shape[-1])
@@ -399,6 +401,24 @@ class LanguageModel:
         else:
             hidden_BTH = self._model(inputs_embeds=inputs_BTD, use_cache=False).logits
         return hidden_BTH.to(self.device)  # of a model that is spread over several
+
+    @torch.no_grad()
+    def residual_lengths(self, inputs_BTD: Tensor) -> Tensor:
+        """Length of the residual stream at the last position, before the first layer and after all but the last.
+
+        The last layer's output is left out: models return it normalized.
+
+        Returns:
+            Lengths (N, B), of N states for B rows.
+
+        Raises:
+            TaskError: when the model does not return its hidden states.
+        """
+        states = self._model.base_model(inputs_embeds=inputs_BTD, use_cache=False, output_hidden_states=True)
+        hidden = getattr(states, "hidden_states", None)
+        if not hidden:
+            raise TaskError(f"{type(self._model).__name__}: this model returns no hidden states.")
+        return torch.stack([state[:, -1].float().norm(dim=-1).to(self.device) for state in hidden[:-1]])
 
     def prefix(self, num_slots: int) -> Tensor:
         """The BOS that may stand before a memory, (B, 1, D).

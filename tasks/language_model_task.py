@@ -6,16 +6,35 @@ A task of this kind is a layout (tasks/layout.py) and what that layout leaves of
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tasks.contract import Engine, EngineSettings, Model, ModelFacts, Prover, Question, Range, TaskError, TextCodec
+from tasks.contract import (
+    Engine,
+    EngineSettings,
+    Model,
+    ModelFacts,
+    Prover,
+    Question,
+    Range,
+    SearchDefaults,
+    TaskError,
+    TextCodec,
+)
 
 if TYPE_CHECKING:
     from tasks.layout import Layout
+
+
+NO_LENGTH_NOTE = (
+    "the length of a memory means nothing to this model, which normalizes its inputs or its residual stream: its "
+    "memories are optimized by optimizer: adamw."
+)
 
 
 class LanguageModelTask:
     """A task whose model is one of transformers."""
 
     name: str
+    default_optimizer = "sphere"
+    """Whose recipe it is where a sweep names none."""
 
     # torch and transformers take seconds to import: they come with the first call that needs them.
 
@@ -52,7 +71,27 @@ class LanguageModelTask:
         """The whole recipe; raises TaskError for what it does not know."""
         from tasks.recipe import make_recipe
 
-        return make_recipe(overrides).model_dump()
+        return make_recipe(overrides, optimizer=self.default_optimizer).model_dump()
+
+    def search_defaults(self, recipe: Mapping[str, Any]) -> SearchDefaults:
+        """First length and growth of the recipe's optimizer."""
+        from tasks.recipe import OPTIMIZERS
+
+        return OPTIMIZERS[recipe["optimizer"]].model_validate(dict(recipe)).search_defaults()
+
+    def recipe_for(self, model: Model, facts: ModelFacts, recipe: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+        """The radius of the sphere, or AdamW where the model reads no length."""
+        if recipe["optimizer"] != "sphere" or recipe["radius"] is not None:
+            return recipe, ""
+        radius = model.radius
+        if radius is None:
+            from tasks.radius import radius_of
+
+            radius = radius_of(model, fingerprint=facts.fingerprint)
+        if radius:
+            return {**recipe, "radius": radius}, ""
+        kept = {name: recipe[name] for name in ("patience", "stop_at")}
+        return self.recipe({"optimizer": "adamw", **kept}), NO_LENGTH_NOTE
 
     def recipe_identity(self, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
         """Every field: each decides the result."""

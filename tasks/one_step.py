@@ -19,6 +19,8 @@ class OneStepTask(LanguageModelTask):
     """Input `[e, m, m, .. m]`, targets `t_1 .. t_L` in one forward pass, which is the proof."""
 
     name = "one_step"
+    default_optimizer = "adamw"
+    """Its targets stand on the positions of the memory, which the sphere is meant to hold still."""
 
     def layout(self, question: Question) -> "Layout":
         """The first vector once, the second at every later position."""

@@ -11,7 +11,7 @@ import struct
 import torch
 from torch import Tensor
 
-from tasks.recipe import Recipe
+from tasks.recipe import AdamWRecipe, Recipe, SphereRecipe
 
 
 def cold_memory(probe_id: str, shape: tuple[int, int], *, std: float) -> Tensor:
@@ -19,6 +19,16 @@ def cold_memory(probe_id: str, shape: tuple[int, int], *, std: float) -> Tensor:
     seed = struct.unpack("<q", hashlib.sha256(probe_id.encode()).digest()[:8])[0]
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator) * std
+
+
+def on_sphere(memory_KD: Tensor, *, radius: float) -> Tensor:
+    """The same directions with every vector of length `radius`."""
+    return memory_KD * (radius / memory_KD.norm(dim=-1, keepdim=True))
+
+
+def temperatures(share_correct_B: Tensor, *, recipe: SphereRecipe) -> Tensor:
+    """What each slot's logits are divided by in the loss, (B,): 1 with no token correct, less the more there are."""
+    return 1 - (1 - recipe.temperature) * share_correct_B
 
 
 def token_weights(correct_BL: Tensor, scored_BL: Tensor, *, recipe: Recipe) -> Tensor:
@@ -35,7 +45,7 @@ def adamw_step(
     step_B: Tensor,
     rate_scale_B: Tensor,
     *,
-    recipe: Recipe,
+    recipe: AdamWRecipe,
     embedding_std: float,
 ) -> None:
     """One AdamW update of every slot in place; `step_B` counts this step, from 1.
@@ -51,3 +61,52 @@ def adamw_step(
     update = (first_BKD / correction_1) / ((second_BKD / correction_2).sqrt_().add_(1e-8))
     rate = recipe.learning_rate * (embedding_std if recipe.rate_unit == "embedding" else 1.0)
     memory_BKD.mul_(1 - scale * recipe.learning_rate * recipe.weight_decay).sub_(update.mul_(scale), alpha=rate)
+
+
+WARM_UP_STEPS = 10
+"""Steps over which the turn of a warm start rises to its full size. Adam's first steps are as large as its elements
+allow, whatever the gradient: they would turn a memory that is nearly right by some twenty degrees."""
+TINY = 1e-12
+
+
+def turn_of(
+    since_proof_B: Tensor, moment_step_B: Tensor, rate_scale_B: Tensor, is_warm_B: Tensor, *, recipe: SphereRecipe
+) -> Tensor:
+    """Turn of each slot's next step, (B,): annealed by the steps since its last longer proof."""
+    annealed_B = recipe.turn * rate_scale_B / (1 + since_proof_B / recipe.anneal_steps)
+    return torch.where(is_warm_B, annealed_B * (moment_step_B / WARM_UP_STEPS).clamp_max(1), annealed_B)
+
+
+def sphere_step(
+    memory_BKD: Tensor,
+    gradient_BKD: Tensor,
+    first_BKD: Tensor,
+    second_BKD: Tensor,
+    moment_step_B: Tensor,
+    turn_B: Tensor,
+    *,
+    recipe: SphereRecipe,
+    radius: float,
+) -> None:
+    """Turn every vector of every slot on its sphere, in place; `moment_step_B` counts this step, from 1.
+
+    The gradient is that with respect to the direction u, where a vector is `radius * u`. Vectors that pad a memory are
+    zero and stay so. Steps and turns are on the host; the rest may be on a device.
+
+    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", algorithm 1, for the means; the update is taken
+    in the tangent plane and the result scaled back to the sphere.
+    """
+    direction_BKD = memory_BKD / radius
+    tangent_BKD = _less_radial(gradient_BKD, direction_BKD)
+    first_BKD.lerp_(tangent_BKD, 1 - recipe.beta_1)
+    second_BKD.mul_(recipe.beta_2).addcmul_(tangent_BKD, tangent_BKD, value=1 - recipe.beta_2)
+    factors_3B = torch.stack([1 - recipe.beta_1**moment_step_B, 1 - recipe.beta_2**moment_step_B, turn_B])
+    correction_1, correction_2, turn = factors_3B.to(memory_BKD.device)[:, :, None, None]
+    update_BKD = (first_BKD / correction_1) / ((second_BKD / correction_2).sqrt_().add_(1e-8))
+    turned_BKD = direction_BKD - turn / memory_BKD.shape[-1] ** 0.5 * _less_radial(update_BKD, direction_BKD)
+    memory_BKD.copy_(turned_BKD * (radius / turned_BKD.norm(dim=-1, keepdim=True).clamp_min(TINY)))
+
+
+def _less_radial(vector_BKD: Tensor, direction_BKD: Tensor) -> Tensor:
+    """The part of each vector that is orthogonal to its direction."""
+    return vector_BKD - (vector_BKD * direction_BKD).sum(-1, keepdim=True) * direction_BKD

@@ -22,6 +22,8 @@ from tasks.layout import Layout
 
 WIDTH_STEP = 16
 """Widths of batches are multiples of this many tokens where shapes are fixed."""
+FIRST_ADDED = 4
+"""What adaptive growth takes the stage before the first to have added, in tokens."""
 NO_LIMIT = 2**62
 """More tokens than any slot can train on."""
 
@@ -66,11 +68,23 @@ class Slots:
     step_B: Tensor
     """Optimizer steps taken."""
     since_growth_B: Tensor
-    """Steps since the length last grew."""
+    """Steps since the length last changed."""
     since_better_B: Tensor
     """Steps since `best_correct_B` last rose."""
+    since_proof_B: Tensor
+    """Steps since the last longer proof."""
+    moment_step_B: Tensor
+    """Optimizer steps since the memory began, or began again: those in the means of the gradient."""
+    added_B: Tensor
+    """Tokens that the last growth added, where growth adapts; before the first, those asked for at first."""
+    share_correct_B: Tensor
+    """Share of the tokens that were correct at the last step."""
+    num_restarts_B: Tensor
+    """How often the memory began again from another direction."""
+    is_warm_B: Tensor
+    """Whether the memory began from that of another probe."""
     best_correct_B: Tensor
-    """Most tokens correct since the length last grew; -1 before the first step."""
+    """Most tokens correct since the length last changed; -1 before the first step."""
     asked_correct_B: Tensor
     """Most tokens correct while the length was the one asked for."""
     asked_prefix_B: Tensor
@@ -83,6 +97,10 @@ class Slots:
     """Longest length at which the criterion was met."""
     proof_step_B: Tensor
     """Step at which that was."""
+    reached_step_BL: Tensor
+    """Steps taken when each length, from 1, was first proven; 0 beyond the proven length."""
+    reached_tokens_BL: Tensor
+    """Trained tokens then."""
     trained_tokens_B: Tensor
     """Sum of the length over the steps."""
     seconds_B: Tensor
@@ -170,6 +188,12 @@ def new_slot(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: in
         step_B=zero,
         since_growth_B=zero,
         since_better_B=zero,
+        since_proof_B=zero,
+        moment_step_B=zero,
+        added_B=integer(min(probe.length, FIRST_ADDED)),
+        share_correct_B=torch.zeros(1),
+        num_restarts_B=zero,
+        is_warm_B=torch.tensor([probe.start_memory is not None]),
         best_correct_B=integer(-1),
         asked_correct_B=integer(-1),
         asked_prefix_B=zero,
@@ -178,6 +202,8 @@ def new_slot(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: in
         proof_step_B=zero,
         proof_memory_BKD=torch.zeros_like(memory_BKD),
         asked_correct_BL=torch.zeros(1, width, dtype=torch.bool),
+        reached_step_BL=torch.zeros(1, width, dtype=torch.int64),
+        reached_tokens_BL=torch.zeros(1, width, dtype=torch.int64),
         trained_tokens_B=zero,
         seconds_B=torch.zeros(1),
         rate_scale_B=torch.ones(1),
@@ -207,7 +233,7 @@ def from_bytes(probe: Probe, state: bytes, *, layout: Layout, most_inputs: int |
     if saved.keys() != {f.name for f in fields(Slots)} - FROM_PROBE:
         raise ValueError(f"the state of a slot of another version: {sorted(saved)}")
     slot = new_slot(probe, saved["memory_BKD"][0], layout=layout, most_inputs=most_inputs)
-    # It was padded to the widest of its batch.
-    correct_BL = saved["asked_correct_BL"]
-    saved["asked_correct_BL"] = torch.nn.functional.pad(correct_BL, (0, slot.tokens_BL.shape[1] - correct_BL.shape[1]))
+    for name in (name for name in saved if name.endswith("_BL")):
+        # It was padded to the widest of its batch.
+        saved[name] = torch.nn.functional.pad(saved[name], (0, slot.tokens_BL.shape[1] - saved[name].shape[1]))
     return replace(slot, **saved)

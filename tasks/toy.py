@@ -31,6 +31,7 @@ from tasks.contract import (
     Proof,
     Question,
     Range,
+    SearchDefaults,
     Snapshot,
     TaskError,
 )
@@ -240,6 +241,14 @@ class ToyTask:
         except ValidationError as error:
             known = ", ".join(ToyRecipe.model_fields)
             raise TaskError(f"{overrides!r} does not fit the toy's recipe; its fields: {known}.") from error
+
+    def search_defaults(self, recipe: Mapping[str, Any]) -> SearchDefaults:
+        """Those that its known answers were recorded with."""
+        return SearchDefaults(first_length=8, growth=1.1, cold_share=0.5)
+
+    def recipe_for(self, model: Model, facts: ModelFacts, recipe: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+        """Nothing is measured on a toy."""
+        return recipe, ""
 
     def recipe_identity(self, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
         """What decides outcomes: not how long a step sleeps, nor how many probes share it."""

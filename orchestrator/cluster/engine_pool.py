@@ -201,7 +201,7 @@ class EnginePool:
             name=name,
             task=self.plan.task.name,
             model=self.plan.model(model).model,
-            question=self.plan.question,
+            question=self.plan.question_of(model),
             settings=replace(self.settings, cpus=threads, gpus=need.gpus or 1.0),
             snapshot_seconds=self.plan.sweep.engines.snapshot_seconds,
         )

@@ -2,8 +2,13 @@
 
 A probe that succeeds grows by itself, so one probe walks up from its start to its first stall. Where that is differs
 much between starts of one text, so a search makes several: from the best memory at the shortest length not proven yet,
-and cold from half of what is proven, in turn; each grows again while it can. A probe that the machine cut short is
-followed by one from its memory: if the machine fails that one too, the search has failed, with what was proven so far.
+and cold from the first length or a share of what is proven, in turn; each grows again while it can. A probe that the
+machine cut short is followed by one from its memory: if the machine fails that one too, the search has failed, with
+what was proven so far.
+
+Under `policy: bisect` nothing grows: each probe asks for one length, cold. Lengths double from the first to the first
+that fails, then halve what lies between proven and failed; a length has failed once `retries` + 1 starts gave up on it.
+Growth with retreat is this search carried out inside one optimization.
 
 Where a search has a grid of lengths, as published protocols do, each length is asked once, cold, and nothing grows.
 
@@ -17,11 +22,6 @@ from typing import Literal
 from orchestrator.search.bracket import Bracket
 from tasks.contract import COLD
 
-FIRST_LENGTH = 8
-"""Where a search begins. Growing from short is how long texts are reached: beginning at 16 or 20 ended 1.2 or 3.6
-tokens lower, although capacities are near 28."""
-COLD_SHARE = 0.5
-"""Where a later cold start begins, as a share of what is proven: from here it gained 1.1 tokens, from all of it .4."""
 MACHINE_FAILURES = 3
 """A probe that the machine failed so often is given up."""
 
@@ -32,8 +32,15 @@ Status = Literal["measured", "at_text_end", "at_max_length", "at_model_limit", "
 class SearchSettings:
     """How a search goes about its question."""
 
+    policy: Literal["grow", "bisect"] = "grow"
+    """grow: each probe takes more tokens while it can; bisect: each probe asks for one length."""
     retries: int = 2
     """Starts after the first that stalled, before the search ends."""
+    first_length: int = 8
+    """Tokens that the first probe asks for. Growing from short is how long texts are reached: with AdamW, beginning at
+    16 or 20 ended 1.2 or 3.6 tokens lower, although capacities are near 28."""
+    cold_share: float | None = 0.5
+    """Where a later cold start begins, as a share of what is proven; None: at the first length."""
     max_trained_tokens: int | None = None
     """Tokens, summed over the steps, that each search may train on: it makes starts until they are spent, however many
     that are. None: `retries` decides. Recipes are compared so, each with the same effort."""
@@ -72,14 +79,19 @@ def next_step(
     attempt = bracket.attempts.get(number, 0)
     if grid is not None:
         return Step(number=number, attempt=attempt, length=grid[number], start=COLD, limit=grid[number])
-    if number == 0:
-        length, start = min(FIRST_LENGTH, limit), COLD
-    elif bracket.proven_by is not None and (bracket.stalls % 2 or bracket.cut_short):
-        length, start = bracket.proven + 1, bracket.proven_by
-    else:
-        length, start = max(1, round(COLD_SHARE * bracket.proven)), COLD
     budget = settings.max_trained_tokens
     left = None if budget is None else budget - bracket.trained_tokens
+    if settings.policy == "bisect":
+        length = _bisected(bracket, limit=limit, settings=settings)
+        return Step(number=number, attempt=attempt, length=length, start=COLD, limit=length, max_trained_tokens=left)
+    if number == 0:
+        length, start = min(settings.first_length, limit), COLD
+    elif bracket.proven_by is not None and (bracket.stalls % 2 or bracket.cut_short):
+        length, start = bracket.proven + 1, bracket.proven_by
+    elif settings.cold_share is None:
+        length, start = min(settings.first_length, limit), COLD
+    else:
+        length, start = max(1, round(settings.cold_share * bracket.proven)), COLD
     return Step(number=number, attempt=attempt, length=length, start=start, limit=limit, max_trained_tokens=left)
 
 
@@ -95,7 +107,24 @@ def _is_answered(bracket: Bracket, *, limit: int, settings: SearchSettings, grid
         return bracket.verdicts >= len(grid)
     if settings.max_trained_tokens is not None:
         return bracket.proven >= limit or bracket.trained_tokens >= settings.max_trained_tokens
+    if settings.policy == "bisect":
+        failed = _failed_length(bracket, settings)
+        return bracket.proven >= limit or (failed is not None and failed - bracket.proven <= 1)
     return bracket.proven >= limit or bracket.stalls > settings.retries
+
+
+def _failed_length(bracket: Bracket, settings: SearchSettings) -> int | None:
+    """Shortest length beyond the proven one that as many starts gave up on as there are; None if there is none."""
+    failed = (length for length, starts in bracket.failures.items() if starts > settings.retries)
+    return min((length for length in failed if length > bracket.proven), default=None)
+
+
+def _bisected(bracket: Bracket, *, limit: int, settings: SearchSettings) -> int:
+    """Twice what is proven until a length has failed, then the middle between the two."""
+    failed = _failed_length(bracket, settings)
+    if failed is None:
+        return min(limit, max(settings.first_length, 2 * bracket.proven))
+    return (bracket.proven + failed) // 2
 
 
 def status_of(

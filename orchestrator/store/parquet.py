@@ -150,7 +150,7 @@ def _read_table(files: Files, name: str, schema: pa.Schema) -> pa.Table:
 
 
 def parse_table(files: Files, name: str, content: bytes, schema: pa.Schema) -> pa.Table:
-    """The columns of `schema` from the bytes of a file.
+    """The columns of `schema` from the bytes of a file; those that an earlier version did not have are null.
 
     Raises:
         DamagedFileError: when it holds something else than was written.
@@ -166,13 +166,15 @@ def parse_table(files: Files, name: str, content: bytes, schema: pa.Schema) -> p
             known = set(file.schema_arrow.names)
             table = file.read(columns=[column for column in schema.names if column in known], use_threads=False)
         missing = [field for field in schema if field.name not in known]
-        if version != SCHEMA_VERSION:
+        if not 1 <= version <= SCHEMA_VERSION:
             raise BadInput(
                 f"{files.url}/{name}: written by another version of capsweep (schema {version}, this one reads "
-                f"{SCHEMA_VERSION}). Read this run with the version that wrote it."
+                f"1 to {SCHEMA_VERSION}). Read this run with the version that wrote it."
             )
-        if missing:
+        if missing and version == SCHEMA_VERSION:
             raise DamagedFileError(files, name, f"no column {missing[0].name}")
+        for field in missing:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
         return table.select(schema.names).cast(schema)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedFileError(files, name, str(error).splitlines()[0]) from error

@@ -3,7 +3,6 @@
 Knows nothing of files, Ray or torch.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,6 +25,8 @@ class SearchColumns:
     text_sha256: str
     source: str
     seed: int
+    recipe: str
+    """As JSON, every field."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ def _row(context: RowContext, finished: Finished) -> dict[str, Any]:
         "seed": search.seed,
         "start": probe.start,
         "length": probe.length,
-        "recipe": json.dumps(dict(context.question.recipe), sort_keys=True),
+        "recipe": search.recipe,
         "device": finished.device,
         "started_at": datetime.fromtimestamp(finished.started_at, UTC),
         "finished_at": datetime.fromtimestamp(finished.finished_at, UTC),
@@ -119,6 +120,8 @@ def _row(context: RowContext, finished: Finished) -> dict[str, Any]:
         "nats_by_token": found.nats_by_token or None,
         "nats_by_token_without_memory": found.nats_by_token_without_memory or None,
         "margin_by_token": found.margin_by_token or None,
+        "steps_by_length": found.steps_by_length or None,
+        "trained_tokens_by_length": found.trained_tokens_by_length or None,
         "memory": found.memory,
         "memory_dtype": "float32",
         "memory_shape": list(found.memory_shape),

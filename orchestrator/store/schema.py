@@ -6,8 +6,10 @@ More columns may follow, none may vanish: papers and notebooks read these names.
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
-"""Written into every file. Tables of another version are not read."""
+SCHEMA_VERSION = 2
+"""Written into every file. What an earlier one did not have is null; a later one is refused.
+
+2: the curve of a probe, `steps_by_length` and `trained_tokens_by_length`."""
 
 PROBES = pa.schema(
     [
@@ -54,6 +56,8 @@ PROBES = pa.schema(
         ("nats_by_token", pa.list_(pa.float32())),
         ("nats_by_token_without_memory", pa.list_(pa.float32())),
         ("margin_by_token", pa.list_(pa.float32())),
+        ("steps_by_length", pa.list_(pa.int32())),
+        ("trained_tokens_by_length", pa.list_(pa.int64())),
         ("memory", pa.binary()),
         ("memory_dtype", pa.string()),
         ("memory_shape", pa.list_(pa.int32())),
@@ -66,7 +70,9 @@ PROBES = pa.schema(
 )
 """One row per probe outcome. `length` was asked; accuracies and nats are taken over `measured_length` tokens, and so
 are `correct_by_token` and `correct_by_token_without_memory`: one bit a token, the first in the lowest bit of the first
-byte. `nats_by_token` and `nats_by_token_without_memory` go to `proven_length`, `margin_by_token` to `exact_prefix`."""
+byte. `nats_by_token` and `nats_by_token_without_memory` go to `proven_length`, `margin_by_token` to `exact_prefix`.
+`steps_by_length` and `trained_tokens_by_length` are the curve of the probe: what it had taken when each length, from 1,
+was first reached teacher forced; certified is `exact_prefix` alone."""
 
 SEARCHES = pa.schema(
     [

@@ -10,7 +10,6 @@ from typing import Any, Protocol
 from orchestrator.inline import LoopCallbacks, answer
 from orchestrator.plan import Plan
 from orchestrator.search.ledger import Ledger, Order
-from orchestrator.search.policy import SearchSettings
 from orchestrator.session import make_probe
 from orchestrator.stop import Stop
 from tasks.contract import COLD, Engine, EngineSettings, Failed, Finished, Probe
@@ -71,7 +70,7 @@ class Worker:
     def measure(self, request: MeasurementRequest, stop: Stop) -> tuple[SearchResult, ...] | None:
         """Answer the request's searches, in their order; None if `stop` came first: half a measurement is none."""
         retries = self._plan.sweep.search.retries
-        settings = SearchSettings(retries=retries, max_trained_tokens=request.budget)
+        settings = replace(self._plan.sweep.search_settings(), retries=retries, max_trained_tokens=request.budget)
         ledger = Ledger([self._searches[search_id] for search_id in request.search_ids], settings)
         notes = _Notes(self._plan, request)
         callbacks = LoopCallbacks(make_probe=notes.make, record=notes.record)
@@ -93,9 +92,10 @@ class Worker:
         key = (request.model, request.recipe)
         if self._opened is None or self._opened[0] != key:
             self._opened = None  # its device memory is free before the next one is loaded
-            question = replace(self._plan.question, recipe=request.recipe)
-            model = self._plan.model(request.model).model
-            self._opened = key, self._plan.task.open_engine(model, question, self._settings)
+            planned, task = self._plan.model(request.model), self._plan.task
+            recipe, _ = task.recipe_for(planned.model, planned.facts, request.recipe)
+            question = replace(self._plan.question, recipe=recipe)
+            self._opened = key, task.open_engine(planned.model, question, self._settings)
         return self._opened[1]
 
 

@@ -18,7 +18,7 @@ from tasks.registry import TASKS
 path, megabytes, tokens_per_step, lengths = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
 task = TASKS["cramming"]
 settings = EngineSettings(device="cpu", cpus=1, tokens_per_step=tokens_per_step)
-engine = task.open_engine(Model(name=path), Question(recipe={"steps": 4, "patience": 4}), settings)
+engine = task.open_engine(Model(name=path), Question(recipe={"radius": 30.0, "steps": 4, "patience": 4}), settings)
 
 def probes(lengths, name):
     return [

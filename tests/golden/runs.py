@@ -52,9 +52,16 @@ def quickstart_sweep(folder: Path) -> dict[str, Any]:
             {"source": "files", "path": str(QUICKSTART / "texts" / text)} for text in ("01-story.txt", "02-letter.txt")
         ],
         "search": {"retries": 1, "max_length": 10},
-        "recipe": {"steps": 25, "patience": 12},
+        "recipe": {"optimizer": "adamw", "steps": 25, "patience": 12},
         "engines": {"device": "cpu", "deterministic": True, "cpus": 1},
     }
+
+
+def sphere_sweep(folder: Path) -> dict[str, Any]:
+    """The same with the default recipe, whose radius is measured on the model."""
+    recipe = {"patience": 12, "retreat_steps": 5}
+    search = {"retries": 1, "max_length": 20}
+    return {**quickstart_sweep(folder), "name": "sphere", "search": search, "recipe": recipe}
 
 
 def plan_of(sweep: dict[str, Any], folder: Path) -> Plan:
@@ -95,6 +102,7 @@ def sweeps(folder: Path, *, on_ray: bool) -> dict[str, Any]:
     return {
         "toy": probes_of(plan_of(toy_sweep(folder), folder), folder / "toy", on_ray=on_ray),
         "quickstart": probes_of(plan_of(quickstart_sweep(folder), folder), folder / "quickstart", on_ray=on_ray),
+        "sphere": probes_of(plan_of(sphere_sweep(folder), folder), folder / "sphere", on_ray=on_ray),
     }
 
 

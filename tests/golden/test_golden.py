@@ -48,7 +48,8 @@ def test_in_one_process(tmp_path, same_arithmetic):
     if os.environ.get("CAPSWEEP_RECORD_GOLDEN") == "1":
         VALUES.write_text(json.dumps(found, indent=1) + "\n")
     wanted = golden()
-    assert identities(found["quickstart"]) == identities(wanted["quickstart"])
+    for name in ("quickstart", "sphere"):
+        assert identities(found[name]) == identities(wanted[name])
     assert found["toy"] == wanted["toy"]
     for name, values in wanted["published"].items():
         for at, here in zip(values["first_values"], found["published"][name]["first_values"], strict=True):
@@ -57,13 +58,16 @@ def test_in_one_process(tmp_path, same_arithmetic):
         pytest.skip("golden memories are those of x86-64 with AVX2; identities and the toy were compared")
     assert found["published"] == wanted["published"]
     assert found["quickstart"] == wanted["quickstart"]
+    assert found["sphere"] == wanted["sphere"]
 
 
 @pytest.mark.xdist_group("ray")
 def test_on_ray(local_ray, tmp_path):
     found, wanted = sweeps(tmp_path, on_ray=True), golden()
-    assert identities(found["quickstart"]) == identities(wanted["quickstart"])
+    for name in ("quickstart", "sphere"):
+        assert identities(found[name]) == identities(wanted[name])
     assert found["toy"] == wanted["toy"]
     if not IS_X86:
         pytest.skip("golden memories are those of x86-64 with AVX2; identities and the toy were compared")
     assert found["quickstart"] == wanted["quickstart"]
+    assert found["sphere"] == wanted["sphere"]

@@ -24,7 +24,7 @@ def run_sweep(tmp_path: Path):
             "name": name,
             "models": [str(QUICKSTART / "model")],
             "texts": [{"source": "files", "path": str(QUICKSTART / "texts" / text)} for text in texts],
-            "search": {"retries": 1, "max_length": 10},
+            "search": {"retries": 1, "max_length": 30},
             "recipe": {"steps": 20, "patience": 12},
             "engines": {"device": "cpu", "deterministic": True, "cpus": 1},
         }

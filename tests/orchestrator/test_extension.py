@@ -140,7 +140,7 @@ class TestRefusals:
         for field in (
             "special_tokens is true here, false in the run",
             "search.retries is 5 here, 2 in the run",
-            "search.growth is 1.5 here, 1.1 in the run",
+            "search.growth is 1.5 here, null in the run",
             "recipe.steps is 7 here, 20 in the run",
         ):
             assert field in line

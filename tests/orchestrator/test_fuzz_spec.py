@@ -36,7 +36,7 @@ prefix: null
 seeds: [0, 1]
 criterion: {teacher_forced: 0.99}
 decode_from: memory
-search: {max_length: 20, growth: 1.1, retries: 2}
+search: {max_length: 20, growth: 1.1, retries: 2, policy: bisect}
 recipe: {steps: 3, slots: 4}
 budget: {minutes: 1}
 engines: {device: auto, count: 1, gpus: 0, cpus: auto, tokens_per_step: 64, probes_per_trial: auto}

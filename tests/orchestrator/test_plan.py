@@ -327,3 +327,44 @@ class TestCommitsOfTexts:
         assert plan.text_commits == {}
         (note,) = plan.notes
         assert "could not be found out" in note
+
+
+class TestRadius:
+    """What is measured on a model when its run is planned, and never again."""
+
+    @pytest.fixture
+    def sweep(self, shipped_model: Path) -> Callable[..., Sweep]:
+        def make(model: dict[str, Any] | None = None, **changes: Any) -> Sweep:
+            entry = GivenTexts(texts=(ONE,))
+            models = [{"name": str(shipped_model), **(model or {})}]
+            return Sweep.model_validate({"name": "radius", "models": models, "texts": [entry], **changes})
+
+        return make
+
+    def test_it_is_written_into_the_sweep_the_recipe_and_the_identity(self, sweep):
+        plan = make_plan(sweep())
+        assert plan.sweep.models[0].radius == 100.0
+        assert plan.models[0].recipe["radius"] == plan.question_of(plan.models[0].name).recipe["radius"] == 100.0
+        assert search_ids(plan) == search_ids(make_plan(sweep({"radius": 100.0})))
+        assert search_ids(plan).isdisjoint(search_ids(make_plan(sweep({"radius": 300.0}))))
+
+    def test_a_run_keeps_what_it_found(self, sweep, monkeypatch):
+        held = sweep({"radius": 30.0})
+        monkeypatch.setattr("tasks.radius.radius_of", lambda model, fingerprint: pytest.fail("measured again"))
+        plan = make_plan(sweep(), held=held)
+        assert plan.models[0].recipe["radius"] == 30.0
+        assert plan.sweep == held
+
+    def test_the_recipe_goes_before_the_model(self, sweep):
+        plan = make_plan(sweep({"radius": 30.0}, recipe={"radius": 300.0}))
+        assert plan.models[0].recipe["radius"] == 300.0
+
+    def test_a_model_to_which_length_means_nothing_gets_adamw_and_a_note(self, sweep):
+        plan = make_plan(sweep({"radius": 0.0}, recipe={"patience": 99}))
+        recipe = plan.models[0].recipe
+        assert (recipe["optimizer"], recipe["patience"]) == ("adamw", 99)
+        assert "optimizer: adamw" in plan.notes[0]
+
+    def test_a_check_loads_no_weights(self, sweep, monkeypatch):
+        monkeypatch.setattr("tasks.radius.radius_of", lambda model, fingerprint: pytest.fail("weights are loaded"))
+        assert make_plan(sweep(), measure=False).models[0].recipe["radius"] is None

@@ -10,7 +10,7 @@ from orchestrator.errors import BadInput, suggest
 from orchestrator.spec import dump, load_sweep
 from orchestrator.sweep import RandomLengths, Sweep
 from tasks.contract import EngineSettings, Model
-from tasks.recipe import RECIPES
+from tasks.recipe import SphereRecipe
 
 FULL = """
 name: pythia-pg19
@@ -89,7 +89,7 @@ class TestGoodSweeps:
         sweep = load(MINIMAL)
         assert (sweep.task, sweep.num_vectors, sweep.seeds, sweep.prefix) == ("cramming", (1,), (0,), None)
         assert (sweep.criterion, sweep.decode_from, sweep.storage) == ("exact", "memory", "runs/")
-        assert sweep.recipe == RECIPES["default"].model_dump()
+        assert sweep.recipe == SphereRecipe().model_dump()
         assert sweep.engine_settings() == EngineSettings()
 
     @pytest.mark.parametrize("text", [FULL, MINIMAL, MINIMAL + "criterion: {teacher_forced: 0.99}\nrecipe: published"])
@@ -113,7 +113,7 @@ class TestWhatTheRestOfTheProgramIsGiven:
         ).question()
         assert (question.criterion, question.decode_from) == (0.99, "memory+first_token")
         assert (question.prefix, question.growth) == ("bos", 2.0)
-        assert question.recipe == {**RECIPES["default"].model_dump(), "steps": 10}
+        assert question.recipe == {**SphereRecipe().model_dump(), "steps": 10}
         assert load(MINIMAL).question().criterion is None
 
     def test_engine_settings(self, load):
@@ -211,8 +211,10 @@ REFUSED = {
     "search: null": ["search: found null; it should be a mapping."],
     "recipe: publishd": ["recipe: 'publishd' is not a recipe; known: default, published"],
     "recipe: null": ["recipe: found null; it should be the name of a recipe, or a mapping of fields."],
+    "recipe: {learning_rate: 1.0}": ["recipe.learning_rate: unknown key. known: optimizer, radius, turn"],
+    "recipe: {optimizer: adam}": ["recipe: optimizer: 'adam' is not an optimizer; known: sphere, adamw"],
     "recipe: {patiense: 3}": ["recipe.patiense: unknown key.", "Did you mean 'patience'?"],
-    "recipe: {learning_rate: 1e-3}": ["recipe.learning_rate: found '1e-3'", "did you mean 0.001?"],
+    "recipe: {optimizer: adamw, learning_rate: 1e-3}": ["recipe.learning_rate: found '1e-3'", "did you mean 0.001?"],
     "recipe: {steps: 0}": ["recipe.steps: found 0; it should be greater than or equal to 1."],
     "budget: {minutes: 0}": ["budget.minutes: found 0; it should be greater than 0."],
     "engines: {device: gpu}": ["engines.device: found 'gpu'. known: auto, cpu, cuda, mps."],

@@ -7,6 +7,9 @@ from tasks.contract import Engine, EngineSettings, Finished, Model, Probe, Quest
 from tasks.cramming import CrammingTask
 from tasks.language_model import HubCodec, LanguageModel
 
+DEFAULT = Question(recipe={"radius": 30.0}, growth=None)
+"""What a sweep of stories260K asks: its radius is 30."""
+
 
 @pytest.fixture(scope="session")
 def model(stories_model: Path) -> Model:
@@ -23,7 +26,7 @@ def language_model(model: Model) -> LanguageModel:
 def open_engine(model: Model) -> Callable[..., Engine]:
     def make(question: Question | None = None, *, deterministic: bool = False) -> Engine:
         settings = EngineSettings(device="cpu", deterministic=deterministic)
-        return CrammingTask().open_engine(model, question or Question(), settings)
+        return CrammingTask().open_engine(model, question or DEFAULT, settings)
 
     return make
 

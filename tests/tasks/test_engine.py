@@ -59,7 +59,7 @@ def test_a_damaged_memory_is_not_a_proof(finished, language_model):
 
 def test_a_length_out_of_reach_is_lossy_and_its_exact_prefix_still_counts(open_engine, run_engine, story_probes):
     (probe,) = story_probes(1, longest=60, length=60)
-    question = Question(recipe={"steps": 10, "patience": 10})
+    question = Question(recipe={"radius": 30.0, "steps": 10, "patience": 10})
     (item,) = run_engine(open_engine(question), [probe]).values()
     assert isinstance(item.outcome, Lossy)
     found = measurement(item)
@@ -92,7 +92,7 @@ def test_a_warm_start_begins_from_the_memory_it_is_given(open_engine, run_engine
 
 
 def test_the_published_criterion_gives_the_first_token_and_claims_no_certificate(open_engine, run_engine, story_probes):
-    question = Question(criterion=0.9, decode_from="memory+first_token", recipe={"steps": 300})
+    question = Question(criterion=0.9, decode_from="memory+first_token", recipe={"radius": 30.0, "steps": 300})
     for item in run_engine(open_engine(question), story_probes(2)).values():
         found = measurement(item)
         assert isinstance(item.outcome, Lossless)
@@ -112,7 +112,7 @@ def test_a_probe_that_is_not_finite_begins_again_cold_at_a_lower_rate_with_a_rem
 
 
 def test_a_loss_that_stays_not_finite_is_a_failure_of_the_machine(model, run_engine, story_probes):
-    question = Question()
+    question = Question(recipe={"radius": 30.0})
     spoiled = LanguageModel(model, device="cpu")
     head = spoiled.head
     spoiled.head = lambda hidden: head(hidden) * torch.nan
@@ -125,7 +125,7 @@ def test_a_loss_that_stays_not_finite_is_a_failure_of_the_machine(model, run_eng
 
 
 def test_slots_of_unlike_memories_are_saved_each_in_its_own_shape(open_engine, run_engine, story_probes):
-    question = Question(recipe={"steps": 8})
+    question = Question(recipe={"radius": 30.0, "steps": 8})
     probes = [*story_probes(1, longest=30), *story_probes(2, longest=20, num_vectors=3)]
     engine = open_engine(question)
     engine.submit(probes, num_open=3)
@@ -149,7 +149,7 @@ def test_deterministic_slots_do_not_depend_on_their_neighbours(open_engine, run_
     probes = [*story_probes(2, longest=6), *story_probes(1, longest=6, num_vectors=2)]
     others = [*story_probes(1, longest=20, length=20, num_vectors=2), *story_probes(1, longest=4, num_vectors=3)]
     others = [replace(probe, probe_id=f"beside {probe.probe_id}") for probe in others]
-    question = Question(recipe={"steps": 8})
+    question = Question(recipe={"radius": 30.0, "steps": 8})
 
     def outcomes(batch):
         found = run_engine(open_engine(question, deterministic=True), batch)
@@ -204,7 +204,7 @@ class LittleDeviceMemory(BatchedEngine):
 
 
 def test_out_of_memory_halves_the_step_and_loses_no_probe(language_model, run_engine, story_probes):
-    question = Question(recipe={"steps": 3})
+    question = Question(recipe={"radius": 30.0, "steps": 3})
     engine = LittleDeviceMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
     probes = story_probes(7, length=10)
     found = run_engine(engine, probes)
@@ -213,7 +213,7 @@ def test_out_of_memory_halves_the_step_and_loses_no_probe(language_model, run_en
 
 
 def test_a_probe_that_fits_no_device_memory_is_a_failure_of_the_machine(language_model, run_engine, story_probes):
-    question = Question(recipe={"steps": 10})
+    question = Question(recipe={"radius": 30.0, "steps": 10})
     engine = LittleDeviceMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
     short, long = story_probes(1, longest=4)[0], replace(story_probes(1, longest=80)[0], probe_id="long", length=80)
     found = run_engine(engine, [short, long])
@@ -224,7 +224,7 @@ def test_a_probe_that_fits_no_device_memory_is_a_failure_of_the_machine(language
 
 
 def test_what_was_proven_before_the_device_memory_ended_stays_proven(language_model, run_engine, story_probes):
-    question = Question()
+    question = Question(recipe={"radius": 30.0})
     engine = LittleDeviceMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
     engine.most = 9
     (probe,) = story_probes(1, longest=30)

@@ -20,7 +20,7 @@ def open_one(request: pytest.FixtureRequest, model: Model) -> Callable[..., Engi
     def make(*, slots: int = 8, steps: int = 1000, patience: int | None = None) -> Engine:
         fields = {"slots": slots, "steps": steps}
         if task.name == "cramming":
-            fields = {"steps": steps, "patience": patience or steps}
+            fields = {"optimizer": "adamw", "steps": steps, "patience": patience or steps}
         settings = EngineSettings(device="cpu", tokens_per_step=slots * LENGTH)
         return task.open_engine(model, Question(recipe=task.recipe(fields)), settings)
 

@@ -8,14 +8,16 @@ import transformers
 from torch import Tensor
 
 from tasks.certificate import LayoutProver
-from tasks.contract import EngineSettings, Lossless, Lossy, Probe, Question
+from tasks.contract import EngineSettings, Failed, Lossless, Lossy, Probe, Question
 from tasks.cramming import CrammingTask
 from tasks.cross_entropy import cross_entropy_and_gradient
 from tasks.engine import BatchedEngine
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming, OneStep, pick_inputs
+from tasks.radius import RADII, choose_radius
 
 VOCABULARY = 24
+NO_LENGTH = ("RWKV 4",)
 PLAIN: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 16,
@@ -178,7 +180,7 @@ def test_decoding_with_a_cache_is_reading_everything_again(family, num_vectors):
 def test_verdict_and_certificate_agree(family, layout, num_vectors, run_engine):
     _, model, _ = family
     layout = layout(Question())
-    question = Question(recipe=CrammingTask().recipe({"steps": 3}))
+    question = Question(recipe=CrammingTask().recipe({"optimizer": "adamw", "steps": 3}))
     engine = BatchedEngine(model, layout, question, EngineSettings(device="cpu"))
     # Both begin with memories that give their first 6 tokens. The one has no more; the other's rest takes many steps.
     memory_BKD = memories(model, 2, num_vectors)
@@ -213,3 +215,31 @@ def test_verdict_and_certificate_agree(family, layout, num_vectors, run_engine):
         assert measured.memory is not None
         proof = prove(measured.memory, num_vectors=num_vectors, tokens=probe.tokens)
         assert proof.exact_prefix == measured.exact_prefix
+
+
+def test_a_radius_is_found_or_length_means_nothing_and_steps_on_the_sphere_stay_finite(family, run_engine):
+    name, model, _ = family
+    radius = choose_radius(model)
+    assert radius in (*RADII, 0.0)
+    # RWKV normalizes its inputs: however long a memory is, its first layer reads the same.
+    assert (radius == 0.0) == (name in NO_LENGTH)
+    question = Question(
+        recipe=CrammingTask().recipe({"radius": radius or 30.0, "steps": 5, "patience": 5}), growth=None
+    )
+    engine = BatchedEngine(model, Cramming(question), question, EngineSettings(device="cpu"))
+    generator = torch.Generator().manual_seed(5)
+    probes = [
+        Probe(
+            probe_id=f"{number}",
+            search_id=f"{number}",
+            number=0,
+            sample_id="",
+            tokens=tuple(torch.randint(VOCABULARY, (8,), generator=generator).tolist()),
+            length=8,
+            num_vectors=number,
+        )
+        for number in (1, 2)
+    ]
+    for item in run_engine(engine, probes).values():
+        assert not isinstance(item.outcome, Failed)
+        assert item.outcome.measurement.steps == 5

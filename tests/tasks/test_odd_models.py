@@ -111,7 +111,7 @@ def test_is_measured_and_certified(case, save, run_engine):
     assert facts.embedding_width == settings.get("word_embed_proj_dim", 8)
     assert facts.has_bos == ("BOS" not in case)
     # So many vectors for two tokens that random weights can soon be led to the first.
-    question = Question(recipe=CrammingTask().recipe({"steps": 10}))
+    question = Question(recipe=CrammingTask().recipe({"optimizer": "adamw", "steps": 10}))
     probe = Probe(
         probe_id="p", search_id="s", number=0, sample_id="t", tokens=tokens, length=len(tokens), num_vectors=4
     )

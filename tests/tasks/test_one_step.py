@@ -14,7 +14,9 @@ TASK = OneStepTask()
 
 @pytest.fixture(scope="module")
 def outcomes(model: Model, story_probes: Callable[..., list[Probe]], run_engine):
-    engine = TASK.open_engine(model, Question(recipe={"steps": 40, "patience": 12}), EngineSettings(device="cpu"))
+    engine = TASK.open_engine(
+        model, Question(recipe={"optimizer": "adamw", "steps": 40, "patience": 12}), EngineSettings(device="cpu")
+    )
     return list(run_engine(engine, story_probes(2, longest=24, length=2, num_vectors=2)).values())
 
 
@@ -40,7 +42,7 @@ def test_the_prover_agrees(model, outcomes):
 
 
 def test_a_bos_may_stand_before_it(model, story_probes, run_engine):
-    question = Question(prefix="bos")
+    question = Question(prefix="bos", recipe={"optimizer": "adamw"})
     engine = TASK.open_engine(model, question, EngineSettings(device="cpu"))
     (item,) = run_engine(engine, story_probes(1, longest=2, length=2, num_vectors=2)).values()
     assert isinstance(item.outcome, Lossless)

@@ -184,7 +184,7 @@ def test_a_probe_continues_until_every_token_is_correct_though_99_percent_would_
     tokens = texts[0][:12]
 
     def steps(stop_at: str) -> int:
-        asked = Question(criterion=0.5, recipe={**CrammingTask().recipe({}), "stop_at": stop_at}, growth=1.5)
+        asked = Question(criterion=0.5, recipe=CrammingTask().recipe({"radius": 30.0, "stop_at": stop_at}), growth=1.5)
         engine = CrammingTask().open_engine(model, asked, EngineSettings(device="cpu"))
         (item,) = run_engine(engine, [probe_of(tokens)]).values()
         assert isinstance(item.outcome, Lossless)

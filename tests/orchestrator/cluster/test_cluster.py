@@ -142,7 +142,8 @@ def test_nothing_that_was_started_is_left(local_ray):
 def test_an_engine_that_cannot_load_its_model_reports_why(local_ray, toy_sweep, tmp_path, monkeypatch):
     plan = make_plan(load_sweep(toy_sweep))
     # Found only when the weights are read: the toy refuses a recipe that was changed after the plan was made.
-    broken = dataclasses.replace(plan, question=dataclasses.replace(plan.question, recipe={"slots": 0}))
+    models = tuple(dataclasses.replace(model, recipe={"slots": 0}) for model in plan.models)
+    broken = dataclasses.replace(plan, models=models)
     with pytest.raises(ValueError, match="slots"):
         run_plan(broken, tmp_path / "ray", to_the_end)
     assert not named_actors()

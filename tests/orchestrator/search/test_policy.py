@@ -5,7 +5,7 @@ from types import MappingProxyType
 import pytest
 
 from orchestrator.search.bracket import Bracket, Verdict, fold
-from orchestrator.search.policy import FIRST_LENGTH, MACHINE_FAILURES, SearchSettings, Step, next_step, status_of
+from orchestrator.search.policy import MACHINE_FAILURES, SearchSettings, Step, next_step, status_of
 from tasks.contract import COLD
 
 SETTINGS = SearchSettings(retries=2)
@@ -27,7 +27,7 @@ def bracket(
 def test_a_search_begins_short_and_cold():
     step = next_step(bracket(), limit=100, settings=SETTINGS)
     assert step is not None
-    assert (step.number, step.length, step.start) == (0, FIRST_LENGTH, "cold")
+    assert (step.number, step.length, step.start) == (0, 8, "cold")
 
 
 def test_no_step_asks_beyond_the_limit():
@@ -151,3 +151,13 @@ def test_without_a_budget_a_probe_has_no_limit_of_tokens():
     step = next_step(bracket(), limit=100, settings=SETTINGS)
     assert step is not None
     assert step.max_trained_tokens is None
+
+
+def test_on_the_sphere_a_later_cold_start_begins_as_the_first():
+    settings = SearchSettings(retries=2, first_length=4, cold_share=None)
+    step = next_step(bracket(proven=30, stalls=2, verdicts=2), limit=100, settings=settings)
+    assert step is not None
+    assert (step.length, step.start) == (4, COLD)
+    step = next_step(bracket(proven=2, stalls=2, verdicts=2), limit=3, settings=settings)
+    assert step is not None
+    assert step.length == 3

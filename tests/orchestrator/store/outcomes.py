@@ -14,6 +14,7 @@ SEARCH = SearchColumns(
     text_sha256="0" * 64,
     source="files:a.txt",
     seed=7,
+    recipe='{"steps": 10}',
 )
 CONTEXT = RowContext(
     run_id="run",

@@ -159,6 +159,17 @@ class TestDamage:
         with pytest.raises(BadInput, match="written by another version of capsweep"):
             read_probes(files)
 
+    def test_an_earlier_one_is_read_without_what_it_did_not_have(self, files):
+        recorder_of(files).record([measured(probe(), proven=9)])
+        (name,) = row_files(files)
+        rows = pq.read_table(pa.BufferReader(files.read(name)), use_threads=False).drop_columns(["steps_by_length"])
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows.replace_schema_metadata({VERSION_KEY: "1"}), sink)
+        files.remove(name)
+        files.write("probes/first-abc.parquet", sink.getvalue().to_pybytes())
+        (row,) = read_probes(files).to_pylist()
+        assert (row["proven_length"], row["steps_by_length"]) == (9, None)
+
     def test_a_file_of_this_version_without_one_of_its_columns_is_damaged(self, files):
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table({"probe_id": ["a"]}).replace_schema_metadata({VERSION_KEY: str(SCHEMA_VERSION)}), sink)

@@ -130,7 +130,7 @@ def test_a_language_model_is_tuned(stories_model, shared_data, tmp_path, capswee
     stories = shared_data / "text" / "stories_choose.jsonl"
     spec.write_text(
         f"name: stories\nmodels: [{stories_model}]\ntexts: [{{source: files, path: {stories}, samples: 6}}]\n"
-        "search: {max_length: 12}\n"
+        "search: {max_length: 12}\nrecipe: {optimizer: adamw}\n"
     )
     folder = tmp_path / "tuned"
     ended = capsweep("tune", spec, "--trials", 2, "--budget", 60, "--inline", "--run-dir", folder)
