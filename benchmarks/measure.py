@@ -1,0 +1,211 @@
+"""A ledger of measurements that survives a stop: one row a text and recipe, written as each text ends.
+
+    python benchmarks/measure.py run LEDGER --model FOLDER --texts FILE.jsonl --count 24 --label sphere \
+        [--recipe '{"turn": 0.4}'] [--vectors 1] [--budget 40000] [--side-by-side 8] [--longest 300]
+    python benchmarks/measure.py table LEDGER [LEDGER ..]
+
+`run` does what is missing: a text that has a row under the same label and settings is not measured again, and probes in
+flight are saved every minute beside the ledger. `table` prints the lines of docs/recipe.md. Each text gets one probe,
+without retries, through the engine of the product; memories are certified as in any run. Runs where Ray is not.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from orchestrator.report.intervals import bootstrap_mean
+from tasks.contract import EngineSettings, Failed, Finished, Model, Probe, Question
+from tasks.cramming import CrammingTask
+
+SAVE_SECONDS = 60.0
+STEPS = (50, 100, 150, 200, 300, 400, 600, 800, 1200, 1600)
+"""Optimizer steps at which a table shows how far probes were."""
+BUDGETS = (2_500, 6_000, 10_000, 25_000, 40_000)
+"""Trained tokens at which it does."""
+SETTINGS = ("label", "model", "texts", "recipe", "num_vectors", "budget", "longest")
+"""What a row was measured under: rows that differ in one of these are of different lines."""
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Measure the texts that have no row yet, side by side."""
+    task, model = CrammingTask(), Model(name=arguments.model)
+    facts = task.facts(model)
+    recipe, note = task.recipe_for(model, facts, task.recipe(json.loads(arguments.recipe)))
+    defaults = task.search_defaults(recipe)
+    question = Question(recipe=recipe, growth=defaults.growth)
+    shared = {
+        "label": arguments.label,
+        "model": Path(arguments.model).name,
+        "texts": Path(arguments.texts).name,
+        "recipe": json.dumps(recipe, sort_keys=True),
+        "num_vectors": arguments.vectors,
+        "budget": arguments.budget,
+        "longest": arguments.longest,
+    }
+    ledger = Ledger(Path(arguments.ledger))
+    lines = Path(arguments.texts).read_text().splitlines()[arguments.first : arguments.first + arguments.count]
+    codec = task.codec(model)
+    probes: list[Probe] = []
+    for line in lines:
+        tokens = codec.encode(json.loads(line)["text"]).tokens[: arguments.longest]
+        key = hashlib.sha256(json.dumps([*shared.values(), tokens, arguments.seed]).encode()).hexdigest()[:16]
+        if not ledger.has(key):
+            state = ledger.state_of(key)
+            probes.append(
+                Probe(
+                    probe_id=key,
+                    search_id=key,
+                    number=0,
+                    sample_id=key,
+                    tokens=tokens,
+                    length=min(defaults.first_length, len(tokens)),
+                    num_vectors=arguments.vectors,
+                    snapshot=state,
+                    max_trained_tokens=arguments.budget,
+                )
+            )
+    print(f"{arguments.label}: {len(lines) - len(probes)} of {len(lines)} texts are measured. {note}", flush=True)
+    if not probes:
+        return
+    engine = task.open_engine(model, question, EngineSettings(device="cpu", cpus=arguments.threads))
+    waiting, saved = list(reversed(probes)), time.monotonic()
+    while waiting or engine.num_held:
+        room = arguments.side_by_side - engine.num_busy
+        engine.submit([waiting.pop() for _ in range(min(max(0, room), len(waiting)))], num_open=len(probes))
+        for item in engine.step():
+            row = {**shared, "seed": arguments.seed, "commit": commit(), **row_of(item)}
+            ledger.add(row)
+            print(f"{row['source_tokens'][:24]!r}: {row['exact_prefix']} tokens, {row['steps']} steps", flush=True)
+        if time.monotonic() - saved > SAVE_SECONDS:
+            ledger.save({snapshot.probe_id: snapshot.state for snapshot in engine.snapshots()})
+            saved = time.monotonic()
+
+
+def row_of(finished: Finished) -> dict[str, Any]:
+    """The row of one text."""
+    if isinstance(finished.outcome, Failed):
+        raise SystemExit(f"the machine failed: {finished.outcome.reason}")
+    found, probe = finished.outcome.measurement, finished.probe
+    return {
+        "key": probe.probe_id,
+        "source_tokens": json.dumps(list(probe.tokens[:8])),
+        "exact_prefix": found.exact_prefix,
+        "teacher_forced": len(found.steps_by_length),
+        "margin": found.margin,
+        "nats_without_memory": found.proven_nats_without_memory,
+        "steps": found.steps,
+        "trained_tokens": found.trained_tokens,
+        "seconds": found.seconds,
+        "ended_at_limit": found.failed_length is None,
+        "steps_by_length": list(found.steps_by_length),
+        "trained_tokens_by_length": list(found.trained_tokens_by_length),
+        "memory": found.memory,
+        "remark": found.remark,
+    }
+
+
+class Ledger:
+    """Rows of a Parquet file, rewritten whole with each row, and states of probes in flight beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._states = path, path.with_suffix(".states")
+        self.rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.exists() else []
+
+    def has(self, key: str) -> bool:
+        """Whether the text of this key is measured."""
+        return any(row["key"] == key for row in self.rows)
+
+    def state_of(self, key: str) -> bytes | None:
+        """The saved state of a probe in flight; None if there is none."""
+        place = self._states / key
+        return place.read_bytes() if place.exists() else None
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keep a row, on disk when this returns."""
+        self.rows.append(row)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self._path.with_suffix(".tmp")
+        pq.write_table(pa.Table.from_pylist(self.rows), unfinished, compression="zstd")
+        unfinished.replace(self._path)
+        (self._states / row["key"]).unlink(missing_ok=True)
+
+    def save(self, states: dict[str, bytes]) -> None:
+        """Keep the states of probes in flight."""
+        self._states.mkdir(parents=True, exist_ok=True)
+        for key, state in states.items():
+            unfinished = self._states / f"{key}.tmp"
+            unfinished.write_bytes(state)
+            unfinished.replace(self._states / key)
+
+
+def commit() -> str:
+    """The commit that computes, with a mark where files differ from it."""
+    named = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
+    return named.stdout.strip()
+
+
+def table(paths: list[str]) -> None:
+    """Print a line a label: tokens certified at the end, and reached (teacher forced) on the way."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for path in paths:
+        for row in Ledger(Path(path)).rows:
+            groups[tuple(row[name] for name in SETTINGS)].append(row)
+    heads = [*(f"{steps} steps" for steps in STEPS), *(f"{budget:,} trained" for budget in BUDGETS)]
+    print(f"| model, texts, k, label | n | certified | trained | steps | margin | {' | '.join(heads)} |")
+    print(f"|{'---|' * (6 + len(heads))}")
+    for key, rows in groups.items():
+        settings = dict(zip(SETTINGS, key, strict=True))
+        tokens = [float(row["exact_prefix"]) for row in rows]
+        interval = bootstrap_mean(tokens, [row["key"] for row in rows])
+        certified = f"{np.mean(tokens):.1f}" + (f" [{interval[0]:.1f}, {interval[1]:.1f}]" if interval else "")
+        on_the_way = [f"{np.mean([reached(row, 'steps', at) for row in rows]):.1f}" for at in STEPS]
+        on_the_way += [f"{np.mean([reached(row, 'trained_tokens', at) for row in rows]):.1f}" for at in BUDGETS]
+        name = f"{settings['model']}, {settings['texts']}, k = {settings['num_vectors']}, {settings['label']}"
+        trained, steps = (np.mean([row[column] for row in rows]) for column in ("trained_tokens", "steps"))
+        margin = min((row["margin"] for row in rows if row["margin"] is not None), default=float("nan"))
+        line = [name, str(len(rows)), certified, f"{trained:,.0f}", f"{steps:,.0f}", f"{margin:.3f}", *on_the_way]
+        print(f"| {' | '.join(line)} |")
+
+
+def reached(row: dict[str, Any], unit: str, at: int) -> int:
+    """Tokens that a probe had reached, teacher forced, when it had taken so much; what it certified bounds them."""
+    return min(row["exact_prefix"], sum(taken <= at for taken in row[f"{unit}_by_length"]))
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run")
+    run.add_argument("ledger")
+    run.add_argument("--model", required=True)
+    run.add_argument("--texts", required=True)
+    run.add_argument("--label", required=True)
+    run.add_argument("--recipe", default="{}")
+    run.add_argument("--first", type=int, default=0)
+    run.add_argument("--count", type=int, default=8)
+    run.add_argument("--vectors", type=int, default=1)
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--budget", type=int, default=None)
+    run.add_argument("--longest", type=int, default=300)
+    run.add_argument("--side-by-side", type=int, default=8)
+    run.add_argument("--threads", type=int, default=2)
+    verbs.add_parser("table").add_argument("ledgers", nargs="+")
+    arguments = parser.parse_args()
+    if arguments.verb == "run":
+        measure(arguments)
+    else:
+        table(arguments.ledgers)
+
+
+if __name__ == "__main__":
+    main()
