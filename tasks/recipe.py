@@ -212,7 +212,7 @@ def make_recipe(overrides: str | Mapping[str, Any], *, optimizer: str = "sphere"
             )
         return OPTIMIZERS[optimizer]()
     named = overrides.get("optimizer", optimizer)
-    if named not in OPTIMIZERS:
+    if not isinstance(named, str) or named not in OPTIMIZERS:
         raise TaskError(f"optimizer: {named!r} is not an optimizer; known: {', '.join(OPTIMIZERS)}.")
     kind = OPTIMIZERS[named]
     try:

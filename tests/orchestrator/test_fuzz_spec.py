@@ -48,7 +48,7 @@ MEASURED = """
 name: quick
 models: [quickstart/model]
 texts: [{source: files, path: texts/, samples: 2}]
-recipe: {steps: 10}
+recipe: {optimizer: sphere, steps: 10}
 search: {max_length: 10}
 """
 SHARED = """

@@ -211,6 +211,7 @@ REFUSED = {
     "search: null": ["search: found null; it should be a mapping."],
     "recipe: publishd": ["recipe: 'publishd' is not a recipe; known: default, published"],
     "recipe: null": ["recipe: found null; it should be the name of a recipe, or a mapping of fields."],
+    "recipe: {optimizer: [sphere]}": ["recipe: optimizer: ['sphere'] is not an optimizer; known: sphere, adamw"],
     "recipe: {learning_rate: 1.0}": ["recipe.learning_rate: unknown key. known: optimizer, radius, turn"],
     "recipe: {optimizer: adam}": ["recipe: optimizer: 'adam' is not an optimizer; known: sphere, adamw"],
     "recipe: {patiense: 3}": ["recipe.patiense: unknown key.", "Did you mean 'patience'?"],
