@@ -10,6 +10,9 @@ from typing import Any, Literal, Protocol, TypeAlias
 COLD = "cold"
 """The `start` of a probe that begins from seeded random vectors."""
 
+CRITERION_TOLERANCE = 1e-6
+"""Of a number of tokens that a criterion asks for: .99 of 200 is 198, whatever the last bit of the product."""
+
 DecodeFrom = Literal["memory", "memory+first_token"]
 
 
@@ -89,7 +92,7 @@ class Question:
         """
         assert self.criterion is not None, "exact is not a matter of accuracy"
         correct, scored = accuracy * length - self.num_given, length - self.num_given
-        return correct >= self.criterion * scored - 1e-6
+        return correct >= self.criterion * scored - CRITERION_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasks.contract import Question
+from tasks.contract import CRITERION_TOLERANCE, Question
 from tasks.recipe import Recipe, SphereRecipe
 from tasks.slots import Slots
 
 QUICK_STAGE_STEPS, SLOW_STAGE_STEPS = 8, 24
 """Steps of a stage, from one growth to the next. A quick stage doubles the tokens added by the next one, a slow one
 halves them. Chosen on book passages of SmolLM2 and stories of tinystories-656k, where any growth then ends alike."""
-TOLERANCE = 1e-6
-"""Of a share of tokens: .99 of 200 tokens is 198, whatever the last bit of the product."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +57,7 @@ def judge(slots: Slots, numbers: StepNumbers, *, question: Question, recipe: Rec
     else:
         # The same rule as Question.is_met, for all slots.
         given = question.num_given
-        met_B = numbers.correct_B - given >= question.criterion * (length_B - given) - TOLERANCE
+        met_B = numbers.correct_B - given >= question.criterion * (length_B - given) - CRITERION_TOLERANCE
         proof_B = torch.where(met_B, length_B, 0)
         longer_B = (proof_B > slots.proven_B) | (met_B & better_B)
     if longer_B.any():

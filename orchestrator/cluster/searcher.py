@@ -20,7 +20,7 @@ from orchestrator.cluster.metrics import RunMetrics
 from orchestrator.cluster.neighbours import RECORDER_NAME
 from orchestrator.cluster.placement import SPARE_CPUS
 from orchestrator.cluster.trial_sizing import (
-    EngineLoad,
+    EngineOccupancy,
     most_trials,
     new_trial_size,
     top_up_size,
@@ -107,8 +107,8 @@ class LedgerSearcher(Searcher):
     def _trials_per_engine(self) -> int:
         return trials_per_engine(num_engines=self._num_engines, num_wanted=self._pool.num_wanted)
 
-    def _load_of(self, engine: EngineHandle) -> EngineLoad:
-        return EngineLoad(
+    def _load_of(self, engine: EngineHandle) -> EngineOccupancy:
+        return EngineOccupancy(
             num_slots=engine.num_slots,
             in_flight=engine.in_flight,
             num_trials=sum(assignment.engine is engine for assignment in self._assignments.values()),

@@ -22,7 +22,7 @@ TRIALS_WAITING = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineLoad:
+class EngineOccupancy:
     """What decides whether an engine gets more probes."""
 
     num_slots: int
@@ -57,7 +57,7 @@ def trials_per_engine(*, num_engines: int, num_wanted: int) -> int:
     return max(1, most_trials(num_engines) // max(1, num_wanted))
 
 
-def new_trial_size(load: EngineLoad, *, per_engine: int, probes_per_trial: int | None) -> int:
+def new_trial_size(load: EngineOccupancy, *, per_engine: int, probes_per_trial: int | None) -> int:
     """Probes of a new trial for an engine; 0 where it should get none now.
 
     Args:
@@ -76,14 +76,14 @@ def new_trial_size(load: EngineLoad, *, per_engine: int, probes_per_trial: int |
     return size
 
 
-def _auto_size(load: EngineLoad, per_engine: int) -> int:
+def _auto_size(load: EngineOccupancy, per_engine: int) -> int:
     """A part of the slots, so many that all trials together fill them, and no more than the engine's share."""
     part = load.num_slots / TRIALS_PER_BATCH
     filling = BATCHES_IN_FLIGHT * load.num_slots / per_engine
     return max(1, math.ceil(min(max(part, filling), load.share)))
 
 
-def top_up_size(load: EngineLoad, *, per_engine: int, probes_per_trial: int | None) -> int:
+def top_up_size(load: EngineOccupancy, *, per_engine: int, probes_per_trial: int | None) -> int:
     """Probes that a running trial gets beside those it has; 0 where a further trial will bring them.
 
     With about as many open searches as slots, the slots of finished probes would otherwise stay empty until the

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator.cluster.trial_sizing import (
     BATCHES_IN_FLIGHT,
-    EngineLoad,
+    EngineOccupancy,
     most_trials,
     new_trial_size,
     top_up_size,
@@ -16,7 +16,7 @@ from orchestrator.cluster.trial_sizing import (
     trials_running,
 )
 
-IDLE = EngineLoad(num_slots=16, in_flight=0, num_trials=0, num_ready=1000, share=1000)
+IDLE = EngineOccupancy(num_slots=16, in_flight=0, num_trials=0, num_ready=1000, share=1000)
 
 
 @pytest.mark.parametrize(("engines", "running"), [(0, 1), (1, 2), (2, 4), (8, 16), (16, 16), (17, 17), (100, 100)])
@@ -85,7 +85,9 @@ class TestTopUp:
 def test_probes_in_flight_stay_bounded_and_an_idle_engine_never_starves(
     num_slots, in_flight, num_trials, num_ready, share, per_engine, probes_per_trial
 ):
-    load = EngineLoad(num_slots=num_slots, in_flight=in_flight, num_trials=num_trials, num_ready=num_ready, share=share)
+    load = EngineOccupancy(
+        num_slots=num_slots, in_flight=in_flight, num_trials=num_trials, num_ready=num_ready, share=share
+    )
     size = new_trial_size(load, per_engine=per_engine, probes_per_trial=probes_per_trial)
     more = top_up_size(load, per_engine=per_engine, probes_per_trial=probes_per_trial)
     assert not (size and more)
