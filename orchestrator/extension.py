@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import BadInput
-from orchestrator.plan import Plan, make_plan, with_held_radii
+from orchestrator.plan import Plan, make_plan, with_held_models
 from orchestrator.run_directory import EXTENDING_FILE, Run, drawn_texts, open_run
 from orchestrator.same_run import check_same_run
 from orchestrator.spec import load_sweep
@@ -48,7 +48,7 @@ def plan_extension(url: str, spec: Path, *, allow_fewer: bool = False) -> tuple[
     """
     run, drawn = open_run(url), drawn_texts(url)
     held = run.sweep
-    addition = with_held_radii(load_sweep(spec), held)
+    addition = with_held_models(load_sweep(spec), held)
     if differing := differences(held, addition):
         raise BadInput(
             f"{spec}: {'; '.join(differing)}. What decides results must be as it is in {url}: make it so, or begin a "

@@ -166,7 +166,8 @@ def make_plan(
     notes: list[str] = []
     texts = _read_texts(sweep, problems, notes, allow_fewer=allow_fewer)
     commits = {} if problems else _commits(sweep, notes)
-    models = _read_models(sweep if held is None else with_held_radii(sweep, held), task, problems)
+    sweep = _with_dtypes(sweep if held is None else with_held_models(sweep, held), task, problems, notes)
+    models = _read_models(sweep, task, problems) if not problems else []
     if measure and not problems:
         models = _with_recipes(models, task, problems, notes)
         sweep = sweep.model_copy(update={"models": tuple(model.model for model, _ in models)})
@@ -299,10 +300,29 @@ def _read_models(sweep: Sweep, task: Task, problems: list[str]) -> list[tuple[Pl
     return found
 
 
-def with_held_radii(sweep: Sweep, held: Sweep) -> Sweep:
-    """The sweep with the radii that a run has found for its models, where it leaves them open."""
-    found = {replace(model, radius=None): model.radius for model in held.models}
-    models = [model if model.radius is not None else replace(model, radius=found.get(model)) for model in sweep.models]
+def with_held_models(sweep: Sweep, held: Sweep) -> Sweep:
+    """The sweep with what a run has decided about its models, where it leaves that open: dtypes and radii."""
+    dtypes = {replace(model, radius=None, dtype="auto"): model.dtype for model in reversed(held.models)}
+    radii = {replace(model, radius=None): model.radius for model in held.models}
+    models: list[Model] = []
+    for model in sweep.models:
+        if model.dtype == "auto":
+            model = replace(model, dtype=dtypes.get(replace(model, radius=None), "auto"))
+        models.append(model if model.radius is not None else replace(model, radius=radii.get(model)))
+    return sweep.model_copy(update={"models": tuple(models)})
+
+
+def _with_dtypes(sweep: Sweep, task: Task, problems: list[str], notes: list[str]) -> Sweep:
+    """The sweep with every `dtype: auto` decided."""
+    if all(model.dtype != "auto" for model in sweep.models):
+        return sweep
+    try:
+        dtype = task.dtype_for(sweep.engines.device)
+    except TaskError as error:
+        problems.append(str(error))
+        return sweep
+    notes.append(f"dtype: auto is {dtype}, by what this machine can do; it is kept with the run.")
+    models = [replace(model, dtype=dtype) if model.dtype == "auto" else model for model in sweep.models]
     return sweep.model_copy(update={"models": tuple(models)})
 
 

@@ -113,8 +113,9 @@ class ModelEntry(Entry, frozen=True):
     """Revision of a hub model; null takes the default branch."""
     revisions: tuple[str, ...] | None = None
     """Several revisions of it, each measured as a model of its own: checkpoints of one training."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of weights and activations."""
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Precision of weights and activations; auto: bfloat16 where the machine that plans the run multiplies in it, else
+    float32; decided when a run begins, and kept in the run's sweep."""
     quantization: Literal["int8", "nf4"] | None = None
     """Quantize the weights as they are loaded, with bitsandbytes; null leaves them as they are."""
     trust_remote_code: bool = False

@@ -16,9 +16,9 @@ from torch import Tensor
 from tasks.coder import compress, decompress
 from tasks.contract import Lossless, Lossy, Measurement, Probe, Proof, Question
 from tasks.cross_entropy import cross_entropy
-from tasks.language_model import LanguageModel
+from tasks.language_model import Decoded, LanguageModel
 from tasks.layout import Layout, pick_inputs
-from tasks.slots import Slots
+from tasks.slots import MARKS, Slots
 
 NEAR_TIE = 1e-3
 """Logit margin below which a text is decoded again by itself: in float32 other batch shapes move logits by up to about
@@ -39,8 +39,10 @@ class Leaving:
     """The slot alone, on the host."""
     started_at: float
     """Unix time in seconds."""
-    cut_short: str | None = None
-    """What the machine ended it with before it stalled or arrived; None if it did one of these."""
+    is_cut_short: bool = False
+    """Whether the machine ended it before it stalled or arrived."""
+    remarks: tuple[str, ...] = ()
+    """What was out of the ordinary about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,45 +58,112 @@ class Decoding:
     """Difference of the two largest logits at each of them."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A memory that is taken to give back these tokens, on the host."""
+
+    memory_KD: Tensor
+    tokens: tuple[int, ...]
+
+
 def certify(
-    model: LanguageModel, layout: Layout, leaving: Sequence[Leaving], *, question: Question, num_slots: int | None
+    model: LanguageModel,
+    layout: Layout,
+    leaving: Sequence[Leaving],
+    *,
+    question: Question,
+    plain: LanguageModel | None,
+    num_slots: int,
+    is_fixed: bool,
 ) -> list[Lossless | Lossy]:
-    """Decode each slot's memory and state what it proves.
+    """Decode each slot's memory, and those kept at its marks, and state what they prove.
 
     Args:
         model: The frozen model.
         layout: The task.
         leaving: Slots with any number of vectors.
         question: What was asked.
-        num_slots: Decode in batches of exactly this many slots (fixed shapes); None takes the slots as they are.
+        plain: The same model in float32, as transformers has it; None where there is none.
+        num_slots: Most memories decoded together.
+        is_fixed: Fill every batch to `num_slots`, so that no memory is computed in another shape for its neighbours.
     """
-    decodings: dict[int, Decoding] = {}
-    for num_vectors in {slot.probe.num_vectors for slot in leaving}:
-        same = [i for i, slot in enumerate(leaving) if slot.probe.num_vectors == num_vectors]
-        found = _decode(model, layout, [leaving[i] for i in same], num_slots=num_slots)
-        decodings.update(zip(same, found, strict=True))
-    return [_outcome(model, layout, slot, decodings[i], question=question) for i, slot in enumerate(leaving)]
+    finals = [_final_claim(slot) for slot in leaving]
+    marks = [_mark_claims(slot) for slot in leaving]
+    claims = list({key: claim for found in ([*finals], *marks) for key, claim in map(_with_key, found)}.values())
+    decoded = _decode(model, layout, claims, num_slots=num_slots, is_fixed=is_fixed)
+    by_key = {_with_key(claim)[0]: decoding for claim, decoding in zip(claims, decoded, strict=True)}
+    of_final = [by_key[_with_key(claim)[0]] for claim in finals]
+    in_float32: list[int | None] = [None] * len(leaving)
+    if plain is not None:
+        exact = [
+            Claim(memory_KD=claim.memory_KD, tokens=claim.tokens[: decoding.exact_prefix])
+            for claim, decoding in zip(finals, of_final, strict=True)
+        ]
+        again = _decode(plain, layout, exact, num_slots=num_slots, is_fixed=is_fixed)
+        in_float32 = [decoding.exact_prefix for decoding in again]
+    return [
+        _outcome(
+            model,
+            layout,
+            slot,
+            of_final[i],
+            question=question,
+            at_marks=tuple(by_key[_with_key(claim)[0]].exact_prefix for claim in marks[i]),
+            in_float32=in_float32[i] if of_final[i].exact_prefix else None,
+        )
+        for i, slot in enumerate(leaving)
+    ]
+
+
+def _with_key(claim: Claim) -> tuple[tuple[bytes, tuple[int, ...]], Claim]:
+    """A memory is kept at many marks if nothing longer was proven between them: it is decoded once."""
+    return (claim.memory_KD.numpy().tobytes(), claim.tokens), claim
+
+
+def _final_claim(leaving: Leaving) -> Claim:
+    return Claim(memory_KD=_stored_memory(leaving)[0], tokens=leaving.probe.tokens[: int(leaving.slot.proven_B)])
+
+
+def _mark_claims(leaving: Leaving) -> list[Claim]:
+    """What the slot had proved most with when it passed each of its marks."""
+    slot = leaving.slot
+    passed = sum(mark <= int(slot.step_B) for mark in MARKS)
+    memory_KMD = slot.mark_memory_BKMD[0, : leaving.probe.num_vectors]
+    proven = slot.mark_proven_BM[0].tolist()
+    return [Claim(memory_KD=memory_KMD[:, m], tokens=leaving.probe.tokens[: proven[m]]) for m in range(passed)]
 
 
 def _decode(
-    model: LanguageModel, layout: Layout, leaving: Sequence[Leaving], *, num_slots: int | None
+    model: LanguageModel, layout: Layout, claims: Sequence[Claim], *, num_slots: int, is_fixed: bool
 ) -> list[Decoding]:
-    """Decode memories of the same number of vectors together; near ties again, each by itself."""
-    num_tokens = max(int(slot.slot.proven_B) for slot in leaving)
-    if num_tokens == 0:
-        return [Decoding(exact_prefix=0, margin=None, nats_by_token=(), margin_by_token=()) for _ in leaving]
-    padded = [*leaving, *[leaving[-1]] * max(0, (num_slots or 0) - len(leaving))]
-    memory_BKD = torch.cat([_stored_memory(slot) for slot in padded]).to(model.device)
-    tokens_BL = torch.cat([_text(slot, num_tokens) for slot in padded]).to(model.device)
+    """Decode memories, those of like shape and length together; near ties again, each by itself."""
+    found = [Decoding(exact_prefix=0, margin=None, nats_by_token=(), margin_by_token=()) for _ in claims]
+    for num_vectors in sorted({len(claim.memory_KD) for claim in claims}):
+        same = [i for i, claim in enumerate(claims) if len(claim.memory_KD) == num_vectors and claim.tokens]
+        same.sort(key=lambda i: -len(claims[i].tokens))
+        for first in range(0, len(same), num_slots):
+            part = same[first : first + num_slots]
+            decoded = _decode_batch(model, layout, [claims[i] for i in part], num_slots if is_fixed else len(part))
+            for i, decoding in zip(part, decoded, strict=True):
+                found[i] = decoding
+    return found
+
+
+def _decode_batch(model: LanguageModel, layout: Layout, claims: Sequence[Claim], num_slots: int) -> list[Decoding]:
+    """Decode memories of one shape in one batch of `num_slots`, the last of them repeated to fill it."""
+    padded = [*claims, *[claims[-1]] * (num_slots - len(claims))]
+    num_tokens = max(len(claim.tokens) for claim in claims)
+    memory_BKD = torch.stack([claim.memory_KD for claim in padded]).to(model.device)
+    rows = [[*claim.tokens, *[0] * (num_tokens - len(claim.tokens))] for claim in padded]
+    tokens_BL = torch.tensor(rows, device=model.device)
     decoded = layout.prove(model, memory_BKD, tokens_BL)
     near_tie = max(NEAR_TIE, NEAR_TIE_ULPS * torch.finfo(model.dtype).eps)
     found: list[Decoding] = []
-    for i, slot in enumerate(leaving):
-        decoding = _decoding(decoded.exact_prefix_B[i], decoded.margins_BL[i], decoded.nats_BL[i], slot)
+    for i, claim in enumerate(claims):
+        decoding = _decoding(decoded, i, claim)
         if decoding.margin is not None and decoding.margin < near_tie:
             alone = layout.prove(model, memory_BKD[i : i + 1], tokens_BL[i : i + 1])
-            again = _decoding(alone.exact_prefix_B[0], alone.margins_BL[0], alone.nats_BL[0], slot)
-            decoding = min(decoding, again, key=lambda d: d.exact_prefix)
+            decoding = min(decoding, _decoding(alone, 0, claim), key=lambda d: d.exact_prefix)
         found.append(decoding)
     return found
 
@@ -103,24 +172,27 @@ def _stored_memory(leaving: Leaving) -> Tensor:
     return leaving.slot.proof_memory_BKD[:, : leaving.probe.num_vectors]
 
 
-def _text(leaving: Leaving, num_tokens: int) -> Tensor:
-    tokens_BL = leaving.slot.tokens_BL[:, :num_tokens]
-    return torch.nn.functional.pad(tokens_BL, (0, num_tokens - tokens_BL.shape[1]))
-
-
-def _decoding(exact_prefix: Tensor, margins_L: Tensor, nats_L: Tensor, leaving: Leaving) -> Decoding:
-    # Tokens beyond what the slot claims may come correct by chance; they were not asked for.
-    prefix = min(int(exact_prefix), int(leaving.slot.proven_B))
+def _decoding(decoded: Decoded, i: int, claim: Claim) -> Decoding:
+    # Tokens beyond what is claimed may come correct by chance; they were not asked for.
+    prefix = min(int(decoded.exact_prefix_B[i]), len(claim.tokens))
+    margins_L, nats_L = decoded.margins_BL[i, :prefix], decoded.nats_BL[i, :prefix]
     return Decoding(
         exact_prefix=prefix,
-        margin=float(margins_L[:prefix].min()) if prefix else None,
-        nats_by_token=tuple(nats_L[:prefix].tolist()),
-        margin_by_token=tuple(margins_L[:prefix].tolist()),
+        margin=float(margins_L.min()) if prefix else None,
+        nats_by_token=tuple(nats_L.tolist()),
+        margin_by_token=tuple(margins_L.tolist()),
     )
 
 
 def _outcome(
-    model: LanguageModel, layout: Layout, leaving: Leaving, decoding: Decoding, *, question: Question
+    model: LanguageModel,
+    layout: Layout,
+    leaving: Leaving,
+    decoding: Decoding,
+    *,
+    question: Question,
+    at_marks: tuple[int, ...],
+    in_float32: int | None,
 ) -> Lossless | Lossy:
     probe, slot = leaving.probe, leaving.slot
     proven = decoding.exact_prefix if question.criterion is None else int(slot.proven_B)
@@ -152,10 +224,11 @@ def _outcome(
         without_at_proof if lossless else score_without_memory(model, probe.tokens[: probe.length], question=question)
     )
     reached, limit = int(slot.length_B), int(slot.limit_B)
-    if proven >= limit or leaving.cut_short is not None:
+    if proven >= limit or leaving.is_cut_short:
         failed_length = None
     else:
         failed_length = max(reached, proven + 1) if lossless else probe.length
+    remarks = [*leaving.remarks, *([BEGUN_AGAIN] if float(slot.rate_scale_B) < 1 else [])]
     memory = _stored_memory(leaving)[0].numpy().astype("<f4")
     measurement = Measurement(
         proven_length=proven,
@@ -184,7 +257,11 @@ def _outcome(
         margin_by_token=decoding.margin_by_token,
         steps_by_length=tuple(slot.reached_step_BL[0, : int(slot.proven_B)].tolist()),
         trained_tokens_by_length=tuple(slot.reached_tokens_BL[0, : int(slot.proven_B)].tolist()),
-        remark=leaving.cut_short or (BEGUN_AGAIN if float(slot.rate_scale_B) < 1 else None),
+        certified_steps=MARKS[: len(at_marks)],
+        certified_trained_tokens=tuple(slot.mark_tokens_BM[0, : len(at_marks)].tolist()),
+        certified_lengths=at_marks,
+        exact_in_float32=in_float32,
+        remark="; ".join(remarks) or None,
     )
     return Lossless(measurement=measurement) if lossless else Lossy(measurement=measurement)
 

@@ -29,7 +29,7 @@ class Model:
     revision: str | None = None
     """Hub revision; None takes the default branch."""
     dtype: str = "float32"
-    """Precision of weights and activations; memories are float32 always."""
+    """Precision of weights and activations; memories are float32 always. `auto` until a run is planned."""
     quantization: str | None = None
     """How its weights are quantized when they are loaded: int8 or nf4; None leaves them as they are."""
     trust_remote_code: bool = False
@@ -233,6 +233,15 @@ class Measurement:
     """Optimizer steps after which each length, from 1, was reached teacher forced; ends with the longest."""
     trained_tokens_by_length: tuple[int, ...] = ()
     """Trained tokens until then."""
+    certified_steps: tuple[int, ...] = ()
+    """Optimizer steps after which the memory that had proved most was kept, to be decoded as well: 50, 100, 200, .."""
+    certified_trained_tokens: tuple[int, ...] = ()
+    """Trained tokens until then."""
+    certified_lengths: tuple[int, ...] = ()
+    """Longest prefix in tokens that each of those memories gives back."""
+    exact_in_float32: int | None = None
+    """The same of `memory`, decoded once more by the model as transformers has it, in float32; None where nobody
+    looked: there is no memory, or the model has no float32 form here (quantized, spread over GPUs, no room)."""
     remark: str | None = None
     """What was out of the ordinary about this optimization; None if nothing was."""
 
@@ -385,6 +394,13 @@ class Task(Protocol):
 
     def codec(self, model: Model) -> TextCodec:
         """Raises TaskError when the model has no usable tokenizer."""
+        ...
+
+    def dtype_for(self, device: str) -> str:
+        """The precision that `dtype: auto` stands for on this device of this machine.
+
+        Called once, when a run is planned: the result is kept with the run.
+        """
         ...
 
     def longest_text(self, facts: ModelFacts, *, num_vectors: int, question: Question) -> int | None:

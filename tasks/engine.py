@@ -9,7 +9,6 @@ Knows nothing of Ray, runs, files or which probe comes next.
 # Axes: B slots, K vectors of a memory, L tokens, T input positions, N scored tokens of all slots, D embedding width,
 # H hidden size, V vocabulary.
 
-import contextlib
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from tasks.language_model import LanguageModel
 from tasks.layout import Layout, pick_inputs
 from tasks.optimizer import adamw_step, cold_memory, on_sphere, sphere_step, temperatures, token_weights, turn_of
 from tasks.recipe import AdamWRecipe, SphereRecipe, make_recipe
-from tasks.slots import Slots, from_bytes, new_slot, stack, to_bytes
+from tasks.slots import MARKS, Slots, from_bytes, new_slot, stack, to_bytes
 from tasks.stopping import Judgement, StepNumbers, judge
 
 CPU_TOKENS_PER_STEP = 2048
@@ -42,6 +41,7 @@ EXPECTED_SLOT_TOKENS = 24
 NOT_FINITE_RATE_SCALE = 0.1
 """Rate, in units of the recipe's, of the one cold start that follows a loss that was not finite."""
 NOT_FINITE = "not finite: loss or gradient"
+BEGUN_ANEW = "begun anew: its snapshot could not be read"
 CERTIFY_SLOTS = {"cpu": 16, "cuda": 64}
 CERTIFY_WAIT_STEPS = {"cpu": 20, "cuda": 50}
 """Leaving slots are decoded together: when so many have gathered, or the first has waited so many steps. Decoding
@@ -71,6 +71,7 @@ class BatchedEngine:
         if settings.cpus is not None:
             torch.set_num_threads(settings.cpus)
         self._model = model
+        self._plain = model.in_float32()
         self._layout = layout
         self._question = question
         self._recipe = make_recipe(question.recipe)
@@ -94,6 +95,8 @@ class BatchedEngine:
         self._started_at: list[float] = []
         self._not_finite: set[str] = set()
         """probe_ids of slots that begin again, cold and at a lower rate."""
+        self._begun_anew: set[str] = set()
+        """probe_ids of slots whose snapshot could not be read."""
         self._leaving: list[Leaving] = []
         self._first_left_at_step = 0
         self._steps = 0
@@ -152,6 +155,7 @@ class BatchedEngine:
             judged = judge(slots, numbers, question=self._question, recipe=self._recipe)
             _keep(slots, measured, judged)
             self._update(slots, measured.gradient_BKD, judged)
+            _keep_at_marks(slots)
             self._count(slots, trained_B, time.perf_counter() - started)
             leaves_B = judged.stops_B | ~numbers.finite_B | too_long_B
             if leaves_B.any():
@@ -185,9 +189,10 @@ class BatchedEngine:
         """The slot of a probe: as it was saved, or at its beginning."""
         context = self._model.context
         if probe.snapshot is not None:
-            # A state that another version wrote is of no use: then the slot begins anew.
-            with contextlib.suppress(ValueError):
+            try:
                 return from_bytes(probe, probe.snapshot, layout=self._layout, most_inputs=context)
+            except ValueError:  # a state that another version wrote is of no use
+                self._begun_anew.add(probe.probe_id)
         slot = new_slot(probe, self._start(probe), layout=self._layout, most_inputs=context)
         if probe.probe_id in self._not_finite:
             slot.rate_scale_B = slot.rate_scale_B * NOT_FINITE_RATE_SCALE
@@ -372,9 +377,19 @@ class BatchedEngine:
             # What was proven before the arithmetic or the device memory failed stays proven: its memory is finite.
             if fault is None or int(out.proven_B[place]) >= probe.length:
                 slot = out.select(torch.tensor([place]))
-                cut_short = None if fault is None else f"ended at {length} tokens: {fault}"
-                leaving_slot = Leaving(probe=probe, slot=slot, started_at=started_at, cut_short=cut_short)
-                self._leaving.append(leaving_slot)
+                remarks = [] if fault is None else [f"ended at {length} tokens: {fault}"]
+                if probe.probe_id in self._begun_anew:
+                    self._begun_anew.remove(probe.probe_id)
+                    remarks.append(BEGUN_ANEW)
+                self._leaving.append(
+                    Leaving(
+                        probe=probe,
+                        slot=slot,
+                        started_at=started_at,
+                        is_cut_short=fault is not None,
+                        remarks=tuple(remarks),
+                    )
+                )
             elif fault is NOT_FINITE and float(out.rate_scale_B[place]) == 1.0:
                 self._not_finite.add(probe.probe_id)
                 self._waiting.appendleft(replace(probe, snapshot=None))
@@ -396,7 +411,7 @@ class BatchedEngine:
         """Decode the memories of the slots that left, and turn what came out into outcomes."""
         started, most = time.perf_counter(), CERTIFY_SLOTS[self._kind]
         leaving = self._leaving[:most]
-        outcomes = self._certify_within_device_memory(leaving, num_slots=most if self._deterministic else None)
+        outcomes = self._certify_within_device_memory(leaving, num_slots=most)
         self._leaving = self._leaving[most:]
         self._first_left_at_step = self._steps
         share = (time.perf_counter() - started) / len(leaving)
@@ -405,21 +420,29 @@ class BatchedEngine:
             for slot, outcome in zip(leaving, outcomes, strict=True)
         ]
 
-    def _certify_within_device_memory(self, leaving: Sequence[Leaving], *, num_slots: int | None) -> list[Outcome]:
+    def _certify_within_device_memory(self, leaving: Sequence[Leaving], *, num_slots: int) -> list[Outcome]:
         """The outcomes of these slots, decoded together as far as the device memory holds them."""
         try:
-            return list(certify(self._model, self._layout, leaving, question=self._question, num_slots=num_slots))
+            certified = certify(
+                self._model,
+                self._layout,
+                leaving,
+                question=self._question,
+                plain=self._plain,
+                num_slots=num_slots,
+                is_fixed=self._deterministic,
+            )
+            return list(certified)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
         self._free_device_memory()
-        if len(leaving) == 1:
+        fewer = num_slots if self._deterministic else max(1, num_slots // 2)
+        if len(leaving) == 1 and fewer == num_slots:
             return [Failed(reason=f"out of memory: its certificate does not fit on {self._model.device}")]
-        half = len(leaving) // 2
-        return [
-            *self._certify_within_device_memory(leaving[:half], num_slots=num_slots),
-            *self._certify_within_device_memory(leaving[half:], num_slots=num_slots),
-        ]
+        half = max(1, len(leaving) // 2)
+        parts = (leaving[:half], leaving[half:])
+        return [o for part in parts if part for o in self._certify_within_device_memory(part, num_slots=fewer)]
 
     def _free_device_memory(self) -> None:
         """Give back what torch keeps; called where no traceback holds the tensors of the step that failed."""
@@ -450,6 +473,15 @@ def _keep(slots: Slots, measured: StepResult, judged: Judgement) -> None:
     if judged.longer_B.any():
         longer_B11 = judged.longer_B.to(slots.memory_BKD.device)[:, None, None]
         slots.proof_memory_BKD = torch.where(longer_B11, slots.memory_BKD, slots.proof_memory_BKD)
+
+
+def _keep_at_marks(slots: Slots) -> None:
+    """Keep what has proved most so far, of the slots that have taken as many steps as a mark says."""
+    for place, mark in enumerate(MARKS):
+        for i in (slots.step_B == mark).nonzero()[:, 0].tolist():
+            slots.mark_memory_BKMD[i, :, place] = slots.proof_memory_BKD[i].cpu()
+            slots.mark_proven_BM[i, place] = slots.proven_B[i]
+            slots.mark_tokens_BM[i, place] = slots.trained_tokens_B[i]
 
 
 def _with_seconds(outcome: Outcome, seconds: float) -> Outcome:

@@ -5,6 +5,7 @@ The only module that knows transformers' models. Knows nothing of probes, search
 
 # Axes: B slots, K vectors of a memory, L tokens, T input positions, D embedding width, H hidden size, V vocabulary.
 
+import copy
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -253,6 +254,20 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def native_dtype(name: str) -> str:
+    """bfloat16 on a device that multiplies matrices in it, float32 on any other: by what it can do, not by a clock.
+
+    Raises:
+        TaskError: when the named device is not on this machine.
+    """
+    device = pick_device(name)
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return "bfloat16"
+    return "float32"
+
+
 def _quantized(name: str) -> Any:
     """Transformers' settings for a quantization, by the sweep's name of it."""
     if name == "int8":
@@ -314,13 +329,16 @@ def _load(model: Model, device: torch.device, *, spread: bool) -> PreTrainedMode
 class LanguageModel:
     """Frozen weights on one device."""
 
-    def __init__(self, model: Model | PreTrainedModel, *, device: str = "auto", gpus: float = 1.0) -> None:
+    def __init__(
+        self, model: Model | PreTrainedModel, *, device: str = "auto", gpus: float = 1.0, is_plain: bool = False
+    ) -> None:
         """Load the weights, or take a model as transformers made it (with random weights, for instance).
 
         Args:
             model: Which one.
             device: Where it computes.
             gpus: On CUDA, the part of the device memory that may be used, or the GPUs over which the layers are spread.
+            is_plain: Whether attention is left to transformers on a CPU, too.
 
         Raises:
             TaskError: when they cannot be loaded, or later tokens change what stands before them.
@@ -338,8 +356,9 @@ class LanguageModel:
         elif not getattr(self._model, "is_quantized", False):
             self._model.to(self.device)
         self._model.eval().requires_grad_(False)
-        if self.device.type == "cpu" and getattr(self._model.config, "_attn_implementation", None) == "sdpa":
-            self._model.set_attn_implementation(ATTENTION_BY_LENGTH)
+        attention = getattr(self._model.config, "_attn_implementation", None)
+        if self.device.type == "cpu" and attention in ("sdpa", ATTENTION_BY_LENGTH):
+            self._model.set_attn_implementation("sdpa" if is_plain else ATTENTION_BY_LENGTH)
         self._embedding = self._model.get_input_embeddings()
         self.dtype: torch.dtype = self._embedding.weight.dtype
         self.embedding_width = int(self._embedding.weight.shape[1])
@@ -419,6 +438,22 @@ class LanguageModel:
         if not hidden:
             raise TaskError(f"{type(self._model).__name__}: this model returns no hidden states.")
         return torch.stack([state[:, -1].float().norm(dim=-1).to(self.device) for state in hidden[:-1]])
+
+    def in_float32(self) -> "LanguageModel | None":
+        """The same model in float32, as transformers has it; None where it has no such form here.
+
+        Shares its weights where they are in float32 already. None of a quantized model, of one that is spread over
+        GPUs, and where a second set of weights would take more than half of the free device memory.
+        """
+        if getattr(self._model, "is_quantized", False) or getattr(self._model, "hf_device_map", None):
+            return None
+        weights = {id(part): part for part in (*self._model.parameters(), *self._model.buffers())}
+        if self.dtype == torch.float32:
+            return LanguageModel(copy.deepcopy(self._model, weights), device=str(self.device), is_plain=True)
+        needed = 4 * sum(part.numel() for part in weights.values())
+        if self.device.type == "cuda" and needed > torch.cuda.mem_get_info(self.device)[0] / 2:
+            return None
+        return LanguageModel(copy.deepcopy(self._model).float(), device=str(self.device), is_plain=True)
 
     def prefix(self, num_slots: int) -> Tensor:
         """The BOS that may stand before a memory, (B, 1, D).

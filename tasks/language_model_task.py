@@ -54,6 +54,12 @@ class LanguageModelTask:
 
         return language_model.codec(model)
 
+    def dtype_for(self, device: str) -> str:
+        """bfloat16 where the device multiplies matrices in it, float32 elsewhere."""
+        from tasks import language_model
+
+        return language_model.native_dtype(device)
+
     def longest_text(self, facts: ModelFacts, *, num_vectors: int, question: Question) -> int | None:
         """Most tokens whose input positions fit into the model's context; None if it has no limit.
 

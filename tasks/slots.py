@@ -26,6 +26,8 @@ FIRST_ADDED = 4
 """What adaptive growth takes the stage before the first to have added, in tokens."""
 NO_LIMIT = 2**62
 """More tokens than any slot can train on."""
+MARKS = tuple(50 * 2**i for i in range(8))
+"""Optimizer steps after which the memory that has proved most is kept beside, to be certified at the end."""
 
 
 def round_up(length: int) -> int:
@@ -37,8 +39,8 @@ def round_up(length: int) -> int:
 class Slots:
     """State of B slots. Shorter texts, inputs and memories are padded at the end.
 
-    A slot costs four memories in float32 (itself, AdamW's two means, the one that proved most), its tokens and inputs
-    as integers, and some twenty numbers.
+    A slot costs four memories in float32 (itself, Adam's two means, the one that proved most), its tokens and inputs
+    as integers, and some twenty numbers; on the host one memory for each of MARKS.
     """
 
     memory_BKD: Tensor
@@ -100,6 +102,12 @@ class Slots:
     reached_step_BL: Tensor
     """Steps taken when each length, from 1, was first proven; 0 beyond the proven length."""
     reached_tokens_BL: Tensor
+    """Trained tokens then."""
+    mark_memory_BKMD: Tensor
+    """The memory that had proved most after so many steps as each of MARKS (M) says; zeros until then."""
+    mark_proven_BM: Tensor
+    """What it had proven."""
+    mark_tokens_BM: Tensor
     """Trained tokens then."""
     trained_tokens_B: Tensor
     """Sum of the length over the steps."""
@@ -204,6 +212,9 @@ def new_slot(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: in
         asked_correct_BL=torch.zeros(1, width, dtype=torch.bool),
         reached_step_BL=torch.zeros(1, width, dtype=torch.int64),
         reached_tokens_BL=torch.zeros(1, width, dtype=torch.int64),
+        mark_memory_BKMD=torch.zeros(1, probe.num_vectors, len(MARKS), memory_BKD.shape[2]),
+        mark_proven_BM=torch.zeros(1, len(MARKS), dtype=torch.int64),
+        mark_tokens_BM=torch.zeros(1, len(MARKS), dtype=torch.int64),
         trained_tokens_B=zero,
         seconds_B=torch.zeros(1),
         rate_scale_B=torch.ones(1),
@@ -216,7 +227,7 @@ def to_bytes(slot: Slots) -> bytes:
     state = {f.name: getattr(slot, f.name).cpu() for f in fields(Slots) if f.name not in FROM_PROBE}
     # Memories are padded to the widest of their batch.
     return save(
-        {name: (value[:, :num_vectors] if value.ndim == 3 else value).contiguous() for name, value in state.items()}
+        {name: (value[:, :num_vectors] if value.ndim >= 3 else value).contiguous() for name, value in state.items()}
     )
 
 

@@ -1,8 +1,8 @@
 """Train the small language model that the quickstart measures.
 
-    python -m tasks.tiny_lm --texts DIR --out DIR
+    python -m tasks.tiny_lm --texts DIR --out DIR [--shape gpt2]
 
-Reads plain `.txt` files, trains a byte-level BPE tokenizer and a Llama of a few million parameters on
+Reads plain `.txt` files, trains a byte-level BPE tokenizer and a Llama or a GPT-2 of a few million parameters on
 them, and writes a Hugging Face folder: weights, tokenizer and a model card. Training saves its state
 beside the model and resumes from there when the same command is given again.
 
@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -27,7 +27,14 @@ import typer
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 BOS = "<|endoftext|>"
 PASSAGE_CHARACTERS = 2000
@@ -35,12 +42,15 @@ PASSAGE_CHARACTERS = 2000
 HELD_OUT_SHARE = 0.01
 """Share of the passages that is never trained on and gives the held-out loss."""
 SAVE_EVERY_SECONDS = 120.0
+Shape = Literal["llama", "gpt2"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
     """Everything that decides the trained weights, besides the texts."""
 
+    shape: Shape = "llama"
+    """llama: rotary positions, gated blocks, RMS norms. gpt2: learned positions, biases, layer norms."""
     vocabulary: int = 512
     """Tokens in the vocabulary, the BOS among them."""
     hidden_size: int = 256
@@ -118,9 +128,24 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> NDArray[np.u
     return np.concatenate([np.array([bos, *ids], dtype=np.uint16) for ids in encoded])
 
 
-def new_model(training: Training, *, bos_id: int) -> LlamaForCausalLM:
-    """A Llama with fresh weights, tied head, two key-value heads."""
+def new_model(training: Training, *, bos_id: int) -> PreTrainedModel:
+    """A model with fresh weights and a tied head."""
     torch.manual_seed(training.seed)
+    if training.shape == "gpt2":
+        return GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=training.vocabulary,
+                n_embd=training.hidden_size,
+                n_layer=training.layers,
+                n_head=training.hidden_size // 32,
+                n_positions=training.context,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                bos_token_id=bos_id,
+                eos_token_id=bos_id,
+            )
+        )
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=training.vocabulary,
@@ -151,7 +176,7 @@ def rate_factor(step: int, steps: int) -> float:
 
 
 @torch.no_grad()
-def held_out_loss(model: LlamaForCausalLM, stream: NDArray[np.uint16], *, context: int) -> float:
+def held_out_loss(model: PreTrainedModel, stream: NDArray[np.uint16], *, context: int) -> float:
     """Mean cross-entropy in nats per token over the held-out stream, cut into windows of `context`."""
     num_windows = len(stream) // context
     windows = torch.from_numpy(stream[: num_windows * context].reshape(num_windows, context).astype(np.int64))
@@ -159,14 +184,25 @@ def held_out_loss(model: LlamaForCausalLM, stream: NDArray[np.uint16], *, contex
     return float(np.mean(losses))
 
 
-def train(model: LlamaForCausalLM, stream: NDArray[np.uint16], training: Training, *, state_file: Path) -> float:
+def make_optimizers(model: PreTrainedModel, training: Training) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of a Llama's blocks and AdamW for the rest; AdamW for all of a GPT-2, as it was published.
+
+    Muon computes in bfloat16: on a processor without it a step takes six times as long.
+    """
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    is_llama = training.shape == "llama"
+    matrices = [p for p in model.parameters() if is_llama and p.ndim == 2 and id(p) not in embeddings]
+    taken = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in taken]
+    adamw = torch.optim.AdamW(others, lr=training.vector_rate, betas=(0.9, 0.95), weight_decay=0.0)
+    if not matrices:
+        return [adamw]
+    return [torch.optim.Muon(matrices, lr=training.matrix_rate, weight_decay=0.01, momentum=0.95), adamw]
+
+
+def train(model: PreTrainedModel, stream: NDArray[np.uint16], training: Training, *, state_file: Path) -> float:
     """Train in place, from the saved state if there is one; returns the seconds spent in all sessions."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    optimizers = [
-        torch.optim.Muon(matrices, lr=training.matrix_rate, weight_decay=0.01, momentum=0.95),
-        torch.optim.AdamW(others, lr=training.vector_rate, betas=(0.9, 0.95), weight_decay=0.0),
-    ]
+    optimizers = make_optimizers(model, training)
     peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     first_step, seconds_before = 0, 0.0
     if state_file.exists():
@@ -239,13 +275,14 @@ made by this project and carry its licence, Apache-2.0.
 def main(
     texts: Annotated[Path, typer.Option(help="Folder of plain .txt files to train on.")],
     out: Annotated[Path, typer.Option(help="Folder to write the model to.")],
+    shape: Annotated[Shape, typer.Option(help="Kind of model.")] = DEFAULTS.shape,
     steps: Annotated[int, typer.Option(help="Optimizer steps in all.")] = DEFAULTS.steps,
     layers: Annotated[int, typer.Option(help="Transformer blocks.")] = DEFAULTS.layers,
     hidden_size: Annotated[int, typer.Option(help="Width of the model.")] = DEFAULTS.hidden_size,
     vocabulary: Annotated[int, typer.Option(help="Tokens in the vocabulary.")] = DEFAULTS.vocabulary,
 ) -> None:
     """Train a small language model; the same command resumes where it stopped."""
-    training = Training(steps=steps, layers=layers, hidden_size=hidden_size, vocabulary=vocabulary)
+    training = Training(shape=shape, steps=steps, layers=layers, hidden_size=hidden_size, vocabulary=vocabulary)
     work = out.with_name(out.name + ".training")
     work.mkdir(parents=True, exist_ok=True)
     # The number of steps may be raised until the rate begins to fall; everything else stays as begun.

@@ -246,6 +246,10 @@ class ToyTask:
         """Those that its known answers were recorded with."""
         return SearchDefaults(first_length=8, growth=1.1, cold_share=0.5)
 
+    def dtype_for(self, device: str) -> str:
+        """A toy computes in whole numbers."""
+        return "float32"
+
     def recipe_for(self, model: Model, facts: ModelFacts, recipe: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
         """Nothing is measured on a toy."""
         return recipe, ""

@@ -57,13 +57,14 @@ def _capacity(tables: ReportTables) -> Exported:
                 *(group.tokens.median if group.tokens else None, lasted.median if lasted else None),
                 *(value for name in ("bits", *GAINS) for value in _spread(getattr(group, name))),
                 *(decoding.get(key), group.num_censored, began.share if began else None),
+                *(group.num_in_float32, group.num_exact_in_float32),
             )
         )
     columns = (
         *("model", "source", "k", "n", "texts", *_spread_columns("tokens"), "tokens median", "survival median"),
         *_spread_columns("bits"),
         *(column for name in GAINS for column in _spread_columns(name.replace("_", " "))),
-        *("decoding capacity", "censored", "starts lossless"),
+        *("decoding capacity", "censored", "starts lossless", "decoded in float32", "exact in float32"),
     )
     caption = (
         "Capacity and gains by model, source and number of vectors: means with 95 % bootstrap intervals over texts."

@@ -119,7 +119,8 @@ def _how_sure(searches: pa.Table) -> str:
 
 def worth_knowing(probes: pa.Table, searches: pa.Table) -> list[str]:
     """Remarks on what would surprise; none if nothing does."""
-    asked = searches.select(["search_id", "source", "status", "capacity_tokens", "margin"]).to_pylist()
+    columns = ["search_id", "source", "status", "capacity_tokens", "margin", "criterion", "exact_in_float32"]
+    asked = searches.select(columns).to_pylist()
     tried = probes.select(["search_id", "outcome", "reason", "failed_length"]).to_pylist()
     remarks = [
         _failed(tried, asked),
@@ -128,6 +129,7 @@ def worth_knowing(probes: pa.Table, searches: pa.Table) -> list[str]:
         _not_monotone(tried, asked),
         *_censored(asked),
         _thin_margins(asked),
+        _lost_in_float32(asked),
         _machine_failures(tried, asked),
     ]
     return [remark for remark in remarks if remark]
@@ -205,6 +207,23 @@ def _thin_margins(searches: Rows) -> str | None:
     return (
         f"In {_count(thin, 'search', 'searches')} the two largest logits come closer than {THIN_MARGIN:g} somewhere "
         "in the text: other hardware may decode these memories differently."
+    )
+
+
+def _lost_in_float32(searches: Rows) -> str | None:
+    lost = [
+        row
+        for row in searches
+        if row["criterion"] == "exact" and row["exact_in_float32"] is not None and row["capacity_tokens"]
+        if row["exact_in_float32"] < row["capacity_tokens"]
+    ]
+    if not lost:
+        return None
+    kept = min(row["exact_in_float32"] / row["capacity_tokens"] for row in lost)
+    return (
+        f"In {_count(len(lost), 'search', 'searches')} ({_examples(lost)}) the memory gives back less when "
+        f"transformers decodes it in float32, at worst {100 * kept:.0f} % of its tokens: it was optimized in "
+        "another precision, and is exact in that one."
     )
 
 

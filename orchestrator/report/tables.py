@@ -62,6 +62,10 @@ class GroupSummary:
     """Finished searches that ended with the text, at max_length or at the model's limit."""
     num_open: int
     num_failed: int
+    num_in_float32: int
+    """Finished exact searches whose memory was decoded once more by transformers in float32."""
+    num_exact_in_float32: int
+    """Those of them that gave their whole capacity back there, too."""
     mean_steps: float | None
     """Optimizer steps a finished search took, on average."""
 
@@ -132,6 +136,7 @@ def capacity_by_group(searches: pa.Table) -> list[GroupSummary]:
 def _summary(key: tuple[str, str, int], rows: Sequence[dict[str, Any]]) -> GroupSummary:
     finished = [row for row in rows if row["status"] not in UNFINISHED]
     model, source, num_vectors = key
+    in_float32 = [row for row in finished if row["criterion"] == "exact" and row["exact_in_float32"] is not None]
     return GroupSummary(
         model=model,
         source=source,
@@ -144,6 +149,8 @@ def _summary(key: tuple[str, str, int], rows: Sequence[dict[str, Any]]) -> Group
         num_censored=sum(row["status"] in CENSORED for row in finished),
         num_open=sum(row["status"] == "open" for row in rows),
         num_failed=sum(row["status"] == "failed" for row in rows),
+        num_in_float32=len(in_float32),
+        num_exact_in_float32=sum(row["exact_in_float32"] >= row["capacity_tokens"] for row in in_float32),
         mean_steps=fmean(row["steps"] or 0 for row in finished) if finished else None,
     )
 

@@ -6,10 +6,11 @@ More columns may follow, none may vanish: papers and notebooks read these names.
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Written into every file. What an earlier one did not have is null; a later one is refused.
 
-2: the curve of a probe, `steps_by_length` and `trained_tokens_by_length`."""
+2: the curve of a probe, `steps_by_length` and `trained_tokens_by_length`.
+3: `certified_steps`, `certified_trained_tokens`, `certified_lengths` and `exact_in_float32`."""
 
 PROBES = pa.schema(
     [
@@ -58,6 +59,10 @@ PROBES = pa.schema(
         ("margin_by_token", pa.list_(pa.float32())),
         ("steps_by_length", pa.list_(pa.int32())),
         ("trained_tokens_by_length", pa.list_(pa.int64())),
+        ("certified_steps", pa.list_(pa.int32())),
+        ("certified_trained_tokens", pa.list_(pa.int64())),
+        ("certified_lengths", pa.list_(pa.int32())),
+        ("exact_in_float32", pa.int32()),
         ("memory", pa.binary()),
         ("memory_dtype", pa.string()),
         ("memory_shape", pa.list_(pa.int32())),
@@ -72,7 +77,9 @@ PROBES = pa.schema(
 are `correct_by_token` and `correct_by_token_without_memory`: one bit a token, the first in the lowest bit of the first
 byte. `nats_by_token` and `nats_by_token_without_memory` go to `proven_length`, `margin_by_token` to `exact_prefix`.
 `steps_by_length` and `trained_tokens_by_length` are the curve of the probe: what it had taken when each length, from 1,
-was first reached teacher forced; certified is `exact_prefix` alone."""
+was first reached teacher forced. `certified_lengths` are the tokens that the best memory after `certified_steps` gives
+back when it is decoded, `exact_prefix` those of the last one, and `exact_in_float32` what that one gives back to the
+model as transformers has it, in float32."""
 
 SEARCHES = pa.schema(
     [
@@ -100,6 +107,7 @@ SEARCHES = pa.schema(
         ("theoretical_tokens", pa.float64()),
         ("utilization", pa.float64()),
         ("margin", pa.float64()),
+        ("exact_in_float32", pa.int32()),
         ("probes", pa.int32()),
         ("steps", pa.int64()),
         ("trained_tokens", pa.int64()),
@@ -113,8 +121,8 @@ SEARCHES = pa.schema(
 )
 """One row per search, derived from PROBES. `limit` is the longest length it may ask for and `limit_status` what it
 means to reach it; `grid` are the lengths asked for where they are fixed; `probe_id` holds the memory that gives
-`capacity_tokens` back; accuracies and first error are that probe's, over its `measured_length`; `restarts` are the
-probes after the first."""
+`capacity_tokens` back; `exact_in_float32`, accuracies and first error are that probe's, over its `measured_length`;
+`restarts` are the probes after the first."""
 
 SAMPLES = pa.schema(
     [

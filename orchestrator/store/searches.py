@@ -105,5 +105,6 @@ def _derive(search: dict[str, Any], rows: list[dict[str, Any]], ledger: Ledger) 
         "information_gain_bits": gain_nats / math.log(2),
         "utilization": best["proven_token_gain"] / search["theoretical_tokens"],
         "margin": best["margin"],
+        "exact_in_float32": best["exact_in_float32"],
         **{name: best[name] for name in ("token_accuracy", "token_accuracy_without_memory", "first_error")},
     }

@@ -365,6 +365,19 @@ class TestRadius:
         assert (recipe["optimizer"], recipe["patience"]) == ("adamw", 99)
         assert "optimizer: adamw" in plan.notes[0]
 
+    def test_a_run_keeps_the_dtype_it_decided_on(self, sweep, monkeypatch):
+        monkeypatch.setattr("tasks.language_model.native_dtype", lambda device: "bfloat16")
+        plan = make_plan(sweep({"dtype": "auto", "radius": 30.0}))
+        assert plan.sweep.models[0].dtype == plan.models[0].model.dtype == "bfloat16"
+        assert any("dtype: auto is bfloat16" in note for note in plan.notes)
+        assert search_ids(plan) == search_ids(make_plan(sweep({"dtype": "bfloat16", "radius": 30.0})))
+        monkeypatch.setattr("tasks.language_model.native_dtype", lambda device: pytest.fail("decided again"))
+        assert make_plan(sweep({"dtype": "auto"}), held=plan.sweep).sweep == plan.sweep
+
+    def test_a_device_that_is_not_here_decides_no_dtype(self, sweep):
+        with pytest.raises(BadInput, match="cuda was asked for"):
+            make_plan(sweep({"dtype": "auto"}, engines={"device": "cuda"}))
+
     def test_a_check_loads_no_weights(self, sweep, monkeypatch):
         monkeypatch.setattr("tasks.radius.radius_of", lambda model, fingerprint: pytest.fail("weights are loaded"))
         assert make_plan(sweep(), measure=False).models[0].recipe["radius"] is None

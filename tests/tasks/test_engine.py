@@ -13,6 +13,7 @@ from tasks.contract import EngineSettings, Failed, Finished, Lossless, Lossy, Me
 from tasks.engine import BatchedEngine
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
+from tasks.slots import MARKS
 
 
 def measurement(finished: Finished) -> Measurement:
@@ -142,6 +143,77 @@ def test_a_snapshot_of_another_version_is_not_used(open_engine, run_engine, stor
     (probe,) = story_probes(1, longest=4)
     (item,) = run_engine(open_engine(), [replace(probe, snapshot=b"something else")]).values()
     assert isinstance(item.outcome, Lossless)
+    assert measurement(item).remark == "begun anew: its snapshot could not be read"
+
+
+def test_memories_kept_on_the_way_are_certified_too(open_engine, run_engine, story_probes):
+    question = Question(recipe={"radius": 30.0, "patience": 60}, growth=None)
+    probes = [*story_probes(2, longest=60), *story_probes(1, longest=60, num_vectors=2)]
+    for item in run_engine(open_engine(question), probes).values():
+        found = measurement(item)
+        assert found.steps > 50
+        assert found.certified_steps == tuple(mark for mark in MARKS if mark <= found.steps)
+        assert list(found.certified_lengths) == sorted(found.certified_lengths)
+        assert found.certified_lengths[-1] <= found.exact_prefix
+        for steps, trained, length in zip(
+            found.certified_steps, found.certified_trained_tokens, found.certified_lengths, strict=True
+        ):
+            # What stood there teacher forced: float32 decodes it all.
+            assert length == sum(reached < steps for reached in found.steps_by_length)
+            assert trained <= found.trained_tokens
+
+
+def test_what_was_kept_on_the_way_survives_a_snapshot(language_model, run_engine, story_probes):
+    question = Question(recipe={"radius": 30.0, "patience": 30}, growth=None)
+
+    def open_engine() -> BatchedEngine:
+        settings = EngineSettings(device="cpu", deterministic=True)
+        return BatchedEngine(language_model, Cramming(question), question, settings)
+
+    (probe,) = story_probes(1, longest=60)
+    whole = measurement(run_engine(open_engine(), [probe])[probe.probe_id])
+    engine = open_engine()
+    engine.submit([probe], num_open=1)
+    for _ in range(55):
+        engine.step()
+    (snapshot,) = engine.snapshots()
+    resumed = run_engine(open_engine(), [replace(probe, snapshot=snapshot.state)])
+    again = measurement(resumed[probe.probe_id])
+    assert whole.certified_lengths
+    assert again.certified_lengths == whole.certified_lengths
+    assert again.certified_trained_tokens == whole.certified_trained_tokens
+
+
+class TestInFloat32:
+    def test_of_a_model_in_float32_every_memory_holds(self, finished):
+        assert [measurement(item).exact_in_float32 for item in finished.values()] == [
+            measurement(item).exact_prefix for item in finished.values()
+        ]
+
+    def test_its_weights_are_shared_and_its_attention_is_that_of_transformers(self, language_model):
+        plain = language_model.in_float32()
+        own = dict(language_model._model.named_parameters())
+        assert all(part is own[name] for name, part in plain._model.named_parameters())
+        assert plain._model.config._attn_implementation == "sdpa"
+        assert language_model._model.config._attn_implementation != "sdpa"
+
+    def test_a_model_in_bfloat16_is_read_in_float32_with_the_same_weights(self, model):
+        coarse = LanguageModel(replace(model, dtype="bfloat16"), device="cpu")
+        plain = coarse.in_float32()
+        assert plain is not None
+        assert (coarse.dtype, plain.dtype) == (torch.bfloat16, torch.float32)
+        assert torch.equal(plain._embedding.weight, coarse._embedding.weight.float())
+
+    def test_what_is_exact_in_bfloat16_alone_is_counted_as_lost(self, model, run_engine, story_probes):
+        question = Question(recipe={"radius": 30.0, "patience": 40}, growth=None)
+        coarse = LanguageModel(replace(model, dtype="bfloat16"), device="cpu")
+        engine = BatchedEngine(coarse, Cramming(question), question, EngineSettings(device="cpu"))
+        plain = coarse.in_float32()
+        prover = LayoutProver(plain, Cramming(question), question)
+        for item in run_engine(engine, story_probes(4, longest=40)).values():
+            found = measurement(item)
+            proof = prover(found.memory, num_vectors=1, tokens=item.probe.tokens[: found.exact_prefix])
+            assert found.exact_in_float32 == proof.exact_prefix
 
 
 def test_deterministic_slots_do_not_depend_on_their_neighbours(open_engine, run_engine, story_probes):

@@ -217,6 +217,19 @@ class TestFindings:
         for words in ("1 search failed", "the worker was lost", "1 search is open", "with their text", "0.001"):
             assert any(words in remark for remark in remarks), words
 
+    def test_a_memory_that_is_exact_in_its_own_precision_alone_is_reported(self):
+        searches = searches_of(
+            {"capacity_tokens": 8, "exact_in_float32": 2},
+            {"capacity_tokens": 8, "exact_in_float32": 8},
+            {"capacity_tokens": 8, "exact_in_float32": None},
+        )
+        (remark,) = worth_knowing(probes_of(), searches)
+        assert remark.startswith("In 1 search (files:a.txt) the memory gives back less")
+        assert "25 % of its tokens" in remark
+        (group,) = capacity_by_group(searches)
+        assert (group.num_exact_in_float32, group.num_in_float32) == (1, 2)
+        assert "1/2" in printed(summary_table([group]))
+
     def test_a_search_that_proved_nothing_is_reported(self):
         (remark,) = worth_knowing(probes_of(), searches_of({"capacity_tokens": 0}))
         assert remark == "1 search proved no length at all (files:a.txt)."
