@@ -108,6 +108,10 @@ def row_of(finished: Finished) -> dict[str, Any]:
         "ended_at_limit": found.failed_length is None,
         "steps_by_length": list(found.steps_by_length),
         "trained_tokens_by_length": list(found.trained_tokens_by_length),
+        "certified_steps": list(found.certified_steps),
+        "certified_trained_tokens": list(found.certified_trained_tokens),
+        "certified_lengths": list(found.certified_lengths),
+        "exact_in_float32": found.exact_in_float32,
         "memory": found.memory,
         "remark": found.remark,
     }
