@@ -2,11 +2,13 @@
 
     python benchmarks/measure.py run LEDGER --model FOLDER --texts FILE.jsonl --count 24 --label sphere \
         [--recipe '{"turn": 0.4}'] [--vectors 1] [--budget 40000] [--side-by-side 8] [--longest 300]
+    python benchmarks/measure.py take LEDGER RUN --label "2 retries"
     python benchmarks/measure.py table LEDGER [LEDGER ..]
 
 `run` does what is missing: a text that has a row under the same label and settings is not measured again, and probes in
-flight are saved every minute beside the ledger. `table` prints the lines of docs/recipe.md. Each text gets one probe,
-without retries, through the engine of the product; memories are certified as in any run. Runs where Ray is not.
+flight are saved every minute beside the ledger. Each text gets one probe, without retries, through the engine of the
+product; memories are certified as in any run. Runs where Ray is not. `take` takes the searches of a finished run over,
+with all their starts. `table` prints the lines of docs/recipe.md.
 """
 
 import argparse
@@ -23,6 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.report.intervals import bootstrap_mean
+from orchestrator.run_directory import open_run
+from orchestrator.store.schema import PROBES
 from tasks.contract import EngineSettings, Failed, Finished, Model, Probe, Question
 from tasks.cramming import CrammingTask
 
@@ -41,7 +45,8 @@ def measure(arguments: argparse.Namespace) -> None:
     facts = task.facts(model)
     recipe, note = task.recipe_for(model, facts, task.recipe(json.loads(arguments.recipe)))
     defaults = task.search_defaults(recipe)
-    question = Question(recipe=recipe, growth=defaults.growth)
+    growth = defaults.growth if arguments.growth is None else arguments.growth
+    question = Question(recipe=recipe, growth=growth)
     shared = {
         "label": arguments.label,
         "model": Path(arguments.model).name,
@@ -114,6 +119,67 @@ def row_of(finished: Finished) -> dict[str, Any]:
         "exact_in_float32": found.exact_in_float32,
         "memory": found.memory,
         "remark": found.remark,
+    }
+
+
+def take(arguments: argparse.Namespace) -> None:
+    """Take the searches of a finished run over."""
+    run, ledger = open_run(arguments.run), Ledger(Path(arguments.ledger))
+    probes: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for probe in run.probes(PROBES.names).to_pylist():
+        if probe["outcome"] != "failed":
+            probes[probe["search_id"]].append(probe)
+    for search in run.searches().to_pylist():
+        if search["status"] in ("open", "failed"):
+            raise SystemExit(f"{search['source']}: this search is {search['status']}; resume the run first.")
+        row = row_of_search(search, sorted(probes[search["search_id"]], key=lambda probe: probe["number"]))
+        tokens = run.sample(search["model"], search["sample_id"])["tokens"]
+        shared = {
+            "label": arguments.label,
+            "model": search["model"],
+            "texts": search["source"].rpartition("/")[2].partition("#")[0]
+            if arguments.texts is None
+            else arguments.texts,
+            "num_vectors": search["num_vectors"],
+            "budget": None,
+            "longest": search["limit"] if run.sweep.search.max_length else None,
+            "seed": search["seed"],
+            "commit": run.provenance["sessions"][-1]["git_commit"],
+            "source_tokens": json.dumps(tokens[:8]),
+        }
+        if not ledger.has(row["key"]):
+            ledger.add({**shared, **row})
+
+
+def row_of_search(search: dict[str, Any], probes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row of one text: what its starts cost and reached, one after the other."""
+    best = next((probe for probe in probes if probe["probe_id"] == search["probe_id"]), {})
+    reached: list[tuple[int, int]] = []
+    steps = trained_tokens = 0
+    for probe in probes:
+        curve = zip(probe["steps_by_length"] or [], probe["trained_tokens_by_length"] or [], strict=True)
+        reached += [(steps + at, trained_tokens + tokens) for at, tokens in list(curve)[len(reached) :]]
+        steps, trained_tokens = steps + probe["steps"], trained_tokens + probe["trained_tokens"]
+    return {
+        "key": search["search_id"],
+        "recipe": probes[0]["recipe"],
+        "exact_prefix": search["capacity_tokens"],
+        "teacher_forced": len(reached),
+        "margin": search["margin"],
+        "nats_without_memory": search["capacity_nats"],
+        "steps": steps,
+        "trained_tokens": trained_tokens,
+        "seconds": search["seconds"],
+        "ended_at_limit": search["status"] != "measured",
+        "steps_by_length": [at for at, _ in reached],
+        "trained_tokens_by_length": [tokens for _, tokens in reached],
+        # Of a first start alone: those of later ones are counted from their own beginning.
+        "certified_steps": probes[0]["certified_steps"] or [],
+        "certified_trained_tokens": probes[0]["certified_trained_tokens"] or [],
+        "certified_lengths": probes[0]["certified_lengths"] or [],
+        "exact_in_float32": search["exact_in_float32"],
+        "memory": best.get("memory"),
+        "remark": None,
     }
 
 
@@ -195,6 +261,7 @@ def main() -> None:
     run.add_argument("--texts", required=True)
     run.add_argument("--label", required=True)
     run.add_argument("--recipe", default="{}")
+    run.add_argument("--growth", type=float, default=None, help="of the search; the label has to name it")
     run.add_argument("--first", type=int, default=0)
     run.add_argument("--count", type=int, default=8)
     run.add_argument("--vectors", type=int, default=1)
@@ -203,12 +270,20 @@ def main() -> None:
     run.add_argument("--longest", type=int, default=300)
     run.add_argument("--side-by-side", type=int, default=8)
     run.add_argument("--threads", type=int, default=2)
+    taken = verbs.add_parser("take")
+    taken.add_argument("ledger")
+    taken.add_argument("run")
+    taken.add_argument("--label", required=True)
+    taken.add_argument("--texts", default=None)
     verbs.add_parser("table").add_argument("ledgers", nargs="+")
     arguments = parser.parse_args()
-    if arguments.verb == "run":
-        measure(arguments)
-    else:
-        table(arguments.ledgers)
+    match arguments.verb:
+        case "run":
+            measure(arguments)
+        case "take":
+            take(arguments)
+        case _:
+            table(arguments.ledgers)
 
 
 if __name__ == "__main__":
