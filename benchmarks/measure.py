@@ -142,7 +142,7 @@ def take(arguments: argparse.Namespace) -> None:
             else arguments.texts,
             "num_vectors": search["num_vectors"],
             "budget": None,
-            "longest": search["limit"] if run.sweep.search.max_length else None,
+            "longest": run.sweep.search.max_length,
             "seed": search["seed"],
             "commit": run.provenance["sessions"][-1]["git_commit"],
             "source_tokens": json.dumps(tokens[:8]),

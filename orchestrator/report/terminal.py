@@ -31,9 +31,14 @@ MODEL_WIDTH, SOURCE_WIDTH, ID_WIDTH, TEXT_WIDTH = 16, 20, 6, 80
 
 def summary_table(groups: Sequence[GroupSummary]) -> Table:
     """Capacity by group, with 95 % intervals of the means, and how many memories hold in float32, too."""
-    table = _table("Capacity by group", "model", "source", "k", "n", "tokens", "bits", "float32", "steps")
+    table = _table("Capacity by group", "model", "source", "k", "n", "tokens", "bits", "steps")
+    captions: list[str] = []
     if any(group.num_censored for group in groups):
-        table.caption = "≥: some texts ended before their memory was full"
+        captions.append("≥: some texts ended before their memory was full")
+    if decoded := sum(group.num_in_float32 for group in groups):
+        exact = sum(group.num_exact_in_float32 for group in groups)
+        captions.append(f"decoded once more by transformers in float32: {exact} of {decoded} exact")
+    table.caption = "\n".join(captions) or None
     names = short_names(group.model for group in groups)
     for group in groups:
         at_least = group.num_censored > 0
@@ -45,7 +50,6 @@ def summary_table(groups: Sequence[GroupSummary]) -> Table:
             str(asked) if asked == group.num_searches else f"{group.num_searches}/{asked}",
             _spread(group.tokens, 1, at_least=at_least),
             _spread(group.bits, 0, at_least=at_least),
-            f"{group.num_exact_in_float32}/{group.num_in_float32}" if group.num_in_float32 else "-",
             "-" if group.mean_steps is None else f"{group.mean_steps:,.0f}",
         )
     return table
