@@ -228,7 +228,7 @@ class TestFindings:
         assert "25 % of its tokens" in remark
         (group,) = capacity_by_group(searches)
         assert (group.num_exact_in_float32, group.num_in_float32) == (1, 2)
-        assert "in float32: 1 of 2 exact" in printed(summary_table([group]))
+        assert "in float32: 1 of 2 exact" in " ".join(printed(summary_table([group])).split())
 
     def test_a_search_that_proved_nothing_is_reported(self):
         (remark,) = worth_knowing(probes_of(), searches_of({"capacity_tokens": 0}))
