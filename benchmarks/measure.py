@@ -276,7 +276,7 @@ def table(paths: list[str]) -> None:
 
 
 def certified_at(row: dict[str, Any], steps: int) -> int:
-    """Tokens that the best memory after so many steps gave back, where it was kept and decoded; else what was reached."""
+    """Tokens that the best memory after so many steps gave back, where it was decoded; else what was reached."""
     kept = dict(zip(row.get("certified_steps") or (), row.get("certified_lengths") or (), strict=True))
     return kept[steps] if steps in kept else reached(row, "steps", steps)
 
