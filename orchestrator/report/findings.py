@@ -131,6 +131,7 @@ def worth_knowing(probes: pa.Table, searches: pa.Table) -> list[str]:
         _thin_margins(asked),
         _lost_in_float32(asked),
         _machine_failures(tried, asked),
+        *_out_of_the_ordinary(tried),
     ]
     return [remark for remark in remarks if remark]
 
@@ -236,6 +237,12 @@ def _machine_failures(probes: Rows, searches: Rows) -> str | None:
         f"{_count(repeated, 'probe')} broke off for reasons of the machine and had to be repeated; "
         "no length counts as failed by it."
     )
+
+
+def _out_of_the_ordinary(probes: Rows) -> list[str]:
+    """What engines remarked about probes that came to a verdict, the most frequent first."""
+    remarks = Counter(row["reason"] for row in probes if row["outcome"] != "failed" and row["reason"])
+    return [f"{_count(count, 'probe')}: {remark}." for remark, count in remarks.most_common(EXAMPLES)]
 
 
 def _examples(searches: Rows) -> str:

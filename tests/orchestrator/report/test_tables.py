@@ -230,6 +230,11 @@ class TestFindings:
         assert (group.num_exact_in_float32, group.num_in_float32) == (1, 2)
         assert "in float32: 1 of 2 exact" in " ".join(printed(summary_table([group])).split())
 
+    def test_what_an_engine_remarked_is_counted(self):
+        lost = {"outcome": "lossless", "reason": "begun anew: its snapshot could not be read"}
+        remarks = worth_knowing(probes_of(lost, {**lost, "outcome": "lossy"}, {}), searches_of({"capacity_tokens": 8}))
+        assert remarks == ["2 probes: begun anew: its snapshot could not be read."]
+
     def test_a_search_that_proved_nothing_is_reported(self):
         (remark,) = worth_knowing(probes_of(), searches_of({"capacity_tokens": 0}))
         assert remark == "1 search proved no length at all (files:a.txt)."
