@@ -8,6 +8,7 @@ Knows nothing of optimizers or of which slots leave.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -65,6 +66,11 @@ class Claim:
     memory_KD: Tensor
     tokens: tuple[int, ...]
 
+    @property
+    def key(self) -> tuple[bytes, tuple[int, ...]]:
+        """Equal for equal claims: a memory is kept at several marks where nothing longer was proven between them."""
+        return self.memory_KD.numpy().tobytes(), self.tokens
+
 
 def certify(
     model: LanguageModel,
@@ -89,10 +95,10 @@ def certify(
     """
     finals = [_final_claim(slot) for slot in leaving]
     marks = [_mark_claims(slot) for slot in leaving]
-    claims = list({key: claim for found in ([*finals], *marks) for key, claim in map(_with_key, found)}.values())
-    decoded = _decode(model, layout, claims, num_slots=num_slots, is_fixed=is_fixed)
-    by_key = {_with_key(claim)[0]: decoding for claim, decoding in zip(claims, decoded, strict=True)}
-    of_final = [by_key[_with_key(claim)[0]] for claim in finals]
+    claims = {claim.key: claim for claim in chain(finals, *marks)}
+    decoded = _decode(model, layout, list(claims.values()), num_slots=num_slots, is_fixed=is_fixed)
+    by_key = dict(zip(claims, decoded, strict=True))
+    of_final = [by_key[claim.key] for claim in finals]
     in_float32: list[int | None] = [None] * len(leaving)
     if plain is not None:
         exact = [
@@ -108,16 +114,11 @@ def certify(
             slot,
             of_final[i],
             question=question,
-            at_marks=tuple(by_key[_with_key(claim)[0]].exact_prefix for claim in marks[i]),
+            at_marks=tuple(by_key[claim.key].exact_prefix for claim in marks[i]),
             in_float32=in_float32[i] if of_final[i].exact_prefix else None,
         )
         for i, slot in enumerate(leaving)
     ]
-
-
-def _with_key(claim: Claim) -> tuple[tuple[bytes, tuple[int, ...]], Claim]:
-    """A memory is kept at many marks if nothing longer was proven between them: it is decoded once."""
-    return (claim.memory_KD.numpy().tobytes(), claim.tokens), claim
 
 
 def _final_claim(leaving: Leaving) -> Claim:
