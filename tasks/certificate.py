@@ -98,31 +98,40 @@ def certify(
     claims = {claim.key: claim for claim in chain(finals, *marks)}
     decoded = _decode(model, layout, list(claims.values()), num_slots=num_slots, is_fixed=is_fixed)
     by_key = dict(zip(claims, decoded, strict=True))
-    of_final = [by_key[claim.key] for claim in finals]
+    # An earlier memory counts where the last one claims more and gives back less, as it may in bfloat16.
+    stored = [
+        max([final, *reversed(kept)], key=lambda claim: by_key[claim.key].exact_prefix)
+        if question.criterion is None
+        else final
+        for final, kept in zip(finals, marks, strict=True)
+    ]
+    exact_prefix = [by_key[claim.key].exact_prefix for claim in stored]
     in_float32: list[int | None] = [None] * len(leaving)
     if plain is not None:
-        exact = [
-            Claim(memory_KD=claim.memory_KD, tokens=claim.tokens[: decoding.exact_prefix])
-            for claim, decoding in zip(finals, of_final, strict=True)
+        shorter = [
+            Claim(memory_KD=claim.memory_KD, tokens=claim.tokens[:length])
+            for claim, length in zip(stored, exact_prefix, strict=True)
         ]
-        again = _decode(plain, layout, exact, num_slots=num_slots, is_fixed=is_fixed)
+        again = _decode(plain, layout, shorter, num_slots=num_slots, is_fixed=is_fixed)
         in_float32 = [decoding.exact_prefix for decoding in again]
     return [
         _outcome(
             model,
             layout,
             slot,
-            of_final[i],
+            stored[i].memory_KD,
+            by_key[stored[i].key],
             question=question,
             at_marks=tuple(by_key[claim.key].exact_prefix for claim in marks[i]),
-            in_float32=in_float32[i] if of_final[i].exact_prefix else None,
+            in_float32=in_float32[i] if exact_prefix[i] else None,
         )
         for i, slot in enumerate(leaving)
     ]
 
 
 def _final_claim(leaving: Leaving) -> Claim:
-    return Claim(memory_KD=_stored_memory(leaving)[0], tokens=leaving.probe.tokens[: int(leaving.slot.proven_B)])
+    memory_KD = leaving.slot.proof_memory_BKD[0, : leaving.probe.num_vectors]
+    return Claim(memory_KD=memory_KD, tokens=leaving.probe.tokens[: int(leaving.slot.proven_B)])
 
 
 def _mark_claims(leaving: Leaving) -> list[Claim]:
@@ -169,10 +178,6 @@ def _decode_batch(model: LanguageModel, layout: Layout, claims: Sequence[Claim],
     return found
 
 
-def _stored_memory(leaving: Leaving) -> Tensor:
-    return leaving.slot.proof_memory_BKD[:, : leaving.probe.num_vectors]
-
-
 def _decoding(decoded: Decoded, i: int, claim: Claim) -> Decoding:
     # Tokens beyond what is claimed may come correct by chance; they were not asked for.
     prefix = min(int(decoded.exact_prefix_B[i]), len(claim.tokens))
@@ -189,6 +194,7 @@ def _outcome(
     model: LanguageModel,
     layout: Layout,
     leaving: Leaving,
+    memory_KD: Tensor,
     decoding: Decoding,
     *,
     question: Question,
@@ -200,9 +206,13 @@ def _outcome(
     lossless = proven >= probe.length
     at_proof = Scored.nothing()
     if proven:
-        memory_BKD = _stored_memory(leaving).to(model.device)
         with_memory = score_with_memory(
-            model, layout, memory_BKD, probe.tokens[:proven], num_vectors=probe.num_vectors, question=question
+            model,
+            layout,
+            memory_KD[None].to(model.device),
+            probe.tokens[:proven],
+            num_vectors=probe.num_vectors,
+            question=question,
         )
         at_proof = with_memory
         if question.criterion is None:
@@ -230,14 +240,16 @@ def _outcome(
     else:
         failed_length = max(reached, proven + 1) if lossless else probe.length
     remarks = [*leaving.remarks, *([BEGUN_AGAIN] if float(slot.rate_scale_B) < 1 else [])]
-    memory = _stored_memory(leaving)[0].numpy().astype("<f4")
+    memory = memory_KD.numpy().astype("<f4")
     measurement = Measurement(
         proven_length=proven,
         exact_prefix=decoding.exact_prefix,
         failed_length=failed_length,
         measured_length=measured.length,
         steps=int(slot.step_B),
-        steps_to_proof=int(slot.proof_step_B),
+        steps_to_proof=int(slot.reached_step_BL[0, proven - 1])
+        if proven and question.criterion is None
+        else int(slot.proof_step_B),
         trained_tokens=int(slot.trained_tokens_B),
         seconds=float(slot.seconds_B),
         token_accuracy=measured.num_correct / measured.length,

@@ -209,11 +209,16 @@ class TestInFloat32:
         coarse = LanguageModel(replace(model, dtype="bfloat16"), device="cpu")
         engine = BatchedEngine(coarse, Cramming(question), question, EngineSettings(device="cpu"))
         plain = coarse.in_float32()
-        prover = LayoutProver(plain, Cramming(question), question)
+        prover, own = (LayoutProver(read, Cramming(question), question) for read in (plain, coarse))
         for item in run_engine(engine, story_probes(4, longest=40)).values():
             found = measurement(item)
             proof = prover(found.memory, num_vectors=1, tokens=item.probe.tokens[: found.exact_prefix])
             assert found.exact_in_float32 == proof.exact_prefix
+            # Training, certificate and proof read the same numbers.
+            again = own(found.memory, num_vectors=1, tokens=item.probe.tokens[: found.exact_prefix])
+            assert again.exact_prefix == found.exact_prefix
+            # The longest of what was certified counts, also where the last memory claims more and gives back less.
+            assert found.exact_prefix >= max(found.certified_lengths, default=0)
 
 
 def test_deterministic_slots_do_not_depend_on_their_neighbours(open_engine, run_engine, story_probes):
