@@ -167,7 +167,7 @@ def make_plan(
     texts = _read_texts(sweep, problems, notes, allow_fewer=allow_fewer)
     commits = {} if problems else _commits(sweep, notes)
     sweep = _with_dtypes(sweep if held is None else with_held_models(sweep, held), task, problems, notes)
-    models = _read_models(sweep, task, problems) if not problems else []
+    models = _read_models(sweep, task, problems)
     if measure and not problems:
         models = _with_recipes(models, task, problems, notes)
         sweep = sweep.model_copy(update={"models": tuple(model.model for model, _ in models)})
@@ -320,7 +320,7 @@ def _with_dtypes(sweep: Sweep, task: Task, problems: list[str], notes: list[str]
         dtype = task.dtype_for(sweep.engines.device)
     except TaskError as error:
         problems.append(str(error))
-        return sweep
+        dtype = "float32"  # for the other problems that its models may have
     notes.append(f"dtype: auto is {dtype}, by what this machine can do; it is kept with the run.")
     models = [replace(model, dtype=dtype) if model.dtype == "auto" else model for model in sweep.models]
     return sweep.model_copy(update={"models": tuple(models)})
