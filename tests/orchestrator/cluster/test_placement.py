@@ -60,7 +60,8 @@ def test_what_a_cluster_cannot_hold_is_refused(engines, message):
     ("sizes", "num_open", "count"),
     [
         ([(2, 0)], 64, 2),
-        ([(8, 0)], 40, 2),
+        ([(8, 0)], 40, 5),
+        ([(2, 0)], 24, 2),
         ([(8, 0)], 5, 1),
         ([(4, 0), (4, 0)], 1000, 8),
         ([(4, 1)], 1000, 1),
