@@ -169,7 +169,7 @@ def take(arguments: argparse.Namespace) -> None:
         shared = {
             "label": arguments.label,
             "model": search["model"],
-            "texts": Path(search["source"].partition(":")[2].partition("#")[0]).name,
+            "texts": arguments.texts or Path(search["source"].partition(":")[2].partition("#")[0]).name,
             "num_vectors": search["num_vectors"],
             "budget": None,
             "longest": run.sweep.search.max_length,
@@ -309,6 +309,7 @@ def main() -> None:
     taken.add_argument("ledger")
     taken.add_argument("run")
     taken.add_argument("--label", required=True)
+    taken.add_argument("--texts", default=None, help="what to call them where each lies in a file of its own")
     verified = verbs.add_parser("verify")
     verified.add_argument("ledger")
     verified.add_argument("--model", required=True)
