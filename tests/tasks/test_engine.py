@@ -209,9 +209,11 @@ class TestInFloat32:
         coarse = LanguageModel(replace(model, dtype="bfloat16"), device="cpu")
         engine = BatchedEngine(coarse, Cramming(question), question, EngineSettings(device="cpu"))
         plain = coarse.in_float32()
+        assert plain is not None
         prover, own = (LayoutProver(read, Cramming(question), question) for read in (plain, coarse))
         for item in run_engine(engine, story_probes(4, longest=40)).values():
             found = measurement(item)
+            assert found.memory is not None
             proof = prover(found.memory, num_vectors=1, tokens=item.probe.tokens[: found.exact_prefix])
             assert found.exact_in_float32 == proof.exact_prefix
             # Training, certificate and proof read the same numbers.
