@@ -40,6 +40,7 @@ def toy_sweep(folder: Path) -> dict[str, Any]:
         "texts": [{"source": "files", "path": str(texts)}],
         "num_vectors": [1, 2],
         "recipe": {"spread": 0.5},
+        "engines": {"count": 1},
     }
 
 
@@ -53,7 +54,7 @@ def quickstart_sweep(folder: Path) -> dict[str, Any]:
         ],
         "search": {"retries": 1, "max_length": 10},
         "recipe": {"optimizer": "adamw", "steps": 25, "patience": 12},
-        "engines": {"device": "cpu", "deterministic": True, "cpus": 1},
+        "engines": {"device": "cpu", "count": 1, "deterministic": True, "cpus": 1},
     }
 
 
