@@ -10,25 +10,15 @@ import argparse
 from pathlib import Path
 
 import plotly.graph_objects as go
-import torch
 from plotly.subplots import make_subplots
 
 from tasks.contract import Model
 from tasks.language_model import LanguageModel
+from tasks.radius import stream_lengths
 
 LENGTHS = (1.0, 10.0, 100.0, 1000.0)
 """Of a memory, in lengths of a cold one."""
 COLOURS = ("#cf4f5b", "#d9773a", "#3b82c4", "#3f9d76")
-NUM_DIRECTIONS = 16
-
-
-def stream(model: LanguageModel, length: float) -> list[float]:
-    """Mean length after each layer but the last, in cold lengths; the first is that of the memory itself."""
-    generator = torch.Generator().manual_seed(0)
-    direction_B1D = torch.randn(NUM_DIRECTIONS, 1, model.embedding_width, generator=generator)
-    direction_B1D *= length * model.cold_length / direction_B1D.norm(dim=-1, keepdim=True)
-    lengths_NB = model.residual_lengths(direction_B1D.to(model.device, model.dtype))
-    return (lengths_NB.mean(1) / model.cold_length).tolist()
 
 
 def main() -> None:
@@ -44,7 +34,7 @@ def main() -> None:
     for column, name in enumerate(arguments.models, start=1):
         model = LanguageModel(Model(name=name), device="cpu")
         for length, colour in zip(LENGTHS, COLOURS, strict=True):
-            by_layer = stream(model, length)
+            by_layer = (stream_lengths(model, length) / model.cold_length).tolist()
             print(f"{names[column - 1]}, {length:g}: {' '.join(f'{value:.3g}' for value in by_layer)}")
             line = go.Scatter(y=by_layer, name=f"{length:g}", mode="lines", line_color=colour, showlegend=column == 1)
             figure.add_trace(line, row=1, col=column)

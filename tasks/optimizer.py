@@ -13,6 +13,8 @@ from torch import Tensor
 
 from tasks.recipe import AdamWRecipe, Recipe, SphereRecipe
 
+TINY = 1e-12
+
 
 def cold_memory(probe_id: str, shape: tuple[int, int], *, std: float) -> Tensor:
     """Random vectors (K, D) that depend on the probe's identity only."""
@@ -22,8 +24,8 @@ def cold_memory(probe_id: str, shape: tuple[int, int], *, std: float) -> Tensor:
 
 
 def on_sphere(memory_KD: Tensor, *, radius: float) -> Tensor:
-    """The same directions with every vector of length `radius`."""
-    return memory_KD * (radius / memory_KD.norm(dim=-1, keepdim=True))
+    """The same directions with every vector of length `radius`; zeros, which pad a memory, stay zeros."""
+    return memory_KD * (radius / memory_KD.norm(dim=-1, keepdim=True).clamp_min(TINY))
 
 
 def temperatures(share_correct_B: Tensor, *, recipe: SphereRecipe) -> Tensor:
@@ -66,7 +68,6 @@ def adamw_step(
 WARM_UP_STEPS = 10
 """Steps over which the turn of a warm start rises to its full size. Adam's first steps are as large as its elements
 allow, whatever the gradient: they would turn a memory that is nearly right by some twenty degrees."""
-TINY = 1e-12
 
 
 def turn_of(
@@ -104,7 +105,7 @@ def sphere_step(
     correction_1, correction_2, turn = factors_3B.to(memory_BKD.device)[:, :, None, None]
     update_BKD = (first_BKD / correction_1) / ((second_BKD / correction_2).sqrt_().add_(1e-8))
     turned_BKD = direction_BKD - turn / memory_BKD.shape[-1] ** 0.5 * _less_radial(update_BKD, direction_BKD)
-    memory_BKD.copy_(turned_BKD * (radius / turned_BKD.norm(dim=-1, keepdim=True).clamp_min(TINY)))
+    memory_BKD.copy_(on_sphere(turned_BKD, radius=radius))
 
 
 def _less_radial(vector_BKD: Tensor, direction_BKD: Tensor) -> Tensor:

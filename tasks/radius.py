@@ -43,15 +43,23 @@ def _radius_of(model: Model, fingerprint: str) -> float:
     return choose_radius(LanguageModel(model))
 
 
-def choose_radius(model: LanguageModel) -> float:
-    """The smallest radius at which the layers leave a memory as it is; 0 where there is none."""
+def stream_lengths(model: LanguageModel, radius: float) -> Tensor:
+    """Length of the residual stream before the first layer and after each but the last, (N,): mean over directions.
+
+    Args:
+        model: The frozen model.
+        radius: Of the memories that it reads, in lengths of a cold one.
+    """
     generator = torch.Generator().manual_seed(0)
     direction_B1D = torch.randn(NUM_DIRECTIONS, 1, model.embedding_width, generator=generator)
     direction_B1D /= direction_B1D.norm(dim=-1, keepdim=True)
-    lengths: list[Tensor] = []
-    for radius in (*RADII, LONGER[-1]):
-        inputs_B1D = (direction_B1D * radius * model.cold_length).to(model.device, model.dtype)
-        lengths.append(model.residual_lengths(inputs_B1D).mean(1))
+    inputs_B1D = (direction_B1D * radius * model.cold_length).to(model.device, model.dtype)
+    return model.residual_lengths(inputs_B1D).mean(1)
+
+
+def choose_radius(model: LanguageModel) -> float:
+    """The smallest radius at which the layers leave a memory as it is; 0 where there is none."""
+    lengths = [stream_lengths(model, radius) for radius in (*RADII, LONGER[-1])]
     for radius, longer, length_N, longer_N in zip(RADII, LONGER, lengths, lengths[1:], strict=False):
         growth_N = length_N / length_N[0]
         # A memory that is longer must be longer where the first layer reads it.
