@@ -335,7 +335,7 @@ class BatchedEngine:
             adamw_step(*state, slots.rate_scale_B, recipe=self._recipe, embedding_std=std)
             return
         turn_B = turn_of(
-            slots.since_proof_B, slots.moment_step_B, slots.rate_scale_B, slots.is_warm_B, recipe=self._recipe
+            slots.since_gain_B, slots.moment_step_B, slots.rate_scale_B, slots.is_warm_B, recipe=self._recipe
         )
         sphere_step(*state, turn_B, recipe=self._recipe, radius=self._radius)
         for i in judged.again_B.nonzero()[:, 0].tolist():

@@ -71,10 +71,10 @@ allow, whatever the gradient: they would turn a memory that is nearly right by s
 
 
 def turn_of(
-    since_proof_B: Tensor, moment_step_B: Tensor, rate_scale_B: Tensor, is_warm_B: Tensor, *, recipe: SphereRecipe
+    since_gain_B: Tensor, moment_step_B: Tensor, rate_scale_B: Tensor, is_warm_B: Tensor, *, recipe: SphereRecipe
 ) -> Tensor:
     """Turn of each slot's next step, (B,): annealed by the steps since its last longer proof."""
-    annealed_B = recipe.turn * rate_scale_B / (1 + since_proof_B / recipe.anneal_steps)
+    annealed_B = recipe.turn * rate_scale_B / (1 + since_gain_B / recipe.anneal_steps)
     return torch.where(is_warm_B, annealed_B * (moment_step_B / WARM_UP_STEPS).clamp_max(1), annealed_B)
 
 

@@ -31,7 +31,7 @@ class SphereRecipe(BaseModel):
     """Length of a step's tangent, before it is annealed, in radii, where every element of Adam's update is 1. The angle
     that is really turned is a fifth to a third of it."""
     anneal_steps: int = Field(default=100, ge=1)
-    """Steps without a longer proof after which the turn is half of `turn`."""
+    """Steps without a gain, as `patience` counts them, after which the turn is half of `turn`."""
     beta_1: float = Field(default=0.8, ge=0, lt=1)
     beta_2: float = Field(default=0.9, ge=0, lt=1)
     """Decay of Adam's means of the tangent gradient and of its square."""
@@ -43,14 +43,15 @@ class SphereRecipe(BaseModel):
     """Steps without more correct tokens after which half of what is asked for beyond the proven length is taken back.
     Only where a probe grows."""
     restart_steps: int = Field(default=15, ge=1)
-    """A cold memory with fewer than `restart_below` proven tokens begins again from another direction so often: who has
-    not begun by then seldom does."""
+    """A cold memory with fewer than `restart_below` proven tokens begins again from another direction so often: one
+    that has not begun by then seldom does. Under `criterion: {teacher_forced: ..}` correct tokens count, wherever they
+    stand."""
     restart_below: int = Field(default=4, ge=0)
     """Tokens; 0 never begins again."""
     steps: int = Field(default=2000, ge=1)
     """Most optimizer steps since the length last changed."""
     patience: int = Field(default=150, ge=1)
-    """Most steps without a longer proof."""
+    """Most steps without a longer proof; under `criterion: {teacher_forced: ..}` also without more correct tokens."""
     stop_at: StopAt = "criterion"
     """When a probe has what was asked for: as soon as the criterion is met, or only when every token is correct."""
 

@@ -73,8 +73,8 @@ class Slots:
     """Steps since the length last changed."""
     since_better_B: Tensor
     """Steps since `best_correct_B` last rose."""
-    since_proof_B: Tensor
-    """Steps since the last longer proof."""
+    since_gain_B: Tensor
+    """Steps since the last gain (tasks/stopping.py)."""
     moment_step_B: Tensor
     """Optimizer steps since the memory began, or began again: those in the means of the gradient."""
     added_B: Tensor
@@ -196,7 +196,7 @@ def new_slot(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: in
         step_B=zero,
         since_growth_B=zero,
         since_better_B=zero,
-        since_proof_B=zero,
+        since_gain_B=zero,
         moment_step_B=zero,
         added_B=integer(min(probe.length, FIRST_ADDED)),
         share_correct_B=torch.zeros(1),

@@ -67,7 +67,6 @@ def judge(slots: Slots, numbers: StepNumbers, *, question: Question, recipe: Rec
         slots.reached_tokens_BL = torch.where(reached_BL, slots.trained_tokens_B[:, None], slots.reached_tokens_BL)
     slots.proven_B = torch.where(longer_B, proof_B, slots.proven_B)
     slots.proof_step_B = torch.where(longer_B, slots.step_B, slots.proof_step_B)
-    slots.since_proof_B = torch.where(longer_B, 0, slots.since_proof_B + 1)
     if recipe.stop_at == "every_token":
         met_B = every_B
 
@@ -80,10 +79,13 @@ def judge(slots: Slots, numbers: StepNumbers, *, question: Question, recipe: Rec
     slots.asked_correct_B = torch.where(asked_B, numbers.correct_B, slots.asked_correct_B)
     slots.asked_prefix_B = torch.where(asked_B, numbers.prefix_B, slots.asked_prefix_B)
     slots.asked_nats_B = torch.where(asked_B, numbers.nats_B, slots.asked_nats_B)
+    # Under a criterion nothing is proven before all that was asked for is: until then more correct tokens are a gain.
+    gained_B = longer_B if question.criterion is None else longer_B | asked_B
+    slots.since_gain_B = torch.where(gained_B, 0, slots.since_gain_B + 1)
 
     # 3. What is over.
     at_end_B = met_B & (length_B >= slots.limit_B)
-    idle_B = slots.since_better_B if sphere is None else slots.since_proof_B
+    idle_B = slots.since_better_B if sphere is None else slots.since_gain_B
     stalled_B = ~met_B & ((slots.since_growth_B >= recipe.steps) | (idle_B >= recipe.patience))
     slots.trained_tokens_B = slots.trained_tokens_B + length_B
     spent_B = slots.trained_tokens_B >= slots.max_trained_tokens_B
@@ -105,8 +107,9 @@ def judge(slots: Slots, numbers: StepNumbers, *, question: Question, recipe: Rec
     again_B = torch.zeros_like(met_B)
     if sphere is not None:
         needed_B = slots.asked_B.clamp_max(sphere.restart_below)
+        begun_B = slots.proven_B if question.criterion is None else slots.asked_correct_B
         overdue_B = slots.moment_step_B + 1 >= sphere.restart_steps
-        again_B = ~slots.is_warm_B & (slots.proven_B < needed_B) & overdue_B
+        again_B = ~slots.is_warm_B & (begun_B < needed_B) & overdue_B
         next_B = torch.where(again_B, slots.asked_B, next_B)
         changed_B = changed_B | again_B
         slots.share_correct_B = torch.where(again_B, 0.0, slots.share_correct_B)

@@ -13,6 +13,7 @@ from tasks.stopping import Judgement, StepNumbers, judge
 
 SPHERE = SphereRecipe(radius=30.0)
 ADAPTIVE, TENTH = Question(growth=None), Question(growth=1.1)
+MOST = Question(criterion=0.9, growth=None)
 
 
 def slot(*, length: int = 4, limit: int = 100, warm: bool = False, **changes: Any) -> Slots:
@@ -122,6 +123,12 @@ class TestRestart:
         assert bool(judged.again_B)
         assert (int(slots.proven_B), int(slots.length_B), float(slots.share_correct_B)) == (3, 4, 0.0)
 
+    def test_under_a_criterion_correct_tokens_have_begun_though_nothing_is_proven(self):
+        slots = slot(length=50, moment_step_B=14)
+        assert not bool(step(slots, 20, question=MOST).again_B)
+        idle = slot(length=50, moment_step_B=14)
+        assert bool(step(idle, 3, question=MOST).again_B)
+
     def test_free_memories_never_begin_again(self):
         slots = slot(moment_step_B=100)
         assert not bool(step(slots, 0, question=TENTH, recipe=AdamWRecipe()).again_B)
@@ -130,7 +137,7 @@ class TestRestart:
 class TestStop:
     @pytest.mark.parametrize(
         ("recipe", "question", "counter"),
-        [(SPHERE, ADAPTIVE, "since_proof_B"), (AdamWRecipe(), TENTH, "since_better_B")],
+        [(SPHERE, ADAPTIVE, "since_gain_B"), (AdamWRecipe(), TENTH, "since_better_B")],
     )
     def test_the_sphere_waits_for_a_longer_proof_and_adamw_for_more_correct_tokens(self, recipe, question, counter):
         begun = {"length": 20, "proven_B": 5, "best_correct_B": 9, "moment_step_B": 99}
@@ -139,9 +146,16 @@ class TestStop:
         assert bool(step(waiting, 5, question=question, recipe=recipe).stops_B)
 
     def test_a_longer_proof_begins_the_patience_anew_though_fewer_tokens_are_correct(self):
-        slots = slot(length=20, proven_B=5, best_correct_B=9, since_proof_B=149, moment_step_B=99)
+        slots = slot(length=20, proven_B=5, best_correct_B=9, since_gain_B=149, moment_step_B=99)
         assert not bool(step(slots, 6).stops_B)
-        assert int(slots.since_proof_B) == 0
+        assert int(slots.since_gain_B) == 0
+
+    def test_under_a_criterion_more_correct_tokens_begin_it_anew_until_it_is_met(self):
+        slots = slot(length=50, best_correct_B=30, asked_correct_B=30, since_gain_B=149, moment_step_B=200)
+        assert not bool(step(slots, 31, question=MOST).stops_B)
+        assert int(slots.since_gain_B) == 0
+        idle = slot(length=50, best_correct_B=30, asked_correct_B=30, since_gain_B=149, moment_step_B=200)
+        assert bool(step(idle, 30, question=MOST).stops_B)
 
     def test_a_spent_budget_ends_it(self):
         slots = slot(length=20, max_trained_tokens_B=40)
