@@ -14,18 +14,15 @@ come back; those of a run are decoded by `capsweep verify`. `table` prints the l
 """
 
 import argparse
-import hashlib
 import json
-import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from ledger import SAVE_SECONDS, SETTINGS, Ledger, commit, key_of
 
 from orchestrator.report.intervals import bootstrap_mean
 from orchestrator.run_directory import open_run
@@ -33,16 +30,37 @@ from orchestrator.store.schema import PROBES
 from tasks.contract import EngineSettings, Failed, Finished, Model, Probe, Question
 from tasks.cramming import CrammingTask
 
-SAVE_SECONDS = 60.0
 STEPS = (50, 100, 200, 400, 800, 1600)
 """Optimizer steps at which a table shows what was certified; of a search of several starts, what was reached."""
 BUDGETS = (1_500, 2_500, 6_000, 10_000, 25_000, 40_000)
 """Trained tokens at which it shows what was reached, teacher forced."""
-SETTINGS = ("label", "model", "texts", "recipe", "num_vectors", "budget", "longest")
-"""What a row was measured under: rows that differ in one of these are of different lines."""
 
 
-def measure(arguments: argparse.Namespace) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What `run` measures, and how; the command line has these."""
+
+    ledger: str
+    model: str
+    texts: str
+    label: str
+    recipe: str = "{}"
+    growth: float | None = None
+    """Of the search; None: as the recipe suggests."""
+    first: int = 0
+    """Number of the first text, from 0."""
+    count: int = 8
+    vectors: int = 1
+    seed: int = 0
+    budget: int | None = None
+    """Trained tokens a text; None: to its own end."""
+    longest: int = 300
+    side_by_side: int = 8
+    """Texts in one batch."""
+    threads: int = 2
+
+
+def measure(arguments: Settings) -> None:
     """Measure the texts that have no row yet, side by side."""
     task, model = CrammingTask(), Model(name=arguments.model)
     facts = task.facts(model)
@@ -96,11 +114,6 @@ def measure(arguments: argparse.Namespace) -> None:
         if time.monotonic() - saved > SAVE_SECONDS:
             ledger.save({snapshot.probe_id: snapshot.state for snapshot in engine.snapshots()})
             saved = time.monotonic()
-
-
-def key_of(settings: Mapping[str, Any], tokens: Sequence[int], seed: int) -> str:
-    """What a text is called that is measured under these settings."""
-    return hashlib.sha256(json.dumps([*settings.values(), tokens, seed]).encode()).hexdigest()[:16]
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -212,46 +225,6 @@ def row_of_search(search: dict[str, Any], probes: list[dict[str, Any]]) -> dict[
     }
 
 
-class Ledger:
-    """Rows of a Parquet file, rewritten whole with each row, and states of probes in flight beside it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._states = path, path.with_suffix(".states")
-        self.rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.exists() else []
-
-    def has(self, key: str) -> bool:
-        """Whether the text of this key is measured."""
-        return any(row["key"] == key for row in self.rows)
-
-    def state_of(self, key: str) -> bytes | None:
-        """The saved state of a probe in flight; None if there is none."""
-        place = self._states / key
-        return place.read_bytes() if place.exists() else None
-
-    def add(self, row: dict[str, Any]) -> None:
-        """Keep a row, on disk when this returns."""
-        self.rows.append(row)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._path.with_suffix(".tmp")
-        pq.write_table(pa.Table.from_pylist(self.rows), unfinished, compression="zstd")
-        unfinished.replace(self._path)
-        (self._states / row["key"]).unlink(missing_ok=True)
-
-    def save(self, states: dict[str, bytes]) -> None:
-        """Keep the states of probes in flight."""
-        self._states.mkdir(parents=True, exist_ok=True)
-        for key, state in states.items():
-            unfinished = self._states / f"{key}.tmp"
-            unfinished.write_bytes(state)
-            unfinished.replace(self._states / key)
-
-
-def commit() -> str:
-    """The commit that computes, with a mark where files differ from it."""
-    named = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
-    return named.stdout.strip()
-
-
 def table(paths: list[str]) -> None:
     """Print a line a label: tokens certified at the end, and reached (teacher forced) on the way."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
@@ -295,16 +268,11 @@ def main() -> None:
     run.add_argument("--model", required=True)
     run.add_argument("--texts", required=True)
     run.add_argument("--label", required=True)
-    run.add_argument("--recipe", default="{}")
+    run.add_argument("--recipe", default=Settings.recipe)
     run.add_argument("--growth", type=float, default=None, help="of the search; the label has to name it")
-    run.add_argument("--first", type=int, default=0)
-    run.add_argument("--count", type=int, default=8)
-    run.add_argument("--vectors", type=int, default=1)
-    run.add_argument("--seed", type=int, default=0)
     run.add_argument("--budget", type=int, default=None)
-    run.add_argument("--longest", type=int, default=300)
-    run.add_argument("--side-by-side", type=int, default=8)
-    run.add_argument("--threads", type=int, default=2)
+    for name in ("first", "count", "vectors", "seed", "longest", "side_by_side", "threads"):
+        run.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Settings, name))
     taken = verbs.add_parser("take")
     taken.add_argument("ledger")
     taken.add_argument("run")
@@ -319,7 +287,7 @@ def main() -> None:
     arguments = parser.parse_args()
     match arguments.verb:
         case "run":
-            measure(arguments)
+            measure(Settings(**{field.name: getattr(arguments, field.name) for field in fields(Settings)}))
         case "take":
             take(arguments)
         case "verify":

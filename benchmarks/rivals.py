@@ -1,0 +1,419 @@
+"""Rivals of capsweep on the same model, texts and arithmetic, batched, at as many trained tokens a text.
+
+    python benchmarks/rivals.py run LEDGER --model FOLDER --texts FILE.jsonl --count 6 --budget 6000 \
+        [--rivals capsweep published progressive low_rank]
+    python benchmarks/rivals.py table LEDGER [LEDGER ..]
+
+All compute in float32. A text's rows are kept as it ends and its state every minute, so that a second `run` resumes.
+
+- published: AdamW at .01, plain loss, t_1 given, one length at a time from a fresh memory, lengths by bisection.
+  Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025).
+- progressive: AdamW at .1 with cosine, every token predicted, one token more at each exact match.
+  Source: "Progressive Cramming" (ICML 2026).
+- low_rank: the same, of a memory e = W z + b with 256 columns, all three trained: that paper's strongest row.
+
+They are written from the papers' protocols. A step is a forward and backward pass of one text; a text that matches
+takes no update, so the memory that counts is the one that matched. What is claimed is teacher forced; it is decoded
+from the memory alone when a text ends, as far as it was claimed, by capsweep's certificate and by transformers.
+"""
+
+# Axes: B texts, L tokens, D embedding width, H hidden size, M columns of W, N scored tokens of all texts.
+
+import argparse
+import hashlib
+import io
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import measure
+import numpy as np
+import torch
+from ledger import SAVE_SECONDS, SETTINGS, Ledger, commit, key_of
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from orchestrator.report.intervals import bootstrap_mean
+from tasks.contract import Model, Prover, Question
+from tasks.cramming import CrammingTask
+
+MARKS = (50, 100, 200, 400, 800, 1600)
+"""Steps after which the memory that claims most is kept, to be decoded at the end."""
+
+
+@dataclass(kw_only=True)
+class Racer:
+    """One text under one rival's recipe."""
+
+    key: str
+    tokens: tuple[int, ...]
+    seed: int
+    length: int
+    """Tokens asked for now."""
+    parameters: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: torch.optim.Optimizer | None = None
+    steps: int = 0
+    trained_tokens: int = 0
+    """Sum over the steps of the tokens asked for, t_1 included."""
+    seconds: float = 0.0
+    steps_at_length: int = 0
+    best_accuracy: float = 0.0
+    since_better: int = 0
+    claimed: int = 0
+    """Longest length that matched, teacher forced."""
+    claimed_memory_D: Tensor | None = None
+    failed: int | None = None
+    """Shortest length that was given up; bisection only."""
+    is_over: bool = False
+    steps_by_length: list[int] = field(default_factory=list)
+    trained_tokens_by_length: list[int] = field(default_factory=list)
+    marks: list[tuple[int, int, int, Tensor]] = field(default_factory=list)
+    """Steps, trained tokens, what was claimed then, and its memory."""
+
+    def claim(self, memory_D: Tensor) -> None:
+        """Note that the length asked for matched."""
+        new = self.length - len(self.steps_by_length)
+        self.steps_by_length += [self.steps] * new
+        self.trained_tokens_by_length += [self.trained_tokens] * new
+        self.claimed, self.claimed_memory_D = self.length, memory_D.detach().clone()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Constants and protocol of the ACL 2025 paper; lengths by doubling from 8, then bisection, each tried once."""
+
+    num_given: int = 1
+    """Tokens of the text that are neither trained nor scored."""
+    first_length: int = 8
+    learning_rate: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.9)
+    weight_decay: float = 0.01
+    steps: int = 5000
+    patience: int = 2000
+
+    def begin(self, racer: Racer, table_VD: Tensor) -> None:
+        """Give the text a fresh memory of normal numbers with the deviation of the embedding table."""
+        memory_D = torch.randn(table_VD.shape[1], generator=generator_of(racer)) * table_VD.std()
+        prepare(racer, self, {"memory": memory_D})
+
+    def memory(self, parameters: dict[str, Tensor]) -> Tensor:
+        """The memory, (D,)."""
+        return parameters["memory"]
+
+    def rate(self, step: int) -> float:
+        """Constant."""
+        del step
+        return self.learning_rate
+
+    def judge(self, racer: Racer, accuracy: float, memory_D: Tensor) -> bool:
+        """Decide what follows of a step; true where another length begins from a fresh memory."""
+        if accuracy == 1.0:
+            racer.claim(memory_D)
+        else:
+            racer.since_better = 0 if accuracy > racer.best_accuracy else racer.since_better + 1
+            racer.best_accuracy = max(racer.best_accuracy, accuracy)
+            if racer.steps_at_length < self.steps and racer.since_better < self.patience:
+                return False
+            racer.failed = racer.length
+        # t_1 is given, so one token is claimed unasked.
+        proven, limit = max(1, racer.claimed), len(racer.tokens)
+        failed = racer.failed or limit + 1
+        racer.is_over = failed - proven <= 1
+        racer.length = min(2 * proven, limit) if racer.failed is None else (proven + failed) // 2
+        return not racer.is_over
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progressive:
+    """Constants and protocol of the ICML 2026 paper: one token more at each exact match, the optimizer carried over."""
+
+    num_given: int = 0
+    first_length: int = 1
+    learning_rate: float = 0.1
+    last_rate: float = 0.001
+    warm_up: int = 100
+    betas: tuple[float, float] = (0.9, 0.9)
+    weight_decay: float = 0.01
+    steps: int = 10_000
+    steps_a_token: int = 1_000
+    init_scale: float = 0.02
+    columns: int = 0
+    """Columns of W; 0: the memory itself is trained."""
+
+    def begin(self, racer: Racer, table_VD: Tensor) -> None:
+        """Give the text a fresh memory, or the three parts of one."""
+        width, generator = table_VD.shape[1], generator_of(racer)
+
+        def uniform(*shape: int, low: float, high: float) -> Tensor:
+            return torch.rand(shape, generator=generator) * (high - low) + low
+
+        if not self.columns:
+            prepare(racer, self, {"memory": uniform(width, low=0.0, high=self.init_scale)})
+            return
+        bound = self.columns**-0.5
+        parameters = {
+            "W": uniform(width, self.columns, low=-bound, high=bound),
+            "b": uniform(width, low=-bound, high=bound),
+            "z": uniform(self.columns, low=0.0, high=self.init_scale),
+        }
+        prepare(racer, self, parameters)
+
+    def memory(self, parameters: dict[str, Tensor]) -> Tensor:
+        """The memory, (D,)."""
+        if not self.columns:
+            return parameters["memory"]
+        return parameters["W"] @ parameters["z"] + parameters["b"]
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a text's so manieth step, from 0: warm-up, then half a cosine over all of its steps."""
+        if step < self.warm_up:
+            return self.learning_rate * (step + 1) / self.warm_up
+        share = (step - self.warm_up) / (self.steps - self.warm_up)
+        return self.last_rate + (self.learning_rate - self.last_rate) * (1 + math.cos(math.pi * share)) / 2
+
+    def judge(self, racer: Racer, accuracy: float, memory_D: Tensor) -> bool:
+        """Ask for one token more at a match; never begins anew."""
+        if accuracy == 1.0:
+            racer.claim(memory_D)
+            racer.is_over = racer.length == len(racer.tokens)
+            racer.length, racer.steps_at_length = min(racer.length + 1, len(racer.tokens)), 0
+        racer.is_over |= racer.steps_at_length >= self.steps_a_token or racer.steps >= self.steps
+        return False
+
+
+RIVALS: dict[str, Published | Progressive] = {
+    "published": Published(),
+    "progressive": Progressive(),
+    "low_rank": Progressive(columns=256),
+}
+
+
+def generator_of(racer: Racer) -> torch.Generator:
+    """Random numbers of a fresh memory: those of the text, the seed and how far it is."""
+    number = hashlib.sha256(f"{racer.key}/{racer.seed}/{racer.steps}".encode()).digest()[:7]
+    return torch.Generator().manual_seed(int.from_bytes(number, "little"))
+
+
+def prepare(racer: Racer, rival: Published | Progressive, parameters: dict[str, Tensor]) -> None:
+    """Begin from these parameters."""
+    racer.parameters = {name: torch.nn.Parameter(value) for name, value in parameters.items()}
+    racer.optimizer = torch.optim.AdamW(
+        racer.parameters.values(), lr=rival.learning_rate, betas=rival.betas, weight_decay=rival.weight_decay
+    )
+    racer.steps_at_length, racer.best_accuracy, racer.since_better = 0, 0.0, 0
+
+
+def advance(model: Any, rival: Published | Progressive, racers: Sequence[Racer]) -> None:
+    """One forward and backward pass of all racers together, and an update of each that did not match."""
+    started = time.perf_counter()
+    embedding = model.get_input_embeddings()
+    lengths_B = torch.tensor([racer.length for racer in racers])
+    longest = int(lengths_B.max())
+    tokens_BL = torch.tensor([[*racer.tokens[:longest], *[0] * (longest - len(racer.tokens))] for racer in racers])
+    memory_BD = torch.stack([rival.memory(racer.parameters) for racer in racers])
+    inputs_BLD = torch.cat([memory_BD[:, None], embedding(tokens_BL[:, :-1])], dim=1)
+    hidden_BLH = model.base_model(inputs_embeds=inputs_BLD, use_cache=False).last_hidden_state
+    place_L = torch.arange(longest)
+    scored_BL = (place_L < lengths_B[:, None]) & (place_L >= rival.num_given)
+    of_text_N = scored_BL.nonzero()[:, 0]
+    logits_NV = model.get_output_embeddings()(hidden_BLH[scored_BL])
+    targets_N = tokens_BL[scored_BL]
+    correct_N = logits_NV.argmax(-1) == targets_N
+    nats_N = torch.nn.functional.cross_entropy(logits_NV, targets_N, reduction="none")
+    scored_B = scored_BL.sum(1)
+    accuracy_B = torch.zeros(len(racers)).index_add(0, of_text_N, correct_N.float()) / scored_B
+    loss_B = torch.zeros(len(racers)).index_add(0, of_text_N, nats_N) / scored_B
+    moves = [accuracy < 1.0 for accuracy in accuracy_B.tolist()]
+    if any(moves):
+        loss_B[torch.tensor(moves)].sum().backward()
+    seconds = (time.perf_counter() - started) / int(lengths_B.sum())
+    for racer, memory_D, accuracy, move in zip(racers, memory_BD, accuracy_B.tolist(), moves, strict=True):
+        racer.steps, racer.steps_at_length = racer.steps + 1, racer.steps_at_length + 1
+        racer.trained_tokens += racer.length
+        racer.seconds += seconds * racer.length
+        assert racer.optimizer is not None
+        if move:
+            for group in racer.optimizer.param_groups:
+                group["lr"] = rival.rate(racer.steps - 1)
+            racer.optimizer.step()
+        racer.optimizer.zero_grad()
+        # What is judged is the memory that was measured, from before the step.
+        if rival.judge(racer, accuracy, memory_D):
+            rival.begin(racer, embedding.weight)
+        if racer.steps in MARKS and racer.claimed_memory_D is not None:
+            racer.marks.append((racer.steps, racer.trained_tokens, racer.claimed, racer.claimed_memory_D))
+
+
+def decode_in_float32(model: Any, memory_D: Tensor | None, tokens: Sequence[int], *, num_given: int = 0) -> int:
+    """How many tokens transformers gives back, greedily, from nothing but the memory, or that and the first tokens."""
+    if memory_D is None:
+        return 0
+    embedding, cache = model.get_input_embeddings(), None
+    inputs_1LD = torch.cat([memory_D[None, None], embedding(torch.tensor([tokens[:num_given]]).long())], dim=1)
+    with torch.no_grad():
+        for number in range(num_given, len(tokens)):
+            answer = model(inputs_embeds=inputs_1LD, past_key_values=cache, use_cache=True)
+            cache, best = answer.past_key_values, int(answer.logits[0, -1].argmax())
+            if best != tokens[number]:
+                return number
+            inputs_1LD = embedding(torch.tensor([[best]]))
+    return len(tokens)
+
+
+def certified(prover: Prover, memory_D: Tensor | None, tokens: Sequence[int]) -> int:
+    """How many of the tokens that were claimed come out of the memory alone."""
+    if memory_D is None:
+        return 0
+    return prover(memory_D.numpy().tobytes(), num_vectors=1, tokens=tokens).exact_prefix
+
+
+def row_of(racer: Racer, *, model: Any, prover: Prover, num_given: int) -> dict[str, Any]:
+    """The row of one text, its claims decoded; also from memory and t_1, of who claims no more."""
+    memory_D, text = racer.claimed_memory_D, racer.tokens[: racer.claimed]
+    return {
+        "key": racer.key,
+        "source_tokens": json.dumps(list(racer.tokens[:8])),
+        "exact_prefix": certified(prover, memory_D, text),
+        "teacher_forced": racer.claimed,
+        "steps": racer.steps,
+        "trained_tokens": racer.trained_tokens,
+        "seconds": racer.seconds,
+        "ended_at_limit": racer.claimed == len(racer.tokens),
+        "steps_by_length": racer.steps_by_length,
+        "trained_tokens_by_length": racer.trained_tokens_by_length,
+        "certified_steps": [steps for steps, *_ in racer.marks],
+        "certified_trained_tokens": [trained for _, trained, *_ in racer.marks],
+        "certified_lengths": [certified(prover, kept_D, racer.tokens[:claim]) for *_, claim, kept_D in racer.marks],
+        "exact_in_float32": decode_in_float32(model, memory_D, text),
+        "exact_given_first": decode_in_float32(model, memory_D, text, num_given=1) if num_given else None,
+        "memory": None if memory_D is None else memory_D.numpy().tobytes(),
+    }
+
+
+def race(name: str, arguments: argparse.Namespace) -> None:
+    """Measure the texts that have no row under this rival yet, side by side."""
+    rival, ledger = RIVALS[name], Ledger(Path(arguments.ledger))
+    shared = {
+        "label": name,
+        "model": Path(arguments.model).name,
+        "texts": Path(arguments.texts).name,
+        "recipe": json.dumps(asdict(rival), sort_keys=True),
+        "num_vectors": 1,
+        "budget": arguments.budget,
+        "longest": arguments.longest,
+    }
+    task = CrammingTask()
+    codec = task.codec(Model(name=arguments.model))
+    lines = Path(arguments.texts).read_text().splitlines()[arguments.first : arguments.first + arguments.count]
+    texts = [codec.encode(json.loads(line)["text"]).tokens[: arguments.longest] for line in lines]
+    missing = [(tokens, key) for tokens in texts if not ledger.has(key := key_of(shared, tokens, arguments.seed))]
+    print(f"{name}: {len(texts) - len(missing)} of {len(texts)} texts are measured", flush=True)
+    if not missing:
+        return
+    torch.set_num_threads(arguments.threads)
+    model: Any = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
+    model.requires_grad_(False).eval()
+    prover = task.prove(Model(name=arguments.model, dtype="float32"), Question(), "cpu")
+    racers: list[Racer] = []
+    for tokens, key in missing:
+        state = ledger.state_of(key)
+        if state is not None:
+            racers.append(torch.load(io.BytesIO(state), weights_only=False))
+            continue
+        racers.append(Racer(key=key, tokens=tuple(tokens), seed=arguments.seed, length=rival.first_length))
+        rival.begin(racers[-1], model.get_input_embeddings().weight)
+    saved = time.monotonic()
+    while racers:
+        advance(model, rival, racers)
+        for racer in racers:
+            if racer.is_over or (arguments.budget and racer.trained_tokens >= arguments.budget):
+                row = row_of(racer, model=model, prover=prover, num_given=rival.num_given)
+                ledger.add({**shared, "seed": racer.seed, "commit": commit(), **row})
+                found = f"{row['teacher_forced']} tokens claimed, {row['exact_prefix']} certified"
+                print(f"{name}: {found}, {racer.steps} steps, {racer.seconds:.0f} s", flush=True)
+                racer.is_over = True
+        racers = [racer for racer in racers if not racer.is_over]
+        if time.monotonic() - saved > SAVE_SECONDS:
+            ledger.save({racer.key: state_of(racer) for racer in racers})
+            saved = time.monotonic()
+
+
+def state_of(racer: Racer) -> bytes:
+    """All of a text in flight, to be loaded by torch."""
+    state = io.BytesIO()
+    torch.save(racer, state)
+    return state.getvalue()
+
+
+def table(paths: list[str]) -> None:
+    """Print a line a rival and budget."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for path in paths:
+        for row in Ledger(Path(path)).rows:
+            groups[tuple(row[name] for name in SETTINGS)].append(row)
+    print(
+        "| | n | tokens claimed | certified in the run | by transformers in float32 | with t_1 given | steps "
+        "| trained tokens | seconds |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for key, rows in sorted(groups.items(), key=lambda group: (group[0][5] or math.inf, group[0][0])):
+        settings = dict(zip(SETTINGS, key, strict=True))
+        end = "to its own end" if settings["budget"] is None else f"{settings['budget']:,} trained tokens"
+        cells = [f"{settings['label']}, {end}", str(len(rows))]
+        for name in ("teacher_forced", "exact_prefix", "exact_in_float32", "exact_given_first"):
+            if any(row.get(name) is None for row in rows):
+                cells.append("-")
+                continue
+            values = [float(row[name]) for row in rows]
+            interval = bootstrap_mean(values, [row["key"] for row in rows])
+            cells.append(f"{np.mean(values):.1f}" + (f" [{interval[0]:.1f}, {interval[1]:.1f}]" if interval else ""))
+        cells += [f"{np.mean([row[name] for row in rows]):,.0f}" for name in ("steps", "trained_tokens", "seconds")]
+        print(f"| {' | '.join(cells)} |")
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run")
+    run.add_argument("ledger")
+    run.add_argument("--model", required=True)
+    run.add_argument("--texts", required=True)
+    run.add_argument("--rivals", nargs="+", choices=["capsweep", *RIVALS], default=["capsweep", *RIVALS])
+    run.add_argument("--first", type=int, default=0)
+    run.add_argument("--count", type=int, default=6)
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--budget", type=int, default=None, help="trained tokens a text; none: to each rival's own end")
+    run.add_argument("--longest", type=int, default=300)
+    run.add_argument("--threads", type=int, default=2)
+    verbs.add_parser("table").add_argument("ledgers", nargs="+")
+    arguments = parser.parse_args()
+    if arguments.verb == "table":
+        table(arguments.ledgers)
+        return
+    for name in arguments.rivals:
+        if name == "capsweep":
+            # With a budget, that ends a probe, not patience.
+            recipe = {"patience": 400} if arguments.budget else {}
+            settings = settings_of(arguments)
+            measure.measure(
+                measure.Settings(label="capsweep", recipe=json.dumps(recipe), side_by_side=arguments.count, **settings)
+            )
+        else:
+            race(name, arguments)
+    table([arguments.ledger])
+
+
+def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What capsweep is measured under: the same."""
+    names = ("ledger", "model", "texts", "first", "count", "seed", "budget", "longest", "threads")
+    return {name: getattr(arguments, name) for name in names}
+
+
+if __name__ == "__main__":
+    main()
