@@ -31,10 +31,11 @@ from transformers import PreTrainedModel
 
 from tasks.contract import EngineSettings, Probe, Question
 from tasks.cross_entropy import LIGER_IS_INSTALLED
-from tasks.engine import CPU_TOKENS_PER_STEP, GPU_MOST_TOKENS, BatchedEngine
+from tasks.engine import GPU_MOST_TOKENS, BatchedEngine
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
 
+CPU_TOKENS = 2048
 WARM_UP_STEPS = 3
 GIGA = 1e9
 NEVER = 1_000_000_000
@@ -261,7 +262,7 @@ def main(
         dtype=dtype,
         lengths=tuple(length),
         seconds=seconds,
-        tokens_per_step=tokens_per_step or (GPU_MOST_TOKENS if on_gpu else CPU_TOKENS_PER_STEP),
+        tokens_per_step=tokens_per_step or (GPU_MOST_TOKENS if on_gpu else CPU_TOKENS),
         compile_model=compile_model,
         peak=peak_tflops * 1e12 if peak_tflops else measure_peak(place, dtype),
     )

@@ -211,6 +211,9 @@ class EnginesEntry(Entry, frozen=True):
     """CPU cores of one engine."""
     tokens_per_step: AutoCount = "auto"
     """Texts are let into a step while their lengths sum to no more than this; a batch never has more tokens."""
+    batch_cost_tokens: AutoCount = "auto"
+    """What a batch costs beside its tokens, in tokens; auto measures it when an engine begins, and keeps it with every
+    probe."""
     probes_per_trial: AutoCount = "auto"
     """Probes in one Tune trial."""
     deterministic: bool = False
@@ -364,11 +367,12 @@ class Sweep(Entry, frozen=True):
 
     def engine_settings(self) -> EngineSettings:
         """How engines compute."""
-        cpus, tokens = self.engines.cpus, self.engines.tokens_per_step
+        cpus, tokens, cost = self.engines.cpus, self.engines.tokens_per_step, self.engines.batch_cost_tokens
         return EngineSettings(
             device=self.engines.device,
             cpus=None if cpus == "auto" else cpus,
             tokens_per_step=None if tokens == "auto" else tokens,
+            batch_cost_tokens=None if cost == "auto" else cost,
             deterministic=self.engines.deterministic,
         )
 

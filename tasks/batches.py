@@ -14,9 +14,6 @@ from torch import Tensor
 
 from tasks.slots import round_up
 
-BATCH_COST_TOKENS = {"cpu": 200, "cuda": 4096}
-"""What a batch costs beside its tokens, in tokens, by kind of device. CPU: 6 ms of a step of stories260K, whose tokens
-take 30 microseconds each; GPU: reckoned from launches, not measured."""
 MOST_CUTS = 32
 """Places where a batch may end; more are not worth the time to weigh them."""
 DETERMINISTIC_SLOTS = 16

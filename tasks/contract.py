@@ -105,11 +105,23 @@ class EngineSettings:
     """Threads of the engine; None leaves the choice to torch."""
     tokens_per_step: int | None = None
     """Tokens of all slots together in one optimizer step; None chooses by device."""
+    batch_cost_tokens: int | None = None
+    """What a batch costs beside its tokens, in tokens: decides which slots are computed together. None measures it."""
     deterministic: bool = False
     """Fixed shapes, so that no result depends on its neighbours in the batch."""
     gpus: float = 1.0
     """GPUs that the engine has, where it computes on them: a part of one's device memory, or several over which the
     layers of a large model are spread."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCost:
+    """What a step of a model takes on a device, forward and backward."""
+
+    batch_seconds: float
+    """Of each batch, however few its tokens."""
+    token_seconds: float
+    """Of each token of a batch, besides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +293,10 @@ class Finished:
     """Unix time in seconds."""
     finished_at: float
     """Unix time in seconds."""
+    tokens_per_step: int | None = None
+    """As in EngineSettings, as the engine had it last; None of an engine that has no such thing."""
+    batch_cost_tokens: int | None = None
+    """As in EngineSettings."""
 
 
 class Engine(Protocol):

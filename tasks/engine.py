@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.batches import BATCH_COST_TOKENS, DETERMINISTIC_SLOTS, Batch, cheapest_batches, fixed_batches
+from tasks.batches import DETERMINISTIC_SLOTS, Batch, cheapest_batches, fixed_batches
 from tasks.certificate import Leaving, certify
 from tasks.contract import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question, Snapshot
 from tasks.cross_entropy import cross_entropy_and_gradient
@@ -27,10 +27,15 @@ from tasks.layout import Layout, pick_inputs
 from tasks.optimizer import adamw_step, cold_memory, on_sphere, sphere_step, temperatures, token_weights, turn_of
 from tasks.recipe import AdamWRecipe, SphereRecipe, make_recipe
 from tasks.slots import MARKS, Slots, from_bytes, new_slot, stack, to_bytes
+from tasks.step_cost import batch_cost_tokens, measure_step_cost
 from tasks.stopping import Judgement, StepNumbers, judge
 
-CPU_TOKENS_PER_STEP = 2048
-"""More tokens are no faster: what a batch costs by itself is a tenth of them."""
+CPU_BATCH_COSTS_PER_STEP = 16
+"""Tokens of a step on a CPU, in what a batch costs: of more, a batch would be less than a sixteenth."""
+CPU_LEAST_TOKENS = 256
+"""Fewer leave too little to cut batches of like lengths from."""
+FIXED_BATCH_COST = 128
+"""In tokens, where batches have fixed shapes and the clock may decide nothing."""
 GPU_FIRST_TOKENS = 4096
 """Tokens of the first step on a GPU; the device memory that it took decides how many a step may have."""
 GPU_MOST_TOKENS = 65536
@@ -83,8 +88,12 @@ class BatchedEngine:
             self._radius = self._recipe.radius * model.cold_length
         self._deterministic = settings.deterministic
         self._gpus = settings.gpus
-        self._kind = model.device.type if model.device.type in BATCH_COST_TOKENS else "cpu"
-        default_tokens = CPU_TOKENS_PER_STEP if self._kind == "cpu" else GPU_FIRST_TOKENS
+        self._kind = "cuda" if model.device.type == "cuda" else "cpu"
+        self._batch_cost = settings.batch_cost_tokens or (
+            FIXED_BATCH_COST if self._deterministic else batch_cost_tokens(measure_step_cost(model))
+        )
+        on_cpu = max(CPU_LEAST_TOKENS, CPU_BATCH_COSTS_PER_STEP * self._batch_cost)
+        default_tokens = on_cpu if self._kind == "cpu" else GPU_FIRST_TOKENS
         self._tokens_per_step = settings.tokens_per_step or default_tokens
         self._device_memory_is_known = self._kind == "cpu" or settings.tokens_per_step is not None
         if not self._device_memory_is_known:
@@ -242,8 +251,7 @@ class BatchedEngine:
         if self._deterministic:
             batches = fixed_batches(lengths, num_vectors)
         else:
-            cost = BATCH_COST_TOKENS[self._kind]
-            batches = cheapest_batches(lengths, most_tokens=self._tokens_per_step, batch_cost=cost)
+            batches = cheapest_batches(lengths, most_tokens=self._tokens_per_step, batch_cost=self._batch_cost)
         return [replace(batch, index_B=fitting[batch.index_B]) for batch in batches]
 
     def _measure_all(self, slots: Slots, batches: Sequence[Batch]) -> StepResult:
@@ -451,7 +459,13 @@ class BatchedEngine:
 
     def _finish(self, probe: Probe, outcome: Outcome, started_at: float) -> Finished:
         return Finished(
-            probe=probe, outcome=outcome, device=str(self._model.device), started_at=started_at, finished_at=time.time()
+            probe=probe,
+            outcome=outcome,
+            device=str(self._model.device),
+            started_at=started_at,
+            finished_at=time.time(),
+            tokens_per_step=self._tokens_per_step,
+            batch_cost_tokens=self._batch_cost,
         )
 
 

@@ -86,6 +86,8 @@ def _row(context: RowContext, finished: Finished) -> dict[str, Any]:
         "length": probe.length,
         "recipe": search.recipe,
         "device": finished.device,
+        "tokens_per_step": finished.tokens_per_step,
+        "batch_cost_tokens": finished.batch_cost_tokens,
         "started_at": datetime.fromtimestamp(finished.started_at, UTC),
         "finished_at": datetime.fromtimestamp(finished.finished_at, UTC),
         "schema_version": SCHEMA_VERSION,

@@ -6,11 +6,12 @@ More columns may follow, none may vanish: papers and notebooks read these names.
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Written into every file. What an earlier one did not have is null; a later one is refused.
 
 2: the curve of a probe, `steps_by_length` and `trained_tokens_by_length`.
-3: `certified_steps`, `certified_trained_tokens`, `certified_lengths` and `exact_in_float32`."""
+3: `certified_steps`, `certified_trained_tokens`, `certified_lengths` and `exact_in_float32`.
+4: `tokens_per_step` and `batch_cost_tokens`."""
 
 PROBES = pa.schema(
     [
@@ -68,6 +69,8 @@ PROBES = pa.schema(
         ("memory_shape", pa.list_(pa.int32())),
         ("recipe", pa.string()),
         ("device", pa.string()),
+        ("tokens_per_step", pa.int64()),
+        ("batch_cost_tokens", pa.int64()),
         ("started_at", pa.timestamp("us", tz="UTC")),
         ("finished_at", pa.timestamp("us", tz="UTC")),
         ("schema_version", pa.int32()),
@@ -79,7 +82,8 @@ byte. `nats_by_token` and `nats_by_token_without_memory` go to `proven_length`, 
 `steps_by_length` and `trained_tokens_by_length` are the curve of the probe: what it had taken when each length, from 1,
 was first reached teacher forced. `certified_lengths` are the tokens that the best memory after `certified_steps` gives
 back when it is decoded, `exact_prefix` those of the last one, and `exact_in_float32` what that one gives back to the
-model as transformers has it, in float32."""
+model as transformers has it, in float32. `tokens_per_step` and `batch_cost_tokens` are those of its engine: by the
+clock where `engines` gives none."""
 
 SEARCHES = pa.schema(
     [
