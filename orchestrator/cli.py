@@ -32,7 +32,10 @@ AllowFewer = Annotated[bool, typer.Option("--allow-fewer", help="Continue when a
 def check(
     spec: Annotated[Path, typer.Argument(help="Sweep file, or cluster file for `ray up` (YAML).", metavar="FILE")],
     allow_fewer: AllowFewer = False,
-    tflops: Annotated[float, typer.Option(min=0.001, help="10^12 operations a second of the device to price.")] = 100.0,
+    tflops: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Price another device by its 10^12 operations a second; this one is timed."),
+    ] = None,
 ) -> None:
     """Report every problem of a file, or what it will do: a sweep and its rough cost, a cluster and its nodes."""
     with bad_input():
@@ -41,6 +44,7 @@ def check(
         from orchestrator.cluster.cluster_checks import is_cluster_file
         from orchestrator.estimate import estimate
         from orchestrator.plan import make_plan
+        from orchestrator.pricing import prices_here
         from orchestrator.report.terminal import estimates_table
         from orchestrator.spec import load_sweep
         from orchestrator.yaml_file import read_mapping
@@ -52,12 +56,16 @@ def check(
             show_cluster_file(spec, console)
             return
         plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer, measure=False)
-        console.print(estimates_table(estimate(plan), tflops=tflops))
+        prices = {} if tflops else prices_here(plan, console)
+        estimates = estimate(plan, prices)
+        console.print(estimates_table(estimates, tflops=tflops))
         for note in plan.notes:
             console.print(f"note: {literal(note)}", markup=False, highlight=False)
+        tokens = ", ".join(f"{row.expected_tokens:,.0f}" for row in estimates)
+        device = f"one device at {tflops:g} Tflop/s, kept busy" if tflops else "this machine (--tflops for another)"
         console.print(
-            "Probes and operations (10^12) are rough: they suppose a tenth of the theoretical capacity. "
-            f"Time is that of one device at {tflops:g} Tflop/s, kept busy (--tflops)."
+            f"Rough: it supposes {tokens} tokens a search. Time is that of {device}; it may be half or twice that.",
+            highlight=False,
         )
 
 

@@ -125,6 +125,15 @@ class StepCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a model takes on this machine, and what its texts cost it."""
+
+    step: StepCost
+    nats_by_token: tuple[tuple[float, ...], ...]
+    """Cross-entropy of each token without memory, of the texts that were read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchDefaults:
     """What a recipe suggests to a search that grows, where the sweep file leaves it open."""
 
@@ -459,6 +468,14 @@ class Task(Protocol):
 
     def tunable(self, recipe: Mapping[str, Any]) -> Mapping[str, Range]:
         """Fields of this recipe that `capsweep tune` may change, and between what; empty where there are none."""
+        ...
+
+    def price(self, model: Model, texts: Sequence[Sequence[int]], question: Question, device: str) -> Price:
+        """Load the weights, time a few seconds of steps, and read these texts without memory.
+
+        Raises:
+            TaskError: when the model cannot be loaded, or not without a download.
+        """
         ...
 
     def open_engine(self, model: Model, question: Question, settings: EngineSettings) -> Engine:

@@ -7,6 +7,7 @@ The only module that knows transformers' models. Knows nothing of probes, search
 
 import copy
 import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel
@@ -125,6 +127,21 @@ def _weight_files(model: Model) -> list[Path]:
         except SafetensorError as error:
             raise TaskError(f"{file}: not a whole safetensors file ({error}). Copy or download it again.") from error
     return files
+
+
+def weights_are_here(model: Model) -> bool:
+    """Whether loading it downloads nothing: a folder, or weights that are in the hub's cache whole."""
+    if Path(model.name).is_dir():
+        return True
+
+    def cached(file: str) -> str | None:
+        place = try_to_load_from_cache(model.name, file, revision=model.revision)
+        return place if isinstance(place, str) else None
+
+    if cached("model.safetensors"):
+        return True
+    index = cached("model.safetensors.index.json")
+    return index is not None and all(map(cached, set(json.loads(Path(index).read_text())["weight_map"].values())))
 
 
 def facts(model: Model) -> ModelFacts:

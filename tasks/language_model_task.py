@@ -3,7 +3,7 @@
 A task of this kind is a layout (tasks/layout.py) and what that layout leaves of the model's context.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.contract import (
@@ -11,6 +11,7 @@ from tasks.contract import (
     EngineSettings,
     Model,
     ModelFacts,
+    Price,
     Prover,
     Question,
     Range,
@@ -110,6 +111,19 @@ class LanguageModelTask:
         from tasks.recipe import tunable
 
         return tunable(recipe)
+
+    def price(self, model: Model, texts: Sequence[Sequence[int]], question: Question, device: str) -> Price:
+        """Load the weights, time them, and read the texts; nothing is downloaded for it."""
+        from tasks.certificate import score_without_memory
+        from tasks.language_model import LanguageModel, weights_are_here
+        from tasks.step_cost import measure_step_cost
+
+        if not weights_are_here(model):
+            raise TaskError("its weights are not on this machine yet, and are not downloaded for a price")
+        loaded = LanguageModel(model, device=device)
+        read = (score_without_memory(loaded, tokens, question=question) for tokens in texts)
+        nats_by_token = tuple(tuple(scored.nats_by_token) for scored in read)
+        return Price(step=measure_step_cost(loaded), nats_by_token=nats_by_token)
 
     def open_engine(self, model: Model, question: Question, settings: EngineSettings) -> Engine:
         """Load the weights and be ready for probes."""

@@ -27,12 +27,14 @@ from tasks.contract import (
     Model,
     ModelFacts,
     Outcome,
+    Price,
     Probe,
     Proof,
     Question,
     Range,
     SearchDefaults,
     Snapshot,
+    StepCost,
     TaskError,
 )
 
@@ -267,6 +269,11 @@ class ToyTask:
     def tunable(self, recipe: Mapping[str, Any]) -> Mapping[str, Range]:
         """What decides how soon a search knows its answer: best are no shortfall and few steps."""
         return {"shortfall": Range(low=0, high=4, whole=True), "steps": Range(low=1, high=40, log=True, whole=True)}
+
+    def price(self, model: Model, texts: Sequence[Sequence[int]], question: Question, device: str) -> Price:
+        """A step of a toy sleeps as long as its recipe says."""
+        cost = StepCost(batch_seconds=question.recipe["step_seconds"], token_seconds=1e-6)
+        return Price(step=cost, nats_by_token=tuple((NATS_PER_TOKEN,) * len(tokens) for tokens in texts))
 
     def open_engine(self, model: Model, question: Question, settings: EngineSettings) -> ToyEngine:
         """Ready at once."""

@@ -104,8 +104,8 @@ def compared_table(lines: Sequence[Compared]) -> Table:
     return table
 
 
-def estimates_table(estimates: Sequence[ModelEstimate], *, tflops: float) -> Table:
-    """What a sweep will take, about, one line a model."""
+def estimates_table(estimates: Sequence[ModelEstimate], *, tflops: float | None) -> Table:
+    """What a sweep will take, about, one line a model: on a device of so many Tflop/s, or on the one that was timed."""
     table = _table("", "model", "params", "context", "texts", "searches", "probes", "Tflop", "time")
     table.title = None
     names = short_names(row.model for row in estimates)
@@ -118,9 +118,14 @@ def estimates_table(estimates: Sequence[ModelEstimate], *, tflops: float) -> Tab
             f"{row.searches:,}",
             f"~{_count(row.probes)}",
             f"~{_count(row.tera_operations)}",
-            f"~{duration(3600 * row.gpu_hours(tflops))}",
+            _time(row, tflops),
         )
     return table
+
+
+def _time(row: ModelEstimate, tflops: float | None) -> str:
+    seconds = row.seconds if tflops is None else 3600 * row.gpu_hours(tflops)
+    return "?" if seconds is None else f"~{duration(seconds)}"
 
 
 def _count(number: float) -> str:

@@ -1,15 +1,17 @@
 """A model of transformers as vectors in, logits out: from a folder, or as it was made."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasks import language_model
 from tasks.contract import Model, TaskError
-from tasks.language_model import LanguageModel
+from tasks.language_model import LanguageModel, weights_are_here
 
 
 @pytest.fixture
@@ -67,3 +69,38 @@ def test_quantization_without_its_library_reports_what_to_install(stories_model,
     monkeypatch.setattr(language_model, "find_spec", lambda name: None)
     with pytest.raises(TaskError, match=r"needs bitsandbytes and accelerate.*capsweep\[quantized\]"):
         language_model.facts(Model(name=str(stories_model), quantization="int8"))
+
+
+class TestWeightsAreHere:
+    """In the hub's cache as huggingface_hub lays it out."""
+
+    @pytest.fixture
+    def snapshot(self, tmp_path, monkeypatch) -> Path:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+        repository = tmp_path / "models--org--name"
+        (repository / "refs").mkdir(parents=True)
+        (repository / "refs" / "main").write_text("c0ffee")
+        snapshot = repository / "snapshots" / "c0ffee"
+        snapshot.mkdir(parents=True)
+        (snapshot / "config.json").write_text("{}")
+        return snapshot
+
+    def test_not_with_nothing_but_its_configuration(self, snapshot):
+        assert not weights_are_here(Model(name="org/name"))
+        assert not weights_are_here(Model(name="org/other"))
+
+    def test_with_its_weights_of_that_revision(self, snapshot):
+        (snapshot / "model.safetensors").write_bytes(b"")
+        assert weights_are_here(Model(name="org/name"))
+        assert not weights_are_here(Model(name="org/name", revision="step1000"))
+
+    def test_in_shards_only_with_all_of_them(self, snapshot):
+        shards = {"a.weight": "model-00001-of-00002.safetensors", "b.weight": "model-00002-of-00002.safetensors"}
+        (snapshot / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+        (snapshot / shards["a.weight"]).write_bytes(b"")
+        assert not weights_are_here(Model(name="org/name"))
+        (snapshot / shards["b.weight"]).write_bytes(b"")
+        assert weights_are_here(Model(name="org/name"))
+
+    def test_a_folder_is_here(self, stories_model):
+        assert weights_are_here(Model(name=str(stories_model)))

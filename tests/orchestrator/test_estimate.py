@@ -1,0 +1,78 @@
+"""What a sweep will cost: capacity from the bits of its texts, time from the clock of this machine."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from orchestrator.estimate import BITS_PER_DIMENSION, CERTIFICATES, START_POWER, START_TOKENS, estimate
+from orchestrator.plan import Plan, make_plan
+from orchestrator.spec import load_sweep
+from tasks.contract import Price, StepCost
+
+LN2 = 0.6931
+STEP = StepCost(batch_seconds=0.01, token_seconds=0.001)
+
+
+@pytest.fixture
+def plan(toy_sweep) -> Plan:
+    """Twelve texts of a model 100 wide."""
+    plan = make_plan(load_sweep(toy_sweep))
+    (model,) = plan.models
+    return replace(plan, models=(replace(model, facts=replace(model.facts, embedding_width=100)),))
+
+
+def priced(plan: Plan, *texts: tuple[float, ...], step: StepCost = STEP):
+    (found,) = estimate(plan, {"toy/model": Price(step=step, nats_by_token=texts)})
+    return found
+
+
+def test_as_many_tokens_are_expected_as_the_dimensions_have_bits_for(plan):
+    bits = BITS_PER_DIMENSION * 100
+    four_bits, three_bits = (4 * LN2,) * 40, (3 * LN2,) * 40
+    assert priced(plan, four_bits).expected_tokens == int(bits / 4)
+    assert priced(plan, four_bits, three_bits).expected_tokens == (int(bits / 4) + int(bits / 3)) / 2
+
+
+def test_beyond_what_was_read_tokens_cost_what_those_before_them_did(plan):
+    assert priced(plan, (4 * LN2,) * 5).expected_tokens == pytest.approx(BITS_PER_DIMENSION * 100 / 4, rel=1e-3)
+
+
+def test_without_a_price_it_is_a_share_of_the_theory_and_has_no_time(plan):
+    (found,) = estimate(plan)
+    assert found.seconds is None
+    assert found.expected_tokens > 0
+
+
+def test_time_is_that_of_the_tokens_and_of_their_batches(plan):
+    text = (4 * LN2,) * 40
+    tokens_alone = priced(plan, text, step=StepCost(batch_seconds=0.0, token_seconds=0.001))
+    starts = 1 + plan.sweep.search.retries
+    trained = 12 * starts * START_TOKENS * tokens_alone.expected_tokens**START_POWER
+    assert tokens_alone.seconds == pytest.approx(CERTIFICATES * trained * 0.001)
+    with_batches = priced(plan, text).seconds
+    assert with_batches is not None
+    # Twelve searches of half of 15 tokens fill 90 tokens of a step, which are cut into two batches.
+    assert with_batches == pytest.approx(CERTIFICATES * trained * (0.001 + 2 * 0.01 / 90))
+
+
+def test_check_times_the_models_here(capsweep, toy_sweep):
+    ended = capsweep("check", toy_sweep)
+    assert ended.returncode == 0
+    assert "this machine" in ended.stdout
+    other = capsweep("check", toy_sweep, "--tflops", "200")
+    assert "200 Tflop/s" in other.stdout
+
+
+def test_a_model_that_cannot_be_loaded_here_is_planned_without_a_time(capsweep, tmp_path, shipped_model):
+    folder = shutil.copytree(shipped_model, tmp_path / "broken")
+    weights = load_file(folder / "model.safetensors")
+    save_file(dict(list(weights.items())[:3]), folder / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "text.txt").write_text("A text of some length, for one search.")
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("name: broken\nmodels: [broken/]\ntexts: [{source: files, path: text.txt}]\n")
+    ended = capsweep("check", spec)
+    assert ended.returncode == 0, ended.stderr
+    assert "was not timed" in " ".join(ended.stdout.split())
+    assert "?" in ended.stdout
