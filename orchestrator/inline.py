@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.report.live import EngineLine
+from orchestrator.report.live import EngineLine, engine_line
 from orchestrator.search.bracket import Verdict, verdict_of
 from orchestrator.search.ledger import Ledger, Order
 from orchestrator.session import Session, make_probe
@@ -73,7 +73,7 @@ def run_inline(
     for name in session.ledger.models:
         if stop or not session.ledger.num_ready(name):
             continue
-        on_engines([EngineLine(name=name, num_slots=0, num_busy=0, tokens_per_second=0.0, state="loading")])
+        on_engines([engine_line(name, state="loading")])
         engine = session.plan.task.open_engine(session.plan.model(name).model, session.plan.question_of(name), settings)
         saver, progress = _Saver(engine, snapshots, snapshot_seconds), _ProgressReporter(name, engine, on_engines)
 
@@ -141,20 +141,22 @@ class _ProgressReporter:
 
     def __init__(self, name: str, engine: Engine, on_engines: Callable[[Sequence[EngineLine]], None]) -> None:
         self._name, self._engine, self._on_engines = name, engine, on_engines
-        self._at, self._tokens = time.monotonic(), 0
+        self._at, self._stats = time.monotonic(), engine.stats()
 
     def report_in_time(self) -> None:
         """Report it if the last report is a while ago."""
         seconds = time.monotonic() - self._at
         if seconds < PROGRESS_SECONDS:
             return
-        tokens = self._engine.stats().trained_tokens
-        line = EngineLine(
-            name=self._name,
-            num_slots=self._engine.num_slots,
-            num_busy=min(self._engine.num_busy, self._engine.num_slots),
-            tokens_per_second=(tokens - self._tokens) / seconds,
+        stats = self._engine.stats()
+        line = engine_line(
+            self._name,
             state="running",
+            num_slots=self._engine.num_slots,
+            num_busy=self._engine.num_busy,
+            stats=stats,
+            before=self._stats,
+            seconds=seconds,
         )
-        self._at, self._tokens = time.monotonic(), tokens
+        self._at, self._stats = time.monotonic(), stats
         self._on_engines([line])

@@ -352,6 +352,8 @@ class Engine(Protocol):
 class EngineStats:
     """What an engine has done; sums of several engines are sums of these."""
 
+    steps: int = 0
+    """Optimizer steps of the whole batch."""
     slot_steps: int = 0
     """Optimizer steps of single slots."""
     possible_slot_steps: int = 0
@@ -360,6 +362,8 @@ class EngineStats:
     """Sum over the optimizer steps of the tokens trained on."""
     step_seconds: float = 0.0
     """Time spent in steps, certificates included."""
+    longest: int = 0
+    """Tokens of the longest length that a slot has reached, teacher forced; of several engines the largest."""
 
     @property
     def slots_busy(self) -> float:
@@ -368,10 +372,12 @@ class EngineStats:
 
     def __add__(self, other: "EngineStats") -> "EngineStats":
         return EngineStats(
+            steps=self.steps + other.steps,
             slot_steps=self.slot_steps + other.slot_steps,
             possible_slot_steps=self.possible_slot_steps + other.possible_slot_steps,
             trained_tokens=self.trained_tokens + other.trained_tokens,
             step_seconds=self.step_seconds + other.step_seconds,
+            longest=max(self.longest, other.longest),
         )
 
 

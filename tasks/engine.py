@@ -364,9 +364,11 @@ class BatchedEngine:
         self._slot_tokens = float(tokens) / len(slots)
         self._steps += 1
         self._stats += EngineStats(
+            steps=1,
             slot_steps=len(slots),
             possible_slot_steps=max(len(slots), min(self.num_slots, self._num_open)),
             trained_tokens=int(tokens),
+            longest=int(slots.proven_B.max()),
         )
 
     def _take_out(self, leaves_B: Tensor, finite_B: Tensor, too_long_B: Tensor) -> list[Finished]:

@@ -108,6 +108,7 @@ class ToyEngine:
         time.sleep(self._recipe.step_seconds)
         self._slots = [(probe, steps + 1, started) for probe, steps, started in self._slots]
         self._stats += EngineStats(
+            steps=1,
             slot_steps=len(self._slots),
             possible_slot_steps=max(len(self._slots), min(self._recipe.slots, self._num_open)),
             trained_tokens=sum(probe.length for probe, _, _ in self._slots),

@@ -22,7 +22,7 @@ from orchestrator.cluster.placement import EngineDemand, EngineNeed, Node, allot
 from orchestrator.cluster.sizing import model_needs
 from orchestrator.errors import BadInput, SessionFaultError
 from orchestrator.plan import Plan
-from orchestrator.report.live import EngineLine
+from orchestrator.report.live import EngineLine, engine_line
 from orchestrator.search.ledger import Ledger
 from tasks.contract import EngineSettings, EngineStats, Finished, Snapshot
 
@@ -63,8 +63,8 @@ class EngineHandle:
     """Why it is gone; None while it is not known to be."""
     report: EngineReport | None = None
     """What it reported about itself last."""
-    tokens_per_second: float = 0.0
-    """Tokens that it trained on between its last two reports."""
+    report_before: EngineReport | None = None
+    """The one before that."""
     asked: tuple[Any, float] | None = None
     """A report that was asked for, and when."""
 
@@ -234,9 +234,7 @@ class EnginePool:
             except RayError as error:
                 self.lose(engine, _first_line(error))
                 return
-            if engine.report is not None:
-                tokens = report.stats.trained_tokens - engine.report.stats.trained_tokens
-                engine.tokens_per_second = tokens / max(1e-9, report.at - engine.report.at)
+            engine.report_before = engine.report
             engine.report, engine.num_slots, silent = report, report.num_slots, report.silent_seconds
         stall_seconds = self.plan.sweep.engines.stall_seconds
         if silent > stall_seconds:
@@ -317,15 +315,17 @@ class EnginePool:
 
 
 def _line(engine: EngineHandle) -> EngineLine:
-    report, state = engine.report, "loading" if engine.loading is not None else "running"
+    report, before = engine.report, engine.report_before
     if report is None:
-        return EngineLine(name=engine.name, num_slots=0, num_busy=0, tokens_per_second=0.0, state=state)
-    return EngineLine(
-        name=engine.name.removeprefix("engine "),
-        num_slots=report.num_slots,
-        num_busy=min(report.num_slots, report.num_busy),
-        tokens_per_second=engine.tokens_per_second,
+        return engine_line(engine.name, state="loading" if engine.loading is not None else "running")
+    return engine_line(
+        engine.name.removeprefix("engine "),
         state="running" if report.num_busy else "idle",
+        num_slots=report.num_slots,
+        num_busy=report.num_busy,
+        stats=report.stats,
+        before=None if before is None else before.stats,
+        seconds=0.0 if before is None else report.at - before.at,
     )
 
 

@@ -14,12 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from orchestrator.plan import Sample
-from orchestrator.report.live_tables import EngineLine, engines_table, models_table, verdicts_table
+from orchestrator.report.live_tables import EngineLine, engine_line, engines_table, models_table, rate, verdicts_table
 from orchestrator.report.pace import Pace, duration, seconds_left
 from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger
 
-__all__ = ["EngineLine", "LiveView"]
+__all__ = ["EngineLine", "LiveView", "engine_line"]
 
 LAST_VERDICTS = 5
 BAR_WIDTH = 24
@@ -82,19 +82,26 @@ class LiveView:
         self._verdicts = [*self._verdicts, *verdicts][-LAST_VERDICTS:]
         if self._console.is_terminal:
             self._live.update(self._view())
-        elif time.monotonic() - self._printed > PLAIN_SECONDS:
-            self._printed = time.monotonic()
-            self._console.print(self._line(), highlight=False, soft_wrap=True)
+        else:
+            self._print_in_time()
 
     def show_engines(self, lines: Sequence[EngineLine]) -> None:
         """Show what engines do now: all of them, about once a second."""
         self._engines = lines
         if self._console.is_terminal:
             self._live.update(self._view())
+        else:
+            self._print_in_time()
 
     def show_message(self, message: str) -> None:
         """Show a line that stays."""
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def _print_in_time(self) -> None:
+        """Print a plain line if the last one is a while ago."""
+        if time.monotonic() - self._printed > PLAIN_SECONDS:
+            self._printed = time.monotonic()
+            self._console.print(self._line(), highlight=False, soft_wrap=True)
 
     def _count(self, search_id: str) -> None:
         """Note how many probes a search has run, and whether it is finished by them."""
@@ -114,8 +121,14 @@ class LiveView:
         return (
             f"{minutes:02d}:{seconds:02d}  {self._num_done} of {self._ledger.num_searches} searches done, "
             f"{self._num_verdicts} probes finished, {self._ledger.num_in_flight} in flight"
-            f"{left and ', '}{left}"
+            f"{left and ', '}{left}{'' if self._num_verdicts else self._before_the_first()}"
         )
+
+    def _before_the_first(self) -> str:
+        """What shows that something happens before the first verdict."""
+        longest = max((line.longest for line in self._engines), default=0)
+        steps = sum(line.steps_per_second for line in self._engines)
+        return f"; {rate(steps)} steps a second, {longest} tokens reached" if longest else ""
 
     def _left(self) -> str:
         """How long it will take; empty until enough is known, and when nothing is left."""
@@ -126,7 +139,7 @@ class LiveView:
 
     def _pace_line(self) -> str:
         pace = self._pace.per_minute(time.monotonic())
-        lately = "" if pace is None else f"; a minute {_rate(pace[0])} probes, {_rate(pace[1])} searches"
+        lately = "" if pace is None else f"; a minute {rate(pace[0])} probes, {rate(pace[1])} searches"
         return f"{self._num_verdicts:,} probes finished, {self._ledger.num_in_flight:,} in flight{lately}"
 
     def _view(self) -> Group:
@@ -140,7 +153,3 @@ class LiveView:
         if self._verdicts:
             parts.append(verdicts_table([(verdict, self._samples[verdict.search_id]) for verdict in self._verdicts]))
         return Group(*parts)
-
-
-def _rate(a_minute: float) -> str:
-    return f"{a_minute:.1f}" if 0 < a_minute < 10 else f"{a_minute:,.0f}"

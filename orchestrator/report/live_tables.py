@@ -6,7 +6,7 @@ Texts, names and reasons come from anywhere, so they are shown literally, each o
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from rich.table import Table
 from rich.text import Text
@@ -15,12 +15,16 @@ from orchestrator.plan import Sample
 from orchestrator.report.tables import beginning, given_back, short_names
 from orchestrator.report.terminal import name_end
 from orchestrator.search.bracket import Verdict
+from tasks.contract import EngineStats
 
 MOST_MODELS = MOST_ENGINES = 6
 """Lines of each; a terminal may have no more than 24."""
 NAME_WIDTH, SOURCE_WIDTH, TEXT_WIDTH = 24, 20, 200
 OUTCOME_STYLES = {"lossless": "green", "failed": "red"}
 STATE_STYLES = {"loading": "yellow", "lost": "red"}
+
+
+EngineState: TypeAlias = Literal["loading", "running", "idle", "lost"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +39,37 @@ class EngineLine:
     """Probes that it optimizes now."""
     tokens_per_second: float
     """Tokens trained on, summed over slots and steps, a second lately."""
-    state: Literal["loading", "running", "idle", "lost"]
+    steps_per_second: float
+    """Optimizer steps of all its slots together, a second lately."""
+    longest: int
+    """Tokens of the longest length that it has reached; 0 before the first."""
+    state: EngineState
     """loading: reads its model; idle: has no probe; lost: ended without being asked to."""
+
+
+def engine_line(
+    name: str,
+    *,
+    state: EngineState,
+    num_slots: int = 0,
+    num_busy: int = 0,
+    stats: EngineStats | None = None,
+    before: EngineStats | None = None,
+    seconds: float = 0.0,
+) -> EngineLine:
+    """The line of an engine whose counts were `before` so many seconds ago."""
+    stats = stats or EngineStats()
+    before = before or stats
+    seconds = max(1e-9, seconds)
+    return EngineLine(
+        name=name,
+        num_slots=num_slots,
+        num_busy=min(num_busy, num_slots),
+        tokens_per_second=(stats.trained_tokens - before.trained_tokens) / seconds,
+        steps_per_second=(stats.steps - before.steps) / seconds,
+        longest=stats.longest,
+        state=state,
+    )
 
 
 def models_table(done: Mapping[str, int], total: Mapping[str, int]) -> Table:
@@ -55,7 +88,7 @@ def models_table(done: Mapping[str, int], total: Mapping[str, int]) -> Table:
 
 def engines_table(lines: Sequence[EngineLine]) -> Table:
     """One line an engine, those that do not run first; of many engines the rest and all together."""
-    table = _grid("engine", "slots busy", "tokens/s")
+    table = _grid("engine", "slots busy", "steps/s", "tokens/s", "longest")
     table.add_column("state", no_wrap=True)
     order = sorted(lines, key=lambda line: line.state == "running")
     shown = order if len(order) <= MOST_ENGINES else order[: MOST_ENGINES - 1]
@@ -63,14 +96,18 @@ def engines_table(lines: Sequence[EngineLine]) -> Table:
         table.add_row(
             Text(name_end(line.name, NAME_WIDTH)),
             f"{line.num_busy}/{line.num_slots}" if line.num_slots else "-",
+            rate(line.steps_per_second),
             f"{line.tokens_per_second:,.0f}",
+            str(line.longest or "-"),
             Text(line.state, style=STATE_STYLES.get(line.state, "")),
         )
     if len(order) > 1:
         table.add_row(
             f"all {len(order)}",
             f"{sum(line.num_busy for line in order)}/{sum(line.num_slots for line in order)}",
+            "",
             f"{sum(line.tokens_per_second for line in order):,.0f}",
+            str(max(line.longest for line in order) or "-"),
             ", ".join(f"{count} {state}" for state, count in Counter(line.state for line in order).most_common()),
             style="dim",
         )
@@ -93,6 +130,11 @@ def verdicts_table(verdicts: Sequence[tuple[Verdict, Sample]]) -> Table:
             Text(beginning(result, TEXT_WIDTH), style="red" if verdict.reason else ""),
         )
     return table
+
+
+def rate(number: float) -> str:
+    """With a decimal where it is below ten: .3, 4.2, 85."""
+    return f"{number:.1f}" if 0 < number < 10 else f"{number:,.0f}"
 
 
 def _grid(first: str, *numbers: str) -> Table:

@@ -7,11 +7,12 @@ import pytest
 from rich.console import Console
 
 from orchestrator.plan import Sample
-from orchestrator.report.live import EngineLine, LiveView
+from orchestrator.report.live import EngineLine, LiveView, engine_line
 from orchestrator.report.live_tables import MOST_ENGINES, MOST_MODELS
 from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger, Search
 from orchestrator.search.policy import SearchSettings
+from tasks.contract import EngineStats
 
 TEXT = "It was a bright cold day in April, and the clocks were striking thirteen."
 
@@ -91,7 +92,14 @@ def show(request: pytest.FixtureRequest) -> Callable[..., Shown]:
 
 
 def engine(number: int = 0, **changes: object) -> EngineLine:
-    running = {"num_slots": 16, "num_busy": 15, "tokens_per_second": 12_345.6, "state": "running"}
+    running = {
+        "num_slots": 16,
+        "num_busy": 15,
+        "tokens_per_second": 12_345.6,
+        "steps_per_second": 4.2,
+        "longest": 31,
+        "state": "running",
+    }
     return EngineLine(**{"name": f"model gpu{number}", **running, **changes})  # pyright: ignore[reportArgumentType]
 
 
@@ -135,13 +143,13 @@ def test_models_have_a_line_each_where_there_are_several(show):
 def test_engines_are_shown_and_many_are_summed_up(show):
     shown = show([sample_of(0)])
     shown.view.show_engines([engine()])
-    assert ["model", "gpu0", "15/16", "12,346", "running"] in [line.split() for line in shown.lines]
+    assert ["model", "gpu0", "15/16", "4.2", "12,346", "31", "running"] in [line.split() for line in shown.lines]
     many = [engine(number) for number in range(99)]
     shown.view.show_engines([*many, engine(99, state="lost", num_busy=0, num_slots=0, tokens_per_second=0.0)])
     assert sum("gpu" in line for line in shown.lines) == MOST_ENGINES - 1
     assert "model gpu99" in shown.screen
     (all_of_them,) = [line for line in shown.lines if line.startswith("all 100")]
-    assert all_of_them.split()[2:] == ["1485/1584", "1,222,214", "99", "running,", "1", "lost"]
+    assert all_of_them.split()[2:] == ["1485/1584", "1,222,214", "31", "99", "running,", "1", "lost"]
 
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[bold]x[/] [/nothing]\u202eabc\r\n\x9b31m\ttab"
@@ -189,3 +197,32 @@ def test_plain_lines_where_it_is_no_terminal(monkeypatch):
         "00:24  4 of 8 searches done, 4 probes finished, 0 in flight",
         "00:36  6 of 8 searches done, 6 probes finished, 0 in flight, about 12 s left",
     ]
+
+
+def test_before_the_first_verdict_a_plain_line_shows_what_was_reached(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("orchestrator.report.live.time.monotonic", lambda: now[0])
+    shown = Shown([sample_of(0)], width=80, terminal=False)
+    with shown.view as view:
+        now[0] = 11.0
+        view.show_engines([engine(longest=0)])
+        now[0] = 22.0
+        view.show_engines([engine(longest=17)])
+    assert shown.printed.getvalue().splitlines() == [
+        "00:11  0 of 1 searches done, 0 probes finished, 0 in flight",
+        "00:22  0 of 1 searches done, 0 probes finished, 0 in flight; 4.2 steps a second, 17 tokens reached",
+    ]
+
+
+def test_rates_are_those_since_the_last_report():
+    before = EngineStats(steps=10, trained_tokens=1000, longest=5)
+    line = engine_line(
+        "m",
+        state="running",
+        num_slots=4,
+        num_busy=9,
+        stats=EngineStats(steps=30, trained_tokens=5000, longest=9),
+        before=before,
+        seconds=4.0,
+    )
+    assert (line.steps_per_second, line.tokens_per_second, line.longest, line.num_busy) == (5.0, 1000.0, 9, 4)
