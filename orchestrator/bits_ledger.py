@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from orchestrator.memories import Provers
+from orchestrator.progress import tracked
 from orchestrator.run_directory import Run
 from orchestrator.store.schema import BITS, LINES
 from tasks.contract import Prover, Question
@@ -98,7 +99,7 @@ def measure_run(run: Run, *, device: str = "auto") -> tuple[pa.Table, pa.Table]:
     bits, lines = [], []
     provers, question = Provers(run, device), run.sweep.question()
     num_lines: dict[tuple[str, int], int] = defaultdict(int)
-    for search in sorted(searches, key=lambda row: row["model"]):
+    for search in tracked(sorted(searches, key=lambda row: row["model"]), "measuring texts and memories"):
         prover, held = provers.of(search["model"]), memories[search["search_id"]]
         sample = run.sample(search["model"], search["sample_id"])
         best = next((row for row in held if row["probe_id"] == search["probe_id"]), None)

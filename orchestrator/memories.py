@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from orchestrator.errors import BadInput
+from orchestrator.progress import tracked
 from orchestrator.run_directory import Run
 from orchestrator.store.parquet import SEARCHES_FILE
 from tasks.contract import Proof, Prover, Question
@@ -46,17 +47,16 @@ def verify(run: Run, *, device: str = "auto") -> Iterator[Verified]:
     )
     rows = sorted(run.probes(wanted).to_pylist(), key=lambda row: (row["model"], row["source"], row["probe_id"]))
     provers = Provers(run, device)
-    for row in rows:
-        if row["memory"] is not None and row["exact_prefix"]:
-            tokens = run.sample(row["model"], row["sample_id"])["tokens"][: row["exact_prefix"]]
-            proof = provers.of(row["model"])(row["memory"], num_vectors=row["num_vectors"], tokens=tokens)
-            yield Verified(
-                probe_id=row["probe_id"],
-                source=row["source"],
-                claimed=row["exact_prefix"],
-                proof=proof,
-                row_margin=row["margin"],
-            )
+    for row in tracked([row for row in rows if row["memory"] is not None and row["exact_prefix"]], "decoding memories"):
+        tokens = run.sample(row["model"], row["sample_id"])["tokens"][: row["exact_prefix"]]
+        proof = provers.of(row["model"])(row["memory"], num_vectors=row["num_vectors"], tokens=tokens)
+        yield Verified(
+            probe_id=row["probe_id"],
+            source=row["source"],
+            claimed=row["exact_prefix"],
+            proof=proof,
+            row_margin=row["margin"],
+        )
 
 
 def decode(run: Run, search_id: str, *, device: str = "auto") -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from orchestrator.errors import BadInput
+from orchestrator.progress import tracked
 from orchestrator.search.ledger import Search
 from orchestrator.search.policy import Status
 from orchestrator.store.rows import SearchColumns, criterion_name
@@ -331,7 +332,7 @@ def _with_recipes(
 ) -> list[tuple[PlannedModel, TextCodec]]:
     """The models with their recipes complete, and what was found kept in their entries."""
     found: list[tuple[PlannedModel, TextCodec]] = []
-    for number, (planned, codec) in enumerate(models):
+    for number, (planned, codec) in enumerate(tracked(models, "measuring the radius of the models")):
         try:
             recipe, note = task.recipe_for(planned.model, planned.facts, planned.recipe)
         except TaskError as error:

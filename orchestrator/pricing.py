@@ -4,10 +4,10 @@ Knows nothing of searches or of what a price is used for.
 """
 
 from rich.console import Console
-from rich.progress import track
 
 from orchestrator.errors import literal
 from orchestrator.plan import Plan
+from orchestrator.progress import tracked
 from tasks.contract import Price, TaskError
 
 TEXTS, TOKENS = 8, 256
@@ -17,7 +17,7 @@ TEXTS, TOKENS = 8, 256
 def prices_here(plan: Plan, console: Console) -> dict[str, Price]:
     """Price by model name; a model that cannot be loaded here has none, and the console says why."""
     prices: dict[str, Price] = {}
-    for model in track(plan.models, "timing the models here", console=console, transient=True):
+    for model in tracked(plan.models, "timing the models here"):
         texts = [sample.tokens[:TOKENS] for sample in plan.samples.values() if sample.model == model.name]
         try:
             prices[model.name] = plan.task.price(

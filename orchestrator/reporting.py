@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from orchestrator.errors import BadInput
+from orchestrator.progress import tracked
 from orchestrator.report.canvas import ReportTables, standing_alone
 from orchestrator.report.export import Exported, exported_tables, latex, markdown
 from orchestrator.report.figures import figures
@@ -172,7 +173,7 @@ def write_images(tables: ReportTables, folder: Path, kind: str) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for drawn in figures(tables):
+    for drawn in tracked(figures(tables), "drawing images"):
         path = folder / f"{drawn.name}.{kind}"
         try:
             standing_alone(drawn).write_image(path, scale=2)
