@@ -38,12 +38,16 @@ lint: setup  ## ruff, pyright, import-linter
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: setup  ## measure against the published recipe: 4 texts three times, in turn (under 20 minutes)
-	$(BIN)/python benchmarks/versus_published.py
+MODEL ?= HuggingFaceTB/SmolLM2-135M-Instruct
+TEXTS ?= ../shared/data/text/books_eval.jsonl
+RIVALS := $(BIN)/python benchmarks/rivals.py run runs/rivals.parquet --model $(MODEL) --texts $(TEXTS)
 
-bench-full: setup  ## the same with 32 texts once (an hour or more); run it again to resume it
-	$(BIN)/python benchmarks/versus_published.py --ray --count 32 --repetitions 1 --resume-dir runs/bench-full \
-		--to benchmarks/results
+bench: setup  ## capsweep and three rivals, 2 texts at 6,000 trained tokens each (about 20 minutes; MODEL=.. TEXTS=..)
+	$(RIVALS) --count 2 --budget 6000
+
+bench-full: setup  ## the same with 6 texts at 6,000 and 25,000 trained tokens (hours); run it again to resume it
+	$(RIVALS) --budget 6000
+	$(RIVALS) --budget 25000
 
 chaos: setup  ## provoke every fault of docs/reliability.md and count what is lost (about 15 minutes)
 	CAPSWEEP_CHAOS=1 $(PYTEST) tests/chaos
