@@ -210,7 +210,8 @@ class EnginesEntry(Entry, frozen=True):
     cpus: AutoCount = "auto"
     """CPU cores of one engine."""
     tokens_per_step: AutoCount = "auto"
-    """Texts are let into a step while their lengths sum to no more than this; a batch never has more tokens."""
+    """Texts are let into a step while their lengths, taken as 24 at least, sum to no more than this; a batch never has
+    more tokens."""
     batch_cost_tokens: AutoCount = "auto"
     """What a batch costs beside its tokens, in tokens; auto measures it when an engine begins, and keeps it with every
     probe."""
