@@ -36,6 +36,19 @@ SHAPES = {
         parameters=162_322_944,
         least_ratio=30,
     ),
+    "smollm2-135m": Shape(
+        config=LlamaConfig(
+            vocab_size=49152,
+            hidden_size=576,
+            num_hidden_layers=30,
+            num_attention_heads=9,
+            num_key_value_heads=3,
+            intermediate_size=1536,
+            max_position_embeddings=8192,
+            tie_word_embeddings=True,
+        ),
+        parameters=134_515_008,
+    ),
     "pythia-1.4b": Shape(
         config=GPTNeoXConfig(
             vocab_size=50304,
