@@ -16,11 +16,11 @@ from unittest.mock import patch
 
 import yaml
 
-from orchestrator.inline import run_inline
-from orchestrator.plan import Plan, make_plan
-from orchestrator.session import open_session
-from orchestrator.spec import load_sweep
-from orchestrator.stop import Stop
+from orchestrator.execution.inline import run_inline
+from orchestrator.execution.stop import Stop
+from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.runs.session import open_session
+from orchestrator.spec.loading import load_sweep
 from orchestrator.store.snapshots import Snapshots
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -61,7 +61,7 @@ def seconds_of(*, texts: int, durable: bool) -> tuple[float, float, int]:
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as name:
         plan = plan_of(Path(name), texts=texts, snapshot_seconds=60 if durable else 1e9)
         fsync = timed(os.fsync) if durable else lambda handle: None
-        saving = patch("orchestrator.inline.Snapshots.save", timed(Snapshots.save))
+        saving = patch("orchestrator.execution.inline.Snapshots.save", timed(Snapshots.save))
         with saving, patch("os.fsync", fsync), open_session(plan, f"{name}/run") as session:
             started = time.perf_counter()
             stats = run_inline(session, plan.sweep.engine_settings(), stop=Stop(), on_verdicts=lambda verdicts: None)

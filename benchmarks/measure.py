@@ -25,7 +25,7 @@ import numpy as np
 from ledger import SAVE_SECONDS, SETTINGS, Ledger, commit, key_of
 
 from orchestrator.report.intervals import bootstrap_mean
-from orchestrator.run_directory import open_run
+from orchestrator.runs.directory import open_run
 from orchestrator.store.schema import PROBES
 from tasks.contract import EngineSettings, Failed, Finished, Model, Probe, Question
 from tasks.cramming import CrammingTask

@@ -28,11 +28,11 @@ from unittest.mock import patch
 import yaml
 
 from orchestrator.cluster.environment import set_variables
-from orchestrator.plan import Plan, make_plan
-from orchestrator.report.live import EngineLine
-from orchestrator.session import open_session
-from orchestrator.spec import load_sweep
-from orchestrator.stop import Stop
+from orchestrator.execution.progress import EngineLine
+from orchestrator.execution.stop import Stop
+from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.runs.session import open_session
+from orchestrator.spec.loading import load_sweep
 from tasks.contract import EngineStats
 
 NODES = 4

@@ -15,8 +15,8 @@ import scale
 from orchestrator.cluster import engine_pool, searcher
 from orchestrator.cluster.engine_pool import EngineHandle, EnginePool
 from orchestrator.cluster.placement import EngineNeed, Node
-from orchestrator.session import Session, make_probe, open_session
-from orchestrator.stop import Stop
+from orchestrator.execution.stop import Stop
+from orchestrator.runs.session import Session, make_probe, open_session
 from tasks.contract import Finished, Lossless, Lossy, Measurement, Probe
 
 ENGINES = 100

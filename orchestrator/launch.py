@@ -10,17 +10,17 @@ import pyarrow as pa
 from rich.console import Console
 
 from orchestrator.errors import literal
-from orchestrator.extension import Extension
-from orchestrator.inline import run_inline
-from orchestrator.plan import Plan
+from orchestrator.execution.inline import run_inline
+from orchestrator.execution.stop import Stop, stop_on_signals
+from orchestrator.planning.plan import Plan
 from orchestrator.report.live import LiveView
 from orchestrator.report.tables import capacity_by_group
 from orchestrator.report.terminal import searches_table, summary_table
-from orchestrator.reporting import write_report
-from orchestrator.run_directory import REPORT_FILE, Run, open_run
-from orchestrator.session import Session, open_session
-from orchestrator.stop import Stop, stop_on_signals
-from orchestrator.sweep import Sweep
+from orchestrator.report.writing import write_report
+from orchestrator.runs.directory import REPORT_FILE, Run, open_run
+from orchestrator.runs.extension import Extension
+from orchestrator.runs.session import Session, open_session
+from orchestrator.spec.sweep import Sweep
 from tasks.contract import EngineStats
 
 

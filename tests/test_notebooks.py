@@ -5,7 +5,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from orchestrator import cli
+from orchestrator.cli import app as cli
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "read_a_run.ipynb"
 

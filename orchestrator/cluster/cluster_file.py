@@ -24,7 +24,7 @@ from orchestrator.cluster.cluster_checks import NodeType, mapping, node_problems
 from orchestrator.cluster.cluster_versions import read_constraints, version_problems
 from orchestrator.cluster.ec2 import Ec2, read_ec2
 from orchestrator.errors import BadInput, literal, suggest
-from orchestrator.yaml_file import read_mapping
+from orchestrator.spec.yaml_file import read_mapping
 
 CONSTRAINTS = "constraints.txt"
 TOKEN = ".ray/auth_token"

@@ -21,8 +21,8 @@ from orchestrator.cluster.neighbours import Neighbours
 from orchestrator.cluster.placement import EngineDemand, EngineNeed, Node, allot, engine_demand
 from orchestrator.cluster.sizing import model_needs
 from orchestrator.errors import BadInput, SessionFaultError
-from orchestrator.plan import Plan
-from orchestrator.report.live import EngineLine, engine_line
+from orchestrator.execution.progress import EngineLine, engine_line
+from orchestrator.planning.plan import Plan
 from orchestrator.search.ledger import Ledger
 from tasks.contract import EngineSettings, EngineStats, Finished, Snapshot
 

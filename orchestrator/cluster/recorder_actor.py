@@ -8,8 +8,8 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
+from orchestrator.runs.session import new_recorder
 from orchestrator.search.bracket import Verdict
-from orchestrator.session import new_recorder
 from orchestrator.store.files import open_files
 from orchestrator.store.rows import RowContext
 from orchestrator.store.snapshots import Snapshots

@@ -20,11 +20,11 @@ from orchestrator.cluster.neighbours import RECORDER_NAME
 from orchestrator.cluster.probe_trial import ProbeTrial, name_of
 from orchestrator.cluster.recorder_actor import RecorderActor
 from orchestrator.cluster.searcher import LedgerSearcher
-from orchestrator.report.live import EngineLine
+from orchestrator.execution.progress import EngineLine
+from orchestrator.execution.stop import Stop
+from orchestrator.runs.session import Session
 from orchestrator.search.bracket import Verdict
-from orchestrator.session import Session
-from orchestrator.stop import Stop
-from orchestrator.sweep import EnginesEntry
+from orchestrator.spec.sweep import EnginesEntry
 from tasks.contract import EngineSettings, EngineStats
 
 RECORDER_CALLS = 256

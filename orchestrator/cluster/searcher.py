@@ -27,12 +27,12 @@ from orchestrator.cluster.trial_sizing import (
     trials_per_engine,
     trials_running,
 )
-from orchestrator.report.live import EngineLine
+from orchestrator.execution.progress import EngineLine
+from orchestrator.execution.stop import Stop
+from orchestrator.runs.session import Session, make_probe
 from orchestrator.search.bracket import Verdict, verdict_of
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.policy import MACHINE_FAILURES
-from orchestrator.session import Session, make_probe
-from orchestrator.stop import Stop
 from tasks.contract import Failed, Finished, Probe
 
 QUIET_REPORTS = 25

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 from orchestrator.cluster.placement import ModelNeeds, Node
-from orchestrator.plan import PlannedModel
+from orchestrator.planning.plan import PlannedModel
 from tasks.contract import Model, ModelFacts
 
 SMALL_PARAMETERS = 10_000_000

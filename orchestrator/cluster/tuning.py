@@ -18,9 +18,9 @@ from orchestrator.cluster.connection import cluster
 from orchestrator.cluster.placement import EngineNeed, allot, engine_demand
 from orchestrator.cluster.sizing import model_needs
 from orchestrator.errors import SessionFaultError
-from orchestrator.plan import Plan
-from orchestrator.stop import Stop
-from orchestrator.tuning.worker import MeasurementRequest, SearchResult, Worker
+from orchestrator.execution.recipe_worker import MeasurementRequest, SearchResult, Worker
+from orchestrator.execution.stop import Stop
+from orchestrator.planning.plan import Plan
 from tasks.contract import EngineSettings
 
 LISTEN_SECONDS = 0.5

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.report.canvas import ReportTables
+from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.tables import SearchRow
 
 MOST_TOKENS = 200_000

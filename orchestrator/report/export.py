@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.report.canvas import ReportTables
+from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.published_measures import FOOTNOTES, compare, decoding_capacities
 from orchestrator.report.statistics import paired, starts_by_group, survival_by_group
 from orchestrator.report.tables import GAINS, Spread, capacity_by_group

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from orchestrator.errors import literal
 from orchestrator.report.tables import short_names
-from orchestrator.run_list import ListedRun, Listing
+from orchestrator.runs.listing import ListedRun, Listing
 
 NAME_WIDTH = 40
 """Longer names push what follows to the right."""

@@ -13,13 +13,12 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from orchestrator.plan import Sample
-from orchestrator.report.live_tables import EngineLine, engine_line, engines_table, models_table, rate, verdicts_table
+from orchestrator.execution.progress import EngineLine
+from orchestrator.planning.plan import Sample
+from orchestrator.report.live_tables import engines_table, models_table, rate, verdicts_table
 from orchestrator.report.pace import Pace, duration, seconds_left
 from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger
-
-__all__ = ["EngineLine", "LiveView", "engine_line"]
 
 LAST_VERDICTS = 5
 BAR_WIDTH = 24

@@ -16,9 +16,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from orchestrator.report.canvas import ReportTables
 from orchestrator.report.details import search_details
-from orchestrator.report.figures import figures
+from orchestrator.report.figures.all_figures import figures
+from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.findings import headline, worth_knowing
 from orchestrator.report.published_measures import FOOTNOTES, Compared, Paper, compare, decoding_capacities
 from orchestrator.report.statistics import starts_by_group, survival_by_group
@@ -83,9 +83,9 @@ def render_page(tables: ReportTables, *, sweep_yaml: str, provenance: Mapping[st
     )
 
 
-def resource(name: str) -> str:
+def resource(name: str, package: str = "orchestrator.report") -> str:
     """A file of this package."""
-    return resources.files("orchestrator.report").joinpath(name).read_text(encoding="utf-8")
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def _name_of(sweep_yaml: str) -> str:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.errors import literal
-from orchestrator.estimate import ModelEstimate
+from orchestrator.planning.estimate import ModelEstimate
 from orchestrator.report.pace import duration
 from orchestrator.report.published_measures import Compared
 from orchestrator.report.tables import (

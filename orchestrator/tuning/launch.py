@@ -12,20 +12,20 @@ import yaml
 from rich.console import Console
 
 from orchestrator.errors import BadInput, literal
+from orchestrator.execution.recipe_worker import InlineWorkers, Workers
+from orchestrator.execution.stop import Stop, stop_on_signals
 from orchestrator.launch import Exit
-from orchestrator.plan import Plan, make_plan
-from orchestrator.run_directory import is_run
-from orchestrator.spec import dump
-from orchestrator.stop import Stop, stop_on_signals
+from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.runs.directory import is_run
+from orchestrator.spec.loading import dump
+from orchestrator.spec.sweep import Sweep
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import RunLock
 from orchestrator.store.parquet import write_table
-from orchestrator.sweep import Sweep
 from orchestrator.tuning.results import TuningResult, evidence_line, recipe_yaml, result_of, trial_rows, trials_table
 from orchestrator.tuning.study import INPUTS, JOURNAL_FILE, RecipeStudy
 from orchestrator.tuning.texts import TextSplit, split_texts
 from orchestrator.tuning.tuner import BUDGET, ModelTuner, tune_model
-from orchestrator.tuning.worker import InlineWorkers, Workers
 
 TUNE_FILE = "tune.yaml"
 TRIALS_FILE = "tune.parquet"
@@ -186,7 +186,7 @@ def _workers(
 
 
 def _write(files: Files, tuners: list[ModelTuner], found: list[TuningResult], name: str) -> None:
-    from orchestrator.report.tune_page import render_tune_page
+    from orchestrator.tuning.page import render_tune_page
 
     write_table(files, TRIALS_FILE, trials_table([r for tuner in tuners for r in trial_rows(tuner.model, tuner.study)]))
     for one in found:

@@ -16,8 +16,8 @@ from optuna.samplers import TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from orchestrator.execution.recipe_worker import SearchResult
 from orchestrator.report.intervals import bootstrap_mean
-from orchestrator.tuning.worker import SearchResult
 from tasks.contract import Range
 
 JOURNAL_FILE = "study.journal"

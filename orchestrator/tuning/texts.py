@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.errors import BadInput
-from orchestrator.plan import Plan
+from orchestrator.planning.plan import Plan
 from orchestrator.search.ledger import Search
 
 FEWEST = 2

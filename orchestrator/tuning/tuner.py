@@ -11,10 +11,10 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
+from orchestrator.execution.recipe_worker import MeasurementRequest, SearchResult, Workers
 from orchestrator.search.ledger import Search
 from orchestrator.tuning.study import RecipeStudy, key_of
 from orchestrator.tuning.texts import TextSplit
-from orchestrator.tuning.worker import MeasurementRequest, SearchResult, Workers
 
 PART = 16
 """Length searches that are measured before a trial is looked at: fewer leave most of an engine's step idle."""

@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 import yaml
 
 import orchestrator
-from orchestrator.inline import run_inline
-from orchestrator.plan import make_plan
-from orchestrator.session import open_session
-from orchestrator.spec import load_sweep
-from orchestrator.stop import Stop
+from orchestrator.execution.inline import run_inline
+from orchestrator.execution.stop import Stop
+from orchestrator.planning.plan import make_plan
+from orchestrator.runs.session import open_session
+from orchestrator.spec.loading import load_sweep
 from orchestrator.store.files import open_files
 from orchestrator.store.snapshots import SNAPSHOT_FOLDER
 

@@ -209,7 +209,7 @@ def jumping():
     ago = real() - started
     return real() + (86400 if 4 < ago < 6 else -86400 if ago >= 6 else 0)
 time.time = jumping
-from orchestrator.cli import main
+from orchestrator.cli.app import main
 sys.exit(main())
 """
 """The command, with a clock that is a day ahead after four seconds, and a day behind after six."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import orchestrator
-from orchestrator.run_directory import open_run
+from orchestrator.runs.directory import open_run
 from tasks.toy import toy_capacity
 from tests.chaos.harness import wait_until, write_sweep
 from tests.clusters.two_nodes import ADDRESSES, DASHBOARD, HEAD, WORKER, TwoNodes, why_not

@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 
 import orchestrator
-from orchestrator.inline import run_inline
-from orchestrator.plan import Plan, make_plan
-from orchestrator.session import open_session
-from orchestrator.spec import load_sweep
-from orchestrator.stop import Stop
+from orchestrator.execution.inline import run_inline
+from orchestrator.execution.stop import Stop
+from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.runs.session import open_session
+from orchestrator.spec.loading import load_sweep
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "sweeps" / "quickstart"
 TOY_TEXT = "Text number {number}: long enough to have a capacity of its own, and then some more words to be safe."

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import orchestrator
-from orchestrator.cli import app
+from orchestrator.cli.app import app
 
 TIMES = ("seconds",)
 """Columns of the searches table that no two runs share."""
@@ -51,7 +51,7 @@ def without_pages() -> Callable[[], AbstractContextManager[None]]:
     def leave_out() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("orchestrator.launch.write_report", lambda run, searches: "")
-            patch.setattr("orchestrator.reporting.render_page", lambda tables, **_: "")
+            patch.setattr("orchestrator.report.writing.render_page", lambda tables, **_: "")
             yield
 
     return leave_out

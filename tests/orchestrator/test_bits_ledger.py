@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from orchestrator.bits_ledger import COMPRESSORS, quantize
-from orchestrator.report.figures_memories import bits_ledger, cosines_of_memories, memories_in_two_dimensions
-from orchestrator.reporting import report_tables
-from orchestrator.run_directory import open_run
+from orchestrator.analysis.bits_ledger import COMPRESSORS, quantize
+from orchestrator.report.figures.memories import bits_ledger, cosines_of_memories, memories_in_two_dimensions
+from orchestrator.report.writing import report_tables
+from orchestrator.runs.directory import open_run
 from orchestrator.store.parquet import read_bits_and_lines
 from tasks.certificate import LayoutProver
 
@@ -110,7 +110,7 @@ def test_every_search_has_a_row(measured):
 
 def test_a_memory_that_is_ruined_no_longer_gives_its_text_back(measured):
     run = open_run(str(measured))
-    from orchestrator.memories import Provers
+    from orchestrator.analysis.memories import Provers
 
     (search, *_) = run.searches().to_pylist()
     prover = Provers(run, "cpu").of(search["model"])

@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 import orchestrator
-from orchestrator.inline import run_inline
-from orchestrator.plan import make_plan
-from orchestrator.session import open_session
-from orchestrator.spec import load_sweep
-from orchestrator.stop import Stop
+from orchestrator.execution.inline import run_inline
+from orchestrator.execution.stop import Stop
+from orchestrator.planning.plan import make_plan
+from orchestrator.runs.session import open_session
+from orchestrator.spec.loading import load_sweep
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "sweeps" / "quickstart"
 TEXTS = ("01-story.txt", "02-letter.txt")

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from safetensors.torch import load_file, save_file
 
-from orchestrator.estimate import BITS_PER_DIMENSION, CERTIFICATES, START_POWER, START_TOKENS, estimate
-from orchestrator.plan import Plan, make_plan
-from orchestrator.spec import load_sweep
+from orchestrator.planning.estimate import BITS_PER_DIMENSION, CERTIFICATES, START_POWER, START_TOKENS, estimate
+from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.spec.loading import load_sweep
 from tasks.contract import Price, StepCost
 
 LN2 = 0.6931

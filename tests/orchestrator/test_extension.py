@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 import orchestrator
-from orchestrator.extension import additions, differences, union
-from orchestrator.run_directory import EXTENDING_FILE, open_run
+from orchestrator.runs.directory import EXTENDING_FILE, open_run
+from orchestrator.runs.extension import additions, differences, union
+from orchestrator.spec.sweep import Sweep
 from orchestrator.store.files import LocalFiles
-from orchestrator.sweep import Sweep
 
 pytestmark = pytest.mark.usefixtures("no_page")
 

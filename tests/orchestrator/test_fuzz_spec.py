@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import BadInput
-from orchestrator.plan import make_plan
-from orchestrator.run_directory import open_run
-from orchestrator.session import open_session
-from orchestrator.spec import dump, load_sweep
+from orchestrator.planning.plan import make_plan
+from orchestrator.runs.directory import open_run
+from orchestrator.runs.session import open_session
+from orchestrator.spec.loading import dump, load_sweep
 
 NUM_CASES = int(os.environ.get("CAPSWEEP_FUZZ", "60"))
 TOY = """

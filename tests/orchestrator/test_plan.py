@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import BadInput
-from orchestrator.plan import Plan, make_plan
+from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.spec.sweep import Sweep
 from orchestrator.store.files import LocalFiles
 from orchestrator.store.parquet import SAMPLES_FILE, read_samples, write_table
 from orchestrator.store.schema import SAMPLES, SEARCHES
-from orchestrator.sweep import Sweep
 from tasks.contract import Model, ModelFacts, Question, Reader, Text
 from tasks.registry import TASKS
 from tasks.texts import TextEntry

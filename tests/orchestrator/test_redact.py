@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from orchestrator import cli
+from orchestrator.cli import app as cli
 from orchestrator.redact import redact, redact_command
 from tasks.contract import Failed, Outcome, Probe
 from tasks.registry import TASKS

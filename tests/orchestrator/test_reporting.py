@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from orchestrator.report.export import Exported, latex, markdown
-from orchestrator.report.figures import figures
-from orchestrator.reporting import all_tables, together, write_images
-from orchestrator.run_directory import open_run
+from orchestrator.report.figures.all_figures import figures
+from orchestrator.report.writing import all_tables, together, write_images
+from orchestrator.runs.directory import open_run
 from orchestrator.store.schema import LINES
 
 

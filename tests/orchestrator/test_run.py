@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pytest
 
 import orchestrator
-from orchestrator import memories
-from orchestrator.run_directory import open_run
+from orchestrator.analysis import memories
+from orchestrator.runs.directory import open_run
 from tasks.toy import ToyEngine, toy_capacity
 
 SLOW = "recipe: {step_seconds: 0.02, steps: 8, slots: 4}\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from orchestrator.run_list import WANTED, list_runs
+from orchestrator.runs.listing import WANTED, list_runs
 from orchestrator.store.files import LocalFiles
 
 
@@ -141,7 +141,7 @@ def test_on_an_object_store(first):
 def test_the_small_files_of_many_runs_are_asked_for_together_and_once(first, runs, monkeypatch):
     for number in range(4):
         shutil.copytree(first, runs / f"copy-{number}")
-    monkeypatch.setattr("orchestrator.run_list.READ_TOGETHER", 2)
+    monkeypatch.setattr("orchestrator.runs.listing.READ_TOGETHER", 2)
     asked, read = list[int](), list[str]()
     read_all, read_one = LocalFiles.read_all, LocalFiles.read
 

@@ -10,14 +10,14 @@ import pytest
 import yaml
 from rich.console import Console
 
+from orchestrator.analysis.memories import decode, export
 from orchestrator.errors import BadInput
 from orchestrator.launch import Exit, launch
-from orchestrator.memories import decode, export
-from orchestrator.plan import PICKLE_NOTE, REMOTE_CODE_NOTE, Plan, make_plan
-from orchestrator.reporting import write_report
-from orchestrator.run_directory import REPORT_FILE, open_run
-from orchestrator.spec import load_sweep
-from orchestrator.sweep import Sweep
+from orchestrator.planning.plan import PICKLE_NOTE, REMOTE_CODE_NOTE, Plan, make_plan
+from orchestrator.report.writing import write_report
+from orchestrator.runs.directory import REPORT_FILE, open_run
+from orchestrator.spec.loading import load_sweep
+from orchestrator.spec.sweep import Sweep
 from tasks.contract import Encoding, Model
 from tasks.language_model import HubCodec
 

@@ -17,11 +17,11 @@ from prometheus_client.parser import text_string_to_metric_families
 import orchestrator
 from orchestrator.cluster.probe_trial import name_of
 from orchestrator.cluster.runner import run_on_ray
-from orchestrator.inline import run_inline
-from orchestrator.plan import Plan, make_plan
-from orchestrator.session import Session, open_session
-from orchestrator.spec import load_sweep
-from orchestrator.stop import Stop
+from orchestrator.execution.inline import run_inline
+from orchestrator.execution.stop import Stop
+from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.runs.session import Session, open_session
+from orchestrator.spec.loading import load_sweep
 
 pytestmark = pytest.mark.xdist_group("ray")
 

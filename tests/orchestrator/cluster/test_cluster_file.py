@@ -9,7 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from orchestrator.cli import app
+from orchestrator.cli.app import app
 from orchestrator.cluster.cluster_checks import is_cluster_file
 from orchestrator.cluster.cluster_file import check_cluster_file
 from orchestrator.cluster.cluster_versions import read_constraints, version_problems

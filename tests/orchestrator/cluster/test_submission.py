@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestrator.cluster.job import different_versions
-from orchestrator.cluster.submission import SWEEP_NAME, check_run_url, stage, versions
+from orchestrator.cluster.jobs.driver import different_versions
+from orchestrator.cluster.jobs.submission import SWEEP_NAME, check_run_url, stage, versions
 from orchestrator.errors import BadInput
-from orchestrator.plan import make_plan
-from orchestrator.spec import load_sweep
+from orchestrator.planning.plan import make_plan
+from orchestrator.spec.loading import load_sweep
 
 QUICKSTART = Path(__file__).resolve().parents[3] / "sweeps" / "quickstart.yaml"
 
@@ -24,7 +24,16 @@ def test_a_staged_sweep_runs_without_what_it_was_made_of(toy_sweep, tmp_path):
     stage(load_sweep(toy_sweep), job)
     shutil.rmtree(toy_sweep.parent / "texts")
     ran = subprocess.run(
-        [sys.executable, "-m", "orchestrator.cli", "run", SWEEP_NAME, "--inline", "--run-dir", str(tmp_path / "run")],
+        [
+            sys.executable,
+            "-m",
+            "orchestrator.cli",
+            "run",
+            SWEEP_NAME,
+            "--inline",
+            "--run-dir",
+            str(tmp_path / "run"),
+        ],
         cwd=job,
         capture_output=True,
         text=True,

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from orchestrator.report.canvas import ReportTables
+from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.store.rows import packed_bits
 from orchestrator.store.schema import BITS, LINES, PROBES, SAMPLES, SEARCHES
 

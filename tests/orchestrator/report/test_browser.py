@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.report.canvas import ReportTables
 from orchestrator.report.details import BEYOND
+from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.page import render_page
 
 pytestmark = pytest.mark.xdist_group("browser")

@@ -6,12 +6,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from orchestrator.report.canvas import CaptionedFigure, ReportTables
-from orchestrator.report.figures import FIGURES, figures
-from orchestrator.report.figures_entropy import entropy_with_and_without_memory
-from orchestrator.report.figures_memories import bits_ledger
-from orchestrator.report.figures_probes import accuracy_over_positions, success_against_length
-from orchestrator.report.figures_scaling import gain_against_theory, scaling_with_vectors, utilization_by_source
+from orchestrator.report.figures.all_figures import FIGURES, figures
+from orchestrator.report.figures.canvas import CaptionedFigure, ReportTables
+from orchestrator.report.figures.entropy import entropy_with_and_without_memory
+from orchestrator.report.figures.memories import bits_ledger
+from orchestrator.report.figures.probes import accuracy_over_positions, success_against_length
+from orchestrator.report.figures.scaling import gain_against_theory, scaling_with_vectors, utilization_by_source
 from orchestrator.store.rows import packed_bits
 from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
 

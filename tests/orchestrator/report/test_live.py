@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from orchestrator.plan import Sample
-from orchestrator.report.live import EngineLine, LiveView, engine_line
+from orchestrator.execution.progress import EngineLine, engine_line
+from orchestrator.planning.plan import Sample
+from orchestrator.report.live import LiveView
 from orchestrator.report.live_tables import MOST_ENGINES, MOST_MODELS
 from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger, Search

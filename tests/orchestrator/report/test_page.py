@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from orchestrator.report.canvas import ReportTables
+from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.page import render_page
 from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
 

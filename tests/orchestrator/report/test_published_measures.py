@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 
 import orchestrator
-from orchestrator.estimate import estimate
-from orchestrator.plan import make_plan
-from orchestrator.report import figures
-from orchestrator.report.canvas import ReportTables
+from orchestrator.planning.estimate import estimate
+from orchestrator.planning.plan import make_plan
+from orchestrator.report.figures import all_figures as figures
+from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.page import render_page
 from orchestrator.report.published_measures import (
     Conventions,
@@ -23,9 +23,9 @@ from orchestrator.report.published_measures import (
     published_measures,
     published_rows,
 )
-from orchestrator.spec import load_sweep
+from orchestrator.spec.loading import load_sweep
+from orchestrator.spec.sweep import RandomLengths
 from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
-from orchestrator.sweep import RandomLengths
 from tasks.contract import Model
 from tasks.texts.hub import HubSource
 
@@ -276,7 +276,7 @@ def test_the_progressive_sweep_has_every_model_of_the_paper_that_can_be_named():
 def test_the_readme_names_figures_as_the_report_does():
     """A section that is called otherwise is not found."""
     readme = (SWEEPS / "paper" / "README.md").read_text()
-    drawn = "".join(path.read_text() for path in Path(figures.__file__).parent.glob("figures*.py"))
+    drawn = "".join(path.read_text() for path in Path(figures.__file__).parent.glob("*.py"))
     sections = re.findall(r'"([A-Z][^"]+)"', "\n".join(line for line in readme.splitlines() if line.startswith("|")))
     assert len(sections) > 8
     assert [name for name in sections if name not in drawn and name != "Beside published figures"] == []

@@ -5,7 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from orchestrator.report.figures_entropy import lossless_threshold, mean_gain
+from orchestrator.report.figures.entropy import lossless_threshold, mean_gain
 from orchestrator.report.statistics import kaplan_meier, paired, starts_by_group, survival_by_group
 from orchestrator.store.rows import packed_bits, unpacked_bits
 from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from orchestrator.estimate import ModelEstimate
+from orchestrator.planning.estimate import ModelEstimate
 from orchestrator.report.terminal import estimates_table
 
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from orchestrator.runs.session import new_recorder
 from orchestrator.search.policy import SearchSettings
-from orchestrator.session import new_recorder
 from orchestrator.store.files import LocalFiles
 from orchestrator.store.lock import LostLockError, RunLock
 from orchestrator.store.parquet import PROBE_FOLDER, read_probes

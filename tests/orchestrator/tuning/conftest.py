@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.plan import Plan, make_plan
-from orchestrator.spec import load_sweep
+from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.spec.loading import load_sweep
 
 
 @pytest.fixture

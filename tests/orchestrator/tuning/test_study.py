@@ -2,8 +2,8 @@
 
 from optuna.trial import TrialState
 
+from orchestrator.execution.recipe_worker import SearchResult
 from orchestrator.tuning.study import RecipeStudy
-from orchestrator.tuning.worker import SearchResult
 from tasks.contract import Range
 
 OWN = {"rate": 1.0, "patience": 150, "kind": "plain"}

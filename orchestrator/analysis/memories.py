@@ -1,0 +1,125 @@
+"""What can be done with the stored memories of a run: verify, decode, export.
+
+Knows nothing of Ray or of how memories came to be.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from orchestrator.errors import BadInput
+from orchestrator.progress import tracked
+from orchestrator.runs.directory import Run
+from orchestrator.store.parquet import SEARCHES_FILE
+from tasks.contract import Proof, Prover, Question
+from tasks.registry import TASKS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """One stored memory, decoded again."""
+
+    probe_id: str
+    source: str
+    claimed: int
+    """Tokens that it gives back according to its row."""
+    proof: Proof
+    row_margin: float | None
+    """Smallest logit margin as its row has it."""
+
+
+def verify(run: Run, *, device: str = "auto") -> Iterator[Verified]:
+    """Decode every stored memory again, one text at a time."""
+    wanted = (
+        "probe_id",
+        "search_id",
+        "model",
+        "sample_id",
+        "source",
+        "num_vectors",
+        "exact_prefix",
+        "margin",
+        "memory",
+    )
+    rows = sorted(run.probes(wanted).to_pylist(), key=lambda row: (row["model"], row["source"], row["probe_id"]))
+    provers = Provers(run, device)
+    for row in tracked([row for row in rows if row["memory"] is not None and row["exact_prefix"]], "decoding memories"):
+        tokens = run.sample(row["model"], row["sample_id"])["tokens"][: row["exact_prefix"]]
+        proof = provers.of(row["model"])(row["memory"], num_vectors=row["num_vectors"], tokens=tokens)
+        yield Verified(
+            probe_id=row["probe_id"],
+            source=row["source"],
+            claimed=row["exact_prefix"],
+            proof=proof,
+            row_margin=row["margin"],
+        )
+
+
+def decode(run: Run, search_id: str, *, device: str = "auto") -> str:
+    """The text that the best memory of a search gives back, decoded from the memory alone.
+
+    Raises:
+        BadInput: when there is no such search, or it has no memory.
+    """
+    searches = [row for row in run.searches().to_pylist() if row["search_id"].startswith(search_id)]
+    if len(searches) != 1:
+        found = f"{len(searches)} searches of this run begin so" if searches else "no search of this run begins so"
+        known = ", ".join(row["search_id"] for row in (searches or run.searches().to_pylist())[:3])
+        raise BadInput(f"{search_id!r}: {found}; wanted one search_id of {SEARCHES_FILE}, such as {known}.")
+    search = searches[0]
+    if search["probe_id"] is None:
+        raise BadInput(f"{search_id!r}: this search has no memory yet (status {search['status']}).")
+    rows = run.probes(("probe_id", "attempt", "memory")).to_pylist()
+    memory = next(row["memory"] for row in rows if row["probe_id"] == search["probe_id"] and row["memory"] is not None)
+    tokens = run.sample(search["model"], search["sample_id"])["tokens"][: search["capacity_tokens"]]
+    proof = Provers(run, device).of(search["model"])(memory, num_vectors=search["num_vectors"], tokens=tokens)
+    return TASKS[run.sweep.task].codec(run.model(search["model"])).decode(proof.tokens)
+
+
+def export(run: Run, folder: Path) -> int:
+    """Write the best memory of each search as `memories.safetensors` and their table as `memories.parquet`.
+
+    Returns:
+        How many memories were written; the tensors are named by search_id.
+
+    Raises:
+        BadInput: when `folder` cannot be made.
+    """
+    from safetensors.numpy import save_file
+
+    searches = run.searches()
+    wanted = {row["probe_id"]: row["search_id"] for row in searches.to_pylist() if row["probe_id"] is not None}
+    tensors: dict[str, Any] = {}
+    for row in run.probes(("probe_id", "attempt", "memory", "memory_shape")).to_pylist():
+        if row["probe_id"] in wanted and row["memory"] is not None:
+            values = np.frombuffer(row["memory"], dtype="<f4").reshape(row["memory_shape"])
+            tensors[wanted[row["probe_id"]]] = values.copy()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be made a folder ({error.strerror}). Choose another --to.") from error
+    save_file(tensors, folder / "memories.safetensors", metadata={"run": run.files.url, "dtype": "float32"})
+    pq.write_table(searches, folder / "memories.parquet")
+    return len(tensors)
+
+
+class Provers:
+    """The models of a run, one loaded at a time."""
+
+    def __init__(self, run: Run, device: str) -> None:
+        self._run = run
+        self._device = device
+        self._model: str | None = None
+        self._prover: Prover | None = None
+
+    def of(self, model: str) -> Prover:
+        """The model that rows call `model`; the one before it is let go."""
+        if self._prover is None or model != self._model:
+            question: Question = self._run.sweep.question()
+            self._prover = TASKS[self._run.sweep.task].prove(self._run.model(model), question, self._device)
+            self._model = model
+        return self._prover

@@ -1,0 +1,297 @@
+"""The command `capsweep`. Each verb imports what it needs when it runs, so that `--help` answers at once."""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import reading
+from orchestrator.cli.exits import RunArgument, bad_input
+from orchestrator.errors import literal
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they show the values of variables, secrets among them
+    rich_markup_mode="markdown",
+    help="How many tokens of text fit into a few trainable input vectors of a frozen language model?",
+    epilog="Exit codes: 0 done, 1 some searches failed, 2 bad input, 3 budget spent, 130 interrupted (nothing lost).",
+)
+
+SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC")]
+Inline = Annotated[bool, typer.Option("--inline", help="Run in this process, without Ray.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to join; without it one is started here.")]
+JobsAddress = Annotated[str, typer.Option(help="The cluster's dashboard, such as http://127.0.0.1:8265.")]
+TakeOver = Annotated[bool, typer.Option("--take-over", help="Take the run from a session that is gone.")]
+AllowFewer = Annotated[bool, typer.Option("--allow-fewer", help="Continue when a source has fewer texts than asked.")]
+
+
+@app.command(epilog="Examples: `capsweep check sweeps/quickstart.yaml`, `capsweep check cluster.yaml`")
+def check(
+    spec: Annotated[Path, typer.Argument(help="Sweep file, or cluster file for `ray up` (YAML).", metavar="FILE")],
+    allow_fewer: AllowFewer = False,
+    tflops: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Price another device by its 10^12 operations a second; this one is timed."),
+    ] = None,
+) -> None:
+    """Report every problem of a file, or what it will do: a sweep and its rough cost, a cluster and its nodes."""
+    with bad_input():
+        from rich.console import Console
+
+        from orchestrator.cluster.cluster_checks import is_cluster_file
+        from orchestrator.planning.estimate import estimate
+        from orchestrator.planning.plan import make_plan
+        from orchestrator.planning.pricing import prices_here
+        from orchestrator.report.terminal import estimates_table
+        from orchestrator.spec.loading import load_sweep
+        from orchestrator.spec.yaml_file import read_mapping
+
+        console = Console()
+        if is_cluster_file(read_mapping(spec)[0]):
+            from orchestrator.cluster.cluster_file import show_cluster_file
+
+            show_cluster_file(spec, console)
+            return
+        plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer, measure=False)
+        prices = {} if tflops else prices_here(plan, console)
+        estimates = estimate(plan, prices)
+        console.print(estimates_table(estimates, tflops=tflops))
+        for note in plan.notes:
+            console.print(f"note: {literal(note)}", markup=False, highlight=False)
+        tokens = ", ".join(f"{row.expected_tokens:,.0f}" for row in estimates)
+        device = f"one device at {tflops:g} Tflop/s, kept busy" if tflops else "this machine (--tflops for another)"
+        console.print(
+            f"Rough: it supposes {tokens} tokens a search. Time is that of {device}; it may be half or twice that.",
+            highlight=False,
+        )
+
+
+@app.command(epilog="Example: `capsweep run sweeps/quickstart.yaml --inline`")
+def run(
+    spec: SpecArgument,
+    run_dir: Annotated[str | None, typer.Option(help="Where the run lies; by default <storage>/<name>-<time>.")] = None,
+    inline: Inline = False,
+    address: Address = None,
+    allow_fewer: AllowFewer = False,
+    take_over: TakeOver = False,
+) -> None:
+    """Run a sweep, or resume it in a directory that holds the same sweep."""
+    with bad_input():
+        from rich.console import Console
+
+        from orchestrator.launch import launch, new_run_url
+        from orchestrator.planning.plan import make_plan
+        from orchestrator.runs.directory import drawn_texts, held_sweep
+        from orchestrator.spec.loading import load_sweep
+
+        sweep = load_sweep(spec)
+        url = run_dir or new_run_url(sweep)
+        plan = make_plan(sweep, allow_fewer=allow_fewer, drawn=drawn_texts(url), held=held_sweep(url))
+        code = launch(plan, url, inline=inline, address=address, take_over=take_over, console=Console())
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: `capsweep resume runs/quickstart-20260101-120000`")
+def resume(
+    run: RunArgument,
+    inline: Inline = False,
+    address: Address = None,
+    take_over: TakeOver = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what the machine failed.")] = False,
+) -> None:
+    """Resume a run: what is on disk is kept, what was in flight is asked again."""
+    with bad_input():
+        from rich.console import Console
+
+        from orchestrator.launch import launch
+        from orchestrator.planning.plan import make_plan
+        from orchestrator.runs.directory import drawn_texts, open_run
+
+        # The samples that were there at the start are known: fewer of them than asked for is no news.
+        plan = make_plan(open_run(run).sweep, allow_fewer=True, drawn=drawn_texts(run))
+        code = launch(
+            plan,
+            run,
+            inline=inline,
+            address=address,
+            take_over=take_over,
+            retry_failed=retry_failed,
+            console=Console(),
+        )
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: `capsweep extend runs/quickstart-20260101-120000 more.yaml`")
+def extend(
+    run: RunArgument,
+    spec: SpecArgument,
+    inline: Inline = False,
+    address: Address = None,
+    allow_fewer: AllowFewer = False,
+    take_over: TakeOver = False,
+) -> None:
+    """Add a sweep file's models, texts, k and seeds to a run, and resume it: finished searches stay finished."""
+    with bad_input():
+        from rich.console import Console
+
+        from orchestrator.launch import launch
+        from orchestrator.runs.extension import plan_extension
+
+        plan, extension = plan_extension(run, spec, allow_fewer=allow_fewer)
+        code = launch(
+            plan,
+            run,
+            inline=inline,
+            address=address,
+            take_over=take_over,
+            extension=extension,
+            console=Console(),
+        )
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: `capsweep tune sweeps/quickstart.yaml --trials 25 --inline`")
+def tune(
+    spec: SpecArgument,
+    trials: Annotated[int, typer.Option(min=1, help="Recipes to try in all, the sweep's own among them.")],
+    run_dir: Annotated[str | None, typer.Option(help="Folder; by default <storage>/<name>-tune-<time>.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Sweep file whose texts the result is reported on; else SPEC's are split.")
+    ] = None,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="Trained tokens a length search; by default what SPEC's recipe spends.")
+    ] = None,
+    inline: Inline = False,
+    address: Address = None,
+    allow_fewer: AllowFewer = False,
+    take_over: TakeOver = False,
+) -> None:
+    """Tune the recipe: find the one that proves most tokens with a given effort; the same command resumes it."""
+    with bad_input(again="the same command continues"):
+        from rich.console import Console
+
+        from orchestrator.spec.loading import load_sweep
+        from orchestrator.tuning.launch import Request, new_tune_folder
+        from orchestrator.tuning.launch import tune as tune_sweep
+
+        sweep = load_sweep(spec)
+        others = None if report is None else load_sweep(report)
+        request = Request(sweep=sweep, report=others, trials=trials, budget=budget, allow_fewer=allow_fewer)
+        url = run_dir or new_tune_folder(sweep)
+        code = tune_sweep(request, url, inline=inline, address=address, take_over=take_over, console=Console())
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: `capsweep status runs/quickstart-20260101-120000`")
+def status(
+    run: Annotated[str, typer.Argument(help="Run directory or its URL; or a cluster, as http://..", metavar="RUN|URL")],
+    limit: Annotated[int, typer.Option(help="Searches to show.")] = 20,
+) -> None:
+    """Show what is on disk of a run, also while a session runs; or the sweeps that were submitted to a cluster."""
+    with bad_input():
+        if run.startswith(("http://", "https://")):
+            from orchestrator.cluster.jobs.client import Jobs
+
+            jobs = Jobs(run).all()
+            for job in jobs:
+                typer.echo(literal(f"{job.job_id}  {job.status.lower()}  {job.run_dir}"))
+                for line in job.last_words:
+                    typer.echo(literal(f"    {line}"))
+            typer.echo(f"{len(jobs)} {'sweep was' if len(jobs) == 1 else 'sweeps were'} submitted to {run}")
+            return
+        from orchestrator.cli.status import show_status
+        from orchestrator.runs.directory import open_run
+
+        show_status(open_run(run), limit=limit)
+
+
+@app.command(epilog="Example: `capsweep submit mine.yaml --address http://127.0.0.1:8265 --follow`")
+def submit(
+    spec: SpecArgument,
+    address: JobsAddress,
+    run_dir: Annotated[
+        str | None, typer.Option(help="Where the run lies, as the head sees it; by default <storage>/<name>-<time>.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Print its output until it ends.")] = False,
+    install: Annotated[
+        bool, typer.Option("--install", help="Install on the cluster, for this job, the versions installed here.")
+    ] = False,
+    allow_fewer: AllowFewer = False,
+) -> None:
+    """Run a sweep as a job of a cluster: it continues without this machine. A run that is there is resumed."""
+    with bad_input():
+        from orchestrator.cluster.jobs.client import Jobs
+        from orchestrator.launch import new_run_url
+        from orchestrator.spec.loading import load_sweep
+
+        sweep = load_sweep(spec)
+        url = run_dir or new_run_url(sweep)
+        jobs = Jobs(address)
+        options = ["--allow-fewer"] if allow_fewer else []
+        job_id = jobs.submit(sweep, url, options=options, install=install)
+        typer.echo(
+            f"job {job_id} runs {url}\n"
+            f"  watch it:   capsweep status {address}  or  capsweep status {url}\n"
+            f"  stop it:    capsweep stop {job_id} --address {address}\n"
+            f"  resume it:  capsweep submit {spec} --address {address} --run-dir {url}"
+        )
+        if not follow:
+            return
+        try:
+            code = jobs.follow(job_id, lambda output: typer.echo(output, nl=False))
+        except KeyboardInterrupt:
+            typer.echo(f"\njob {job_id} continues; `capsweep stop {job_id} --address {address}` ends it.")
+            raise typer.Exit(130) from None
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: `capsweep stop runs/mine-20260101-120000`")
+def stop(
+    run: Annotated[str, typer.Argument(help="Run directory or URL; with --address a job or run.", metavar="RUN|JOB")],
+    address: Annotated[str | None, typer.Option(help="Cluster that it was submitted to, as http://..")] = None,
+) -> None:
+    """End a run wherever it runs: what is in flight is saved, and `capsweep resume` continues it."""
+    with bad_input():
+        from orchestrator.cli.stopping import stop_job, stop_run
+
+        ended = (
+            stop_run(run, on_message=typer.echo) if address is None else stop_job(run, address, on_message=typer.echo)
+        )
+    raise typer.Exit(0 if ended else 1)
+
+
+@app.command(epilog="Example: `capsweep runs s3://bucket/runs`")
+def runs(
+    root: Annotated[str, typer.Argument(help="Folder or fsspec URL that runs lie in.", metavar="ROOT")] = "runs/",
+    limit: Annotated[int, typer.Option(min=1, help="Runs to show, the newest first.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="All of them, one line of JSON each.")] = False,
+) -> None:
+    """List the runs below a folder: what they measure, how far they are, who writes to them."""
+    with bad_input():
+        from rich.console import Console
+
+        from orchestrator.report.listing import print_listing
+        from orchestrator.runs.listing import list_runs
+
+        listing = list_runs(root)
+        if as_json:
+            for listed in listing.runs:
+                typer.echo(listed.as_json())
+        else:
+            print_listing(Console(), listing, root, limit=limit)
+
+
+app.add_typer(reading.app)
+
+
+def main() -> None:
+    """The entry point of the command."""
+    try:
+        app()
+    except Exception:
+        from orchestrator.redact import redact
+
+        sys.exit(redact(traceback.format_exc()))

@@ -1,0 +1,173 @@
+"""The verbs that read a run: report, verify, decode, measure, compare, export.
+
+Each imports what it needs when it runs.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.exits import RunArgument, bad_input
+from orchestrator.errors import BadInput, literal, suggest
+
+app = typer.Typer()
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+@app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")
+def report(
+    runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],
+    to: Annotated[Path, typer.Option(help="Where the page of several runs goes.")] = Path("report.html"),
+    tables: Annotated[Path | None, typer.Option(help="Also write the tables as CSV, Markdown and LaTeX here.")] = None,
+    images: Annotated[str | None, typer.Option(help="Also write the figures: png, svg or pdf.")] = None,
+) -> None:
+    """Write a run's page, report/index.html, anew from its tables; of several runs one page together."""
+    with bad_input():
+        from orchestrator.report.writing import all_tables, write_images, write_page, write_report, write_tables
+        from orchestrator.runs.directory import open_run
+
+        if images not in (None, "png", "svg", "pdf"):
+            raise BadInput(f"--images: found {images!r}. {suggest(images, ['png', 'svg', 'pdf'])}")
+        opened = [open_run(run) for run in runs]
+        if len(opened) == 1:
+            typer.echo(write_report(opened[0]))
+        read = all_tables(opened) if len(opened) > 1 or tables or images else None
+        if read is not None and len(opened) > 1:
+            write_page(opened, read, to)
+            typer.echo(to)
+        if read is not None and tables:
+            typer.echo(f"{len(write_tables(read, tables))} tables in {tables}")
+        if read is not None and images:
+            folder = tables or to.parent / "figures"
+            typer.echo(f"{len(write_images(read, folder, images))} figures in {folder}")
+
+
+@app.command(epilog="Example: `capsweep verify runs/quickstart-20260101-120000`")
+def verify(run: RunArgument, device: Device = "auto") -> None:
+    """Decode every stored memory again, one text at a time; exit 1 if one does not give its text back."""
+    with bad_input():
+        from orchestrator.analysis.memories import verify as verify_run
+        from orchestrator.runs.directory import open_run
+
+        total = wrong = 0
+        for found in verify_run(open_run(run), device=device):
+            total += 1
+            if found.proof.exact_prefix != found.claimed:
+                wrong += 1
+                typer.echo(
+                    f"{literal(found.source)} (probe {found.probe_id}): {found.proof.exact_prefix} of {found.claimed} "
+                    f"tokens; smallest margin when it was certified {found.row_margin:.2g}"
+                )
+        typer.echo(f"{total} memories decoded, {total - wrong} exact, {wrong} not")
+        if not total:
+            # So it is where a criterion lets a memory pass that does not give the first token back.
+            typer.echo("by its rows (exact_prefix) no memory of this run gives a token back from nothing else")
+    raise typer.Exit(1 if wrong else 0)
+
+
+@app.command(epilog="Example: `capsweep decode runs/quickstart-20260101-120000 3f2a`")
+def decode(
+    run: RunArgument,
+    search_id: Annotated[str, typer.Argument(help="Search, or the beginning of its id.")],
+    device: Device = "auto",
+) -> None:
+    """Print the text that a search's stored memory gives back."""
+    with bad_input():
+        from orchestrator.analysis.memories import decode as decode_search
+        from orchestrator.runs.directory import open_run
+
+        text = decode_search(open_run(run), search_id, device=device)
+        typer.echo(literal(text) if sys.stdout.isatty() else text)
+
+
+@app.command(epilog="Example: `capsweep measure runs/quickstart-20260101-120000`")
+def measure(run: RunArgument, device: Device = "auto") -> None:
+    """Measure what needs the models again (bits ledger, lines between memories), and write the page with it."""
+    with bad_input():
+        from orchestrator.analysis.bits_ledger import measure_run
+        from orchestrator.report.writing import write_report
+        from orchestrator.runs.directory import open_run
+        from orchestrator.store.parquet import BITS_FILE, LINES_FILE, write_table
+
+        opened = open_run(run)
+        bits, lines = measure_run(opened, device=device)
+        write_table(opened.files, BITS_FILE, bits)
+        write_table(opened.files, LINES_FILE, lines)
+        typer.echo(f"{bits.num_rows} searches in {BITS_FILE}, {lines.num_rows} points in {LINES_FILE}")
+        if without := opened.searches().num_rows - bits.num_rows:
+            typer.echo(f"{without} searches are not in them: no memory of theirs meets the run's criterion.")
+        typer.echo(write_report(opened))
+
+
+@app.command(epilog="Example: `capsweep compare runs/pythia-160m-20260101-120000 --with published`")
+def compare(
+    run: RunArgument,
+    paper: Annotated[str, typer.Option("--with", help="published, progressive or one_step.")] = "published",
+    called: Annotated[
+        list[str] | None, typer.Option("--called", help="RUN_NAME=PAPER_NAME of a model; may be given again.")
+    ] = None,
+    gains_where: Annotated[str, typer.Option(help="beyond_capacity (published) or all.")] = "beyond_capacity",
+    scored_to_length: Annotated[
+        bool, typer.Option(help="Scale sums over L - 1 scored tokens to L (published).")
+    ] = True,
+    capacity_threshold: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Accuracy at which a length counts (published: .99).")
+    ] = 0.99,
+    capacity_over: Annotated[
+        str | None,
+        typer.Option(help="mean (of the texts) or longest_draw (one will do); by default longest_draw for `random`."),
+    ] = None,
+) -> None:
+    """Print what a run measured beside what a paper published, by the paper's conventions."""
+    with bad_input():
+        from rich.console import Console
+
+        from orchestrator.report.published_measures import COUNTED, FOOTNOTES, Conventions
+        from orchestrator.report.published_measures import compare as compare_tables
+        from orchestrator.report.terminal import compared_table
+        from orchestrator.runs.directory import open_run
+
+        if paper not in FOOTNOTES:
+            raise BadInput(f"--with: found {paper!r}. {suggest(paper, FOOTNOTES)}")
+        if gains_where not in ("beyond_capacity", "all"):
+            raise BadInput(f"--gains-where: found {gains_where!r}. {suggest(gains_where, ['beyond_capacity', 'all'])}")
+        if capacity_over not in (None, "mean", "longest_draw"):
+            raise BadInput(
+                f"--capacity-over: found {capacity_over!r}. {suggest(capacity_over, ['mean', 'longest_draw'])}"
+            )
+        if odd := [pair for pair in called or [] if "=" not in pair]:
+            raise BadInput(f"--called: found {odd[0]!r}; wanted RUN_NAME=PAPER_NAME.")
+        opened = open_run(run)
+        conventions = Conventions(
+            capacity_threshold=capacity_threshold,
+            capacity_over=capacity_over,
+            gains_where=gains_where,
+            scored_to_length=scored_to_length,
+        )
+        names = dict(pair.rsplit("=", 1) for pair in called or [])
+        lines = compare_tables(opened.probes(), opened.searches(), paper, conventions=conventions, called=names)
+        if not lines:
+            models = sorted(set(opened.searches()["model"].to_pylist()))
+            raise BadInput(
+                f"{run}: nothing of it is among the figures of {paper!r}: models {', '.join(models)}. Sources are to "
+                "be called pg19, fanfics or random (name: pg19 in a text's entry); --called RUN_NAME=PAPER_NAME names "
+                f"models. It counts {COUNTED[paper]}."
+            )
+        console = Console()
+        console.print(compared_table(lines))
+        for number, footnote in enumerate(FOOTNOTES[paper], 1):
+            console.print(f"[{number}] {footnote}", markup=False, highlight=False)
+
+
+@app.command(epilog="Example: `capsweep export runs/quickstart-20260101-120000 --to memories/`")
+def export(run: RunArgument, to: Annotated[Path, typer.Option(help="Folder to write to.")]) -> None:
+    """Write the best memory of each search as safetensors, and a table of them."""
+    with bad_input():
+        from orchestrator.analysis.memories import export as export_run
+        from orchestrator.runs.directory import open_run
+
+        count = export_run(open_run(run), to)
+        typer.echo(f"{count} memories in {to}/memories.safetensors, their searches in {to}/memories.parquet")

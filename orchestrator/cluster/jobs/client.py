@@ -1,0 +1,171 @@
+"""Sweeps as jobs of a cluster, through Ray's Jobs API: submit, follow, list, stop.
+
+The API is that of the cluster's dashboard, so this needs no Ray of its own to run here.
+"""
+
+import asyncio
+import logging
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from orchestrator.cluster.connection import wants_token
+from orchestrator.cluster.jobs.submission import check_run_url, stage, versions
+from orchestrator.errors import BadInput
+from orchestrator.spec.sweep import Sweep
+
+RUN_DIR, SWEEP = "capsweep_run_dir", "capsweep_sweep"
+"""What a job of ours states about itself in its metadata."""
+POLL_SECONDS = 1.0
+LAST_LINES = 3
+TALKATIVE = (
+    "ray.dashboard.modules.dashboard_sdk",
+    "ray.dashboard.modules.job.sdk",
+    "ray._private.runtime_env.packaging",
+)
+"""Loggers of Ray that report packages and sockets, on which nobody acts."""
+EXIT_LOST = 1
+"""Exit code of following a job that ended without one of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A sweep on a cluster."""
+
+    job_id: str
+    sweep: str
+    run_dir: str
+    status: str
+    """In Ray's words: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
+    message: str
+    """What Ray reports about that."""
+    started: float | None
+    """Unix time in seconds; None before it started."""
+    exit_code: int | None
+    """Of `capsweep run`; None while it runs, or where its machine was lost."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, one way or another."""
+        return JobStatus(self.status).is_terminal()
+
+    @property
+    def last_words(self) -> list[str]:
+        """The last lines that a job printed which failed; none of one that did not."""
+        lines = [line for line in self.message.splitlines() if line.strip()]
+        return lines[-LAST_LINES:] if self.status == JobStatus.FAILED else []
+
+
+@contextmanager
+def _answers(address: str) -> Iterator[None]:
+    """Raise BadInput that explains what keeps the Jobs API from answering."""
+    try:
+        yield
+    except ConnectionError as error:
+        raise BadInput(
+            f"--address {address}: no Jobs API answers there. Wanted the address of the cluster's dashboard, such as "
+            "http://127.0.0.1:8265; `ray dashboard cluster.yaml` brings it to this machine."
+        ) from error
+    except RuntimeError as error:
+        if "401" in str(error) or "auth" in str(error).lower():
+            raise wants_token(address) from error
+        raise BadInput(f"--address {address}: {str(error).strip().splitlines()[0]}") from error
+
+
+class Jobs:
+    """The jobs of one cluster."""
+
+    def __init__(self, address: str) -> None:
+        """Raises BadInput when no Jobs API answers at `address`."""
+        self.address = address
+        with _answers(address):
+            self._client = JobSubmissionClient(address)
+        for talkative in TALKATIVE:
+            logging.getLogger(talkative).setLevel(logging.WARNING)
+
+    def submit(self, sweep: Sweep, run_dir: str, *, options: list[str], install: bool) -> str:
+        """Send a sweep with its files and this code; returns the job's id.
+
+        Args:
+            sweep: As loaded here.
+            run_dir: Where the run lies, as the cluster's head sees it.
+            options: Further options of `capsweep run`.
+            install: Whether the versions that are installed here are installed for the job.
+
+        Raises:
+            BadInput: when it cannot be sent, or its run would not outlive it.
+        """
+        check_run_url(run_dir)
+        # An id names its run: so a run is not submitted twice at a time by mistake.
+        job_id = f"{Path(run_dir).name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        if same := [job for job in self.all() if job.run_dir == run_dir and not job.is_over]:
+            running = same[0].job_id
+            raise BadInput(f"{run_dir}: job {running} runs it already; `capsweep stop {running}` ends it.")
+        with tempfile.TemporaryDirectory(prefix="capsweep-job-") as folder, _answers(self.address):
+            stage(sweep, Path(folder))
+            environment: dict[str, Any] = {"working_dir": folder}
+            if install:
+                environment["pip"] = [f"{name}=={number}" for name, number in versions().items()]
+            return self._client.submit_job(
+                entrypoint=shlex.join(["python", "-m", "orchestrator.cluster.jobs.driver", run_dir, *options]),
+                submission_id=job_id,
+                runtime_env=environment,
+                metadata={RUN_DIR: run_dir, SWEEP: sweep.name},
+            )
+
+    def all(self) -> list[Job]:
+        """Every sweep that was submitted here, the latest first."""
+        with _answers(self.address):
+            found = [_job(details) for details in self._client.list_jobs() if RUN_DIR in (details.metadata or {})]
+        return sorted(found, key=lambda job: job.started or 0.0, reverse=True)
+
+    def find(self, name: str) -> Job:
+        """The job with this id, or the latest one of the run of this name.
+
+        Raises:
+            BadInput: when there is none.
+        """
+        jobs = self.all()
+        found = [job for job in jobs if name in (job.job_id, job.run_dir, Path(job.run_dir).name)]
+        if not found:
+            known = ", ".join(job.job_id for job in jobs[:5]) or "none"
+            raise BadInput(f"{name}: no sweep by that name was submitted to {self.address}. Jobs there: {known}.")
+        return found[0]
+
+    def follow(self, job_id: str, on_message: Callable[[str], None]) -> int:
+        """Hand on what a job prints until it ends; returns the exit code of its `capsweep run`."""
+        with _answers(self.address):
+            asyncio.run(self._tail(job_id, on_message))
+        while not (job := self.find(job_id)).is_over:
+            time.sleep(POLL_SECONDS)
+        if job.exit_code is None:
+            on_message(f"{job_id}: {job.status.lower()}. {job.message}\n")
+        return EXIT_LOST if job.exit_code is None else job.exit_code
+
+    async def _tail(self, job_id: str, on_message: Callable[[str], None]) -> None:
+        async for part in self._client.tail_job_logs(job_id):
+            on_message(part)
+
+    def stop(self, job: Job) -> None:
+        """Ask a job to end: it saves what is in flight. Returns at once."""
+        with _answers(self.address):
+            self._client.stop_job(job.job_id)
+
+
+def _job(details: Any) -> Job:
+    return Job(
+        job_id=details.submission_id,
+        sweep=details.metadata[SWEEP],
+        run_dir=details.metadata[RUN_DIR],
+        status=JobStatus(details.status).value,
+        message=details.message or "",
+        started=None if details.start_time is None else details.start_time / 1000,
+        exit_code=details.driver_exit_code,
+    )

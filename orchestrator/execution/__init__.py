@@ -1,0 +1,1 @@
+"""Carries out a plan: what every executor shares, and the one in this process."""

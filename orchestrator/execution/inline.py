@@ -1,0 +1,162 @@
+"""The executor without Ray: the same ledger and engines, in this process.
+
+Knows nothing of Ray.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator.execution.progress import EngineLine, engine_line
+from orchestrator.execution.stop import Stop
+from orchestrator.runs.session import Session, make_probe
+from orchestrator.search.bracket import Verdict, verdict_of
+from orchestrator.search.ledger import Ledger, Order
+from orchestrator.store.snapshots import Snapshots
+from tasks.contract import Engine, EngineSettings, EngineStats, Finished, Probe
+
+INLINE_ENGINE = "inline"
+GATHER_SECONDS = 0.2
+"""Finished probes are written together, at most so long after the first of them."""
+
+
+PROGRESS_SECONDS = 1.0
+"""How often progress is reported."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopCallbacks:
+    """What a loop calls, beside the ledger."""
+
+    make_probe: Callable[[Order], Probe]
+    """The probe an order stands for, complete with its memory."""
+    record: Callable[[Sequence[Finished]], object]
+    """Keeps what has finished; the ledger records the verdicts once this returns."""
+    on_verdicts: Callable[[Sequence[Verdict]], object] = lambda verdicts: None
+    """Called with verdicts after the ledger has recorded them."""
+    on_step: Callable[[], object] = lambda: None
+    """Called after every step."""
+
+
+def _ignore(lines: Sequence[EngineLine]) -> None:
+    pass
+
+
+def run_inline(
+    session: Session,
+    settings: EngineSettings,
+    *,
+    stop: Stop,
+    on_verdicts: Callable[[Sequence[Verdict]], None],
+    on_engines: Callable[[Sequence[EngineLine]], None] = _ignore,
+) -> EngineStats:
+    """Run until no search is open or `stop` is true.
+
+    Args:
+        session: The run.
+        settings: How to compute.
+        stop: Asked after every step.
+        on_verdicts: Called with the verdicts of finished probes once their rows are on disk.
+        on_engines: Called about once a second with what the engine does.
+
+    Returns:
+        What the engines have done.
+    """
+    recorder, snapshots = session.recorder(), Snapshots(session.files, session.session_id)
+    snapshot_seconds = session.plan.sweep.engines.snapshot_seconds
+    total = EngineStats()
+
+    def make(order: Order) -> Probe:
+        probe = recorder.give_memory(make_probe(session.plan, order))
+        return replace(probe, snapshot=snapshots.state_of(probe.probe_id))
+
+    for name in session.ledger.models:
+        if stop or not session.ledger.num_ready(name):
+            continue
+        on_engines([engine_line(name, state="loading")])
+        engine = session.plan.task.open_engine(session.plan.model(name).model, session.plan.question_of(name), settings)
+        saver, progress = _Saver(engine, snapshots, snapshot_seconds), _ProgressReporter(name, engine, on_engines)
+
+        def on_step(saver: _Saver = saver, progress: _ProgressReporter = progress) -> None:
+            saver.save_in_time()
+            progress.report_in_time()
+
+        callbacks = LoopCallbacks(make_probe=make, record=recorder.record, on_verdicts=on_verdicts, on_step=on_step)
+        answer(session.ledger, name, engine, callbacks, stop=stop)
+        if engine.num_held:
+            saver.save()
+        total += engine.stats()
+    return total
+
+
+def answer(ledger: Ledger, model: str, engine: Engine, callbacks: LoopCallbacks, *, stop: Stop) -> None:
+    """Keep the engine busy with the searches of `model` until none of them is open or `stop` is true."""
+    gathered: list[Finished] = []
+    first_gathered = 0.0
+    while not stop and (engine.num_held or gathered or ledger.num_ready(model)):
+        # 1. One probe more than there are slots waits, so that a slot that leaves is replaced at once.
+        orders = ledger.next_orders(model, max(0, engine.num_slots + 1 - engine.num_busy))
+        engine.submit([callbacks.make_probe(order) for order in orders], num_open=ledger.num_open_of(model))
+        # 2. One optimizer step of every slot.
+        finished = engine.step()
+        if finished and not gathered:
+            first_gathered = time.monotonic()
+        gathered += finished
+        # 3. Rows first, verdicts after. The engine does not wait for company if it has nothing else to do.
+        starving = engine.num_busy < engine.num_slots
+        if gathered and (starving or time.monotonic() - first_gathered > GATHER_SECONDS):
+            callbacks.record(gathered)
+            verdicts = [verdict_of(item) for item in gathered]
+            for verdict in verdicts:
+                ledger.record(verdict)
+            callbacks.on_verdicts(verdicts)
+            gathered = []
+        # 4. What a crash would cost.
+        callbacks.on_step()
+    callbacks.record(gathered)
+
+
+class _Saver:
+    """Saves the probes of an engine that are in flight, from time to time."""
+
+    def __init__(self, engine: Engine, snapshots: Snapshots, every_seconds: float) -> None:
+        self._engine = engine
+        self._snapshots = snapshots
+        self._every_seconds = every_seconds
+        self._saved_at = time.monotonic()
+
+    def save(self) -> None:
+        """Save them now."""
+        self._snapshots.save(INLINE_ENGINE, self._engine.snapshots())
+
+    def save_in_time(self) -> None:
+        """Save them if the last time is long ago."""
+        if time.monotonic() - self._saved_at > self._every_seconds:
+            self.save()
+            self._saved_at = time.monotonic()
+
+
+class _ProgressReporter:
+    """Reports from time to time what an engine does."""
+
+    def __init__(self, name: str, engine: Engine, on_engines: Callable[[Sequence[EngineLine]], None]) -> None:
+        self._name, self._engine, self._on_engines = name, engine, on_engines
+        self._at, self._stats = time.monotonic(), engine.stats()
+
+    def report_in_time(self) -> None:
+        """Report it if the last report is a while ago."""
+        seconds = time.monotonic() - self._at
+        if seconds < PROGRESS_SECONDS:
+            return
+        stats = self._engine.stats()
+        line = engine_line(
+            self._name,
+            state="running",
+            num_slots=self._engine.num_slots,
+            num_busy=self._engine.num_busy,
+            stats=stats,
+            before=self._stats,
+            seconds=seconds,
+        )
+        self._at, self._stats = time.monotonic(), stats
+        self._on_engines([line])

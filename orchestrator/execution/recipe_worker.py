@@ -1,0 +1,143 @@
+"""What measures a recipe: length searches of a plan, each with the same budget, in the engine that a recipe asks for.
+
+Knows nothing of trials, Optuna or Ray.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from orchestrator.execution.inline import LoopCallbacks, answer
+from orchestrator.execution.stop import Stop
+from orchestrator.planning.plan import Plan
+from orchestrator.runs.session import make_probe
+from orchestrator.search.ledger import Ledger, Order
+from tasks.contract import COLD, Engine, EngineSettings, Failed, Finished, Probe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasurementRequest:
+    """Length searches to be answered with one recipe."""
+
+    model: str
+    """Name of the model as the plan uses it."""
+    recipe: Mapping[str, Any]
+    """Every field of it."""
+    search_ids: tuple[str, ...]
+    budget: int | None
+    """Trained tokens of each length search; None: as in the sweep."""
+    again: int = 0
+    """0 for the starts that all recipes share; another number for others, shared as well."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """What one length search came to."""
+
+    search_id: str
+    capacity: int
+    """Tokens proven."""
+    trained_tokens: int
+    """Sum over its optimizer steps of the tokens trained on."""
+    seconds: float
+    """Share of the engine's time that its probes took."""
+
+
+class Workers(Protocol):
+    """Places at which jobs are done side by side."""
+
+    size: int
+    """How many."""
+
+    def submit(self, worker: int, request: MeasurementRequest) -> None:
+        """Give a request to a worker that has none."""
+        ...
+
+    def wait(self) -> tuple[int, tuple[SearchResult, ...]] | None:
+        """A worker that is done with its request, and what came of it; None once the session should end."""
+        ...
+
+
+class Worker:
+    """One engine at a time; parts of a trial that follow each other share it."""
+
+    def __init__(self, plan: Plan, settings: EngineSettings) -> None:
+        self._plan = plan
+        self._settings = settings
+        self._searches = {search.search_id: search for search in plan.searches}
+        self._opened: tuple[tuple[str, Mapping[str, Any]], Engine] | None = None
+
+    def measure(self, request: MeasurementRequest, stop: Stop) -> tuple[SearchResult, ...] | None:
+        """Answer the request's searches, in their order; None if `stop` came first: half a measurement is none."""
+        retries = self._plan.sweep.search.retries
+        settings = replace(self._plan.sweep.search_settings(), retries=retries, max_trained_tokens=request.budget)
+        ledger = Ledger([self._searches[search_id] for search_id in request.search_ids], settings)
+        notes = _Notes(self._plan, request)
+        callbacks = LoopCallbacks(make_probe=notes.make, record=notes.record)
+        answer(ledger, request.model, self._engine(request), callbacks, stop=stop)
+        if ledger.num_open:
+            self._opened = None  # slots of this request are in it
+            return None
+        return tuple(
+            SearchResult(
+                search_id=search_id,
+                capacity=ledger.bracket(search_id).proven,
+                trained_tokens=ledger.bracket(search_id).trained_tokens,
+                seconds=notes.seconds[search_id],
+            )
+            for search_id in request.search_ids
+        )
+
+    def _engine(self, request: MeasurementRequest) -> Engine:
+        key = (request.model, request.recipe)
+        if self._opened is None or self._opened[0] != key:
+            self._opened = None  # its device memory is free before the next one is loaded
+            planned, task = self._plan.model(request.model), self._plan.task
+            recipe, _ = task.recipe_for(planned.model, planned.facts, request.recipe)
+            question = replace(self._plan.question, recipe=recipe)
+            self._opened = key, task.open_engine(planned.model, question, self._settings)
+        return self._opened[1]
+
+
+class _Notes:
+    """Memories and times of one request: nothing of it is written."""
+
+    def __init__(self, plan: Plan, request: MeasurementRequest) -> None:
+        self._plan = plan
+        self._again = request.again
+        self._memories: dict[str, bytes | None] = {}
+        self.seconds = dict.fromkeys(request.search_ids, 0.0)
+
+    def make(self, order: Order) -> Probe:
+        """The probe, with the memory it begins from. Its random numbers come from its id, the same in every trial."""
+        probe = make_probe(self._plan, order)
+        probe = replace(probe, probe_id=f"{probe.probe_id}/{self._again}" if self._again else probe.probe_id)
+        return probe if probe.start == COLD else replace(probe, start_memory=self._memories[probe.start])
+
+    def record(self, finished: Sequence[Finished]) -> None:
+        """Keep the memories of these."""
+        for item in finished:
+            if not isinstance(item.outcome, Failed):
+                self._memories[item.probe.probe_id] = item.outcome.measurement.memory
+                self.seconds[item.probe.search_id] += item.outcome.measurement.seconds
+
+
+class InlineWorkers:
+    """One worker, in this process."""
+
+    size = 1
+
+    def __init__(self, plan: Plan, settings: EngineSettings, stop: Stop) -> None:
+        self._worker = Worker(plan, settings)
+        self._stop = stop
+        self._request: MeasurementRequest | None = None
+
+    def submit(self, worker: int, request: MeasurementRequest) -> None:
+        """Remember the request; `wait` does it."""
+        self._request = request
+
+    def wait(self) -> tuple[int, tuple[SearchResult, ...]] | None:
+        """Do the request."""
+        assert self._request is not None, "nobody waits for nothing"
+        reached = self._worker.measure(self._request, self._stop)
+        return None if reached is None else (0, reached)

@@ -1,0 +1,1 @@
+"""From a sweep to its searches, and what they will cost."""

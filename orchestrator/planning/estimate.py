@@ -1,0 +1,120 @@
+"""What a sweep will cost, before it is run: a rough figure and what it rests on.
+
+Pure. Knows nothing of Ray, files or torch.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestrator.planning.plan import Plan
+from orchestrator.search.ledger import Search
+from orchestrator.store.searches import theoretical_tokens
+from tasks.contract import Price, StepCost
+
+BITS_PER_DIMENSION = 0.6
+"""Capacity in bits over k times the width: .36 on the quickstart model, .78 on tinystories-656k, .91 on stories260K, 1
+on SmolLM2-135M; as published, .74 for Pythia-160M and 1.3 for Llama-3.1-8B."""
+SHARE_OF_THEORY = 0.1
+"""Capacity over theoretical capacity, where no text was read: .24 on stories260K, .07 on tinystories-656k, .04 on the
+quickstart model; as published, .1 for Pythia-160M to .4 for Llama-3.1-8B."""
+START_TOKENS, START_POWER = 105.0, 1.3
+"""A start that ends at n tokens has trained on 105 n^1.3 (default recipe): within a tenth of what stories260K (31
+tokens), tinystories-656k (19), the quickstart (23) and SmolLM2-135M (98, not at its end) took."""
+GRID_STEPS = 400
+"""Optimizer steps of a probe of a grid that succeeds."""
+GRID_PATIENCES = 1.5
+"""Steps of a probe of a grid that fails, in patiences: a guess between one, the least, and the recipe's most steps."""
+BATCHES_PER_STEP = 2
+"""Batches into which the slots of a step are cut, about."""
+CERTIFICATES = 1.1
+"""Time of a run over that of its steps: slots that leave are decoded."""
+PASSES = 4
+"""Multiply-adds a weight costs per token and step, times two: forward, and backward through activations only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelEstimate:
+    """What the searches of one model will take, about."""
+
+    model: str
+    parameters: int
+    context: int | None
+    samples: int
+    searches: int
+    probes: int
+    expected_tokens: float
+    """Mean capacity assumed, in tokens."""
+    tera_operations: float
+    """Floating-point operations, in units of 10^12."""
+    seconds: float | None = None
+    """On the device that was timed; None where none was."""
+
+    def gpu_hours(self, tflops: float) -> float:
+        """Hours on a device that does `tflops` times 10^12 operations a second."""
+        return self.tera_operations / tflops / 3600
+
+
+def estimate(plan: Plan, prices: Mapping[str, Price] | None = None) -> list[ModelEstimate]:
+    """One estimate per model of the plan; with the time, where it was priced."""
+    found: list[ModelEstimate] = []
+    for model in plan.models:
+        searches = [search for search in plan.searches if search.model == model.name]
+        price = (prices or {}).get(model.name)
+        expected = [_expected(plan, search, price) for search in searches]
+        probes = [_trained_tokens(plan, search, tokens) for search, tokens in zip(searches, expected, strict=True)]
+        trained_tokens = sum(map(sum, probes))
+        mean = sum(expected) / max(1, len(expected))
+        found.append(
+            ModelEstimate(
+                model=model.name,
+                parameters=model.facts.num_parameters,
+                context=model.facts.context,
+                samples=len({search.sample_id for search in searches}),
+                searches=len(searches),
+                probes=sum(map(len, probes)),
+                expected_tokens=mean,
+                tera_operations=PASSES * model.facts.num_parameters * trained_tokens / 1e12,
+                seconds=None if price is None else _seconds(price.step, trained_tokens, len(searches) * mean / 2),
+            )
+        )
+    return found
+
+
+def _expected(plan: Plan, search: Search, price: Price | None) -> float:
+    """Capacity to expect of a search, in tokens."""
+    facts = plan.model(search.model).facts
+    if price is None or not any(price.nats_by_token):
+        theory = theoretical_tokens(facts, num_vectors=search.num_vectors)
+        return min(float(search.limit), SHARE_OF_THEORY * theory)
+    nats = BITS_PER_DIMENSION * math.log(2) * search.num_vectors * facts.embedding_width
+    texts = [text for text in price.nats_by_token if text]
+    return min(float(search.limit), max(1.0, sum(_tokens_for(text, nats) for text in texts) / len(texts)))
+
+
+def _tokens_for(nats_by_token: Sequence[float], nats: float) -> float:
+    """Tokens of a text that cost so much; beyond what was read, at the mean of what was."""
+    left = nats
+    for number, cost in enumerate(nats_by_token):
+        if cost > left:
+            return float(number)
+        left -= cost
+    return len(nats_by_token) * nats / (nats - left)
+
+
+def _trained_tokens(plan: Plan, search: Search, expected: float) -> list[float]:
+    """Trained tokens of each probe that a search will make, about."""
+    if search.grid is None:
+        # Every start but those that reach a text's end stalls once, and a search ends after so many stalls.
+        return [START_TOKENS * expected**START_POWER] * (1 + plan.sweep.search.retries)
+    # A probe that fails continues until its patience is over, which begins anew with every gain.
+    patience = min(plan.sweep.recipe.get("steps", 0), GRID_PATIENCES * plan.sweep.recipe.get("patience", 0))
+    return [length * (GRID_STEPS if length <= expected else patience) for length in search.grid]
+
+
+def _seconds(cost: StepCost, trained_tokens: float, tokens_of_all: float) -> float:
+    """Time of so many trained tokens where all open searches together have `tokens_of_all` at a time."""
+    # A step takes on so many tokens that a batch's own cost is a sixteenth; with few searches it has fewer.
+    tokens_per_step = max(1.0, min(tokens_of_all, 16 * cost.batch_seconds / cost.token_seconds))
+    batches = BATCHES_PER_STEP * trained_tokens / tokens_per_step
+    return CERTIFICATES * (trained_tokens * cost.token_seconds + batches * cost.batch_seconds)

@@ -1,0 +1,28 @@
+"""Prices of a plan's models on this machine: the only part of `check` that loads weights.
+
+Knows nothing of searches or of what a price is used for.
+"""
+
+from rich.console import Console
+
+from orchestrator.errors import literal
+from orchestrator.planning.plan import Plan
+from orchestrator.progress import tracked
+from tasks.contract import Price, TaskError
+
+TEXTS, TOKENS = 8, 256
+"""Texts of each model that are read, and how many tokens of each: what they cost decides how many will fit."""
+
+
+def prices_here(plan: Plan, console: Console) -> dict[str, Price]:
+    """Price by model name; a model that cannot be loaded here has none, and the console says why."""
+    prices: dict[str, Price] = {}
+    for model in tracked(plan.models, "timing the models here"):
+        texts = [sample.tokens[:TOKENS] for sample in plan.samples.values() if sample.model == model.name]
+        try:
+            prices[model.name] = plan.task.price(
+                model.model, texts[:TEXTS], plan.question_of(model.name), plan.sweep.engines.device
+            )
+        except (TaskError, MemoryError) as error:
+            console.print(f"note: {literal(f'{model.name} was not timed: {error}')}", markup=False, highlight=False)
+    return prices

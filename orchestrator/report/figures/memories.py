@@ -1,0 +1,255 @@
+"""Figures of the memories themselves: what they cost in bytes, how they lie to each other, what lies between them."""
+
+from collections import defaultdict
+from math import log10
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.report.figures.canvas import (
+    COLOURS,
+    NEUTRAL,
+    SYMBOLS,
+    CaptionedFigure,
+    ReportTables,
+    add_key,
+    blank_figure,
+    colours_of,
+    plain,
+)
+from orchestrator.report.tables import short_names, source_kind
+
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
+COMPRESSORS = {
+    "arithmetic": "arithmetic coding",
+    "zstd": "zstd",
+    "lzma": "lzma",
+    "bz2": "bz2",
+    "zlib": "zlib",
+}
+REMOVED = "bits the memory removes"
+MOST_MEMORIES = 400
+"""Memories of one model that are held against each other; the first by text."""
+COSINE_BINS = 40
+
+
+def bits_ledger(tables: ReportTables) -> CaptionedFigure | None:
+    """Mean bytes of a text under each way to store it, and of the memory at each precision."""
+    models = dict(zip(*(tables.searches[name].to_pylist() for name in ("search_id", "model")), strict=True))
+    rows = [{**row, "model": models[row["search_id"]]} for row in tables.bits.to_pylist() if row["search_id"] in models]
+    if not rows:
+        return None
+    colours, names = colours_of(tables), short_names(row["model"] for row in rows)
+    ways = [
+        "text, plain",
+        *COMPRESSORS.values(),
+        "the model's bits",
+        REMOVED,
+        *(f"memory, {name}" for name in PRECISIONS),
+    ]
+    figure = blank_figure("bytes (mean)", "", height=150 + 30 * len(ways))
+    for model in sorted(names):
+        mine = [row for row in rows if row["model"] == model]
+        found: list[tuple[str, float, str]] = [("text, plain", fmean(row["text_bytes"] for row in mine), "")]
+        for name, way in COMPRESSORS.items():
+            packed = [row[f"{name}_bytes"] for row in mine if row[f"{name}_bytes"] is not None]
+            if packed:
+                found.append((way, fmean(packed), f"{len(packed)} texts came back to the byte"))
+        found.append(("the model's bits", fmean(row["model_bits"] for row in mine) / 8, "cross-entropy, not encoded"))
+        removed = fmean(row["removed_bits"] or 0 for row in mine) / 8
+        if removed > 0:
+            detail = f"{removed / (fmean(row['model_bits'] for row in mine) / 8):.0%} of the model's bits"
+            found.append((REMOVED, removed, detail))
+        for name in PRECISIONS:
+            whole = fmean(_still_lossless(row, name) for row in mine)
+            prefix = fmean(row[f"{name}_exact_prefix"] / row["tokens"] for row in mine)
+            detail = f"{whole:.0%} still meet the criterion; decoded, {prefix:.0%} of the tokens come before an error"
+            found.append((f"memory, {name}", fmean(row[f"{name}_bytes"] for row in mine), detail))
+        figure.add_scatter(
+            x=[round(size, 1) for _, size, _ in found],
+            y=[way for way, _, _ in found],
+            mode="markers",
+            name=plain(names[model]),
+            marker={"color": colours[model], "size": 10},
+            text=[detail for _, _, detail in found],
+            hovertemplate=f"{plain(names[model])}, %{{y}}<br>%{{x:,.0f}} bytes<br>%{{text}}<extra></extra>",
+            showlegend=len(names) > 1,
+        )
+    figure.update_xaxes(type="log", dtick=1 if log10(max(row["float32_bytes"] for row in rows)) > 3 else None)
+    figure.update_yaxes(categoryorder="array", categoryarray=ways[::-1], showgrid=True)
+    whole = {name: fmean(_still_lossless(row, name) for row in rows) for name in PRECISIONS}
+    still_lossless = ", ".join(f"{share:.0%} at {name}" for name, share in whole.items())
+    removed, of = sum(row["removed_bits"] or 0 for row in rows), sum(row["model_bits"] for row in rows)
+    return CaptionedFigure(
+        name="bits-ledger",
+        title="Why this is not compression",
+        caption=(
+            "What a search's text takes to store, each way run there and back (arithmetic coding: same model), and "
+            f"what its memory takes; logarithmic. Of the model's bits the memory removes {removed / (of or 1):.0%}. "
+            f"Quantized and read again, memories still meet the run's criterion: {still_lossless}. "
+            f"n = {len(rows):,} searches."
+        ),
+        figure=figure,
+    )
+
+
+def _still_lossless(row: dict[str, Any], precision: str) -> bool:
+    """Whether a memory at this precision meets its run's criterion; before schema 4 only decoding was noted."""
+    found = row[f"{precision}_lossless"]
+    return row[f"{precision}_exact_prefix"] == row["tokens"] if found is None else found
+
+
+def _memories(tables: ReportTables) -> dict[tuple[str, int], list[tuple[dict[str, Any], NDArray[np.float32]]]]:
+    """Memories by model and k, each as one flat vector, the best first within a text."""
+    columns = ["model", "num_vectors", "sample_id", "source", "proven_length", "probe_id", "memory"]
+    rows = [row for row in tables.probes.select(columns).to_pylist() if row["memory"] and row["proven_length"]]
+    found: dict[tuple[str, int], list[tuple[dict[str, Any], NDArray[np.float32]]]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row["sample_id"], -row["proven_length"], row["probe_id"])):
+        group = found[row["model"], row["num_vectors"]]
+        if len(group) < MOST_MEMORIES:
+            group.append((row, np.frombuffer(row["memory"], dtype="<f4")))
+    return {key: group for key, group in sorted(found.items()) if len(group) > 2}
+
+
+def cosines_of_memories(tables: ReportTables) -> CaptionedFigure | None:
+    """How alike memories of one text are, and memories of different texts."""
+    groups = _memories(tables)
+    within: list[float] = []
+    between: list[float] = []
+    for group in groups.values():
+        stacked_MD = np.stack([memory for _, memory in group])
+        lengths_M1 = np.linalg.norm(stacked_MD, axis=1, keepdims=True)
+        unit_MD = stacked_MD / np.where(lengths_M1 > 0, lengths_M1, 1)
+        texts = np.array([row["sample_id"] for row, _ in group])
+        cosines_MM, same_MM = unit_MD @ unit_MD.T, texts[:, None] == texts[None, :]
+        upper_MM = np.triu(np.ones_like(same_MM), 1)
+        within += cosines_MM[upper_MM & same_MM].tolist()
+        between += cosines_MM[upper_MM & ~same_MM].tolist()
+    if not between:
+        return None
+    figure = blank_figure("cosine of two memories", "share of the pairs")
+    for pair_of, values, colour in (("different texts", between, NEUTRAL), ("one text", within, COLOURS[1])):
+        if values:
+            counts, edges = np.histogram(values, bins=COSINE_BINS, range=(-1, 1))
+            figure.add_bar(
+                x=((edges[:-1] + edges[1:]) / 2).round(4).tolist(),
+                y=(counts / max(1, counts.sum())).round(5).tolist(),
+                width=2 / COSINE_BINS,
+                name=f"two memories of {pair_of}",
+                marker={"color": colour, "opacity": 0.6, "line": {"width": 0}},
+                hovertemplate=f"{pair_of}: %{{y:.1%}} of the pairs near %{{x:.2f}}<extra></extra>",
+            )
+    figure.update_layout(barmode="overlay", bargap=0)
+    figure.update_yaxes(tickformat=".0%")
+    means = f" Means: {fmean(within):.2f} within a text," if within else " Mean:"
+    return CaptionedFigure(
+        name="cosines-of-memories",
+        title="How alike memories are, within a text and between texts",
+        caption=(
+            "Pairs of memories of one model and k, their vectors end to end, of one text and of different ones; a warm "
+            "start's memory begins as another of its text."
+            f"{means} {fmean(between):.2f} between texts. n = {len(within) + len(between):,} pairs of "
+            f"{sum(map(len, groups.values())):,} memories."
+        ),
+        figure=figure,
+    )
+
+
+def memories_in_two_dimensions(tables: ReportTables) -> CaptionedFigure | None:
+    """The first two principal components of each model's memories of one vector number."""
+    fewest: dict[str, int] = {}
+    groups = _memories(tables)
+    for model, num_vectors in groups:
+        fewest[model] = min(num_vectors, fewest.get(model, num_vectors))
+    if not fewest:
+        return None
+    colours, names = colours_of(tables), short_names(fewest)
+    kinds = sorted({source_kind(row["source"]) for group in groups.values() for row, _ in group})
+    figure = blank_figure("first principal component (its standard deviations)", "second")
+    explained: list[str] = []
+    for model, num_vectors in fewest.items():
+        group = groups[model, num_vectors]
+        stacked_MD = np.stack([memory for _, memory in group]).astype(np.float64)
+        left_MR, sizes_R, _ = np.linalg.svd(stacked_MD - stacked_MD.mean(0), full_matrices=False)
+        shares = sizes_R**2 / max(1e-12, float((sizes_R**2).sum()))
+        explained.append(f"{names[model]} (k = {num_vectors}) {shares[:2].sum():.0%}")
+        scores_M2 = left_MR[:, :2] * len(group) ** 0.5
+        if scores_M2.shape[1] < 2:
+            continue
+        for number, kind in enumerate(kinds):
+            mine = [i for i, (row, _) in enumerate(group) if source_kind(row["source"]) == kind]
+            figure.add_scatter(
+                x=scores_M2[mine, 0].round(3).tolist(),
+                y=scores_M2[mine, 1].round(3).tolist(),
+                mode="markers",
+                name=plain(f"{names[model]}: {kind}"),
+                marker={"color": colours[model], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 7, "opacity": 0.7},
+                text=[f"{plain(group[i][0]['source'])}<br>{group[i][0]['proven_length']} tokens" for i in mine],
+                hovertemplate="%{text}<extra></extra>",
+                showlegend=False,
+            )
+    add_key(figure, {names[model]: {"marker": {"color": colours[model], "size": 9}} for model in sorted(names)})
+    if len(kinds) > 1:
+        add_key(
+            figure,
+            {kind: {"marker": {"symbol": SYMBOLS[n % len(SYMBOLS)], "size": 8}} for n, kind in enumerate(kinds)},
+        )
+    return CaptionedFigure(
+        name="memories-in-two-dimensions",
+        title="Where memories lie",
+        caption=(
+            f"Each model in axes of its own; two components hold of the variance: {plain(', '.join(explained))}. "
+            f"n = {sum(len(groups[key]) for key in fewest.items()):,} memories."
+        ),
+        figure=figure,
+    )
+
+
+def accuracy_along_lines(tables: ReportTables) -> CaptionedFigure | None:
+    """Accuracy on the straight line between two memories that both give a text back."""
+    rows = tables.lines.to_pylist()
+    if not rows:
+        return None
+    colours, names = colours_of(tables), short_names(row["model"] for row in rows)
+    figure = blank_figure("share of the way from one memory to the other", "share of tokens correct")
+    pairs: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        pairs[row["from_probe_id"], row["to_probe_id"]].append(row)
+    for points in pairs.values():
+        figure.add_scatter(
+            x=[point["share"] for point in points],
+            y=[round(point["accuracy"], 3) for point in points],
+            mode="lines",
+            name=plain(f"{names[points[0]['model']]}: {points[0]['source']}, k = {points[0]['num_vectors']}"),
+            line={"color": colours[points[0]["model"]], "width": 1},
+            opacity=0.3,
+            hovertemplate=f"{plain(points[0]['source'])}, k = {points[0]['num_vectors']}<br>%{{y:.0%}}<extra></extra>",
+            showlegend=False,
+        )
+    for model in sorted(names):
+        by_share: dict[float, list[float]] = defaultdict(list)
+        for row in rows:
+            if row["model"] == model:
+                by_share[row["share"]].append(row["accuracy"])
+        figure.add_scatter(
+            x=sorted(by_share),
+            y=[round(fmean(by_share[share]), 4) for share in sorted(by_share)],
+            mode="lines",
+            name=plain(f"{names[model]}: mean"),
+            line={"color": colours[model], "width": 3},
+            hovertemplate=f"{plain(names[model])}, mean<br>%{{y:.0%}}<extra></extra>",
+            showlegend=False,
+        )
+    add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in sorted(names)}, mode="lines")
+    figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
+    return CaptionedFigure(
+        name="accuracy-along-lines",
+        title="What lies between two memories of one text",
+        caption=(
+            "Thin: two memories of one text, both of which prove it, and the vectors between them, teacher forced. "
+            f"Thick: the mean of a model. n = {len(pairs):,} pairs."
+        ),
+        figure=figure,
+    )

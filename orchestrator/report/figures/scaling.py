@@ -1,0 +1,247 @@
+"""Figures of how capacity scales: with vectors, with theory, between models, over positions and starts."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import product
+from statistics import fmean
+from typing import Any
+
+from orchestrator.report.figures.canvas import (
+    COLOURS,
+    DASHES,
+    NEUTRAL,
+    SYMBOLS,
+    CaptionedFigure,
+    ReportTables,
+    add_key,
+    blank_figure,
+    colours_of,
+    plain,
+)
+from orchestrator.report.intervals import bootstrap_mean
+from orchestrator.report.statistics import paired
+from orchestrator.report.tables import UNFINISHED, short_names, source_kind
+
+MEASURES = (
+    ("capacity_tokens", "capacity"),
+    ("token_gain", "token gain"),
+    ("information_gain_bits", "information gain"),
+)
+PATTERNS = ("", "/", ".", "x", "-", "+")
+"""Of bars, by number of vectors."""
+
+
+def _finished(tables: ReportTables) -> list[dict[str, Any]]:
+    rows = tables.searches.to_pylist()
+    return [row for row in rows if row["status"] not in UNFINISHED and row["capacity_tokens"] is not None]
+
+
+def scaling_with_vectors(tables: ReportTables) -> CaptionedFigure | None:
+    """Capacity and gains against the number of vectors, beside what k times as many vectors would ideally hold."""
+    rows = _finished(tables)
+    by_model: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        by_model[row["model"]][row["num_vectors"]].append(row)
+    several = {model: groups for model, groups in sorted(by_model.items()) if len(groups) > 1}
+    if not several:
+        return None
+    figure = blank_figure("vectors in the memory (k)", "times what the fewest vectors hold")
+    colours, names = colours_of(tables), short_names(several)
+    for model, groups in several.items():
+        fewest = min(groups)
+        for (column, measure), dash, symbol in zip(MEASURES, DASHES, SYMBOLS, strict=False):
+            means = {k: fmean(float(row[column] or 0) for row in groups[k]) for k in sorted(groups)}
+            if not means[fewest]:
+                continue
+            figure.add_scatter(
+                x=list(means),
+                y=[round(mean / means[fewest], 4) for mean in means.values()],
+                mode="lines+markers",
+                name=plain(f"{names[model]}: {measure}"),
+                line={"color": colours[model], "dash": dash},
+                marker={"symbol": symbol, "size": 8},
+                text=[f"{plain(names[model])}, k = {k}<br>mean {measure} {mean:,.1f}" for k, mean in means.items()],
+                hovertemplate="%{text}<br>%{y:.2f} times<extra></extra>",
+                showlegend=False,
+            )
+    vectors = sorted({k for groups in several.values() for k in groups})
+    # Each model is held against its own fewest vectors, and so is what would be ideal for it.
+    for fewest in sorted({min(groups) for groups in several.values()}):
+        reached = sorted({k for groups in several.values() if min(groups) == fewest for k in groups})
+        figure.add_scatter(
+            x=reached,
+            y=[k / fewest for k in reached],
+            mode="lines",
+            name=f"ideal, from k = {fewest} on",
+            line={"color": NEUTRAL, "dash": "dot"},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in several}, mode="lines")
+    looks = {measure: {"line": {"dash": dash}} for (_, measure), dash in zip(MEASURES, DASHES, strict=False)}
+    add_key(figure, {**looks, "ideal: k times as much": {"line": {"dash": "dot", "width": 1}}}, mode="lines")
+    figure.update_xaxes(tickvals=vectors, type="log")
+    figure.update_yaxes(type="log")
+    counted = [row for row in rows if row["model"] in several]
+    return CaptionedFigure(
+        name="scaling-with-vectors",
+        title="What more vectors buy",
+        caption=(
+            "Means over all texts of a model, as multiples of its mean at the fewest vectors; axes are logarithmic. "
+            f"n = {len(counted):,} finished searches."
+        ),
+        figure=figure,
+    )
+
+
+def gain_against_theory(tables: ReportTables) -> CaptionedFigure | None:
+    """Token gain of each search against the tokens that its memory's bits could spell."""
+    rows = [row for row in _finished(tables) if row["theoretical_tokens"] and row["token_gain"] is not None]
+    if not rows:
+        return None
+    colours, names = colours_of(tables), short_names(row["model"] for row in rows)
+    kinds = sorted({source_kind(row["source"]) for row in rows})
+    figure = blank_figure("theoretical capacity (tokens)", "token gain (tokens)")
+    for model, (number, kind) in product(sorted(names), enumerate(kinds)):
+        groups: dict[float, list[dict[str, Any]]] = defaultdict(list)
+        for row in rows:
+            if (row["model"], source_kind(row["source"])) == (model, kind):
+                groups[row["theoretical_tokens"]].append(row)
+        means, above, below = _means(list(dict(sorted(groups.items())).values()), "token_gain", digits=2)
+        figure.add_scatter(
+            x=[round(at, 1) for at in sorted(groups)],
+            y=means,
+            error_y={"array": above, "arrayminus": below, "thickness": 1.2},
+            mode="markers",
+            name=plain(f"{names[model]}: {kind}"),
+            marker={"color": colours[model], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
+            hovertemplate=f"{plain(names[model])}, {plain(kind)}<br>%{{y:.1f}} of %{{x:.0f}} tokens<extra></extra>",
+            showlegend=False,
+        )
+    add_key(figure, {names[model]: {"marker": {"color": colours[model], "size": 9}} for model in sorted(names)})
+    if len(kinds) > 1:
+        looks = {kind: {"marker": {"symbol": SYMBOLS[n % len(SYMBOLS)], "size": 8}} for n, kind in enumerate(kinds)}
+        add_key(figure, looks)
+    figure.update_xaxes(type="log")
+    figure.update_yaxes(rangemode="tozero")
+    return CaptionedFigure(
+        name="gain-against-theory",
+        title="How far memories stay below what their bits could spell",
+        caption=(
+            "Theory: k d 16 / log2 V tokens, if every bit of a half-precision vector counted. Points are means with "
+            f"95 % bootstrap intervals over texts. n = {len(rows):,} finished searches."
+        ),
+        figure=figure,
+    )
+
+
+def _means(
+    groups: Sequence[Sequence[dict[str, Any]]], column: str, *, digits: int
+) -> tuple[list[float], list[float], list[float]]:
+    """Mean of each group, and how far its 95 % bootstrap interval over texts reaches above and below."""
+    means, above, below = [], [], []
+    for rows in groups:
+        values = [float(row[column]) for row in rows]
+        mean = fmean(values)
+        low, high = bootstrap_mean(values, [row["sample_id"] for row in rows]) or (mean, mean)
+        means.append(round(mean, digits))
+        above.append(round(high - mean, digits))
+        below.append(round(mean - low, digits))
+    return means, above, below
+
+
+def utilization_by_source(tables: ReportTables) -> CaptionedFigure | None:
+    """Token gain over theoretical capacity, by source and number of vectors."""
+    rows = [row for row in _finished(tables) if row["utilization"] is not None]
+    if not rows:
+        return None
+    colours, names = colours_of(tables), short_names(row["model"] for row in rows)
+    groups: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for row in sorted(rows, key=lambda row: row["source"]):
+        groups[row["model"], row["num_vectors"]][source_kind(row["source"])].append(row)
+    vectors = sorted({num_vectors for _, num_vectors in groups})
+    figure = blank_figure("", "utilization")
+    for model, num_vectors in sorted(groups):
+        mine = groups[model, num_vectors]
+        means, above, below = _means(list(mine.values()), "utilization", digits=4)
+        label = plain(names[model] + (f", k = {num_vectors}" if len(vectors) > 1 else ""))
+        pattern = {"shape": PATTERNS[vectors.index(num_vectors) % len(PATTERNS)]}
+        figure.add_bar(
+            x=[plain(kind) for kind in mine],
+            y=means,
+            name=label,
+            marker={
+                "color": colours[model],
+                "pattern": {"shape": PATTERNS[vectors.index(num_vectors) % len(PATTERNS)]},
+            },
+            error_y={"array": above, "arrayminus": below, "thickness": 1.2, "color": NEUTRAL},
+            hovertemplate=f"{label}, %{{x}}<br>%{{y:.1%}}<extra></extra>",
+            showlegend=False,
+        )
+    looks = {names[model]: {"marker": {"color": colours[model], "symbol": "square", "size": 11}} for model in names}
+    add_key(figure, looks)
+    for number, num_vectors in enumerate(vectors if len(vectors) > 1 else []):
+        pattern = {"shape": PATTERNS[number % len(PATTERNS)]}
+        # An offset of its own: otherwise it would take a place beside the bars that are there.
+        key = {"name": f"k = {num_vectors}", "offset": 0, "marker": {"color": NEUTRAL, "pattern": pattern}}
+        figure.add_bar(x=[None], y=[None], **key)
+    figure.update_layout(barmode="group", bargap=0.3)
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    return CaptionedFigure(
+        name="utilization-by-source",
+        title="How much of it is used, by kind of text",
+        caption=(
+            "Utilization is token gain over theoretical capacity: the mean over searches, with 95 % bootstrap interval "
+            f"over texts. n = {len(rows):,} finished searches."
+        ),
+        figure=figure,
+    )
+
+
+def models_paired(tables: ReportTables) -> CaptionedFigure | None:
+    """Differences of two models on the same texts."""
+    pairs = paired(tables.searches, tables.samples)
+    if not pairs:
+        return None
+    names = short_names(name for pair in pairs for name in (pair.first, pair.second))
+    figure = blank_figure("difference (tokens)", "", height=120 + 62 * len(pairs))
+    ends = [pair.interval or (pair.difference, pair.difference) for pair in pairs]
+    figure.add_scatter(
+        x=[round(pair.difference, 3) for pair in pairs],
+        y=list(range(len(pairs))),
+        error_x={
+            "array": [round(high - pair.difference, 3) for pair, (_, high) in zip(pairs, ends, strict=True)],
+            "arrayminus": [round(pair.difference - low, 3) for pair, (low, _) in zip(pairs, ends, strict=True)],
+            "thickness": 2,
+        },
+        mode="markers",
+        name="mean difference",
+        marker={"color": COLOURS[0], "size": 10, "symbol": "diamond"},
+        text=[
+            f"{pair.num_texts} texts<br>the first holds more of {pair.first_larger:.0%}<br>"
+            f"{pair.difference_bits or 0:+.1f} bits"
+            for pair in pairs
+        ],
+        hovertemplate="%{x:+.1f} tokens<br>%{text}<extra></extra>",
+        showlegend=False,
+    )
+    figure.add_vline(x=0, line={"color": NEUTRAL, "dash": "dot", "width": 1})
+    figure.update_yaxes(
+        tickvals=list(range(len(pairs))),
+        ticktext=[
+            f"{plain(names[pair.first])}<br>less {plain(names[pair.second])}<br>k = {pair.num_vectors}"
+            for pair in pairs
+        ],
+        range=[len(pairs) - 0.5, -0.5],
+        showgrid=False,
+        zeroline=False,
+    )
+    return CaptionedFigure(
+        name="models-paired",
+        title="Which model holds more of the same texts",
+        caption=(
+            "Mean difference over the texts that both were measured on, each counted in its own model's tokens, with "
+            f"95 % bootstrap interval over texts. n = {sum(pair.num_texts for pair in pairs):,} pairs of searches."
+        ),
+        figure=figure,
+    )

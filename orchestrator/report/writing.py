@@ -1,0 +1,194 @@
+"""The report of one run or of several: reads their tables, writes the page, images and tables.
+
+Knows nothing of Ray or of how a page looks.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from orchestrator.errors import BadInput
+from orchestrator.progress import tracked
+from orchestrator.report.export import Exported, exported_tables, latex, markdown
+from orchestrator.report.figures.all_figures import figures
+from orchestrator.report.figures.canvas import ReportTables, standing_alone
+from orchestrator.report.page import render_page
+from orchestrator.runs.directory import LIGHT_COLUMNS, REPORT_FILE, Run
+from orchestrator.spec.loading import dump
+from orchestrator.store.parquet import read_bits_and_lines
+from orchestrator.store.schema import PROBES
+
+MOST_BYTES = 512_000_000
+"""Bytes of memories, or of numbers of single tokens, that a report reads of a run; it leaves out what is larger."""
+BITS_COLUMNS = ("correct_by_token", "correct_by_token_without_memory")
+NUMBER_COLUMNS = ("nats_by_token", "nats_by_token_without_memory", "margin_by_token")
+
+
+def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
+    """Everything of a run that a report shows; `searches` if they are derived already."""
+    light = run.probes([*LIGHT_COLUMNS, *BITS_COLUMNS])
+    shapes, proven = light["memory_shape"].to_pylist(), light["proven_length"].to_pylist()
+    wanted: list[str] = []
+    if sum(4 * shape[0] * shape[1] for shape in shapes if shape) <= MOST_BYTES:
+        wanted.append("memory")
+    if sum(12 * length for length in proven if length) <= MOST_BYTES:
+        wanted += NUMBER_COLUMNS
+    bits, lines = read_bits_and_lines(run.files)
+    probes = run.probes([*light.column_names, *wanted]) if wanted else light
+    for name in PROBES.names:
+        if name not in probes.column_names:
+            probes = probes.append_column(PROBES.field(name), pa.nulls(len(probes), PROBES.field(name).type))
+    return ReportTables(
+        probes=probes.select(PROBES.names),
+        searches=run.searches() if searches is None else searches,
+        samples=run.samples(),
+        bits=bits,
+        lines=lines,
+    )
+
+
+def together(runs: Sequence[tuple[str, ReportTables]]) -> ReportTables:
+    """The tables of several runs as of one.
+
+    Models that several of them measured are distinguished by the task or else by the run's name, and where there are
+    several tasks every model is called by its own. Two runs of one sweep also call their searches and probes alike:
+    those of the later ones are numbered.
+
+    Args:
+        runs: Name and tables of each.
+    """
+    ids = _Numbered()
+    parts: list[ReportTables] = []
+    for called, (_, tables) in zip(_called(runs), runs, strict=True):
+        ids.begin(tables)
+        renamed = {f.name: _renamed(getattr(tables, f.name), called, ids) for f in fields(ReportTables)}
+        parts.append(ReportTables(**renamed))
+    return ReportTables(
+        **{f.name: pa.concat_tables([getattr(part, f.name) for part in parts]) for f in fields(ReportTables)}
+    )
+
+
+def _called(runs: Sequence[tuple[str, ReportTables]]) -> list[dict[str, str]]:
+    """For each run, what its models are called beside those of the others."""
+    names = [name for name, _ in runs]
+    tasks = [" and ".join(sorted(set(tables.searches["task"].to_pylist()) - {None})) for _, tables in runs]
+    models = [set(tables.searches["model"].to_pylist()) for _, tables in runs]
+    called: list[dict[str, str]] = []
+    for number, (name, mine) in enumerate(zip(names, models, strict=True)):
+        # Two runs of one sweep are called alike.
+        label = name if names.count(name) == 1 else f"{name} #{number + 1}"
+        found: dict[str, str] = {}
+        for model in mine:
+            rivals = [other for other in range(len(runs)) if other != number and model in models[other]]
+            parts = [label] if any(tasks[other] == tasks[number] for other in rivals) else []
+            parts += [tasks[number]] if len(set(tasks)) > 1 and tasks[number] else []
+            found[model] = f"{model} ({', '.join(parts)})" if parts else model
+        called.append(found)
+    return called
+
+
+class _Numbered:
+    """Names of searches and probes, numbered where an earlier run has the same: `ab12`, `ab12#2`."""
+
+    def __init__(self) -> None:
+        self._seen: Counter[str] = Counter()
+
+    def begin(self, tables: ReportTables) -> None:
+        """Begin the next run."""
+        named = (tables.searches["search_id"], tables.probes["search_id"], tables.probes["probe_id"])
+        self._seen.update({name for column in named for name in column.to_pylist() if name is not None})
+
+    def of(self, name: str | None) -> str | None:
+        """What this run calls `name`, as it is called beside the others; `cold` is no name and stays."""
+        times = self._seen[name] if name is not None else 0
+        return f"{name}#{times}" if times > 1 else name
+
+
+ID_COLUMNS = ("search_id", "probe_id", "start", "from_probe_id", "to_probe_id")
+
+
+def _renamed(table: pa.Table, called: dict[str, str], ids: _Numbered) -> pa.Table:
+    for name in table.column_names:
+        if name == "model" or name in ID_COLUMNS:
+            values = table[name].to_pylist()
+            new = [called.get(value, value) for value in values] if name == "model" else [ids.of(v) for v in values]
+            place = table.column_names.index(name)
+            table = table.set_column(place, table.schema.field(place), pa.array(new, pa.string()))
+    return table
+
+
+def write_report(run: Run, searches: pa.Table | None = None) -> str:
+    """Write the page of a run; returns where it is."""
+    page = render_page(report_tables(run, searches), sweep_yaml=dump(run.sweep), provenance=run.provenance)
+    run.files.write(REPORT_FILE, page.encode())
+    return f"{run.files.url}/{REPORT_FILE}"
+
+
+def all_tables(runs: Sequence[Run]) -> ReportTables:
+    """The tables of these runs, as of one."""
+    read = [(run.sweep.name, report_tables(run)) for run in runs]
+    return read[0][1] if len(read) == 1 else together(read)
+
+
+def write_page(runs: Sequence[Run], tables: ReportTables, to: Path) -> None:
+    """Write one page of several runs."""
+    yaml = "\n---\n".join(dump(run.sweep) for run in runs)
+    folders = [run.files.url.rstrip("/").rpartition("/")[2] for run in runs]
+    provenance: dict[str, Any] = {
+        folder if folders.count(folder) == 1 else f"{folder} #{number}": run.provenance
+        for number, (folder, run) in enumerate(zip(folders, runs, strict=True), start=1)
+    }
+    named = f"name: {' and '.join(run.sweep.name for run in runs)}\n---\n{yaml}"
+    _write(to, render_page(tables, sweep_yaml=named, provenance=provenance).encode())
+
+
+def write_tables(tables: ReportTables, folder: Path) -> list[Path]:
+    """Write the tables that a paper shows, each as CSV, Markdown and LaTeX."""
+    written: list[Path] = []
+    for name, table in exported_tables(tables).items():
+        for suffix, content in (("csv", _csv(table)), ("md", markdown(table)), ("tex", latex(table))):
+            path = folder / f"{name}.{suffix}"
+            _write(path, content.encode())
+            written.append(path)
+    return written
+
+
+def _csv(table: Exported) -> str:
+    sink = pa.BufferOutputStream()
+    columns = {name: [row[i] for row in table.rows] for i, name in enumerate(table.columns)}
+    pyarrow.csv.write_csv(pa.table(columns), sink)
+    return sink.getvalue().to_pybytes().decode()
+
+
+def write_images(tables: ReportTables, folder: Path, kind: str) -> list[Path]:
+    """Write every figure as png, svg or pdf.
+
+    Raises:
+        BadInput: when kaleido or its browser is missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    for drawn in tracked(figures(tables), "drawing images"):
+        path = folder / f"{drawn.name}.{kind}"
+        try:
+            standing_alone(drawn).write_image(path, scale=2)
+        except (ImportError, ValueError, RuntimeError) as error:
+            raise BadInput(
+                f"--images: no image could be written ({' '.join(str(error).split())[:120]}). Wanted kaleido and a "
+                "Chrome or Chromium: pip install 'kaleido>=1', then plotly_get_chrome or apt-get install chromium."
+            ) from error
+        written.append(path)
+    return written
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be written ({error.strerror}). Choose another place.") from error

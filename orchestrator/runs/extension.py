@@ -1,0 +1,167 @@
+"""More models, texts, k or seeds for a run that is there: the union of its sweep and another file's.
+
+Searches keep their identity, so those that are finished stay finished. Writes nothing; orchestrator/runs/session.py does.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import BadInput
+from orchestrator.planning.plan import Plan, make_plan, with_held_models
+from orchestrator.runs.directory import EXTENDING_FILE, Run, drawn_texts, open_run
+from orchestrator.runs.resumable import check_same_run
+from orchestrator.spec.loading import load_sweep
+from orchestrator.store.parquet import read_searches
+from orchestrator.spec.sweep import Sweep
+from tasks.texts import TextEntry
+
+DECIDING = ("task", "prefix", "special_tokens", "criterion", "decode_from", "search", "recipe")
+"""Fields of a sweep that decide results, beside what is added: one run holds one value of each."""
+GROWING = ("models", "texts", "num_vectors", "seeds")
+"""Fields that an extension adds to."""
+WHERE_GIVEN = ("num_vectors", "seeds")
+"""Those of them that have a default, which in an addition means: none but the run's."""
+FROM_ADDITION = ("budget", "engines")
+"""Fields that the new file may set anew: they decide no result."""
+MOST_PROBLEMS = 5
+"""Searches that are named where they would change; there may be thousands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extension:
+    """What a session is to add to the run it opens."""
+
+    held: Plan
+    """The run as it is."""
+    added: Mapping[str, Sequence[Any]]
+    """Field of the sweep -> the entries that are new; without those that have none."""
+
+
+def plan_extension(url: str, spec: Path, *, allow_fewer: bool = False) -> tuple[Plan, Extension]:
+    """The plan of the run at `url` with what the sweep file adds to it.
+
+    Raises:
+        BadInput: when there is no such run, or the file would change a result of it.
+    """
+    run, drawn = open_run(url), drawn_texts(url)
+    held = run.sweep
+    addition = with_held_models(load_sweep(spec), held)
+    if differing := differences(held, addition):
+        raise BadInput(
+            f"{spec}: {'; '.join(differing)}. What decides results must be as it is in {url}: make it so, or begin a "
+            "new run."
+        )
+    # As for `resume`: samples that were few at the start are no news.
+    held_plan = make_plan(held, allow_fewer=True, drawn=drawn)
+    check_same_run(held_plan, run.files)
+    sweep = union(held, addition)
+    plan = make_plan(sweep, allow_fewer=allow_fewer, drawn=drawn)
+    changed = list(changed_searches(held_plan, plan)) or list(_unknown_searches(run, plan))
+    if changed:
+        raise BadInput(*(f"{spec}: {message}" for message in dict.fromkeys(changed[:MOST_PROBLEMS])))
+    added = additions(held, sweep)
+    counts = ", ".join(f"{len(entries)} of {name}" for name, entries in added.items()) or "nothing: it stays as it was"
+    notes = (*plan.notes, f"added to the run: {counts}.")
+    return replace(plan, notes=notes), Extension(held=held_plan, added=added)
+
+
+def differences(held: Sweep, addition: Sweep) -> list[str]:
+    """One phrase for each field that decides results and is not the same in both; of another task only that it is."""
+    found: list[str] = []
+    for name in DECIDING if held.task == addition.task else ("task",):
+        before, now = held.model_dump(mode="json")[name], addition.model_dump(mode="json")[name]
+        if isinstance(before, dict) and isinstance(now, dict):
+            keys = dict.fromkeys([*before, *now])
+            pairs = [(f"{name}.{key}", before.get(key), now.get(key)) for key in keys]
+        else:
+            pairs = [(name, before, now)]
+        # As JSON, which YAML reads too: null and true, not None and True.
+        found += [
+            f"{where} is {json.dumps(new)} here, {json.dumps(old)} in the run"
+            for where, old, new in pairs
+            if old != new
+        ]
+    return found
+
+
+def union(held: Sweep, addition: Sweep) -> Sweep:
+    """The sweep of both: name and storage of the run, budget and engines of the addition where it sets them.
+
+    Numbers of vectors and seeds are added where the addition sets them: its defaults mean those of the run.
+    """
+    given = addition.model_fields_set
+    grown: dict[str, Any] = {
+        "models": _with_new(held.models, addition.models),
+        "texts": _texts_of_both(held.texts, addition.texts),
+        **{name: _with_new(getattr(held, name), getattr(addition, name)) for name in WHERE_GIVEN if name in given},
+        **{name: getattr(addition, name) for name in FROM_ADDITION if name in given},
+    }
+    return held.model_copy(update=grown)
+
+
+def _with_new(held: tuple[Any, ...], more: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (*held, *(entry for entry in more if entry not in held))
+
+
+def _texts_of_both(held: Sequence[TextEntry], more: Sequence[TextEntry]) -> tuple[TextEntry, ...]:
+    """Entries that differ in `samples` alone are one: that with more of them, in the place of the first."""
+    entries = list(held)
+    for entry in more:
+        same = [i for i, other in enumerate(entries) if _whole(other) == _whole(entry)]
+        if not same:
+            entries.append(entry)
+        elif _num_samples(entry) > _num_samples(entries[same[0]]):
+            entries[same[0]] = entry
+    return tuple(entries)
+
+
+def _whole(entry: TextEntry) -> TextEntry:
+    return entry.model_copy(update={"samples": None})
+
+
+def _num_samples(entry: TextEntry) -> float:
+    return float("inf") if entry.samples is None else entry.samples
+
+
+def additions(held: Sweep, extended: Sweep) -> dict[str, list[Any]]:
+    """Field -> entries of the extended sweep that the run did not have, as a sweep file writes them."""
+    added: dict[str, list[Any]] = {}
+    for name in GROWING:
+        written = extended.model_dump(mode="json")[name]
+        before = getattr(held, name)
+        if new := [written[i] for i, entry in enumerate(getattr(extended, name)) if entry not in before]:
+            added[name] = new
+    return added
+
+
+def changed_searches(held: Plan, extended: Plan) -> Iterator[str]:
+    """One message for each search of the run that the extended plan does not have as it was."""
+    kept = {search.search_id: search for search in extended.searches}
+    for search in held.searches:
+        source = held.columns(search).source
+        now = kept.get(search.search_id)
+        if now is None:
+            yield (
+                f"texts: {source} would be another text for {search.model} than it is in the run. Give the new texts "
+                "an entry of their own, with a name."
+            )
+        elif now.model != search.model:
+            # Names are in every row; a second revision of a model gives the first one another name.
+            yield f"models: {search.model} of the run would be called {now.model}. Begin a new run for both."
+        elif (called := extended.columns(now).source) != source:
+            yield f"texts: {source} of the run would be called {called}, which holds the same tokens. Take it out."
+
+
+def _unknown_searches(run: Run, plan: Plan) -> Iterator[str]:
+    """A message if the run's table has searches that the plan has not, although sweep and texts are the same."""
+    known = {search.search_id for search in plan.searches}
+    unknown = set(read_searches(run.files)["search_id"].to_pylist()) - known
+    # An extension that was cut off may have left searches that nobody asks for.
+    if unknown and not run.files.exists(EXTENDING_FILE):
+        yield (
+            f"{len(unknown)} searches of {run.files.url} have another identity in this version of capsweep: they would "
+            "not stay finished. Extend the run with the version that began it, or begin a new one."
+        )

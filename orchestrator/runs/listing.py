@@ -1,0 +1,173 @@
+"""What `capsweep runs` shows of the runs below a folder: from their small files, never from their rows.
+
+Counts are those that the last session's end wrote. Knows nothing of Ray, torch or the terminal.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from statistics import fmean
+from typing import Any
+
+import pyarrow as pa
+
+from orchestrator.errors import BadInput
+from orchestrator.redact import refuse_credentials
+from orchestrator.runs.directory import PROVENANCE_FILE, SWEEP_FILE, is_run
+from orchestrator.store.files import Files, open_files
+from orchestrator.store.lock import LOCK_FILE, Holder, parse_holder, seems_to_live
+from orchestrator.store.parquet import SEARCHES_FILE, parse_table
+from orchestrator.store.schema import SEARCHES
+
+READ_TOGETHER = 256
+"""Runs whose files are asked for at once."""
+COLUMNS = ("task", "model", "sample_id", "num_vectors", "status", "capacity_tokens")
+WANTED = (SWEEP_FILE, PROVENANCE_FILE, LOCK_FILE, SEARCHES_FILE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedRun:
+    """One run in a line."""
+
+    name: str
+    """Its folder's name."""
+    begun: datetime
+    """When its first session began, UTC."""
+    written: datetime
+    """When its last session ended; of one that did not end, when its last heartbeat was, or when it began."""
+    task: str | None
+    """None in tables of an early version."""
+    models: tuple[str, ...]
+    """As its tables call them."""
+    num_texts: int
+    """Most texts of one model."""
+    num_vectors: tuple[int, ...]
+    done: int
+    """Searches that are finished."""
+    open: int
+    failed: int
+    mean_tokens: float | None
+    """Mean capacity of the finished searches in tokens; None if there is none."""
+    sessions: int
+    writer: str | None
+    """Who writes to it now; None if nobody does."""
+
+    def as_json(self) -> str:
+        """One line of JSON, times in ISO 8601."""
+        return json.dumps({**asdict(self), "begun": self.begun.isoformat(), "written": self.written.isoformat()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What lies below a folder."""
+
+    runs: tuple[ListedRun, ...]
+    """Newest first."""
+    damaged: Mapping[str, str]
+    """Run that cannot be read -> why."""
+    foreign: tuple[str, ...]
+    """Folders and files that are no runs."""
+
+
+def list_runs(url: str) -> Listing:
+    """The runs directly below a folder or URL.
+
+    Raises:
+        BadInput: when the URL holds credentials, or is itself a run.
+        OSError: when the storage does not answer.
+    """
+    refuse_credentials(url)
+    files = open_files(url)
+    if is_run(files):
+        raise BadInput(f"{url}: is a run itself. Give the folder it lies in, or see it with `capsweep status {url}`.")
+    runs: list[ListedRun] = []
+    damaged: dict[str, str] = {}
+    foreign: list[str] = []
+    now = time.time()
+    for name, found in _contents(files):
+        if isinstance(found, OSError):
+            damaged[name] = f"cannot be read ({found.strerror or found})"
+        elif SWEEP_FILE not in found:
+            foreign.append(name)
+        else:
+            try:
+                runs.append(_listed(files, name, found, now))
+            except BadInput as error:
+                damaged[name] = str(error)
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+                damaged[name] = f"{PROVENANCE_FILE} cannot be read as capsweep writes it"
+    runs.sort(key=lambda run: (run.begun, run.name), reverse=True)
+    return Listing(runs=tuple(runs), damaged=damaged, foreign=tuple(foreign))
+
+
+def _contents(files: Files) -> Iterator[tuple[str, dict[str, bytes] | OSError]]:
+    """Each name below the folder with those of WANTED that it holds, or why they cannot be read."""
+    names = files.names("", suffix="")
+    for first in range(0, len(names), READ_TOGETHER):
+        some = names[first : first + READ_TOGETHER]
+        try:
+            # Many at a time on an object store.
+            read = files.read_all([f"{name}/{wanted}" for name in some for wanted in WANTED])
+        except OSError:
+            yield from ((name, _content_of(files, name)) for name in some)
+            continue
+        for name in some:
+            yield name, {wanted: read[f"{name}/{wanted}"] for wanted in WANTED if f"{name}/{wanted}" in read}
+
+
+def _content_of(files: Files, name: str) -> dict[str, bytes] | OSError:
+    """The same for one name, so that one that cannot be read hides no other."""
+    try:
+        read = files.read_all([f"{name}/{wanted}" for wanted in WANTED])
+    except NotADirectoryError:
+        return {}
+    except OSError as error:
+        return error
+    return {path.removeprefix(f"{name}/"): content for path, content in read.items()}
+
+
+def _listed(files: Files, name: str, found: Mapping[str, bytes], now: float) -> ListedRun:
+    if PROVENANCE_FILE not in found:
+        raise BadInput(f"no {PROVENANCE_FILE}")
+    sessions: list[dict[str, Any]] = json.loads(found[PROVENANCE_FILE])["sessions"]
+    schema = pa.schema([SEARCHES.field(column) for column in COLUMNS])
+    table = schema.empty_table()
+    if SEARCHES_FILE in found:
+        table = parse_table(files, f"{name}/{SEARCHES_FILE}", found[SEARCHES_FILE], schema)
+    rows = table.to_pylist()
+    holder = parse_holder(found[LOCK_FILE]) if LOCK_FILE in found else None
+    done = [row for row in rows if row["status"] not in ("open", "failed")]
+    return ListedRun(
+        name=name,
+        begun=_moment(sessions[0]["started_at"]),
+        written=_last_written(sessions[-1], holder),
+        task=rows[0]["task"] if rows else None,
+        models=tuple(dict.fromkeys(row["model"] for row in rows)),
+        num_texts=_num_texts(rows),
+        num_vectors=tuple(sorted({row["num_vectors"] for row in rows})),
+        done=len(done),
+        open=sum(row["status"] == "open" for row in rows),
+        failed=sum(row["status"] == "failed" for row in rows),
+        mean_tokens=fmean(row["capacity_tokens"] for row in done) if done else None,
+        sessions=len(sessions),
+        writer=f"process {holder.pid} on {holder.host}" if holder and seems_to_live(holder, now) else None,
+    )
+
+
+def _last_written(session: Mapping[str, str], holder: Holder | None) -> datetime:
+    if holder is not None:
+        return datetime.fromtimestamp(holder.heartbeat, UTC).replace(microsecond=0)
+    return _moment(session.get("ended_at", session["started_at"]))
+
+
+def _moment(timestamp: str) -> datetime:
+    return datetime.fromisoformat(timestamp).astimezone(UTC)
+
+
+def _num_texts(rows: Sequence[Mapping[str, Any]]) -> int:
+    samples: dict[str, set[str]] = {}
+    for row in rows:
+        samples.setdefault(row["model"], set()).add(row["sample_id"])
+    return max(map(len, samples.values()), default=0)

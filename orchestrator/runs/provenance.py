@@ -1,0 +1,69 @@
+"""What a reader of a run needs to know about how it was made: models, versions, hardware and command of each session.
+
+Knows nothing of rows.
+"""
+
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from orchestrator.planning.plan import Plan
+from orchestrator.redact import redact_command
+from orchestrator.runs.directory import PROVENANCE_FILE, read_provenance
+from orchestrator.store.files import Files
+
+
+def with_session(
+    plan: Plan,
+    files: Files,
+    session_id: str,
+    now: datetime,
+    *,
+    notes: Sequence[str],
+    added: Mapping[str, Sequence[Any]] | None,
+) -> dict[str, Any]:
+    """The run's provenance with a session that begins now, and what it adds to the run; None if it extends nothing."""
+    known = read_provenance(files) if files.exists(PROVENANCE_FILE) else {}
+    session = {
+        "session_id": session_id,
+        "started_at": now.isoformat(timespec="seconds"),
+        "command": redact_command(["capsweep", *sys.argv[1:]]),
+        "host": platform.node(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "git_commit": _git_commit(),
+        "versions": {name: version(name) for name in ("capsweep", "torch", "transformers", "ray", "pyarrow")},
+        "notes": list(notes),
+        **({} if added is None else {"added": {name: list(entries) for name, entries in added.items()}}),
+    }
+    return {
+        "models": {model.name: {"model": asdict(model.model), "facts": asdict(model.facts)} for model in plan.models},
+        # Later sessions read the same texts, or refuse: the first knows which commit they are of.
+        "text_commits": {**plan.text_commits, **known.get("text_commits", {})},
+        "notes": list(plan.notes),
+        "sessions": [*known.get("sessions", []), session],
+    }
+
+
+def with_end(known: dict[str, Any], session_id: str, now: datetime) -> dict[str, Any]:
+    """The run's provenance with the moment at which this session ended."""
+    ended = {"ended_at": now.isoformat(timespec="seconds")}
+    sessions = [{**each, **ended} if each["session_id"] == session_id else each for each in known["sessions"]]
+    return {**known, "sessions": sessions}
+
+
+def _git_commit() -> str | None:
+    """Commit of the code that runs, if it runs from a checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

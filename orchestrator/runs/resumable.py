@@ -1,0 +1,58 @@
+"""Whether a plan may be carried out in a run directory: it is new, or holds this very sweep with unchanged inputs.
+
+Reads the run, writes nothing.
+"""
+
+from orchestrator.errors import BadInput
+from orchestrator.planning.plan import Plan
+from orchestrator.runs.directory import EXTENDING_FILE, RUN_NAMES, SWEEP_FILE, is_run, read_provenance, read_sweep
+from orchestrator.store.files import Files
+from orchestrator.store.parquet import DamagedFileError, read_samples, row_files
+from orchestrator.spec.sweep import without_places
+
+
+def check_same_run(plan: Plan, files: Files) -> None:
+    """Raise BadInput unless `files` is empty or holds this very sweep with unchanged inputs."""
+    if not is_run(files):
+        if row_files(files):
+            raise BadInput(f"{files.url}: holds rows but no {SWEEP_FILE}; not a run that can be resumed. Use another.")
+        if foreign := [name for name in files.names("", suffix="") if name not in RUN_NAMES]:
+            raise BadInput(
+                f"{files.url}: holds {', '.join(foreign[:3])}, which is no part of a run. Wanted a folder that is new, "
+                "empty or a run; choose another --run-dir."
+            )
+        return
+    # Read, not compared as text: a field that is new since then stands at its default.
+    if without_places(read_sweep(files)) != without_places(plan.sweep):
+        raise BadInput(
+            f"{files.url}: already holds another sweep ({SWEEP_FILE} in it differs from yours). "
+            "Choose another --run-dir, or resume that one with `capsweep resume`."
+        )
+    known = read_provenance(files)["models"]
+    problems = [
+        f"{files.url}: model {model.name} has changed since the run began: fingerprint "
+        f"{known[model.name]['facts']['fingerprint'][:16]} then, {model.facts.fingerprint[:16]} now. "
+        "Restore it, or begin a new run."
+        for model in plan.models
+        if model.name in known and known[model.name]["facts"]["fingerprint"] != model.facts.fingerprint
+    ]
+    # A model that has changed may cut its texts otherwise.
+    if problems := problems or _changed_texts(plan, files):
+        raise BadInput(*problems)
+
+
+def _changed_texts(plan: Plan, files: Files) -> list[str]:
+    """One message for each text that is not that of the run."""
+    try:
+        stored = {(row["model"], row["source"]): row["sample_id"] for row in read_samples(files).to_pylist()}
+    except (FileNotFoundError, DamagedFileError):
+        return []  # it is written anew; rows of other texts belong to other searches
+    now = {(model, sample.source): sample.sample_id for (model, _), sample in plan.samples.items()}
+    # While an extension is not settled, the table may have its texts or not.
+    compared = stored.keys() & now.keys() if files.exists(EXTENDING_FILE) else stored.keys() | now.keys()
+    changed = {key[1]: key for key in compared if stored.get(key) != now.get(key)}
+    return [
+        f"{files.url}: text {source} has changed since the run began: hash {stored.get(key, 'none')} then, "
+        f"{now.get(key, 'none')} now. Restore it, or begin a new run."
+        for source, key in sorted(changed.items())
+    ]

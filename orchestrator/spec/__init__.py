@@ -1,0 +1,1 @@
+"""Sweep files: their fields, and how they are read."""

@@ -1,0 +1,174 @@
+"""Reads sweep files and writes them: places of paths, and one line for each problem.
+
+Knows nothing of which values a sweep allows; orchestrator/spec/sweep.py defines that.
+"""
+
+import glob
+import os
+import reprlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from orchestrator.errors import BadInput, suggest
+from orchestrator.spec.sweep import ModelEntry, Sweep, problem
+from orchestrator.spec.yaml_file import read_mapping
+from tasks.registry import TASKS, TEXT_SOURCES
+
+LOCAL_MARKS = (".", "/", "~")
+"""A model's name that begins so is a folder; so is one with more than the one slash of a hub id."""
+LONGEST_NAME = 255
+"""Bytes of a file's name on common file systems; ids of the hub are shorter."""
+PLAIN_NAMES = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "model_type": "a mapping",
+    "string_too_short": "text that is not empty",
+    "invalid_key": "a key that is text",
+}
+"""Pydantic's names of common problems, in the words of a YAML file."""
+
+
+def load_sweep(path: Path) -> Sweep:
+    """The sweep of this file, defaults filled in.
+
+    Relative files and folders (`path` and `words` of texts, local model folders) are looked up beside the sweep file
+    first, then in the current directory; the sweep holds them as absolute paths.
+
+    Raises:
+        BadInput: with every problem of the file.
+    """
+    document, problems = read_mapping(path)
+    places = Places(path.parent)
+    try:
+        sweep = Sweep.model_validate(document, context={"find": places.find, "find_model": places.find_model})
+    except ValidationError as error:
+        problems += [_explain(details, document) for details in error.errors(include_url=False)]
+    else:
+        if not problems:
+            return sweep
+    raise BadInput(*dict.fromkeys(f"{path}: {line}" for line in problems))
+
+
+def dump(sweep: Sweep) -> str:
+    """The sweep as YAML with every default filled in; `load_sweep` gives an equal sweep from it."""
+    return yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+class Places:
+    """Where a path of a sweep file may lie."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, name: str) -> str:
+        """The path of an existing file, folder or pattern.
+
+        Raises:
+            PydanticCustomError: when there is none, with the places tried.
+        """
+        if any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(name).parts):
+            raise problem(f"found {_short(name)}; no part of a path may be longer than {LONGEST_NAME} bytes.")
+        beside, here = self._folder / Path(name).expanduser(), Path(name).expanduser()
+        for path in (beside, here):
+            if _exists(path):
+                # Absolute, so that a run can be resumed from any directory; rows and tables never hold it.
+                return Path(os.path.abspath(path)).as_posix()
+        tried = " and ".join(dict.fromkeys([f"{beside}", f"{here}"]))
+        raise problem(f"found {name!r}, but there is no such file or folder; tried {tried}.")
+
+    def find_model(self, name: str) -> str:
+        """A local folder if there is one, else the name of a model of the hub."""
+        try:
+            return self.find(name)
+        except ValueError:
+            if len(name) > LONGEST_NAME or name.startswith(LOCAL_MARKS) or name.count("/") > 1 or name.endswith("/"):
+                raise
+            return name
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists() or any(glob.iglob(str(path), recursive=True))
+    except (OSError, ValueError):  # a name too long, or with a zero in it
+        return False
+
+
+def _explain(details: ErrorDetails, document: Mapping[str, Any]) -> str:
+    """One line: place, what was found, what is allowed, what may have been meant."""
+    place, kind, found = details["loc"], details["type"], details["input"]
+    # A key may hold a line break or worse; a problem is one line.
+    where = ".".join(str(part) if str(part).isprintable() else repr(part) for part in place) + ": "
+    context = details.get("ctx", {})
+    match kind:
+        case "problem":
+            return where + context["message"]
+        case "missing":
+            return f"{where}missing. {_known_keys(place[:-1], document).get(str(place[-1]), '')}".rstrip()
+        case "extra_forbidden":
+            return f"{where}unknown key. {suggest(place[-1], _known_keys(place[:-1], document))}"
+        case "literal_error":
+            # Pydantic joins the values as 'a', 'b' or 'c'.
+            values = context["expected"].replace(" or ", ", ").replace("'", "").split(", ")
+            return f"{where}found {_short(found)}. {suggest(found, values)}"
+        case "wanted":
+            should = context["wanted"]
+        case _:
+            should = PLAIN_NAMES.get(kind) or details["msg"].removeprefix("Input should be ").lower()
+    return f"{where}found {_short(found)}; it should be {should}.{_hint(kind, should, found)}"
+
+
+def _short(found: Any) -> str:
+    if found is None or isinstance(found, bool):
+        return "null" if found is None else str(found).lower()
+    writer = reprlib.Repr()
+    writer.maxstring = writer.maxother = 80
+    return writer.repr(found)
+
+
+def _hint(kind: str, should: str, found: Any) -> str:
+    if kind == "tuple_type" and isinstance(found, str | int | float) and str(found).isprintable():
+        return f" Did you mean [{found}]?"
+    if "number" not in should or not isinstance(found, str):
+        return ""
+    try:
+        number = float(found)
+    except ValueError:
+        return ""
+    # Quoted, or like 1e-3, which YAML takes for text because it has no point.
+    return f" It is text in YAML; did you mean {int(number) if number.is_integer() else number}?"
+
+
+def _known_keys(place: tuple[int | str, ...], document: Mapping[str, Any]) -> dict[str, str]:
+    """Key -> its description, of the mapping at this place."""
+    match place:
+        case ("recipe",):
+            return dict.fromkeys(TASKS[document.get("task", "cramming")].recipe(_optimizer_of(document)), "")
+        case ("texts", int(i)):
+            fields = TEXT_SOURCES[document["texts"][i]["source"]].model_fields
+        case ("models", int()):
+            fields = ModelEntry.model_fields
+        case (str(name),):
+            entry = Sweep.model_fields[name].annotation
+            assert isinstance(entry, type), "only mappings have keys"
+            assert issubclass(entry, BaseModel), "only mappings have keys"
+            fields = entry.model_fields
+        case ():
+            fields = Sweep.model_fields
+        case _:  # within an entry of a text source: its own affair
+            fields = {}
+    return {name: field.description or "" for name, field in fields.items()}
+
+
+def _optimizer_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a recipe that decides which fields it has."""
+    recipe = document.get("recipe")
+    named = recipe.get("optimizer") if isinstance(recipe, Mapping) else None
+    return {} if named is None else {"optimizer": named}
