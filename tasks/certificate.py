@@ -17,7 +17,8 @@ from torch import Tensor
 from tasks.coder import compress, decompress
 from tasks.contract import Lossless, Lossy, Measurement, Probe, Proof, Question
 from tasks.cross_entropy import cross_entropy
-from tasks.language_model import Decoded, LanguageModel
+from tasks.decoding import Decoded
+from tasks.language_model import LanguageModel
 from tasks.layout import Layout, pick_inputs
 from tasks.slots import MARKS, Slots
 

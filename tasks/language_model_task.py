@@ -45,21 +45,21 @@ class LanguageModelTask:
 
     def facts(self, model: Model) -> ModelFacts:
         """Read what is needed to plan; raises TaskError when this is not a causal language model."""
-        from tasks import language_model
+        from tasks import model_files
 
-        return language_model.facts(model)
+        return model_files.facts(model)
 
     def codec(self, model: Model) -> TextCodec:
         """The model's tokenizer; raises TaskError when it has none."""
-        from tasks import language_model
+        from tasks import tokenizer
 
-        return language_model.codec(model)
+        return tokenizer.codec(model)
 
     def dtype_for(self, device: str) -> str:
         """bfloat16 where the device multiplies matrices in it, float32 elsewhere."""
-        from tasks import language_model
+        from tasks import model_files
 
-        return language_model.native_dtype(device)
+        return model_files.native_dtype(device)
 
     def longest_text(self, facts: ModelFacts, *, num_vectors: int, question: Question) -> int | None:
         """Most tokens whose input positions fit into the model's context; None if it has no limit.
@@ -115,7 +115,8 @@ class LanguageModelTask:
     def price(self, model: Model, texts: Sequence[Sequence[int]], question: Question, device: str) -> Price:
         """Load the weights, time them, and read the texts; nothing is downloaded for it."""
         from tasks.certificate import score_without_memory
-        from tasks.language_model import LanguageModel, weights_are_here
+        from tasks.language_model import LanguageModel
+        from tasks.model_files import weights_are_here
         from tasks.step_cost import measure_step_cost
 
         if not weights_are_here(model):

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from tasks.contract import Question
-from tasks.language_model import Decoded, LanguageModel, hold_against
+from tasks.decoding import Decoded, hold_against
+from tasks.language_model import LanguageModel
 
 PREFIX_INPUT = -1
 

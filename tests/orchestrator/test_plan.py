@@ -366,12 +366,12 @@ class TestRadius:
         assert "optimizer: adamw" in plan.notes[0]
 
     def test_a_run_keeps_the_dtype_it_decided_on(self, sweep, monkeypatch):
-        monkeypatch.setattr("tasks.language_model.native_dtype", lambda device: "bfloat16")
+        monkeypatch.setattr("tasks.model_files.native_dtype", lambda device: "bfloat16")
         plan = make_plan(sweep({"dtype": "auto", "radius": 30.0}))
         assert plan.sweep.models[0].dtype == plan.models[0].model.dtype == "bfloat16"
         assert any("dtype: auto is bfloat16" in note for note in plan.notes)
         assert search_ids(plan) == search_ids(make_plan(sweep({"dtype": "bfloat16", "radius": 30.0})))
-        monkeypatch.setattr("tasks.language_model.native_dtype", lambda device: pytest.fail("decided again"))
+        monkeypatch.setattr("tasks.model_files.native_dtype", lambda device: pytest.fail("decided again"))
         assert make_plan(sweep({"dtype": "auto"}), held=plan.sweep).sweep == plan.sweep
 
     def test_a_device_that_is_not_here_decides_no_dtype(self, sweep):

@@ -19,7 +19,7 @@ from orchestrator.runs.directory import REPORT_FILE, open_run
 from orchestrator.spec.loading import load_sweep
 from orchestrator.spec.sweep import Sweep
 from tasks.contract import Encoding, Model
-from tasks.language_model import HubCodec
+from tasks.tokenizer import HubCodec
 
 ODD_TEXTS = {
     "one token": "a",

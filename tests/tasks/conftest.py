@@ -5,7 +5,8 @@ import pytest
 
 from tasks.contract import Engine, EngineSettings, Finished, Model, Probe, Question
 from tasks.cramming import CrammingTask
-from tasks.language_model import HubCodec, LanguageModel
+from tasks.language_model import LanguageModel
+from tasks.tokenizer import HubCodec
 
 DEFAULT = Question(recipe={"radius": 30.0}, growth=None)
 """What a sweep of stories260K asks: its radius is 30."""

@@ -9,9 +9,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tasks import language_model
+from tasks import model_files
 from tasks.contract import Model, TaskError
-from tasks.language_model import LanguageModel, weights_are_here
+from tasks.language_model import LanguageModel
+from tasks.model_files import weights_are_here
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def test_weights_are_quantized_as_they_are_loaded_and_the_memory_gets_its_gradie
     pytest.importorskip("bitsandbytes", reason="needs the extra `quantized`")
     plain = Model(name=str(stories_model))
     quantized = replace(plain, quantization=quantization)
-    assert language_model.facts(quantized).fingerprint != language_model.facts(plain).fingerprint
+    assert model_files.facts(quantized).fingerprint != model_files.facts(plain).fingerprint
     model, whole = LanguageModel(quantized, device="cpu"), LanguageModel(plain, device="cpu")
     memory = (torch.randn(1, 4, 64, generator=torch.Generator().manual_seed(0)) * model.embedding_std).requires_grad_()
     logits = model.head(model.hidden(memory))
@@ -66,9 +67,9 @@ def test_weights_are_quantized_as_they_are_loaded_and_the_memory_gets_its_gradie
 
 
 def test_quantization_without_its_library_reports_what_to_install(stories_model, monkeypatch):
-    monkeypatch.setattr(language_model, "find_spec", lambda name: None)
+    monkeypatch.setattr(model_files, "find_spec", lambda name: None)
     with pytest.raises(TaskError, match=r"needs bitsandbytes and accelerate.*capsweep\[quantized\]"):
-        language_model.facts(Model(name=str(stories_model), quantization="int8"))
+        model_files.facts(Model(name=str(stories_model), quantization="int8"))
 
 
 class TestWeightsAreHere:

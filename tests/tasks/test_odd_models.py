@@ -11,10 +11,11 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from tasks import language_model
+from tasks import model_files
 from tasks.contract import EngineSettings, Lossless, Lossy, Model, Probe, Question, TaskError
 from tasks.cramming import CrammingTask
-from tasks.language_model import HubCodec, LanguageModel
+from tasks.language_model import LanguageModel
+from tasks.tokenizer import HubCodec
 
 VOCABULARY = 16
 SPREAD = 0.5
@@ -105,7 +106,7 @@ def edit(folder: Path, **changes: Any) -> None:
 def test_is_measured_and_certified(case, save, run_engine):
     kind, settings = MEASURED[case]
     model = Model(name=str(save(kind, settings)))
-    facts = language_model.facts(model)
+    facts = model_files.facts(model)
     tokens = HubCodec(model).encode("w3 w1").tokens
     assert (facts.vocabulary, tokens) == (settings["vocab_size"], (3, 1))
     assert facts.embedding_width == settings.get("word_embed_proj_dim", 8)
@@ -146,7 +147,7 @@ class TestRefused:
         folder = save("Llama", LLAMA)
         edit(folder, **changes)
         with pytest.raises(TaskError, match=message) as error:
-            language_model.facts(Model(name=str(folder)))
+            model_files.facts(Model(name=str(folder)))
         assert "\n" not in str(error.value)
 
     def test_weights_of_other_shapes(self, save):
@@ -166,11 +167,11 @@ class TestPickles:
     def test_are_read_only_when_allowed(self, save):
         folder = save("Llama", LLAMA, safe=False)
         with pytest.raises(TaskError, match=r"no \*\.safetensors in this folder.*allow_pickle: true"):
-            language_model.facts(Model(name=str(folder)))
+            model_files.facts(Model(name=str(folder)))
         with pytest.raises(TaskError, match=r"could not be loaded \(Error no file named model\.safetensors"):
             LanguageModel(Model(name=str(folder)), device="cpu")
         allowed = Model(name=str(folder), allow_pickle=True)
-        assert language_model.facts(allowed).vocabulary == VOCABULARY
+        assert model_files.facts(allowed).vocabulary == VOCABULARY
         assert LanguageModel(allowed, device="cpu").vocabulary == VOCABULARY
 
     def test_that_would_run_code_are_refused_even_then(self, save, tmp_path):
@@ -205,16 +206,16 @@ class TestCodeOfTheModel:
         return folder
 
     def test_is_not_run_unasked(self, folder, tmp_path):
-        for what in (language_model.facts, LanguageModel):
+        for what in (model_files.facts, LanguageModel):
             with pytest.raises(TaskError, match=r"comes with code of its own, which is not run unasked\..*trust_"):
                 what(Model(name=str(folder)))
         assert not (tmp_path / "ran").exists()
 
     def test_is_run_when_trusted_and_belongs_to_its_identity(self, folder, tmp_path):
         trusted = Model(name=str(folder), trust_remote_code=True)
-        before = language_model.facts(trusted).fingerprint
+        before = model_files.facts(trusted).fingerprint
         assert LanguageModel(trusted, device="cpu").vocabulary == VOCABULARY
         assert (tmp_path / "ran").exists()
         with (folder / "modeling_own.py").open("a") as code:
             code.write("# changed\n")
-        assert language_model.facts(trusted).fingerprint != before
+        assert model_files.facts(trusted).fingerprint != before

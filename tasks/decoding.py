@@ -1,0 +1,89 @@
+"""Greedy decoding: reading with a cache, and what came out beside what was wanted.
+
+Knows nothing of memories.
+"""
+
+# Axes: B slots, L tokens, T input positions, D embedding width, V vocabulary.
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CACHES = ("past_key_values", "cache_params")
+"""What models call the cache of what they have read: attention's keys and values, Mamba's states. RWKV's `state` is
+not among them: with it, transformers 5.23 gives other logits than without it."""
+
+
+class Reading:
+    """A model that reads vectors one after the other and remembers them."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._cache: dict[str, Any] = {}
+        self._has_cache = True
+        """False once the model has returned none of CACHES."""
+        self._read: list[Tensor] = []
+
+    @torch.no_grad()
+    def read(self, inputs_BTD: Tensor) -> Tensor:
+        """Read these vectors after all before; returns the logits (B, V) of what follows, in float32."""
+        if not self._cache:
+            # A model without a cache reads everything again: slower, the same answer.
+            self._read.append(inputs_BTD)
+            inputs_BTD = torch.cat(self._read, dim=1)
+        output = self._call(inputs_BTD)
+        self._cache = {name: output[name] for name in CACHES if output.get(name) is not None}
+        if self._has_cache and not self._cache:
+            # Asked for a state that is not used, RWKV mixes the slots of a batch that reads one position.
+            self._has_cache = False
+            output = self._call(inputs_BTD)
+        return output.logits[:, -1].float()
+
+    def _call(self, inputs_BTD: Tensor) -> Any:
+        return self._model(inputs_embeds=inputs_BTD, **self._cache, use_cache=self._has_cache, logits_to_keep=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """Greedy decodings of B memories, held against B texts."""
+
+    tokens_BL: Tensor
+    """Token ids that came out."""
+    exact_prefix_B: Tensor
+    """Tokens from the first that are those of the text."""
+    margins_BL: Tensor
+    """Difference of the two largest logits at each step."""
+    nats_BL: Tensor
+    """Cross-entropy of the text's token at each step; means something up to the exact prefix."""
+
+    @classmethod
+    def in_turn(cls, steps: Sequence["Decoded"], targets_BL: Tensor) -> "Decoded":
+        """One decoding of several of single tokens."""
+        tokens_BL = torch.cat([step.tokens_BL for step in steps], dim=1)
+        return cls(
+            tokens_BL=tokens_BL,
+            exact_prefix_B=_exact_prefix(tokens_BL, targets_BL),
+            margins_BL=torch.cat([step.margins_BL for step in steps], dim=1),
+            nats_BL=torch.cat([step.nats_BL for step in steps], dim=1),
+        )
+
+
+def hold_against(logits_BLV: Tensor, targets_BL: Tensor) -> Decoded:
+    """The likeliest tokens by these logits, held against the texts'."""
+    logits_BLV = logits_BLV.float()
+    best_two = logits_BLV.topk(2, dim=-1)
+    tokens_BL = best_two.indices[..., 0]
+    return Decoded(
+        tokens_BL=tokens_BL,
+        exact_prefix_B=_exact_prefix(tokens_BL, targets_BL),
+        margins_BL=best_two.values[..., 0] - best_two.values[..., 1],
+        nats_BL=torch.nn.functional.cross_entropy(logits_BLV.transpose(1, 2), targets_BL, reduction="none"),
+    )
+
+
+def _exact_prefix(tokens_BL: Tensor, targets_BL: Tensor) -> Tensor:
+    # A text is reproduced up to the first token that differs; what follows was decoded from another text.
+    return (tokens_BL == targets_BL).long().cumprod(1).sum(1)

@@ -1,0 +1,283 @@
+"""Files of a model: its configuration, what planning needs of them, and loading its weights onto a device.
+
+Knows nothing of vectors, memories or recipes.
+"""
+
+import hashlib
+import json
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+
+from tasks.contract import Model, ModelFacts, TaskError
+
+transformers.logging.set_verbosity_error()
+transformers.logging.disable_progress_bar()
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
+RECURRENT = {"mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"} | {"jamba", "zamba", "zamba2", "bamba", "falcon_h1"}
+"""Model types with recurrent layers, alone or between others, that transformers computes without a fused kernel on a
+CPU. RecurrentGemma is not among them: about twice the time of a Llama of its size."""
+
+
+def read_config(model: Model) -> Any:
+    """The model's configuration.
+
+    Raises:
+        TaskError: when there is no such model, or it is not a causal language model.
+    """
+    folder = Path(model.name)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise TaskError(
+            f"{model.name}: no config.json in this folder. Wanted a model as transformers saves it "
+            "(config.json, *.safetensors, tokenizer.json)."
+        )
+    if not folder.is_dir() and (model.name.count("/") != 1 or model.name.startswith(("/", ".", "~"))):
+        raise TaskError(f"{model.name}: no such folder, and not a hub id (those read 'owner/name').")
+    try:
+        config = AutoConfig.from_pretrained(
+            model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
+        )
+    except Exception as error:  # what stands in the file decides what is raised: division by zero, among others
+        raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
+    architectures = config.architectures if isinstance(config.architectures, list) else []
+    wrong_kind = bool(architectures) and not any(name.endswith(CAUSAL_SUFFIXES) for name in architectures)
+    if config.is_encoder_decoder or wrong_kind:
+        raise _not_causal(model, ", ".join(architectures) or config.model_type)
+    if (quantization := getattr(config, "quantization_config", None)) is not None:
+        settings = quantization if isinstance(quantization, dict) else vars(quantization)
+        raise TaskError(
+            f"{model.name}: its weights are quantized ({settings.get('quant_method', 'unknown')}), which is not "
+            "supported. Wanted the model as it was before, with quantization: int8 or nf4 if device memory is short."
+        )
+    return config
+
+
+def _not_causal(model: Model, found: str) -> TaskError:
+    return TaskError(
+        f"{model.name}: {found} is not a causal language model. "
+        "Wanted a decoder that predicts the next token, such as GPT-2, Pythia or Llama."
+    )
+
+
+def message_of(error: Exception) -> str:
+    """The beginning of an error's message, on one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def why_not_loaded(model: Model, error: Exception) -> str:
+    """Turn an error of transformers into what a user can do."""
+    if "trust_remote_code" in str(error):
+        return (
+            "it comes with code of its own, which is not run unasked. If you have read that code and trust it, set "
+            "trust_remote_code: true in the model's entry."
+        )
+    message = message_of(error)
+    chain = f"{error!r} {error.__cause__!r}"
+    if Path(model.name).is_dir():
+        return f"config.json could not be read as a model ({message}). Wanted a model as transformers saves it."
+    if "gated" in chain.lower() or "401" in chain or "403" in chain:
+        return (
+            "the hub refuses it: gated or private. Accept its licence on its hub page, then run `hf auth login` "
+            "or set HF_TOKEN."
+        )
+    if "RepositoryNotFound" in chain or "404" in chain:
+        return "the hub has no model of this name (or it is private and HF_TOKEN is not set)."
+    if os.environ.get("HF_HUB_OFFLINE"):
+        return "HF_HUB_OFFLINE is set and the model is not in the local cache. Fetch it once with the network on."
+    return (
+        f"could not be fetched ({message}). Check the name and the network, or give a local folder; "
+        "with HF_HUB_OFFLINE=1 only the local cache is used."
+    )
+
+
+def _weight_files(model: Model) -> list[Path]:
+    files = sorted(Path(model.name).glob("*.safetensors"))
+    if not files and model.allow_pickle and (pickles := sorted(Path(model.name).glob("pytorch_model*.bin"))):
+        return pickles
+    if not files:
+        raise TaskError(
+            f"{model.name}: no *.safetensors in this folder. Wanted weights as safetensors; pickled weights are "
+            "not loaded (convert them with save_pretrained, or set allow_pickle: true in the model's entry)."
+        )
+    for file in files:
+        try:
+            with safe_open(file, framework="pt"):  # reads the header, and checks the file against the length in it
+                pass
+        except SafetensorError as error:
+            raise TaskError(f"{file}: not a whole safetensors file ({error}). Copy or download it again.") from error
+    return files
+
+
+def weights_are_here(model: Model) -> bool:
+    """Whether loading it downloads nothing: a folder, or weights that are in the hub's cache whole."""
+    if Path(model.name).is_dir():
+        return True
+
+    def cached(file: str) -> str | None:
+        place = try_to_load_from_cache(model.name, file, revision=model.revision)
+        return place if isinstance(place, str) else None
+
+    if cached("model.safetensors"):
+        return True
+    index = cached("model.safetensors.index.json")
+    return index is not None and all(map(cached, set(json.loads(Path(index).read_text())["weight_map"].values())))
+
+
+def facts(model: Model) -> ModelFacts:
+    """What planning needs, without loading the weights.
+
+    Raises:
+        TaskError: when this is not a causal language model that can be loaded.
+    """
+    config = read_config(model)
+    if model.dtype not in DTYPES:
+        raise TaskError(f"{model.name}: dtype {model.dtype!r} is not known; wanted one of {', '.join(DTYPES)}.")
+    needed = ("bitsandbytes", "accelerate") if model.quantization else ()
+    if missing := [name for name in needed if find_spec(name) is None]:
+        raise TaskError(
+            f"{model.name}: quantization: {model.quantization} needs {' and '.join(missing)}, not installed here. "
+            "Run pip install 'capsweep[quantized]', or set quantization: null."
+        )
+    digest = hashlib.sha256(f"{model.dtype}{model.quantization or ''}".encode())
+    folder = Path(model.name)
+    if folder.is_dir():
+        code = sorted(folder.glob("*.py")) if model.trust_remote_code else []
+        for file in [*_weight_files(model), folder / "config.json", folder / "tokenizer.json", *code]:
+            if file.is_file():
+                with file.open("rb") as handle:
+                    digest.update(hashlib.file_digest(handle, "sha256").digest())
+        revision = digest.hexdigest()[:16]
+    else:
+        revision = str(getattr(config, "_commit_hash", None) or model.revision)
+        digest.update(f"{model.name}@{revision}".encode())
+    try:
+        with torch.device("meta"):
+            shell = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+    except ValueError as error:
+        if "Unrecognized configuration class" in str(error):  # and then every model type there is
+            raise _not_causal(model, config.model_type) from error
+        raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
+    except Exception as error:  # sizes that do not fit each other, in as many ways as there are models
+        raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
+    embedding, head = shell.get_input_embeddings(), shell.get_output_embeddings()
+    text_config = config.get_text_config()
+    vocabulary = int(head.weight.shape[0] if head is not None else text_config.vocab_size)
+    if vocabulary < 2:
+        raise TaskError(f"{model.name}: its vocabulary has {vocabulary} tokens; wanted two at least, to choose from.")
+    return ModelFacts(
+        fingerprint=digest.hexdigest(),
+        revision=revision,
+        vocabulary=vocabulary,
+        context=getattr(text_config, "max_position_embeddings", None),
+        embedding_width=int(embedding.weight.shape[1]),
+        num_parameters=sum(p.numel() for p in shell.parameters()),
+        has_bos=bos_of(config, num_embeddings=embedding.weight.shape[0]) is not None,
+        is_recurrent=text_config.model_type in RECURRENT,
+    )
+
+
+def bos_of(config: Any, *, num_embeddings: int) -> int | None:
+    """The token that may stand before everything, if the model names one that it has."""
+    bos = getattr(config, "bos_token_id", None)
+    return bos if isinstance(bos, int) and 0 <= bos < num_embeddings else None
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one, then MPS, then the CPU.
+
+    Raises:
+        TaskError: when the named device is not on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise TaskError(f"device: {name!r} is not known; wanted auto, cpu, cuda or mps.") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise TaskError("engines.device: cuda was asked for, but torch finds no CUDA device; use auto or cpu.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise TaskError("engines.device: mps was asked for, but torch finds none here; use auto or cpu.")
+    return device
+
+
+def native_dtype(name: str) -> str:
+    """bfloat16 on a device that multiplies matrices in it, float32 on any other: by what it can do, not by a clock.
+
+    Raises:
+        TaskError: when the named device is not on this machine.
+    """
+    device = pick_device(name)
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return "bfloat16"
+    return "float32"
+
+
+def _quantized(name: str) -> Any:
+    """Transformers' settings for a quantization, by the sweep's name of it."""
+    if name == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=name, bnb_4bit_compute_dtype=torch.float32)
+
+
+def load_model(model: Model, device: torch.device, *, spread: bool) -> PreTrainedModel:
+    """The model with its weights, on the CPU; where they are quantized, on the device: they cannot be moved later.
+
+    `spread` puts its layers on all GPUs that there are, as evenly as they go.
+
+    Raises:
+        TaskError: when they cannot be loaded.
+    """
+    read_config(model)
+    try:
+        # Any: with `output_loading_info` it returns two things, which its annotation does not show.
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            model.name,
+            revision=model.revision,
+            trust_remote_code=model.trust_remote_code,
+            dtype=DTYPES[model.dtype],
+            quantization_config=_quantized(model.quantization) if model.quantization else None,
+            device_map="balanced" if spread else {"": device} if model.quantization else None,
+            # None: safetensors where there are any.
+            use_safetensors=None if model.allow_pickle else True,
+            ignore_mismatched_sizes=True,  # else the error only states that there are some
+            output_loading_info=True,
+        )
+    except UnpicklingError as error:
+        raise TaskError(
+            f"{model.name}: its pickled weights hold more than tensors, and would run code. Not loaded; "
+            "get them as safetensors from someone you trust."
+        ) from error
+    except Exception as error:
+        raise TaskError(f"{model.name}: its weights could not be loaded ({message_of(error)}).") from error
+    loaded_model, info = loaded
+    if mismatched := sorted(info["mismatched_keys"]):
+        name, found, wanted = mismatched[0]
+        raise TaskError(
+            f"{model.name}: {len(mismatched)} weights have other shapes than config.json asks for, such as {name}: "
+            f"found {list(found)}, wanted {list(wanted)}. Wanted the files of one model; copy or download them again."
+        )
+    if missing := sorted(info["missing_keys"]):
+        # transformers would continue with random values in their place.
+        raise TaskError(
+            f"{model.name}: {len(missing)} weights that config.json asks for are not in the weight files, such as "
+            f"{missing[0]}. Wanted the files of one model; copy or download them again."
+        )
+    for part in loaded_model.modules():
+        # bitsandbytes repacks 4-bit weights for such CPUs at the first pass without gradient: computed in bfloat16
+        # from then on, with no gradient, and not at all where a layer's width is no multiple of 32.
+        if hasattr(part, "support_avx512bf16_for_cpu"):
+            part.support_avx512bf16_for_cpu = False
+    return loaded_model

@@ -1,0 +1,62 @@
+"""A model's tokenizer: text to token ids, and back.
+
+Knows nothing of weights.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from itertools import accumulate
+
+from transformers import AutoTokenizer
+
+from tasks.contract import Encoding, Model, TaskError, TextCodec
+from tasks.model_files import message_of
+
+
+class HubCodec:
+    """The model's own tokenizer, without the special tokens it adds."""
+
+    def __init__(self, model: Model) -> None:
+        """Raises TaskError when the model has no tokenizer."""
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
+            )
+        except Exception as error:  # tokenizers raises bare exceptions
+            raise TaskError(
+                f"{model.name}: its tokenizer could not be read ({message_of(error)}). "
+                "Wanted a tokenizer.json and tokenizer_config.json beside the weights."
+            ) from error
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise TaskError(
+                f"{model.name}: its tokenizer is not a fast one; wanted a tokenizer.json beside the weights."
+            )
+        # Without its files, transformers gives some kinds of model a tokenizer with nothing but special tokens.
+        if self._tokenizer.get_vocab().keys() <= self._tokenizer.get_added_vocab().keys():
+            raise TaskError(f"{model.name}: its tokenizer has no tokens; wanted a tokenizer.json beside the weights.")
+        self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
+        special = {*self._tokenizer.all_special_ids, *self._tokenizer.get_added_vocab().values()}
+        self.ordinary_tokens: Sequence[int] = sorted(set(self._tokenizer.get_vocab().values()) - special)
+        whole = self._tokenizer("a")["input_ids"]
+        bare = self._tokenizer("a", add_special_tokens=False)["input_ids"]
+        before = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
+        self.special_before: tuple[int, ...] = tuple(whole[:before])
+
+    def encode(self, text: str) -> Encoding:
+        """Cut the text into tokens, none of them a special one."""
+        # What reads like a special token (`</s>`) is text here, as any other.
+        encoded = self._tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+        )
+        ends = accumulate((end for _, end in encoded["offset_mapping"]), max)
+        return Encoding(tokens=tuple(encoded["input_ids"]), ends=tuple(ends))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text that these token ids stand for."""
+        return self._tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def codec(model: Model) -> TextCodec:
+    """The model's tokenizer; raises TaskError when it has none."""
+    return HubCodec(model)
