@@ -29,11 +29,11 @@ import typer
 from model_shapes import SHAPES, Shape, operations_per_token, random_model
 from transformers import PreTrainedModel
 
-from tasks.contract import EngineSettings, Probe, Question
 from tasks.cross_entropy import LIGER_IS_INSTALLED
 from tasks.engine import GPU_MOST_TOKENS, BatchedEngine
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
+from tasks.values import EngineSettings, Probe, Question
 
 CPU_TOKENS = 2048
 WARM_UP_STEPS = 3

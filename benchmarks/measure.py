@@ -27,8 +27,8 @@ from ledger import SAVE_SECONDS, SETTINGS, Ledger, commit, key_of
 from orchestrator.report.intervals import bootstrap_mean
 from orchestrator.runs.directory import open_run
 from orchestrator.store.schema import PROBES
-from tasks.contract import EngineSettings, Failed, Finished, Model, Probe, Question
 from tasks.cramming import CrammingTask
+from tasks.values import EngineSettings, Failed, Finished, Model, Probe, Question
 
 STEPS = (50, 100, 200, 400, 800, 1600)
 """Optimizer steps at which a table shows what was certified; of a search of several starts, what was reached."""

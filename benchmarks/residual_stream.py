@@ -12,9 +12,9 @@ from pathlib import Path
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from tasks.contract import Model
 from tasks.language_model import LanguageModel
 from tasks.radius import stream_lengths
+from tasks.values import Model
 
 LENGTHS = (1.0, 10.0, 100.0, 1000.0)
 """Of a memory, in lengths of a cold one."""

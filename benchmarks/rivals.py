@@ -39,8 +39,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from orchestrator.report.intervals import bootstrap_mean
-from tasks.contract import Model, Prover, Question
+from tasks.contract import Prover
 from tasks.cramming import CrammingTask
+from tasks.values import Model, Question
 
 MARKS = (50, 100, 200, 400, 800, 1600)
 """Steps after which the memory that claims most is kept, to be decoded at the end."""

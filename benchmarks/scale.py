@@ -33,7 +33,7 @@ from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.runs.session import open_session
 from orchestrator.spec.loading import load_sweep
-from tasks.contract import EngineStats
+from tasks.values import EngineStats
 
 NODES = 4
 STEPS, STEP_SECONDS, SPREAD = 80, 1.0, 0.5

@@ -17,7 +17,7 @@ from orchestrator.cluster.engine_pool import EngineHandle, EnginePool
 from orchestrator.cluster.placement import EngineNeed, Node
 from orchestrator.execution.stop import Stop
 from orchestrator.runs.session import Session, make_probe, open_session
-from tasks.contract import Finished, Lossless, Lossy, Measurement, Probe
+from tasks.values import Finished, Lossless, Lossy, Measurement, Probe
 
 ENGINES = 100
 ROWS_PER_FILE = 500

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
-from tasks.contract import EngineSettings, Model, Probe, Question
 from tasks.cramming import CrammingTask
+from tasks.values import EngineSettings, Model, Probe, Question
 
 SLOTS, LENGTH, BARE_PASSES = 24, 16, 4
 

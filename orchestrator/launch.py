@@ -21,7 +21,7 @@ from orchestrator.runs.directory import REPORT_FILE, Run, open_run
 from orchestrator.runs.extension import Extension
 from orchestrator.runs.session import Session, open_session
 from orchestrator.spec.sweep import Sweep
-from tasks.contract import EngineStats
+from tasks.values import EngineStats
 
 
 class Exit(IntEnum):

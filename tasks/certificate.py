@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from tasks.coder import compress, decompress
-from tasks.contract import Lossless, Lossy, Measurement, Probe, Proof, Question
 from tasks.cross_entropy import cross_entropy
 from tasks.decoding import Decoded
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout, pick_inputs
 from tasks.slots import MARKS, Slots
+from tasks.values import Lossless, Lossy, Measurement, Probe, Proof, Question
 
 NEAR_TIE = 1e-3
 """Logit margin below which a text is decoded again by itself: in float32 other batch shapes move logits by up to about

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.contract import Question
 from tasks.language_model import LanguageModel
+from tasks.values import Question
 
 
 def compress(model: LanguageModel, tokens: Sequence[int], *, question: Question) -> bytes:

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from tasks.contract import Question
 from tasks.language_model_task import LanguageModelTask
+from tasks.values import Question
 
 if TYPE_CHECKING:
     from tasks.layout import Layout

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from tasks.batches import DETERMINISTIC_SLOTS, Batch, cheapest_batches, fixed_batches
 from tasks.certificate import Leaving, certify
-from tasks.contract import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question, Snapshot
 from tasks.cross_entropy import cross_entropy_and_gradient
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout, pick_inputs
@@ -29,6 +28,7 @@ from tasks.recipe import AdamWRecipe, SphereRecipe, make_recipe
 from tasks.slots import MARKS, Slots, from_bytes, new_slot, stack, to_bytes
 from tasks.step_cost import batch_cost_tokens, measure_step_cost
 from tasks.stopping import Judgement, StepNumbers, judge
+from tasks.values import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question, Snapshot
 
 CPU_BATCH_COSTS_PER_STEP = 16
 """Tokens of a step on a CPU, in what a batch costs: of more, a batch would be less than a sixteenth."""

@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks.attention import ATTENTION_BY_LENGTH
-from tasks.contract import Model, TaskError
 from tasks.decoding import Decoded, Reading, hold_against
 from tasks.model_files import bos_of, load_model, pick_device
+from tasks.values import Model, TaskError
 
 
 class LanguageModel:

@@ -6,19 +6,8 @@ A task of this kind is a layout (tasks/layout.py) and what that layout leaves of
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tasks.contract import (
-    Engine,
-    EngineSettings,
-    Model,
-    ModelFacts,
-    Price,
-    Prover,
-    Question,
-    Range,
-    SearchDefaults,
-    TaskError,
-    TextCodec,
-)
+from tasks.contract import Engine, Prover, TextCodec
+from tasks.values import EngineSettings, Model, ModelFacts, Price, Question, Range, SearchDefaults, TaskError
 
 if TYPE_CHECKING:
     from tasks.layout import Layout

@@ -14,9 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tasks.contract import Question
 from tasks.decoding import Decoded, hold_against
 from tasks.language_model import LanguageModel
+from tasks.values import Question
 
 PREFIX_INPUT = -1
 

@@ -17,7 +17,7 @@ from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from tasks.contract import Model, ModelFacts, TaskError
+from tasks.values import Model, ModelFacts, TaskError
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()

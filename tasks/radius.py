@@ -14,8 +14,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from tasks.contract import Model
 from tasks.language_model import LanguageModel
+from tasks.values import Model
 
 RADII = (30.0, 100.0, 300.0, 1000.0, 3000.0)
 """In lengths of a cold memory. Toys are alike from 30 up; the longest still leaves float16 and bfloat16 room."""

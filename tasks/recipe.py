@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.contract import Range, SearchDefaults, TaskError
+from tasks.values import Range, SearchDefaults, TaskError
 
 StopAt = Literal["criterion", "every_token"]
 

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from tasks.contract import Probe
 from tasks.layout import Layout
+from tasks.values import Probe
 
 WIDTH_STEP = 16
 """Widths of batches are multiples of this many tokens where shapes are fixed."""

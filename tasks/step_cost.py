@@ -11,9 +11,9 @@ import time
 
 import torch
 
-from tasks.contract import StepCost
 from tasks.cross_entropy import cross_entropy_and_gradient
 from tasks.language_model import LanguageModel
+from tasks.values import StepCost
 
 WIDTH = 16
 """Tokens of a slot while the clock runs."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasks.contract import CRITERION_TOLERANCE, Question
 from tasks.recipe import Recipe, SphereRecipe
 from tasks.slots import Slots
+from tasks.values import CRITERION_TOLERANCE, Question
 
 QUICK_STAGE_STEPS, SLOW_STAGE_STEPS = 8, 24
 """Steps of a stage, from one growth to the next. A quick stage doubles the tokens added by the next one, a slow one

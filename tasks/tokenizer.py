@@ -9,8 +9,9 @@ from itertools import accumulate
 
 from transformers import AutoTokenizer
 
-from tasks.contract import Encoding, Model, TaskError, TextCodec
+from tasks.contract import TextCodec
 from tasks.model_files import message_of
+from tasks.values import Encoding, Model, TaskError
 
 
 class HubCodec:

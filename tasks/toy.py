@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.contract import (
+from tasks.values import (
     Encoding,
     EngineSettings,
     EngineStats,

@@ -19,7 +19,8 @@ from orchestrator.analysis.memories import Provers
 from orchestrator.progress import tracked
 from orchestrator.runs.directory import Run
 from orchestrator.store.schema import BITS, LINES
-from tasks.contract import Prover, Question
+from tasks.contract import Prover
+from tasks.values import Question
 
 LINE_POINTS = 21
 """Places on the line between two memories, ends included."""

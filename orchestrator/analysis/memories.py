@@ -15,8 +15,9 @@ from orchestrator.errors import BadInput
 from orchestrator.progress import tracked
 from orchestrator.runs.directory import Run
 from orchestrator.store.parquet import SEARCHES_FILE
-from tasks.contract import Proof, Prover, Question
+from tasks.contract import Prover
 from tasks.registry import TASKS
+from tasks.values import Proof, Question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ RunArgument = Annotated[str, typer.Argument(help="Run directory, or its fsspec U
 def bad_input(again: str = "`capsweep resume` continues the run") -> Iterator[None]:
     """Report every problem on a line of its own and exit with 2."""
     from orchestrator.redact import redact
-    from tasks.contract import TaskError
+    from tasks.values import TaskError
 
     try:
         yield

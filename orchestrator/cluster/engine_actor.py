@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.cluster.metrics import EngineMetrics
-from tasks.contract import EngineSettings, EngineStats, Finished, Model, Probe, Question, Snapshot
 from tasks.registry import TASKS
+from tasks.values import EngineSettings, EngineStats, Finished, Model, Probe, Question, Snapshot
 
 IDLE_SECONDS = 1.0
 """How often an engine without probes reports that it is there."""

@@ -24,7 +24,7 @@ from orchestrator.errors import BadInput, SessionFaultError
 from orchestrator.execution.progress import EngineLine, engine_line
 from orchestrator.planning.plan import Plan
 from orchestrator.search.ledger import Ledger
-from tasks.contract import EngineSettings, EngineStats, Finished, Snapshot
+from tasks.values import EngineSettings, EngineStats, Finished, Snapshot
 
 ANSWER_SECONDS = 10.0
 """An engine answers between two steps; one that does not is taken to be gone."""

@@ -9,7 +9,7 @@ from ray.util.metrics import Counter, Gauge
 
 from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger
-from tasks.contract import EngineStats, Failed, Finished
+from tasks.values import EngineStats, Failed, Finished
 
 ENGINE_TAGS = ("run", "model", "engine")
 RUN_TAGS = ("run",)

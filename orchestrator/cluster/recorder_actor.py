@@ -13,7 +13,7 @@ from orchestrator.search.bracket import Verdict
 from orchestrator.store.files import open_files
 from orchestrator.store.rows import RowContext
 from orchestrator.store.snapshots import Snapshots
-from tasks.contract import Finished, Probe, Snapshot
+from tasks.values import Finished, Probe, Snapshot
 
 GATHER_SECONDS = 0.2
 STAGE_SECONDS = 60.0

@@ -25,7 +25,7 @@ from orchestrator.execution.stop import Stop
 from orchestrator.runs.session import Session
 from orchestrator.search.bracket import Verdict
 from orchestrator.spec.sweep import EnginesEntry
-from tasks.contract import EngineSettings, EngineStats
+from tasks.values import EngineSettings, EngineStats
 
 RECORDER_CALLS = 256
 """Calls that the recorder serves at a time: those of all trials, each of which waits for its rows to be on disk."""

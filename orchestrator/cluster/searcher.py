@@ -33,7 +33,7 @@ from orchestrator.runs.session import Session, make_probe
 from orchestrator.search.bracket import Verdict, verdict_of
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.policy import MACHINE_FAILURES
-from tasks.contract import Failed, Finished, Probe
+from tasks.values import Failed, Finished, Probe
 
 QUIET_REPORTS = 25
 """Reports a second, of all trials together, that nothing has finished: what a large cluster reports to the driver

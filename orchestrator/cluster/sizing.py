@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from orchestrator.cluster.placement import ModelNeeds, Node
 from orchestrator.planning.plan import PlannedModel
-from tasks.contract import Model, ModelFacts
+from tasks.values import Model, ModelFacts
 
 SMALL_PARAMETERS = 10_000_000
 """Models below this gain next to nothing from a second thread (24 texts on stories260K: 51 s of steps with one, 47 with

@@ -21,7 +21,7 @@ from orchestrator.errors import SessionFaultError
 from orchestrator.execution.recipe_worker import MeasurementRequest, SearchResult, Worker
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan
-from tasks.contract import EngineSettings
+from tasks.values import EngineSettings
 
 LISTEN_SECONDS = 0.5
 """How often a signal is looked for while workers measure."""

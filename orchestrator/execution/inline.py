@@ -13,7 +13,8 @@ from orchestrator.runs.session import Session, make_probe
 from orchestrator.search.bracket import Verdict, verdict_of
 from orchestrator.search.ledger import Ledger, Order
 from orchestrator.store.snapshots import Snapshots
-from tasks.contract import Engine, EngineSettings, EngineStats, Finished, Probe
+from tasks.contract import Engine
+from tasks.values import EngineSettings, EngineStats, Finished, Probe
 
 INLINE_ENGINE = "inline"
 GATHER_SECONDS = 0.2

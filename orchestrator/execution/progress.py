@@ -6,7 +6,7 @@ Knows nothing of how it is shown.
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from tasks.contract import EngineStats
+from tasks.values import EngineStats
 
 EngineState: TypeAlias = Literal["loading", "running", "idle", "lost"]
 

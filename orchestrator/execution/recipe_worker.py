@@ -12,7 +12,8 @@ from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan
 from orchestrator.runs.session import make_probe
 from orchestrator.search.ledger import Ledger, Order
-from tasks.contract import COLD, Engine, EngineSettings, Failed, Finished, Probe
+from tasks.contract import Engine
+from tasks.values import COLD, EngineSettings, Failed, Finished, Probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

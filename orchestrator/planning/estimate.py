@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from orchestrator.planning.plan import Plan
 from orchestrator.search.ledger import Search
 from orchestrator.store.searches import theoretical_tokens
-from tasks.contract import Price, StepCost
+from tasks.values import Price, StepCost
 
 BITS_PER_DIMENSION = 0.6
 """Capacity in bits over k times the width: .36 on the quickstart model, .78 on tinystories-656k, .91 on stories260K, 1

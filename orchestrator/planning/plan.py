@@ -21,9 +21,10 @@ from orchestrator.spec.sweep import RandomLengths, Sweep
 from orchestrator.store.rows import SearchColumns, criterion_name
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from orchestrator.store.searches import theoretical_tokens
-from tasks.contract import Encoding, Model, ModelFacts, Question, Reader, Task, TaskError, Text, TextCodec
+from tasks.contract import Reader, Task, TextCodec
 from tasks.registry import TASKS
 from tasks.texts import texts_of
+from tasks.values import Encoding, Model, ModelFacts, Question, TaskError, Text
 
 RECURRENT_NOTE = (
     "a recurrent model, for which there is no fused kernel here: on a CPU a step takes 7 to 22 times as long as that "

@@ -8,7 +8,7 @@ from rich.console import Console
 from orchestrator.errors import literal
 from orchestrator.planning.plan import Plan
 from orchestrator.progress import tracked
-from tasks.contract import Price, TaskError
+from tasks.values import Price, TaskError
 
 TEXTS, TOKENS = 8, 256
 """Texts of each model that are read, and how many tokens of each: what they cost decides how many will fit."""

@@ -30,7 +30,7 @@ from orchestrator.store.parquet import (
 from orchestrator.store.schema import PROBES
 from orchestrator.store.searches import derive_searches
 from orchestrator.spec.sweep import Sweep
-from tasks.contract import Model, Text
+from tasks.values import Model, Text
 
 SWEEP_FILE = "sweep.yaml"
 PROVENANCE_FILE = "provenance.json"

@@ -46,7 +46,7 @@ from orchestrator.store.recorder import Recorder
 from orchestrator.store.rows import RowContext
 from orchestrator.store.searches import VERDICT_COLUMNS, derive_searches, verdicts_of, with_known
 from orchestrator.store.snapshots import remove_snapshots
-from tasks.contract import Probe
+from tasks.values import Probe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from itertools import count, takewhile
 from types import MappingProxyType
 from typing import Literal
 
-from tasks.contract import Failed, Finished, Lossless
+from tasks.values import Failed, Finished, Lossless
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

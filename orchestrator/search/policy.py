@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from orchestrator.search.bracket import Bracket
-from tasks.contract import COLD
+from tasks.values import COLD
 
 MACHINE_FAILURES = 3
 """A probe that the machine failed so often is given up."""

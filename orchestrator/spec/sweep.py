@@ -30,9 +30,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from orchestrator.errors import suggest
 from orchestrator.redact import credentials_in
 from orchestrator.search.policy import SearchSettings
-from tasks.contract import DecodeFrom, EngineSettings, Model, Question, SearchDefaults, TaskError
 from tasks.registry import TASKS, TEXT_SOURCES
 from tasks.texts import TextEntry
+from tasks.values import DecodeFrom, EngineSettings, Model, Question, SearchDefaults, TaskError
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from orchestrator.store.compaction import COMPACT_FILES, compact
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import read_probes, write_rows
 from orchestrator.store.rows import RowContext, rows_table
-from tasks.contract import COLD, Failed, Finished, Probe
+from tasks.values import COLD, Failed, Finished, Probe
 
 
 class Recorder:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from orchestrator.redact import redact
 from orchestrator.store.schema import PROBES, SCHEMA_VERSION
-from tasks.contract import Failed, Finished, Lossless, Question
+from tasks.values import Failed, Finished, Lossless, Question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger, Search
 from orchestrator.search.policy import SearchSettings
 from orchestrator.store.schema import SEARCHES
-from tasks.contract import ModelFacts
+from tasks.values import ModelFacts
 
 BITS_PER_PARAMETER = 16
 """Bits that one value of a memory is taken to hold, for the theoretical capacity."""

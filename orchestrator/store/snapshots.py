@@ -11,7 +11,7 @@ import pyarrow as pa
 from orchestrator.errors import BadInput
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import parse_table, write_table
-from tasks.contract import Snapshot
+from tasks.values import Snapshot
 
 SNAPSHOT_FOLDER = "snapshots"
 SNAPSHOTS = pa.schema([("probe_id", pa.string()), ("steps", pa.int64()), ("state", pa.binary())])

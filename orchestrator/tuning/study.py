@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from orchestrator.execution.recipe_worker import SearchResult
 from orchestrator.report.intervals import bootstrap_mean
-from tasks.contract import Range
+from tasks.values import Range
 
 JOURNAL_FILE = "study.journal"
 RESULTS = (TrialState.COMPLETE, TrialState.PRUNED)

@@ -11,7 +11,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 
-from tasks.contract import Reader, TaskError, Text
+from tasks.contract import Reader
+from tasks.values import TaskError, Text
 
 REPEATED_WORDS = 8
 """Words of a text that `control: repeated` repeats again and again: few enough that a model sees the pattern soon."""

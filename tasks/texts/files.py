@@ -11,8 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from tasks.contract import Reader, TaskError, Text
+from tasks.contract import Reader
 from tasks.texts import LocalPath, Samples, TextEntry
+from tasks.values import TaskError, Text
 
 FIELD = "text"
 """Field or column that holds the text."""

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tasks.contract import Reader, TaskError, Text
+from tasks.contract import Reader
 from tasks.texts import Samples, TextEntry
+from tasks.values import TaskError, Text
 
 Name = Annotated[str, Field(min_length=1)]
 COMMIT = re.compile("[0-9a-f]{40}")

@@ -4,8 +4,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.contract import Reader, Text
+from tasks.contract import Reader
 from tasks.texts import Samples, TextEntry
+from tasks.values import Text
 
 
 class ModelSamplesSource(TextEntry, frozen=True):

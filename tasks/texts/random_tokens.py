@@ -5,8 +5,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from tasks.contract import Reader, Text
+from tasks.contract import Reader
 from tasks.texts import Samples, TextEntry
+from tasks.values import Text
 
 
 class RandomTokensSource(TextEntry, frozen=True):

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tasks.contract import Reader, TaskError, Text
+from tasks.contract import Reader
 from tasks.texts import LocalPath, Samples, TextEntry
+from tasks.values import TaskError, Text
 
 MOST_WORDS = 100_000_000
 """All texts together; they are held in RAM, and each word takes about ten bytes."""

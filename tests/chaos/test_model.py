@@ -13,7 +13,7 @@ from tests.chaos.harness import Witness, searches_of, to_end, write_sweep
 LITTLE_RAM = """
 import json, resource, sys
 import torch
-from tasks.contract import EngineSettings, Failed, Model, Probe, Question
+from tasks.values import EngineSettings, Failed, Model, Probe, Question
 from tasks.registry import TASKS
 path, megabytes, tokens_per_step, lengths = sys.argv[1], float(sys.argv[2]), int(sys.argv[3]), json.loads(sys.argv[4])
 task = TASKS["cramming"]

@@ -114,8 +114,8 @@ def published_trajectories() -> dict[str, Any]:
     """
     from safetensors.torch import load
 
-    from tasks.contract import EngineSettings, Model, Probe, Question
     from tasks.cramming import CrammingTask
+    from tasks.values import EngineSettings, Model, Probe, Question
 
     task, model = CrammingTask(), Model(name=str(QUICKSTART / "model"))
     question = Question(criterion=0.99, decode_from="memory+first_token", recipe=task.recipe("published"))

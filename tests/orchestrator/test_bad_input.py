@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tasks.contract import Model, TaskError
+from tasks.values import Model, TaskError
 
 VERBS = [
     ("resume",),

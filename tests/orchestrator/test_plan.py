@@ -14,9 +14,10 @@ from orchestrator.spec.sweep import Sweep
 from orchestrator.store.files import LocalFiles
 from orchestrator.store.parquet import SAMPLES_FILE, read_samples, write_table
 from orchestrator.store.schema import SAMPLES, SEARCHES
-from tasks.contract import Model, ModelFacts, Question, Reader, Text
+from tasks.contract import Reader
 from tasks.registry import TASKS
 from tasks.texts import TextEntry
+from tasks.values import Model, ModelFacts, Question, Text
 
 ONE, TWO, THREE = "The first text.", "The second text, longer.", "A third."
 

@@ -9,9 +9,9 @@ import pytest
 
 from orchestrator.cli import app as cli
 from orchestrator.redact import redact, redact_command
-from tasks.contract import Failed, Outcome, Probe
 from tasks.registry import TASKS
 from tasks.toy import ToyEngine
+from tasks.values import Failed, Outcome, Probe
 
 PLANTED = "hf_PLANTEDplantedPLANTED"
 

@@ -18,8 +18,8 @@ from orchestrator.report.writing import write_report
 from orchestrator.runs.directory import REPORT_FILE, open_run
 from orchestrator.spec.loading import load_sweep
 from orchestrator.spec.sweep import Sweep
-from tasks.contract import Encoding, Model
 from tasks.tokenizer import HubCodec
+from tasks.values import Encoding, Model
 
 ODD_TEXTS = {
     "one token": "a",

@@ -9,8 +9,8 @@ import pytest
 from orchestrator.errors import BadInput, suggest
 from orchestrator.spec.loading import dump, load_sweep
 from orchestrator.spec.sweep import RandomLengths, Sweep
-from tasks.contract import EngineSettings, Model
 from tasks.recipe import SphereRecipe
+from tasks.values import EngineSettings, Model
 
 FULL = """
 name: pythia-pg19

@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.contract import Engine, EngineSettings, Finished, Model, Probe, Question
+from tasks.contract import Engine
 from tasks.cramming import CrammingTask
 from tasks.language_model import LanguageModel
 from tasks.tokenizer import HubCodec
+from tasks.values import EngineSettings, Finished, Model, Probe, Question
 
 DEFAULT = Question(recipe={"radius": 30.0}, growth=None)
 """What a sweep of stories260K asks: its radius is 30."""

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from tasks.attention import ATTENTION_BY_LENGTH, SHORT_INPUT
-from tasks.contract import Model
 from tasks.language_model import LanguageModel
+from tasks.values import Model
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from tasks.certificate import score_without_memory
 from tasks.coder import compress, decompress
-from tasks.contract import Question
+from tasks.values import Question
 
 WORD_BITS = 32
 """The coder writes whole words, and up to two of them more than the tokens need."""

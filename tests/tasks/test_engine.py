@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from tasks.batches import DETERMINISTIC_SLOTS, cheapest_batches, fixed_batches
 from tasks.certificate import LayoutProver
-from tasks.contract import EngineSettings, Failed, Finished, Lossless, Lossy, Measurement, Question
 from tasks.engine import BatchedEngine
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
 from tasks.slots import MARKS
+from tasks.values import EngineSettings, Failed, Finished, Lossless, Lossy, Measurement, Question
 
 
 def measurement(finished: Finished) -> Measurement:

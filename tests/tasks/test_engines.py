@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from tasks.contract import Engine, EngineSettings, Lossy, Model, Probe, Question
+from tasks.contract import Engine
 from tasks.registry import TASKS
+from tasks.values import EngineSettings, Lossy, Model, Probe, Question
 
 LENGTH = 8
 """Tokens of a text, all asked for at once but where a probe is to grow."""

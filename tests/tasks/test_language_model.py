@@ -10,9 +10,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasks import model_files
-from tasks.contract import Model, TaskError
 from tasks.language_model import LanguageModel
 from tasks.model_files import weights_are_here
+from tasks.values import Model, TaskError
 
 
 @pytest.fixture

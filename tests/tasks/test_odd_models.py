@@ -12,10 +12,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tasks import model_files
-from tasks.contract import EngineSettings, Lossless, Lossy, Model, Probe, Question, TaskError
 from tasks.cramming import CrammingTask
 from tasks.language_model import LanguageModel
 from tasks.tokenizer import HubCodec
+from tasks.values import EngineSettings, Lossless, Lossy, Model, Probe, Question, TaskError
 
 VOCABULARY = 16
 SPREAD = 0.5

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tasks.contract import EngineSettings, Lossless, Model, Probe, Question, TaskError
 from tasks.one_step import OneStepTask
+from tasks.values import EngineSettings, Lossless, Model, Probe, Question, TaskError
 
 TASK = OneStepTask()
 

@@ -13,12 +13,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 import tasks.engine as engine_module
-from tasks.contract import EngineSettings, Lossless, Lossy, Model, Probe, Question
 from tasks.cramming import CrammingTask
 from tasks.engine import BatchedEngine, StepNumbers, StepResult
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
 from tasks.optimizer import cold_memory
+from tasks.values import EngineSettings, Lossless, Lossy, Model, Probe, Question
 
 SHORT, LONG = 4, 40
 """Tokens far below and far above what one vector of stories260K holds after so few steps as here."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from tasks.contract import Engine, EngineSettings, Finished, Lossless, Lossy, Measurement, Probe, Question
+from tasks.contract import Engine
 from tasks.cramming import CrammingTask
 from tasks.engine import BatchedEngine
 from tasks.language_model import LanguageModel
@@ -19,6 +19,7 @@ from tasks.layout import Cramming
 from tasks.optimizer import sphere_step
 from tasks.radius import RADII, choose_radius
 from tasks.recipe import SphereRecipe
+from tasks.values import EngineSettings, Finished, Lossless, Lossy, Measurement, Probe, Question
 
 WIDTH, VOCABULARY, MARK = 48, 32, 0
 """MARK is the dimension that marks the first position."""

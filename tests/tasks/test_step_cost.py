@@ -3,10 +3,10 @@
 import pytest
 
 from tasks import engine, step_cost
-from tasks.contract import EngineSettings, Question, StepCost
 from tasks.engine import CPU_BATCH_COSTS_PER_STEP, BatchedEngine
 from tasks.layout import Cramming
 from tasks.step_cost import batch_cost_tokens, measure_step_cost
+from tasks.values import EngineSettings, Question, StepCost
 
 QUESTION = Question(recipe={"radius": 30.0}, growth=None)
 

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.contract import Probe, Question
 from tasks.layout import Cramming
 from tasks.recipe import AdamWRecipe, Recipe, SphereRecipe
 from tasks.slots import Slots, new_slot
 from tasks.stopping import Judgement, StepNumbers, judge
+from tasks.values import Probe, Question
 
 SPHERE = SphereRecipe(radius=30.0)
 ADAPTIVE, TENTH = Question(growth=None), Question(growth=1.1)

@@ -13,7 +13,7 @@ import pytest
 from datasets.exceptions import DatasetNotFoundError
 from pydantic import ValidationError
 
-from tasks.contract import Model, Reader, TaskError
+from tasks.contract import Reader
 from tasks.cramming import CrammingTask
 from tasks.registry import TASKS, TEXT_SOURCES
 from tasks.texts import TextEntry, reordered, second_half, texts_of
@@ -22,6 +22,7 @@ from tasks.texts.hub import HubSource
 from tasks.texts.model_samples import ModelSamplesSource
 from tasks.texts.random_tokens import RandomTokensSource
 from tasks.texts.random_words import RandomWordsSource
+from tasks.values import Model, TaskError
 
 SHIPPED_MODEL = Path(__file__).resolve().parents[2] / "sweeps" / "quickstart" / "model"
 NUM_TEXTS = 5
@@ -375,8 +376,8 @@ class TestOfTheReader:
 
     def test_what_a_model_draws_is_likelier_to_it_than_chance(self, reader):
         from tasks.certificate import score_without_memory
-        from tasks.contract import Question
         from tasks.language_model import LanguageModel
+        from tasks.values import Question
 
         model = LanguageModel(reader.model, device="cpu")
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from orchestrator.cluster.engine_actor import EngineActor, EngineLoad
-from tasks.contract import EngineSettings, Model, Probe, Question
 from tasks.registry import TASKS
+from tasks.values import EngineSettings, Model, Probe, Question
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.cluster.sizing import CONTEXT_GIGABYTES, engine_gigabytes, gpus_of_engine
-from tasks.contract import Model, ModelFacts
+from tasks.values import Model, ModelFacts
 
 
 def facts(num_parameters: float, width: int) -> ModelFacts:

@@ -13,7 +13,7 @@ from orchestrator.report.live_tables import MOST_ENGINES, MOST_MODELS
 from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger, Search
 from orchestrator.search.policy import SearchSettings
-from tasks.contract import EngineStats
+from tasks.values import EngineStats
 
 TEXT = "It was a bright cold day in April, and the clocks were striking thirteen."
 

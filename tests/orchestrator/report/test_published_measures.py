@@ -26,8 +26,8 @@ from orchestrator.report.published_measures import (
 from orchestrator.spec.loading import load_sweep
 from orchestrator.spec.sweep import RandomLengths
 from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
-from tasks.contract import Model
 from tasks.texts.hub import HubSource
+from tasks.values import Model
 
 SWEEPS = Path(__file__).resolve().parents[3] / "sweeps"
 PAPER = sorted((SWEEPS / "paper").glob("*.yaml"))

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from orchestrator.search.bracket import Verdict, fold
 from orchestrator.search.policy import SearchSettings, next_step, status_of
-from tasks.contract import COLD
+from tasks.values import COLD
 
 LIMIT = 100
 

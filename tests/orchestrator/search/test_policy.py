@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.search.bracket import Bracket, Verdict, fold
 from orchestrator.search.policy import MACHINE_FAILURES, SearchSettings, Step, next_step, status_of
-from tasks.contract import COLD
+from tasks.values import COLD
 
 SETTINGS = SearchSettings(retries=2)
 

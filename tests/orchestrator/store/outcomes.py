@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrator.store.rows import RowContext, SearchColumns
-from tasks.contract import Failed, Finished, Lossless, Lossy, Measurement, Probe, Question
+from tasks.values import Failed, Finished, Lossless, Lossy, Measurement, Probe, Question
 
 SEARCH = SearchColumns(
     model="some/model",

@@ -19,7 +19,7 @@ from orchestrator.store.recorder import Recorder
 from orchestrator.store.rows import rows_table
 from orchestrator.store.schema import PROBES, SEARCHES
 from orchestrator.store.searches import derive_searches, theoretical_tokens
-from tasks.contract import Finished, ModelFacts
+from tasks.values import Finished, ModelFacts
 from tests.orchestrator.store.outcomes import CONTEXT, failed, measured, memory_of, probe
 
 SETTINGS = SearchSettings(retries=1)
