@@ -12,35 +12,24 @@ Knows nothing of Ray, runs, files or which probe comes next.
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.batches import DETERMINISTIC_SLOTS, Batch, cheapest_batches, fixed_batches
+from tasks.batches import DETERMINISTIC_SLOTS, Batch
 from tasks.certificate import Leaving, certify
-from tasks.cross_entropy import cross_entropy_and_gradient
+from tasks.fitting import Fitting, is_out_of_memory
 from tasks.language_model import LanguageModel
-from tasks.layout import Layout, pick_inputs
-from tasks.optimizer import adamw_step, cold_memory, on_sphere, sphere_step, temperatures, token_weights, turn_of
+from tasks.layout import Layout
+from tasks.optimizer import adamw_step, cold_memory, on_sphere, sphere_step, turn_of
 from tasks.recipe import AdamWRecipe, SphereRecipe, make_recipe
 from tasks.slots import MARKS, Slots, from_bytes, new_slot, stack, to_bytes
-from tasks.step_cost import batch_cost_tokens, measure_step_cost
+from tasks.step import StepResult, measure_step
 from tasks.stopping import Judgement, StepNumbers, judge
 from tasks.values import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question, Snapshot
 
-CPU_BATCH_COSTS_PER_STEP = 16
-"""Tokens of a step on a CPU, in what a batch costs: of more, a batch would be less than a sixteenth."""
-CPU_LEAST_TOKENS = 256
-"""Fewer leave too little to cut batches of like lengths from."""
-FIXED_BATCH_COST = 128
-"""In tokens, where batches have fixed shapes and the clock may decide nothing."""
-GPU_FIRST_TOKENS = 4096
-"""Tokens of the first step on a GPU; the device memory that it took decides how many a step may have."""
-GPU_MOST_TOKENS = 65536
-GPU_MEMORY_SHARE = 0.8
-"""Share of the free device memory that steps may take: slots grow after they were let in."""
 EXPECTED_SLOT_TOKENS = 24
 """Tokens that a slot is let in for, unless its text is shorter: it begins with 4 and grows. Without that, a step of a
 real model on a CPU takes in 64 searches that end after hours, all at once."""
@@ -52,22 +41,6 @@ CERTIFY_SLOTS = {"cpu": 16, "cuda": 64}
 CERTIFY_WAIT_STEPS = {"cpu": 20, "cuda": 50}
 """Leaving slots are decoded together: when so many have gathered, or the first has waited so many steps. Decoding
 takes one forward pass a token however few slots there are, which on a GPU is as long as a step of the whole batch."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepResult:
-    """What one forward and backward pass measures of some slots, on the engine's device."""
-
-    correct_B: Tensor
-    """Tokens correct."""
-    prefix_B: Tensor
-    """Correct tokens before the first wrong one."""
-    nats_B: Tensor
-    """Summed cross-entropy over the slot's tokens."""
-    correct_BL: Tensor
-    """Which tokens are correct; False beyond the slot's length."""
-    gradient_BKD: Tensor
-    """Gradient of the recipe's loss with respect to the memory."""
 
 
 class BatchedEngine:
@@ -87,18 +60,8 @@ class BatchedEngine:
             if self._recipe.radius is None:
                 raise ValueError("a recipe of the sphere needs its radius; Task.recipe_for finds it")
             self._radius = self._recipe.radius * model.cold_length
-        self._deterministic = settings.deterministic
-        self._gpus = settings.gpus
+        self._fitting = Fitting(model, settings)
         self._kind = "cuda" if model.device.type == "cuda" else "cpu"
-        self._batch_cost = settings.batch_cost_tokens or (
-            FIXED_BATCH_COST if self._deterministic else batch_cost_tokens(measure_step_cost(model))
-        )
-        on_cpu = max(CPU_LEAST_TOKENS, CPU_BATCH_COSTS_PER_STEP * self._batch_cost)
-        default_tokens = on_cpu if self._kind == "cpu" else GPU_FIRST_TOKENS
-        self._tokens_per_step = settings.tokens_per_step or default_tokens
-        self._device_memory_is_known = self._kind == "cpu" or settings.tokens_per_step is not None
-        if not self._device_memory_is_known:
-            torch.cuda.reset_peak_memory_stats(model.device)
         self._waiting: deque[Probe] = deque()
         self._slots: Slots | None = None
         self._probes: list[Probe] = []
@@ -117,7 +80,7 @@ class BatchedEngine:
     @property
     def num_slots(self) -> int:
         """About how many slots fit into a step, at the lengths there are now."""
-        return max(1, int(self._tokens_per_step / self._slot_tokens))
+        return max(1, int(self._fitting.tokens_per_step / self._slot_tokens))
 
     @property
     def num_held(self) -> int:
@@ -185,7 +148,7 @@ class BatchedEngine:
         while self._waiting:
             probe = self._waiting[0]
             tokens += max(probe.length, min(EXPECTED_SLOT_TOKENS, len(probe.tokens)))
-            if self._probes and tokens > self._tokens_per_step:
+            if self._probes and tokens > self._fitting.tokens_per_step:
                 break
             self._waiting.popleft()
             self._probes.append(probe)
@@ -229,31 +192,14 @@ class BatchedEngine:
         """
         too_long_B = torch.zeros(len(slots), dtype=torch.bool)
         while True:
-            batches = self._cut(slots, ~too_long_B)
+            batches = self._fitting.cut(slots, ~too_long_B)
             try:
                 return self._measure_all(slots, batches), too_long_B
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
-            self._free_device_memory()
-            largest = max(batches, key=lambda batch: batch.num_real * batch.width)
-            if largest.num_real == 1 or self._deterministic:
-                too_long_B[largest.index_B] = True
-            else:
-                self._tokens_per_step = max(1, largest.num_real * largest.width // 2)
-                self._device_memory_is_known = True
-
-    def _cut(self, slots: Slots, fits_B: Tensor) -> list[Batch]:
-        """The batches of a step."""
-        fitting = fits_B.nonzero()[:, 0]
-        if not len(fitting):
-            return []
-        lengths, num_vectors = slots.length_B[fitting].tolist(), slots.num_vectors_B[fitting].tolist()
-        if self._deterministic:
-            batches = fixed_batches(lengths, num_vectors)
-        else:
-            batches = cheapest_batches(lengths, most_tokens=self._tokens_per_step, batch_cost=self._batch_cost)
-        return [replace(batch, index_B=fitting[batch.index_B]) for batch in batches]
+            if (alone := self._fitting.shrink(batches)) is not None:
+                too_long_B[alone] = True
 
     def _measure_all(self, slots: Slots, batches: Sequence[Batch]) -> StepResult:
         """One forward and backward pass of the slots of these batches; zeros for slots in none of them."""
@@ -270,70 +216,18 @@ class BatchedEngine:
             for name in ("correct_B", "prefix_B", "nats_B", "gradient_BKD"):
                 getattr(whole, name)[real] = getattr(part, name)[: batch.num_real].to(getattr(whole, name).dtype)
             whole.correct_BL[real, : part.correct_BL.shape[1]] = part.correct_BL[: batch.num_real]
-        if batches and not self._device_memory_is_known:
-            self._choose_tokens_per_step(max(batch.num_real * batch.width for batch in batches))
+        self._fitting.learn(batches)
         return whole
 
-    def _choose_tokens_per_step(self, tokens: int) -> None:
-        """Choose how many tokens a step may have, by what the largest batch of this one took on the GPU."""
-        device = self._model.device
-        held, most = torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
-        free, whole = torch.cuda.mem_get_info(device)
-        # Engines beside this one may not have taken their part yet.
-        free = min(free + torch.cuda.memory_reserved(device), int(min(1.0, self._gpus) * whole)) - held
-        bytes_per_token = max(1, (most - held) // tokens)
-        self._tokens_per_step = min(GPU_MOST_TOKENS, max(1, int(GPU_MEMORY_SHARE * free / bytes_per_token)))
-        self._device_memory_is_known = True
-
     def _measure(self, slots: Slots, batch: Batch) -> StepResult:
-        """One forward and backward pass of slots no longer than the batch is wide."""
-        device = self._model.device
-        index_B = batch.index_B.to(device)
-        width = min(batch.width, slots.tokens_BL.shape[1])
-        # 1. Pick what stands at each input position: a token of the text, the prefix, or a vector of the memory.
-        memory_BKD = slots.memory_BKD[index_B].requires_grad_()
-        tokens_BL = slots.tokens_BL[index_B, :width]
-        positions_BL = slots.positions_BL[batch.index_B, :width]
-        inputs_BT = slots.inputs_BT[index_B, : int(positions_BL.max()) + 1]
-        prefix = self._question.prefix is not None
-        inputs_BTD = pick_inputs(self._model, memory_BKD, tokens_BL, inputs_BT, prefix=prefix)
-
-        # 2. Forward to the positions that predict a scored token. Which those are, the host knows.
-        hidden_BTH = self._model.hidden(inputs_BTD)
-        inside_BL = torch.arange(width) < slots.length_B[batch.index_B][:, None]
-        scored_BL = inside_BL.clone()
-        scored_BL[:, : self._question.num_given] = False
-        # Fixed shapes reach to the head: there the padding is computed too, and weighs nothing.
-        taken_BL = torch.ones_like(scored_BL) if self._deterministic else scored_BL
-        slot_N, token_N = taken_BL.nonzero(as_tuple=True)
-        at_position_N = (slot_N * hidden_BTH.shape[1] + positions_BL[slot_N, token_N]).to(device)
-        at_token_N = (slot_N * width + token_N).to(device)
-        picked_NH = hidden_BTH.flatten(0, 1).index_select(0, at_position_N)
-
-        # 3. Cross-entropy and its gradient in the same pass, then weigh each token's gradient by the recipe.
-        targets_N = tokens_BL.flatten().index_select(0, at_token_N)
-        temperature_N = None
-        if isinstance(self._recipe, SphereRecipe):
-            temperature_B = temperatures(slots.share_correct_B[batch.index_B], recipe=self._recipe)
-            temperature_N = temperature_B[slot_N].to(device)
-        nats_N, correct_N, gradient_NH = cross_entropy_and_gradient(self._model, picked_NH, targets_N, temperature_N)
-        inside_BL, scored_BL = inside_BL.to(device), scored_BL.to(device)
-        correct_BL = torch.zeros_like(scored_BL).flatten().index_copy(0, at_token_N, correct_N).view_as(scored_BL)
-        # A token that is not scored, but inside the slot, is t_1 where it is given: it counts as correct.
-        correct_BL = correct_BL & scored_BL | inside_BL & ~scored_BL
-        nats_BL = torch.zeros(scored_BL.numel(), device=device).index_copy(0, at_token_N, nats_N).view_as(scored_BL)
-        weights_BL = token_weights(correct_BL, scored_BL, recipe=self._recipe)
-        if self._radius:
-            # With respect to the direction, not the vector: that would be smaller by the radius, and lost in float16.
-            weights_BL = weights_BL * self._radius
-        weighted_NH = gradient_NH * weights_BL.flatten().index_select(0, at_token_N)[:, None].to(gradient_NH.dtype)
-        (gradient_BKD,) = torch.autograd.grad(picked_NH, memory_BKD, weighted_NH)
-        return StepResult(
-            correct_B=correct_BL.sum(1),
-            prefix_B=correct_BL.long().cumprod(1).sum(1),
-            nats_B=(nats_BL * scored_BL).sum(1),
-            correct_BL=correct_BL,
-            gradient_BKD=gradient_BKD,
+        return measure_step(
+            self._model,
+            slots,
+            batch,
+            question=self._question,
+            recipe=self._recipe,
+            radius=self._radius,
+            is_fixed=self._fitting.is_fixed,
         )
 
     def _update(self, slots: Slots, gradient_BKD: Tensor, judged: Judgement) -> None:
@@ -415,7 +309,7 @@ class BatchedEngine:
         return finished
 
     def _does_not_fit(self, length: int) -> str:
-        copies = f" {DETERMINISTIC_SLOTS} times, as deterministic: true asks for" if self._deterministic else ""
+        copies = f" {DETERMINISTIC_SLOTS} times, as deterministic: true asks for" if self._fitting.is_fixed else ""
         return f"out of memory: {length} tokens do not fit on {self._model.device}{copies}"
 
     def _certify(self) -> list[Finished]:
@@ -441,24 +335,19 @@ class BatchedEngine:
                 question=self._question,
                 plain=self._plain,
                 num_slots=num_slots,
-                is_fixed=self._deterministic,
+                is_fixed=self._fitting.is_fixed,
             )
             return list(certified)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
-        self._free_device_memory()
-        fewer = num_slots if self._deterministic else max(1, num_slots // 2)
+        self._fitting.free()
+        fewer = num_slots if self._fitting.is_fixed else max(1, num_slots // 2)
         if len(leaving) == 1 and fewer == num_slots:
             return [Failed(reason=f"out of memory: its certificate does not fit on {self._model.device}")]
         half = max(1, len(leaving) // 2)
         parts = (leaving[:half], leaving[half:])
         return [o for part in parts if part for o in self._certify_within_device_memory(part, num_slots=fewer)]
-
-    def _free_device_memory(self) -> None:
-        """Give back what torch keeps; called where no traceback holds the tensors of the step that failed."""
-        if self._model.device.type == "cuda":
-            torch.cuda.empty_cache()
 
     def _finish(self, probe: Probe, outcome: Outcome, started_at: float) -> Finished:
         return Finished(
@@ -467,8 +356,8 @@ class BatchedEngine:
             device=str(self._model.device),
             started_at=started_at,
             finished_at=time.time(),
-            tokens_per_step=self._tokens_per_step,
-            batch_cost_tokens=self._batch_cost,
+            tokens_per_step=self._fitting.tokens_per_step,
+            batch_cost_tokens=self._fitting.batch_cost,
         )
 
 
@@ -512,10 +401,3 @@ def _with_seconds(outcome: Outcome, seconds: float) -> Outcome:
         return outcome
     measurement = outcome.measurement
     return replace(outcome, measurement=replace(measurement, seconds=measurement.seconds + seconds))
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # Only CUDA has an error of its own; CPU, MPS and cuBLAS raise a plain RuntimeError.
-    message = str(error)
-    words_of_it = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError) or any(words in message for words in words_of_it)

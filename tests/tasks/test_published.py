@@ -14,10 +14,12 @@ from transformers import AutoModelForCausalLM
 
 import tasks.engine as engine_module
 from tasks.cramming import CrammingTask
-from tasks.engine import BatchedEngine, StepNumbers, StepResult
+from tasks.engine import BatchedEngine
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
 from tasks.optimizer import cold_memory
+from tasks.step import StepResult
+from tasks.stopping import StepNumbers
 from tasks.values import EngineSettings, Lossless, Lossy, Model, Probe, Question
 
 SHORT, LONG = 4, 40

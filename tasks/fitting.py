@@ -1,0 +1,99 @@
+"""How many tokens a step may have, and how its slots are cut into batches that the device holds.
+
+Knows nothing of probes, recipes or what a step computes.
+"""
+
+# Axes: B slots.
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from tasks.batches import Batch, cheapest_batches, fixed_batches
+from tasks.language_model import LanguageModel
+from tasks.slots import Slots
+from tasks.step_cost import batch_cost_tokens, measure_step_cost
+from tasks.values import EngineSettings
+
+CPU_BATCH_COSTS_PER_STEP = 16
+"""Tokens of a step on a CPU, in what a batch costs: of more, a batch would be less than a sixteenth."""
+CPU_LEAST_TOKENS = 256
+"""Fewer leave too little to cut batches of like lengths from."""
+FIXED_BATCH_COST = 128
+"""In tokens, where batches have fixed shapes and the clock may decide nothing."""
+GPU_FIRST_TOKENS = 4096
+"""Tokens of the first step on a GPU; the device memory that it took decides how many a step may have."""
+GPU_MOST_TOKENS = 65536
+GPU_MEMORY_SHARE = 0.8
+"""Share of the free device memory that steps may take: slots grow after they were let in."""
+
+
+class Fitting:
+    """The room of one engine on its device."""
+
+    def __init__(self, model: LanguageModel, settings: EngineSettings) -> None:
+        self._device = model.device
+        self._gpus = settings.gpus
+        self.is_fixed = settings.deterministic
+        """Whether batches have fixed shapes."""
+        self.batch_cost = settings.batch_cost_tokens or (
+            FIXED_BATCH_COST if self.is_fixed else batch_cost_tokens(measure_step_cost(model))
+        )
+        """What a batch costs beside its tokens, in tokens."""
+        on_gpu = model.device.type == "cuda"
+        on_cpu_tokens = max(CPU_LEAST_TOKENS, CPU_BATCH_COSTS_PER_STEP * self.batch_cost)
+        self.tokens_per_step = settings.tokens_per_step or (GPU_FIRST_TOKENS if on_gpu else on_cpu_tokens)
+        """Tokens of all slots together in one optimizer step; a batch never has more."""
+        self._is_known = not on_gpu or settings.tokens_per_step is not None
+        if not self._is_known:
+            torch.cuda.reset_peak_memory_stats(model.device)
+
+    def cut(self, slots: Slots, fits_B: Tensor) -> list[Batch]:
+        """The batches of a step, of the slots that fit at all."""
+        fitting = fits_B.nonzero()[:, 0]
+        if not len(fitting):
+            return []
+        lengths, num_vectors = slots.length_B[fitting].tolist(), slots.num_vectors_B[fitting].tolist()
+        if self.is_fixed:
+            batches = fixed_batches(lengths, num_vectors)
+        else:
+            batches = cheapest_batches(lengths, most_tokens=self.tokens_per_step, batch_cost=self.batch_cost)
+        return [replace(batch, index_B=fitting[batch.index_B]) for batch in batches]
+
+    def learn(self, batches: Sequence[Batch]) -> None:
+        """Choose how many tokens a step may have, by what the largest of these batches took on the GPU; once."""
+        if self._is_known or not batches:
+            return
+        tokens = max(batch.num_real * batch.width for batch in batches)
+        held, most = torch.cuda.memory_allocated(self._device), torch.cuda.max_memory_allocated(self._device)
+        free, whole = torch.cuda.mem_get_info(self._device)
+        # Engines beside this one may not have taken their part yet.
+        free = min(free + torch.cuda.memory_reserved(self._device), int(min(1.0, self._gpus) * whole)) - held
+        bytes_per_token = max(1, (most - held) // tokens)
+        self.tokens_per_step = min(GPU_MOST_TOKENS, max(1, int(GPU_MEMORY_SHARE * free / bytes_per_token)))
+        self._is_known = True
+
+    def shrink(self, batches: Sequence[Batch]) -> Tensor | None:
+        """After these batches did not fit: ask for half, or return which slots do not fit even alone."""
+        self.free()
+        largest = max(batches, key=lambda batch: batch.num_real * batch.width)
+        if largest.num_real == 1 or self.is_fixed:
+            return largest.index_B
+        self.tokens_per_step = max(1, largest.num_real * largest.width // 2)
+        self._is_known = True
+        return None
+
+    def free(self) -> None:
+        """Give back what torch keeps; called where no traceback holds the tensors of the step that failed."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether this error means that RAM or device memory was short."""
+    # Only CUDA has an error of its own; CPU, MPS and cuBLAS raise a plain RuntimeError.
+    message = str(error)
+    words_of_it = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError) or any(words in message for words in words_of_it)

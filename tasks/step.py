@@ -1,0 +1,108 @@
+"""A step's forward and backward pass: from slots to what they got right and the gradient of their memories.
+
+Knows nothing of which slots are computed together, of device memory, or of what follows from a step.
+"""
+
+# Axes: B slots, K vectors of a memory, L tokens, T input positions, N scored tokens of all slots, D embedding width,
+# H hidden size, V vocabulary.
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tasks.batches import Batch
+from tasks.cross_entropy import cross_entropy_and_gradient
+from tasks.language_model import LanguageModel
+from tasks.layout import pick_inputs
+from tasks.optimizer import temperatures, token_weights
+from tasks.recipe import Recipe, SphereRecipe
+from tasks.slots import Slots
+from tasks.values import Question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What one forward and backward pass measures of some slots, on the engine's device."""
+
+    correct_B: Tensor
+    """Tokens correct."""
+    prefix_B: Tensor
+    """Correct tokens before the first wrong one."""
+    nats_B: Tensor
+    """Summed cross-entropy over the slot's tokens."""
+    correct_BL: Tensor
+    """Which tokens are correct; False beyond the slot's length."""
+    gradient_BKD: Tensor
+    """Gradient of the recipe's loss with respect to the memory."""
+
+
+def measure_step(
+    model: LanguageModel,
+    slots: Slots,
+    batch: Batch,
+    *,
+    question: Question,
+    recipe: Recipe,
+    radius: float,
+    is_fixed: bool,
+) -> StepResult:
+    """One forward and backward pass of slots no longer than the batch is wide.
+
+    Args:
+        model: Frozen.
+        slots: All slots of the engine.
+        batch: Which of them are computed together.
+        question: What counts as correct, and what is given.
+        recipe: Weighs the tokens of the loss.
+        radius: Length of a vector under a recipe of the sphere; 0 under any other.
+        is_fixed: Whether the head computes padding, too, so that shapes do not depend on neighbours.
+    """
+    device = model.device
+    index_B = batch.index_B.to(device)
+    width = min(batch.width, slots.tokens_BL.shape[1])
+    # 1. Pick what stands at each input position: a token of the text, the prefix, or a vector of the memory.
+    memory_BKD = slots.memory_BKD[index_B].requires_grad_()
+    tokens_BL = slots.tokens_BL[index_B, :width]
+    positions_BL = slots.positions_BL[batch.index_B, :width]
+    inputs_BT = slots.inputs_BT[index_B, : int(positions_BL.max()) + 1]
+    prefix = question.prefix is not None
+    inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, prefix=prefix)
+
+    # 2. Forward to the positions that predict a scored token. Which those are, the host knows.
+    hidden_BTH = model.hidden(inputs_BTD)
+    inside_BL = torch.arange(width) < slots.length_B[batch.index_B][:, None]
+    scored_BL = inside_BL.clone()
+    scored_BL[:, : question.num_given] = False
+    # Fixed shapes reach to the head: there the padding is computed too, and weighs nothing.
+    taken_BL = torch.ones_like(scored_BL) if is_fixed else scored_BL
+    slot_N, token_N = taken_BL.nonzero(as_tuple=True)
+    at_position_N = (slot_N * hidden_BTH.shape[1] + positions_BL[slot_N, token_N]).to(device)
+    at_token_N = (slot_N * width + token_N).to(device)
+    picked_NH = hidden_BTH.flatten(0, 1).index_select(0, at_position_N)
+
+    # 3. Cross-entropy and its gradient in the same pass, then weigh each token's gradient by the recipe.
+    targets_N = tokens_BL.flatten().index_select(0, at_token_N)
+    temperature_N = None
+    if isinstance(recipe, SphereRecipe):
+        temperature_B = temperatures(slots.share_correct_B[batch.index_B], recipe=recipe)
+        temperature_N = temperature_B[slot_N].to(device)
+    nats_N, correct_N, gradient_NH = cross_entropy_and_gradient(model, picked_NH, targets_N, temperature_N)
+    inside_BL, scored_BL = inside_BL.to(device), scored_BL.to(device)
+    correct_BL = torch.zeros_like(scored_BL).flatten().index_copy(0, at_token_N, correct_N).view_as(scored_BL)
+    # A token that is not scored, but inside the slot, is t_1 where it is given: it counts as correct.
+    correct_BL = correct_BL & scored_BL | inside_BL & ~scored_BL
+    nats_BL = torch.zeros(scored_BL.numel(), device=device).index_copy(0, at_token_N, nats_N).view_as(scored_BL)
+    weights_BL = token_weights(correct_BL, scored_BL, recipe=recipe)
+    if radius:
+        # With respect to the direction, not the vector: that would be smaller by the radius, and lost in float16.
+        weights_BL = weights_BL * radius
+    weighted_NH = gradient_NH * weights_BL.flatten().index_select(0, at_token_N)[:, None].to(gradient_NH.dtype)
+    (gradient_BKD,) = torch.autograd.grad(picked_NH, memory_BKD, weighted_NH)
+    return StepResult(
+        correct_B=correct_BL.sum(1),
+        prefix_B=correct_BL.long().cumprod(1).sum(1),
+        nats_B=(nats_BL * scored_BL).sum(1),
+        correct_BL=correct_BL,
+        gradient_BKD=gradient_BKD,
+    )
