@@ -43,9 +43,9 @@ class SphereRecipe(BaseModel):
     """Steps without more correct tokens after which half of what is asked for beyond the proven length is taken back.
     Only where a probe grows."""
     restart_steps: int = Field(default=15, ge=1)
-    """A cold memory with fewer than `restart_below` proven tokens begins again from another direction so often: one
-    that has not begun by then seldom does. Under `criterion: {teacher_forced: ..}` correct tokens count, wherever they
-    stand."""
+    """A cold memory with fewer than `restart_below` proven tokens begins again from another direction after so many
+    steps: one that has not begun by then seldom does. Each further start has twice the steps of the one before: a weak
+    model holds fewer from any. Under `criterion: {teacher_forced: ..}` correct tokens count, wherever they stand."""
     restart_below: int = Field(default=4, ge=0)
     """Tokens; 0 never begins again."""
     steps: int = Field(default=2000, ge=1)
@@ -148,15 +148,16 @@ TUNABLE_RATES = {
 }
 """Rates to try, by their unit. In the literature the best ones lie between .01 and 1, absolute."""
 
-RECIPE_VERSION = 1
-"""Rises when the same fields come to mean another optimization."""
+RECIPE_VERSIONS = {"sphere": 2, "adamw": 1}
+"""Rises when the same fields come to mean another optimization. sphere 2: further starts have more and more steps, and
+under a criterion of teacher forcing more correct tokens are a gain."""
 
 
 def recipe_identity(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
     """What of a recipe decides results. The keys are part of every search_id and never change."""
     if recipe["optimizer"] == "sphere":
         return {
-            "recipe_version": RECIPE_VERSION,
+            "recipe_version": RECIPE_VERSIONS["sphere"],
             "optimizer": "sphere",
             "radius": recipe["radius"],
             "turn": recipe["turn"],
@@ -173,7 +174,7 @@ def recipe_identity(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
             "stop_at": recipe["stop_at"],
         }
     return {
-        "recipe_version": RECIPE_VERSION,
+        "recipe_version": RECIPE_VERSIONS["adamw"],
         "optimizer": "adamw",
         "learning_rate": recipe["learning_rate"],
         "rate_unit": recipe["rate_unit"],

@@ -108,7 +108,8 @@ def judge(slots: Slots, numbers: StepNumbers, *, question: Question, recipe: Rec
     if sphere is not None:
         needed_B = slots.asked_B.clamp_max(sphere.restart_below)
         begun_B = slots.proven_B if question.criterion is None else slots.asked_correct_B
-        overdue_B = slots.moment_step_B + 1 >= sphere.restart_steps
+        # Each start gets twice the steps of the one before: a weak model holds less than `restart_below` from any.
+        overdue_B = slots.moment_step_B + 1 >= sphere.restart_steps * 2**slots.num_restarts_B
         again_B = ~slots.is_warm_B & (begun_B < needed_B) & overdue_B
         next_B = torch.where(again_B, slots.asked_B, next_B)
         changed_B = changed_B | again_B

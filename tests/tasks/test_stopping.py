@@ -107,9 +107,13 @@ class TestRetreat:
 
 
 class TestRestart:
-    def test_a_memory_that_does_not_begin_begins_again_every_fifteen_steps(self):
+    def test_a_memory_that_does_not_begin_begins_again_after_fifteen_steps_then_thirty(self):
         slots = slot()
         assert not any(bool(step(slots, 1).again_B) for _ in range(14))
+        assert bool(step(slots, 1).again_B)
+        # The engine counts, and forgets the moments.
+        slots.num_restarts_B, slots.moment_step_B = slots.num_restarts_B + 1, slots.moment_step_B * 0
+        assert not any(bool(step(slots, 1).again_B) for _ in range(29))
         assert bool(step(slots, 1).again_B)
 
     @pytest.mark.parametrize(("proven", "asked", "warm"), [(4, 4, False), (2, 2, False), (0, 4, True)])
