@@ -6,6 +6,7 @@ Runs in a process of its own, whose arithmetic the caller sets by environment va
 import hashlib
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,12 @@ def probes_of(plan: Plan, run: Path, *, on_ray: bool) -> list[dict[str, Any]]:
     ]
 
 
-def sweeps(folder: Path, *, on_ray: bool) -> dict[str, Any]:
-    """The values of both sweeps, whose runs are made in `folder`."""
-    return {
-        "toy": probes_of(plan_of(toy_sweep(folder), folder), folder / "toy", on_ray=on_ray),
-        "quickstart": probes_of(plan_of(quickstart_sweep(folder), folder), folder / "quickstart", on_ray=on_ray),
-        "sphere": probes_of(plan_of(sphere_sweep(folder), folder), folder / "sphere", on_ray=on_ray),
-    }
+SWEEPS = {"toy": toy_sweep, "quickstart": quickstart_sweep, "sphere": sphere_sweep}
+
+
+def sweeps(folder: Path, *, on_ray: bool, names: Sequence[str] = tuple(SWEEPS)) -> dict[str, Any]:
+    """The values of these sweeps, whose runs are made in `folder`."""
+    return {name: probes_of(plan_of(SWEEPS[name](folder), folder), folder / name, on_ray=on_ray) for name in names}
 
 
 def published_trajectories() -> dict[str, Any]:

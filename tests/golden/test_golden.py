@@ -63,11 +63,10 @@ def test_in_one_process(tmp_path, same_arithmetic):
 
 @pytest.mark.xdist_group("ray")
 def test_on_ray(local_ray, tmp_path):
-    found, wanted = sweeps(tmp_path, on_ray=True), golden()
-    for name in ("quickstart", "sphere"):
-        assert identities(found[name]) == identities(wanted[name])
+    # The default recipe is enough: what an executor may do wrong does not depend on the optimizer.
+    found, wanted = sweeps(tmp_path, on_ray=True, names=("toy", "sphere")), golden()
+    assert identities(found["sphere"]) == identities(wanted["sphere"])
     assert found["toy"] == wanted["toy"]
     if not IS_X86:
         pytest.skip("golden memories are those of x86-64 with AVX2; identities and the toy were compared")
-    assert found["quickstart"] == wanted["quickstart"]
     assert found["sphere"] == wanted["sphere"]

@@ -101,10 +101,10 @@ def test_several_models_share_a_cluster(local_ray, toy_sweep, tmp_path):
 def test_a_stopped_run_leaves_no_actor_and_resumes(local_ray, toy_sweep, tmp_path, later):
     few = toy_sweep.read_text().replace("path: texts/", "path: texts/, samples: 8") + "search: {retries: 1}\n"
     # How long a step sleeps is no part of a search's identity.
-    toy_sweep.write_text(few + "recipe: {steps: 60}\n")
+    toy_sweep.write_text(few + "recipe: {steps: 60, spread: 0.5}\n")
     quick = make_plan(load_sweep(toy_sweep))
-    # One engine of two slots: probes that have taken some steps are in flight whenever the stop comes.
-    toy_sweep.write_text(few + "recipe: {steps: 60, step_seconds: 0.03, slots: 2}\nengines: {count: 1}\n")
+    # One engine of two slots that end at unlike steps: when the first probe is on disk, another is on its way.
+    toy_sweep.write_text(few + "recipe: {steps: 60, spread: 0.5, step_seconds: 0.03, slots: 2}\nengines: {count: 1}\n")
     plan = make_plan(load_sweep(toy_sweep))
     run, stop = tmp_path / "ray", Stop()
 
