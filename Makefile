@@ -42,7 +42,7 @@ MODEL ?= HuggingFaceTB/SmolLM2-135M-Instruct
 TEXTS ?= ../shared/data/text/books_eval.jsonl
 RIVALS := $(BIN)/python benchmarks/rivals.py run runs/rivals.parquet --model $(MODEL) --texts $(TEXTS)
 
-bench: setup  ## capsweep and three rivals, 2 texts at 6,000 trained tokens each (about 20 minutes; MODEL=.. TEXTS=..)
+bench: setup  ## capsweep and three rivals, 2 texts at 6,000 trained tokens each (MODEL=.. TEXTS=..)
 	$(RIVALS) --count 2 --budget 6000
 
 bench-full: setup  ## the same with 6 texts at 6,000 and 25,000 trained tokens (hours); run it again to resume it

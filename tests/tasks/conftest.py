@@ -27,7 +27,7 @@ def language_model(model: Model) -> LanguageModel:
 @pytest.fixture(scope="session")
 def open_engine(model: Model) -> Callable[..., Engine]:
     def make(question: Question | None = None, *, deterministic: bool = False) -> Engine:
-        settings = EngineSettings(device="cpu", deterministic=deterministic)
+        settings = EngineSettings(device="cpu", deterministic=deterministic, batch_cost_tokens=64)
         return CrammingTask().open_engine(model, question or DEFAULT, settings)
 
     return make

@@ -22,7 +22,7 @@ def open_one(request: pytest.FixtureRequest, model: Model) -> Callable[..., Engi
         fields = {"slots": slots, "steps": steps}
         if task.name == "cramming":
             fields = {"optimizer": "adamw", "steps": steps, "patience": patience or steps}
-        settings = EngineSettings(device="cpu", tokens_per_step=slots * LENGTH)
+        settings = EngineSettings(device="cpu", tokens_per_step=slots * LENGTH, batch_cost_tokens=64)
         return task.open_engine(model, Question(recipe=task.recipe(fields)), settings)
 
     return make
