@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 from ledger import Ledger
-from measure import certified_at, reached
+from measure import STEPS, certified_at, reached
 from plotly.subplots import make_subplots
 
-STEPS = (50, 100, 200, 400, 800, 1600)
 TRAINED = tuple(int(tokens) for tokens in np.geomspace(250, 40_000, 40))
 COLOURS = ("#3b82c4", "#cf4f5b", "#d9773a", "#8a63b8", "#3f9d76", "#777777")
 

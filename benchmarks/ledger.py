@@ -6,6 +6,7 @@ Knows nothing of what is measured.
 import hashlib
 import json
 import subprocess
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,15 @@ class Ledger:
             unfinished = self._states / f"{key}.tmp"
             unfinished.write_bytes(state)
             unfinished.replace(self._states / key)
+
+
+def rows_by_line(paths: Sequence[str]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """The rows of these ledgers by what they were measured under, in the order of SETTINGS."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for path in paths:
+        for row in Ledger(Path(path)).rows:
+            groups[tuple(row[name] for name in SETTINGS)].append(row)
+    return groups
 
 
 def key_of(settings: Mapping[str, Any], tokens: Sequence[int], seed: int) -> str:

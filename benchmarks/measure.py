@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ledger import SAVE_SECONDS, SETTINGS, Ledger, commit, key_of
+from ledger import SAVE_SECONDS, SETTINGS, Ledger, commit, key_of, rows_by_line
 
 from orchestrator.report.intervals import bootstrap_mean
 from orchestrator.runs.directory import open_run
@@ -227,10 +227,7 @@ def row_of_search(search: dict[str, Any], probes: list[dict[str, Any]]) -> dict[
 
 def table(paths: list[str]) -> None:
     """Print a line a label: tokens certified at the end, and reached (teacher forced) on the way."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for path in paths:
-        for row in Ledger(Path(path)).rows:
-            groups[tuple(row[name] for name in SETTINGS)].append(row)
+    groups = rows_by_line(paths)
     heads = [*(f"{steps} steps" for steps in STEPS), *(f"{budget:,} trained" for budget in BUDGETS)]
     print(f"| model, texts, k, label | n | certified | in float32 | trained | steps | {' | '.join(heads)} |")
     print(f"|{'---|' * (6 + len(heads))}")

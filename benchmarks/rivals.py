@@ -25,7 +25,6 @@ import io
 import json
 import math
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,7 +33,7 @@ from typing import Any
 import measure
 import numpy as np
 import torch
-from ledger import SAVE_SECONDS, SETTINGS, Ledger, commit, key_of
+from ledger import SAVE_SECONDS, SETTINGS, Ledger, commit, key_of, rows_by_line
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -42,9 +41,6 @@ from orchestrator.report.intervals import bootstrap_mean
 from tasks.contract import Prover
 from tasks.cramming import CrammingTask
 from tasks.values import Model, Question
-
-MARKS = (50, 100, 200, 400, 800, 1600)
-"""Steps after which the memory that claims most is kept, to be decoded at the end."""
 
 
 @dataclass(kw_only=True)
@@ -246,7 +242,7 @@ def advance(model: Any, rival: Published | Progressive, racers: Sequence[Racer])
         # What is judged is the memory that was measured, from before the step.
         if rival.judge(racer, accuracy, memory_D):
             rival.begin(racer, embedding.weight)
-        if racer.steps in MARKS and racer.claimed_memory_D is not None:
+        if racer.steps in measure.STEPS and racer.claimed_memory_D is not None:
             racer.marks.append((racer.steps, racer.trained_tokens, racer.claimed, racer.claimed_memory_D))
 
 
@@ -353,10 +349,7 @@ def state_of(racer: Racer) -> bytes:
 
 def table(paths: list[str]) -> None:
     """Print a line a rival and budget."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for path in paths:
-        for row in Ledger(Path(path)).rows:
-            groups[tuple(row[name] for name in SETTINGS)].append(row)
+    groups = rows_by_line(paths)
     print(
         "| | n | tokens claimed | certified in the run | by transformers in float32 | with t_1 given | steps "
         "| trained tokens | seconds |"
