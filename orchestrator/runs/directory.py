@@ -14,6 +14,7 @@ import yaml
 
 from orchestrator.errors import BadInput
 from orchestrator.redact import refuse_credentials
+from orchestrator.spec.sweep import Sweep
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import LOCK_FILE, STOP_FILE
 from orchestrator.store.parquet import (
@@ -29,7 +30,6 @@ from orchestrator.store.parquet import (
 )
 from orchestrator.store.schema import PROBES
 from orchestrator.store.searches import derive_searches
-from orchestrator.spec.sweep import Sweep
 from tasks.values import Model, Text
 
 SWEEP_FILE = "sweep.yaml"

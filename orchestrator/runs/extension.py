@@ -1,6 +1,7 @@
 """More models, texts, k or seeds for a run that is there: the union of its sweep and another file's.
 
-Searches keep their identity, so those that are finished stay finished. Writes nothing; orchestrator/runs/session.py does.
+Searches keep their identity, so those that are finished stay finished. Writes nothing: orchestrator/runs/session.py
+writes.
 """
 
 import json
@@ -14,8 +15,8 @@ from orchestrator.planning.plan import Plan, make_plan, with_held_models
 from orchestrator.runs.directory import EXTENDING_FILE, Run, drawn_texts, open_run
 from orchestrator.runs.resumable import check_same_run
 from orchestrator.spec.loading import load_sweep
-from orchestrator.store.parquet import read_searches
 from orchestrator.spec.sweep import Sweep
+from orchestrator.store.parquet import read_searches
 from tasks.texts import TextEntry
 
 DECIDING = ("task", "prefix", "special_tokens", "criterion", "decode_from", "search", "recipe")

@@ -6,9 +6,9 @@ Reads the run, writes nothing.
 from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan
 from orchestrator.runs.directory import EXTENDING_FILE, RUN_NAMES, SWEEP_FILE, is_run, read_provenance, read_sweep
+from orchestrator.spec.sweep import without_places
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import DamagedFileError, read_samples, row_files
-from orchestrator.spec.sweep import without_places
 
 
 def check_same_run(plan: Plan, files: Files) -> None:

@@ -12,9 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.errors import BadInput
-from orchestrator.runs.extension import Extension
 from orchestrator.planning.plan import Plan
-from orchestrator.runs.provenance import with_end, with_session
 from orchestrator.redact import refuse_credentials
 from orchestrator.runs.directory import (
     DAMAGED_FOLDER,
@@ -25,6 +23,8 @@ from orchestrator.runs.directory import (
     read_provenance,
     read_sweep,
 )
+from orchestrator.runs.extension import Extension
+from orchestrator.runs.provenance import with_end, with_session
 from orchestrator.runs.resumable import check_same_run
 from orchestrator.search.ledger import Ledger, Order
 from orchestrator.search.policy import SearchSettings
