@@ -43,11 +43,11 @@ TEXTS ?= ../shared/data/text/books_eval.jsonl
 RIVALS := $(BIN)/python benchmarks/rivals.py run runs/rivals.parquet --model $(MODEL) --texts $(TEXTS)
 
 bench: setup  ## capsweep and three rivals, 2 texts at 6,000 trained tokens each (MODEL=.. TEXTS=..)
-	$(RIVALS) --count 2 --budget 6000
+	$(RIVALS) --count 2 --budgets 6000
 
-bench-full: setup  ## the same with 6 texts at 6,000 and 25,000 trained tokens (hours); run it again to resume it
-	$(RIVALS) --budget 6000
-	$(RIVALS) --budget 25000
+bench-full: setup  ## the same with 6 texts at 6,000 and 25,000 trained tokens, 2 of them to the end (hours); run it again to resume it
+	$(RIVALS) --budgets 6000 25000
+	$(RIVALS) --count 2 --budgets 6000 25000 --to-the-end
 
 chaos: setup  ## provoke every fault of docs/reliability.md and count what is lost (about 15 minutes)
 	CAPSWEEP_CHAOS=1 $(PYTEST) tests/chaos

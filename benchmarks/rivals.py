@@ -1,10 +1,11 @@
 """Rivals of capsweep on the same model, texts and arithmetic, batched, at as many trained tokens a text.
 
-    python benchmarks/rivals.py run LEDGER --model FOLDER --texts FILE.jsonl --count 6 --budget 6000 \
-        [--rivals capsweep published progressive low_rank]
+    python benchmarks/rivals.py run LEDGER --model FOLDER --texts FILE.jsonl --count 6 --budgets 6000 25000 \
+        [--rivals capsweep published progressive low_rank] [--to-the-end]
     python benchmarks/rivals.py table LEDGER [LEDGER ..]
 
-All compute in float32. A text's rows are kept as it ends and its state every minute, so that a second `run` resumes.
+All compute in float32. A text has a row at each budget that it crosses, and one at its own end with `--to-the-end`;
+rows are kept as they are found and states every minute, so that a second `run` resumes.
 
 - published: AdamW at .01, plain loss, t_1 given, one length at a time from a fresh memory, lengths by bisection.
   Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025).
@@ -183,6 +184,8 @@ class Progressive:
         return False
 
 
+SAME = ("ledger", "model", "texts", "first", "count", "seed", "longest", "threads")
+"""What capsweep is measured under as its rivals are."""
 RIVALS: dict[str, Published | Progressive] = {
     "published": Published(),
     "progressive": Progressive(),
@@ -293,7 +296,7 @@ def row_of(racer: Racer, *, model: Any, prover: Prover, num_given: int) -> dict[
 
 
 def race(name: str, arguments: argparse.Namespace) -> None:
-    """Measure the texts that have no row under this rival yet, side by side."""
+    """Measure the texts that lack a row under this rival, side by side."""
     rival, ledger = RIVALS[name], Ledger(Path(arguments.ledger))
     shared = {
         "label": name,
@@ -301,40 +304,59 @@ def race(name: str, arguments: argparse.Namespace) -> None:
         "texts": Path(arguments.texts).name,
         "recipe": json.dumps(asdict(rival), sort_keys=True),
         "num_vectors": 1,
-        "budget": arguments.budget,
+        "budget": None,
         "longest": arguments.longest,
     }
     task = CrammingTask()
     codec = task.codec(Model(name=arguments.model))
     lines = Path(arguments.texts).read_text().splitlines()[arguments.first : arguments.first + arguments.count]
-    texts = [codec.encode(json.loads(line)["text"]).tokens[: arguments.longest] for line in lines]
-    missing = [(tokens, key) for tokens in texts if not ledger.has(key := key_of(shared, tokens, arguments.seed))]
-    print(f"{name}: {len(texts) - len(missing)} of {len(texts)} texts are measured", flush=True)
-    if not missing:
+    budgets = [*sorted(arguments.budgets), *([None] if arguments.to_the_end else [])]
+    keys: dict[str, dict[int | None, str]] = {}
+    racers: list[Racer] = []
+    for line in lines:
+        tokens = codec.encode(json.loads(line)["text"]).tokens[: arguments.longest]
+        # A text's race is the same whatever its budgets: its state has the key of its own end.
+        key = key_of(shared, tokens, arguments.seed)
+        keys[key] = {at: key_of({**shared, "budget": at}, tokens, arguments.seed) for at in budgets}
+        if all(ledger.has(of_row) for of_row in keys[key].values()):
+            continue
+        state = ledger.state_of(key)
+        racer = Racer(key=key, tokens=tuple(tokens), seed=arguments.seed, length=rival.first_length)
+        racers.append(racer if state is None else torch.load(io.BytesIO(state), weights_only=False))
+    print(f"{name}: {len(lines) - len(racers)} of {len(lines)} texts are measured", flush=True)
+    if not racers:
         return
     torch.set_num_threads(arguments.threads)
     model: Any = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
     model.requires_grad_(False).eval()
     prover = task.prove(Model(name=arguments.model, dtype="float32"), Question(), "cpu")
-    racers: list[Racer] = []
-    for tokens, key in missing:
-        state = ledger.state_of(key)
-        if state is not None:
-            racers.append(torch.load(io.BytesIO(state), weights_only=False))
-            continue
-        racers.append(Racer(key=key, tokens=tuple(tokens), seed=arguments.seed, length=rival.first_length))
-        rival.begin(racers[-1], model.get_input_embeddings().weight)
+    for racer in racers:
+        if racer.optimizer is None:
+            rival.begin(racer, model.get_input_embeddings().weight)
+
+    def note(racer: Racer, budget: int | None) -> None:
+        found = row_of(racer, model=model, prover=prover, num_given=rival.num_given)
+        row = {**shared, "budget": budget, "seed": racer.seed, "commit": commit(), **found}
+        ledger.add({**row, "key": keys[racer.key][budget]})
+        claim = f"{row['teacher_forced']} tokens claimed, {row['exact_prefix']} certified"
+        end = f"at {budget:,} trained tokens" if budget else "at its end"
+        print(f"{name} {end}: {claim}, {racer.steps} steps, {racer.seconds:.0f} s", flush=True)
+
     saved = time.monotonic()
     while racers:
         advance(model, rival, racers)
+        rest: list[Racer] = []
         for racer in racers:
-            if racer.is_over or (arguments.budget and racer.trained_tokens >= arguments.budget):
-                row = row_of(racer, model=model, prover=prover, num_given=rival.num_given)
-                ledger.add({**shared, "seed": racer.seed, "commit": commit(), **row})
-                found = f"{row['teacher_forced']} tokens claimed, {row['exact_prefix']} certified"
-                print(f"{name}: {found}, {racer.steps} steps, {racer.seconds:.0f} s", flush=True)
-                racer.is_over = True
-        racers = [racer for racer in racers if not racer.is_over]
+            crossed = [at for at in budgets if racer.is_over or (at and racer.trained_tokens >= at)]
+            for budget in crossed:
+                if not ledger.has(keys[racer.key][budget]):
+                    note(racer, budget)
+            if len(crossed) < len(budgets):
+                rest.append(racer)
+            elif not racer.is_over:
+                # It may be asked for more later.
+                ledger.save({racer.key: state_of(racer)})
+        racers = rest
         if time.monotonic() - saved > SAVE_SECONDS:
             ledger.save({racer.key: state_of(racer) for racer in racers})
             saved = time.monotonic()
@@ -382,7 +404,8 @@ def main() -> None:
     run.add_argument("--first", type=int, default=0)
     run.add_argument("--count", type=int, default=6)
     run.add_argument("--seed", type=int, default=0)
-    run.add_argument("--budget", type=int, default=None, help="trained tokens a text; none: to each rival's own end")
+    run.add_argument("--budgets", type=int, nargs="*", default=[], help="trained tokens a text")
+    run.add_argument("--to-the-end", action="store_true", help="also to each rival's own end")
     run.add_argument("--longest", type=int, default=300)
     run.add_argument("--threads", type=int, default=2)
     verbs.add_parser("table").add_argument("ledgers", nargs="+")
@@ -390,23 +413,19 @@ def main() -> None:
     if arguments.verb == "table":
         table(arguments.ledgers)
         return
+    if not (arguments.budgets or arguments.to_the_end):
+        parser.error("--budgets or --to-the-end, or both")
     for name in arguments.rivals:
-        if name == "capsweep":
-            # With a budget, that ends a probe, not patience.
-            recipe = {"patience": 400} if arguments.budget else {}
-            settings = settings_of(arguments)
-            measure.measure(
-                measure.Settings(label="capsweep", recipe=json.dumps(recipe), side_by_side=arguments.count, **settings)
-            )
-        else:
+        if name != "capsweep":
             race(name, arguments)
+            continue
+        for budget in [*arguments.budgets, *([None] if arguments.to_the_end else [])]:
+            # With a budget, that ends a probe, not patience.
+            recipe = json.dumps({"patience": 400} if budget else {})
+            same = {part: getattr(arguments, part) for part in SAME}
+            settings = measure.Settings(label=name, recipe=recipe, budget=budget, side_by_side=arguments.count, **same)
+            measure.measure(settings)
     table([arguments.ledger])
-
-
-def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What capsweep is measured under: the same."""
-    names = ("ledger", "model", "texts", "first", "count", "seed", "budget", "longest", "threads")
-    return {name: getattr(arguments, name) for name in names}
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def certify(
     leaving: Sequence[Leaving],
     *,
     question: Question,
-    plain: LanguageModel | None,
+    float32: LanguageModel | None,
     num_slots: int,
     is_fixed: bool,
 ) -> list[Lossless | Lossy]:
@@ -90,7 +90,7 @@ def certify(
         layout: The task.
         leaving: Slots with any number of vectors.
         question: What was asked.
-        plain: The same model in float32, as transformers has it; None where there is none.
+        float32: The same model in float32, which may be `model`; None where there is none.
         num_slots: Most memories decoded together.
         is_fixed: Fill every batch to `num_slots`, so that no memory is computed in another shape for its neighbours.
     """
@@ -108,12 +108,14 @@ def certify(
     ]
     exact_prefix = [by_key[claim.key].exact_prefix for claim in stored]
     in_float32: list[int | None] = [None] * len(leaving)
-    if plain is not None:
+    if float32 is model:
+        in_float32 = [*exact_prefix]
+    elif float32 is not None:
         shorter = [
             Claim(memory_KD=claim.memory_KD, tokens=claim.tokens[:length])
             for claim, length in zip(stored, exact_prefix, strict=True)
         ]
-        again = _decode(plain, layout, shorter, num_slots=num_slots, is_fixed=is_fixed)
+        again = _decode(float32, layout, shorter, num_slots=num_slots, is_fixed=is_fixed)
         in_float32 = [decoding.exact_prefix for decoding in again]
     return [
         _outcome(

@@ -50,7 +50,7 @@ class BatchedEngine:
         if settings.cpus is not None:
             torch.set_num_threads(settings.cpus)
         self._model = model
-        self._plain = model.in_float32()
+        self._float32 = model.in_float32()
         self._layout = layout
         self._question = question
         self._recipe = make_recipe(question.recipe)
@@ -333,7 +333,7 @@ class BatchedEngine:
                 self._layout,
                 leaving,
                 question=self._question,
-                plain=self._plain,
+                float32=self._float32,
                 num_slots=num_slots,
                 is_fixed=self._fitting.is_fixed,
             )

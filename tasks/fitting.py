@@ -17,8 +17,9 @@ from tasks.slots import Slots
 from tasks.step_cost import batch_cost_tokens, measure_step_cost
 from tasks.values import EngineSettings
 
-CPU_BATCH_COSTS_PER_STEP = 16
-"""Tokens of a step on a CPU, in what a batch costs: of more, a batch would be less than a sixteenth."""
+CPU_BATCH_COSTS_PER_STEP = 32
+"""Tokens of a step on a CPU, in what a batch costs: slots begin short and of unlike lengths, so a step has a third of
+these tokens at first, in two or three batches."""
 CPU_LEAST_TOKENS = 256
 """Fewer leave too little to cut batches of like lengths from."""
 FIXED_BATCH_COST = 128

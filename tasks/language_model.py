@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tasks.attention import ATTENTION_BY_LENGTH
 from tasks.decoding import Decoded, Reading, hold_against
 from tasks.model_files import bos_of, load_model, pick_device
 from tasks.values import Model, TaskError
@@ -22,16 +21,13 @@ from tasks.values import Model, TaskError
 class LanguageModel:
     """Frozen weights on one device."""
 
-    def __init__(
-        self, model: Model | PreTrainedModel, *, device: str = "auto", gpus: float = 1.0, is_plain: bool = False
-    ) -> None:
+    def __init__(self, model: Model | PreTrainedModel, *, device: str = "auto", gpus: float = 1.0) -> None:
         """Load the weights, or take a model as transformers made it (with random weights, for instance).
 
         Args:
             model: Which one.
             device: Where it computes.
             gpus: On CUDA, the part of the device memory that may be used, or the GPUs over which the layers are spread.
-            is_plain: Whether attention is left to transformers on a CPU, too.
 
         Raises:
             TaskError: when they cannot be loaded, or later tokens change what stands before them.
@@ -49,9 +45,6 @@ class LanguageModel:
         elif not getattr(self._model, "is_quantized", False):
             self._model.to(self.device)
         self._model.eval().requires_grad_(False)
-        attention = getattr(self._model.config, "_attn_implementation", None)
-        if self.device.type == "cpu" and attention in ("sdpa", ATTENTION_BY_LENGTH):
-            self._model.set_attn_implementation("sdpa" if is_plain else ATTENTION_BY_LENGTH)
         self._embedding = self._model.get_input_embeddings()
         self.dtype: torch.dtype = self._embedding.weight.dtype
         self.embedding_width = int(self._embedding.weight.shape[1])
@@ -133,20 +126,21 @@ class LanguageModel:
         return torch.stack([state[:, -1].float().norm(dim=-1).to(self.device) for state in hidden[:-1]])
 
     def in_float32(self) -> "LanguageModel | None":
-        """The same model in float32, as transformers has it; None where it has no such form here.
+        """The same model in float32: itself where it is; None where it has no such form here.
 
-        Shares its weights where they are in float32 already. None of a quantized model, of one that is spread over
-        GPUs, and where a second set of weights would take more than half of the free device memory.
+        None of a quantized model, and of one in coarser numbers that is spread over GPUs, or whose second set of
+        weights would take more than half of the free device memory.
         """
-        if getattr(self._model, "is_quantized", False) or getattr(self._model, "hf_device_map", None):
+        if getattr(self._model, "is_quantized", False):
             return None
-        weights = {id(part): part for part in (*self._model.parameters(), *self._model.buffers())}
         if self.dtype == torch.float32:
-            return LanguageModel(copy.deepcopy(self._model, weights), device=str(self.device), is_plain=True)
-        needed = 4 * sum(part.numel() for part in weights.values())
+            return self
+        if getattr(self._model, "hf_device_map", None):
+            return None
+        needed = 4 * sum(part.numel() for part in (*self._model.parameters(), *self._model.buffers()))
         if self.device.type == "cuda" and needed > torch.cuda.mem_get_info(self.device)[0] / 2:
             return None
-        return LanguageModel(copy.deepcopy(self._model).float(), device=str(self.device), is_plain=True)
+        return LanguageModel(copy.deepcopy(self._model).float(), device=str(self.device))
 
     def prefix(self, num_slots: int) -> Tensor:
         """The BOS that may stand before a memory, (B, 1, D).

@@ -63,7 +63,7 @@ class GroupSummary:
     num_open: int
     num_failed: int
     num_in_float32: int
-    """Finished exact searches whose memory was decoded once more by transformers in float32."""
+    """Finished exact searches whose memory transformers decoded in float32."""
     num_exact_in_float32: int
     """Those of them that gave their whole capacity back there, too."""
     mean_steps: float | None

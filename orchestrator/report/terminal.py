@@ -37,7 +37,7 @@ def summary_table(groups: Sequence[GroupSummary]) -> Table:
         captions.append("≥: some texts ended before their memory was full")
     if decoded := sum(group.num_in_float32 for group in groups):
         exact = sum(group.num_exact_in_float32 for group in groups)
-        captions.append(f"decoded once more by transformers in float32: {exact} of {decoded} exact")
+        captions.append(f"decoded by transformers in float32: {exact} of {decoded} exact")
     table.caption = "\n".join(captions) or None
     names = short_names(group.model for group in groups)
     for group in groups:
