@@ -16,7 +16,8 @@ from unittest.mock import patch
 
 import yaml
 
-from orchestrator.execution.inline import run_inline
+from orchestrator.execution.executor import Watcher
+from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.runs.session import open_session
@@ -64,7 +65,7 @@ def seconds_of(*, texts: int, durable: bool) -> tuple[float, float, int]:
         saving = patch("orchestrator.execution.inline.Snapshots.save", timed(Snapshots.save))
         with saving, patch("os.fsync", fsync), open_session(plan, f"{name}/run") as session:
             started = time.perf_counter()
-            stats = run_inline(session, plan.sweep.engine_settings(), stop=Stop(), on_verdicts=lambda verdicts: None)
+            stats = InlineExecutor().run(session, stop=Stop(), watcher=Watcher())
             session.finish()
             return time.perf_counter() - started, within, stats.slot_steps
 

@@ -26,7 +26,7 @@ from ledger import SAVE_SECONDS, SETTINGS, Ledger, commit, key_of, rows_by_line
 
 from orchestrator.report.intervals import bootstrap_mean
 from orchestrator.runs.directory import open_run
-from orchestrator.store.schema import PROBES
+from orchestrator.store.probe_columns import PROBES
 from tasks.cramming import CrammingTask
 from tasks.values import EngineSettings, Failed, Finished, Model, Probe, Question
 

@@ -28,12 +28,13 @@ from unittest.mock import patch
 import yaml
 
 from orchestrator.cluster.environment import set_variables
+from orchestrator.execution.executor import Watcher
 from orchestrator.execution.progress import EngineLine
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.runs.session import open_session
+from orchestrator.search.bracket import Verdict
 from orchestrator.spec.loading import load_sweep
-from tasks.values import EngineStats
 
 NODES = 4
 STEPS, STEP_SECONDS, SPREAD = 80, 1.0, 0.5
@@ -67,7 +68,7 @@ def run_once(folder: Path, *, engines: int, slots: int, probes: int) -> None:
     import ray
     from ray.cluster_utils import Cluster
 
-    from orchestrator.cluster.runner import run_on_ray
+    from orchestrator.cluster.runner import RayExecutor
     from orchestrator.cluster.searcher import LedgerSearcher
 
     plan = plan_of(folder, searches=probes // PROBES_PER_SEARCH, slots=slots, engines=engines)
@@ -102,17 +103,20 @@ def run_once(folder: Path, *, engines: int, slots: int, probes: int) -> None:
     """When, and how many verdicts there were until then, at the same times."""
     total = 0
 
-    def on_verdicts(verdicts: Any) -> None:
-        nonlocal total
-        total += len(verdicts)
+    class Counting(Watcher):
+        def show_verdicts(self, verdicts: Sequence[Verdict]) -> None:
+            nonlocal total
+            total += len(verdicts)
 
-    def on_engines(lines: Sequence[EngineLine]) -> None:
-        begun.update(line.name for line in lines if line.num_busy)
-        if len(begun) == engines and session.ledger.num_open >= engines * slots:
-            full.append(sum(line.num_busy for line in lines) / (engines * slots))
-            counts.append((time.perf_counter(), total))
+        def show_engines(self, lines: Sequence[EngineLine]) -> None:
+            begun.update(line.name for line in lines if line.num_busy)
+            if len(begun) == engines and session.ledger.num_open >= engines * slots:
+                full.append(sum(line.num_busy for line in lines) / (engines * slots))
+                counts.append((time.perf_counter(), total))
 
-    entry = plan.sweep.engines
+        def show_message(self, message: str) -> None:
+            print(message)
+
     run = folder / "run"
     began = time.perf_counter()
     try:
@@ -121,16 +125,7 @@ def run_once(folder: Path, *, engines: int, slots: int, probes: int) -> None:
             patch.object(LedgerSearcher, "suggest", timed),
             patch.object(shutil, "rmtree", weighed),
         ):
-            stats: EngineStats = run_on_ray(
-                session,
-                entry,
-                plan.sweep.engine_settings(),
-                address=None,
-                stop=Stop(),
-                on_verdicts=on_verdicts,
-                on_engines=on_engines,
-                on_message=print,
-            )
+            stats = RayExecutor(None).run(session, stop=Stop(), watcher=Counting())
             seconds = time.perf_counter() - began
             session.finish()
     finally:

@@ -10,7 +10,8 @@ import pyarrow as pa
 from rich.console import Console
 
 from orchestrator.errors import literal
-from orchestrator.execution.inline import run_inline
+from orchestrator.execution.executor import Executor
+from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop, stop_on_signals
 from orchestrator.planning.plan import Plan
 from orchestrator.report.live import LiveView
@@ -19,7 +20,7 @@ from orchestrator.report.terminal import searches_table, summary_table
 from orchestrator.report.writing import write_report
 from orchestrator.runs.directory import REPORT_FILE, Run, open_run
 from orchestrator.runs.extension import Extension
-from orchestrator.runs.session import Session, open_session
+from orchestrator.runs.session import open_session
 from orchestrator.spec.sweep import Sweep
 from tasks.values import EngineStats
 
@@ -79,7 +80,9 @@ def launch(
         samples = {search.search_id: plan.samples[search.model, search.sample_id] for search in plan.searches}
         with LiveView(console, session.ledger, samples=samples) as view:
             try:
-                stats = _execute(session, inline=inline, address=address, stop=stop, view=view)
+                stats = EngineStats()
+                if session.ledger.num_open:
+                    stats = _executor(inline=inline, address=address).run(session, stop=stop, watcher=view)
             finally:
                 session.finish()
     run = open_run(url)
@@ -88,28 +91,15 @@ def launch(
     return _conclude(run, searches, stats, stop, console)
 
 
-def _execute(session: Session, *, inline: bool, address: str | None, stop: Stop, view: LiveView) -> EngineStats:
-    settings = session.plan.sweep.engine_settings()
-    if session.ledger.num_open == 0:
-        return EngineStats()
+def _executor(*, inline: bool, address: str | None) -> Executor:
     if inline:
-        return run_inline(session, settings, stop=stop, on_verdicts=view.show_verdicts, on_engines=view.show_engines)
+        return InlineExecutor()
     from orchestrator.cluster.environment import set_variables
 
-    set_variables(address)
-    from orchestrator.cluster.runner import run_on_ray
+    set_variables(address)  # before Ray is imported
+    from orchestrator.cluster.runner import RayExecutor
 
-    engines = session.plan.sweep.engines
-    return run_on_ray(
-        session,
-        engines,
-        settings,
-        address=address,
-        stop=stop,
-        on_verdicts=view.show_verdicts,
-        on_engines=view.show_engines,
-        on_message=view.show_message,
-    )
+    return RayExecutor(address)
 
 
 def _conclude(run: Run, searches: pa.Table, stats: EngineStats, stop: Stop, console: Console) -> Exit:

@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from orchestrator.search.bracket import verdict_of
+from orchestrator.store.probe_columns import verdict_of
 
 
 def name_of(config: Mapping[str, Any]) -> str:

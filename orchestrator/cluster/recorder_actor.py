@@ -11,7 +11,7 @@ from dataclasses import replace
 from orchestrator.runs.session import new_recorder
 from orchestrator.search.bracket import Verdict
 from orchestrator.store.files import open_files
-from orchestrator.store.rows import RowContext
+from orchestrator.store.probe_columns import RowContext
 from orchestrator.store.snapshots import Snapshots
 from tasks.values import Finished, Probe, Snapshot
 

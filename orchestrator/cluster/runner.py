@@ -4,9 +4,8 @@ Knows how to make Ray do things; what is done is the searcher's affair.
 """
 
 import contextlib
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,12 +19,10 @@ from orchestrator.cluster.neighbours import RECORDER_NAME
 from orchestrator.cluster.probe_trial import ProbeTrial, name_of
 from orchestrator.cluster.recorder_actor import RecorderActor
 from orchestrator.cluster.searcher import LedgerSearcher
-from orchestrator.execution.progress import EngineLine
+from orchestrator.execution.executor import Watcher
 from orchestrator.execution.stop import Stop
 from orchestrator.runs.session import Session
-from orchestrator.search.bracket import Verdict
-from orchestrator.spec.sweep import EnginesEntry
-from tasks.values import EngineSettings, EngineStats
+from tasks.values import EngineStats
 
 RECORDER_CALLS = 256
 """Calls that the recorder serves at a time: those of all trials, each of which waits for its rows to be on disk."""
@@ -34,79 +31,60 @@ TRIALS_PER_SEARCH = 1000
 """More than a search can need, so that only the searcher ends the run."""
 
 
-def run_on_ray(
-    session: Session,
-    engines: EnginesEntry,
-    settings: EngineSettings,
-    *,
-    address: str | None,
-    stop: Stop,
-    on_verdicts: Callable[[Sequence[Verdict]], None],
-    on_engines: Callable[[Sequence[EngineLine]], None],
-    on_message: Callable[[str], None],
-) -> EngineStats:
-    """Run until no search is open or `stop` is set.
+class RayExecutor:
+    """Runs a session on Ray."""
 
-    Args:
-        session: The run.
-        engines: What the sweep asks for: their number and resources.
-        settings: How each computes.
-        address: A cluster to join; None starts one on this machine and stops it afterwards.
-        stop: Asked whenever Tune looks for work.
-        on_verdicts: Called with verdicts once their rows are on disk.
-        on_engines: Called about once a second with what the engines do.
-        on_message: Called with where the cluster can be watched.
+    def __init__(self, address: str | None) -> None:
+        """`address` is a cluster to join; None starts one on this machine and stops it afterwards."""
+        self._address = address
 
-    Returns:
-        What the engines have done.
+    def run(self, session: Session, *, stop: Stop, watcher: Watcher) -> EngineStats:
+        """See `Executor`; `stop` is asked whenever Tune looks for work. BadInput, too, where no cluster answers."""
+        with cluster(session.session_id, self._address, watcher.show_message), _recorder_of(session) as recorder:
+            settings, per_trial = session.plan.sweep.engine_settings(), session.plan.sweep.engines.probes_per_trial
+            pool = EnginePool(plan=session.plan, ledger=session.ledger, settings=settings, recorder=recorder)
+            searcher = LedgerSearcher(
+                session,
+                pool,
+                recorder,
+                probes_per_trial=None if per_trial == "auto" else per_trial,
+                stop=stop,
+                on_verdicts=watcher.show_verdicts,
+                on_engines=watcher.show_engines,
+            )
+            try:
+                _tune(searcher, session, stop)
+            finally:
+                _put_away(pool, recorder, unfinished=session.ledger.num_open > 0)
+            if searcher.fault is not None:
+                raise searcher.fault
+            return pool.stats
 
-    Raises:
-        BadInput: when the cluster is not there or cannot hold what the sweep asks for.
-        TaskError: when an engine cannot load its model.
-        OSError: when rows could not be written.
-        SessionFaultError: when an engine broke down.
-    """
-    with cluster(session.session_id, address, on_message), _recorder_of(session) as recorder:
-        pool = EnginePool(plan=session.plan, ledger=session.ledger, settings=settings, recorder=recorder)
-        probes_per_trial = None if engines.probes_per_trial == "auto" else engines.probes_per_trial
-        searcher = LedgerSearcher(
-            session,
-            pool,
-            recorder,
-            probes_per_trial=probes_per_trial,
-            stop=stop,
-            on_verdicts=on_verdicts,
-            on_engines=on_engines,
-        )
-        # Tune's own state is a by-product that nobody reads: it goes to a folder that is removed.
-        scratch = tempfile.mkdtemp(prefix="capsweep-tune-")
-        try:
-            tune.Tuner(
-                ProbeTrial,
-                tune_config=tune.TuneConfig(
-                    search_alg=searcher,
-                    num_samples=TRIALS_PER_SEARCH * session.ledger.num_searches,
-                    reuse_actors=True,
-                    trial_name_creator=lambda trial: name_of(trial.config),
-                    trial_dirname_creator=lambda trial: trial.trial_id,
-                    # How many there are is the searcher's affair; nodes that come later bring more.
-                    max_concurrent_trials=MOST_TRIALS,
-                ),
-                run_config=tune.RunConfig(
-                    name=session.session_id,
-                    storage_path=scratch,
-                    verbose=0,
-                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
-                    stop=_StopWhenAsked(stop),
-                    failure_config=tune.FailureConfig(max_failures=0),
-                ),
-            ).fit()
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-            _put_away(pool, recorder, unfinished=session.ledger.num_open > 0)
-        if searcher.fault is not None:
-            raise searcher.fault
-        return pool.stats
+
+def _tune(searcher: LedgerSearcher, session: Session, stop: Stop) -> None:
+    """Run trials until the searcher has nothing more to ask, or `stop` is true."""
+    # Tune's own state is a by-product that nobody reads: it goes to a folder that is removed.
+    with tempfile.TemporaryDirectory(prefix="capsweep-tune-", ignore_cleanup_errors=True) as scratch:
+        tune.Tuner(
+            ProbeTrial,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                num_samples=TRIALS_PER_SEARCH * session.ledger.num_searches,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: name_of(trial.config),
+                trial_dirname_creator=lambda trial: trial.trial_id,
+                # How many there are is the searcher's affair; nodes that come later bring more.
+                max_concurrent_trials=MOST_TRIALS,
+            ),
+            run_config=tune.RunConfig(
+                name=session.session_id,
+                storage_path=scratch,
+                verbose=0,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False, checkpoint_frequency=0),
+                stop=_StopWhenAsked(stop),
+                failure_config=tune.FailureConfig(max_failures=0),
+            ),
+        ).fit()
 
 
 @contextmanager

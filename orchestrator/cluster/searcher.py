@@ -30,9 +30,10 @@ from orchestrator.cluster.trial_sizing import (
 from orchestrator.execution.progress import EngineLine
 from orchestrator.execution.stop import Stop
 from orchestrator.runs.session import Session, make_probe
-from orchestrator.search.bracket import Verdict, verdict_of
+from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.policy import MACHINE_FAILURES
+from orchestrator.store.probe_columns import verdict_of
 from tasks.values import Failed, Finished, Probe
 
 QUIET_REPORTS = 25
@@ -75,7 +76,7 @@ class LedgerSearcher(Searcher):
         on_verdicts: Callable[[Sequence[Verdict]], None],
         on_engines: Callable[[Sequence[EngineLine]], None],
     ) -> None:
-        """See `run_on_ray`; `probes_per_trial` None chooses by the engine."""
+        """See `RayExecutor`; `probes_per_trial` None chooses by the engine."""
         super().__init__(metric="left", mode="min")
         self._session = session
         self._pool = pool

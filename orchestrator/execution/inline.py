@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.execution.progress import EngineLine, engine_line
+from orchestrator.execution.executor import Watcher
+from orchestrator.execution.progress import engine_line
 from orchestrator.execution.stop import Stop
 from orchestrator.runs.session import Session, make_probe
-from orchestrator.search.bracket import Verdict, verdict_of
+from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger, Order
+from orchestrator.store.probe_columns import verdict_of
 from orchestrator.store.snapshots import Snapshots
 from tasks.contract import Engine
-from tasks.values import EngineSettings, EngineStats, Finished, Probe
+from tasks.values import EngineStats, Finished, Probe
 
 INLINE_ENGINE = "inline"
 GATHER_SECONDS = 0.2
@@ -39,55 +41,38 @@ class LoopCallbacks:
     """Called after every step."""
 
 
-def _ignore(lines: Sequence[EngineLine]) -> None:
-    pass
+class InlineExecutor:
+    """Runs a session in this process, one model after the other."""
 
+    def run(self, session: Session, *, stop: Stop, watcher: Watcher) -> EngineStats:
+        """See `Executor`; `stop` is asked after every step."""
+        recorder, snapshots = session.recorder(), Snapshots(session.files, session.session_id)
+        plan, total = session.plan, EngineStats()
 
-def run_inline(
-    session: Session,
-    settings: EngineSettings,
-    *,
-    stop: Stop,
-    on_verdicts: Callable[[Sequence[Verdict]], None],
-    on_engines: Callable[[Sequence[EngineLine]], None] = _ignore,
-) -> EngineStats:
-    """Run until no search is open or `stop` is true.
+        def make(order: Order) -> Probe:
+            probe = recorder.give_memory(make_probe(plan, order))
+            return replace(probe, snapshot=snapshots.state_of(probe.probe_id))
 
-    Args:
-        session: The run.
-        settings: How to compute.
-        stop: Asked after every step.
-        on_verdicts: Called with the verdicts of finished probes once their rows are on disk.
-        on_engines: Called about once a second with what the engine does.
+        for name in session.ledger.models:
+            if stop or not session.ledger.num_ready(name):
+                continue
+            watcher.show_engines([engine_line(name, state="loading")])
+            engine = plan.task.open_engine(plan.model(name).model, plan.question_of(name), plan.sweep.engine_settings())
+            saver = _Saver(engine, snapshots, plan.sweep.engines.snapshot_seconds)
+            progress = _ProgressReporter(name, engine, watcher)
 
-    Returns:
-        What the engines have done.
-    """
-    recorder, snapshots = session.recorder(), Snapshots(session.files, session.session_id)
-    snapshot_seconds = session.plan.sweep.engines.snapshot_seconds
-    total = EngineStats()
+            def on_step(saver: _Saver = saver, progress: _ProgressReporter = progress) -> None:
+                saver.save_in_time()
+                progress.report_in_time()
 
-    def make(order: Order) -> Probe:
-        probe = recorder.give_memory(make_probe(session.plan, order))
-        return replace(probe, snapshot=snapshots.state_of(probe.probe_id))
-
-    for name in session.ledger.models:
-        if stop or not session.ledger.num_ready(name):
-            continue
-        on_engines([engine_line(name, state="loading")])
-        engine = session.plan.task.open_engine(session.plan.model(name).model, session.plan.question_of(name), settings)
-        saver, progress = _Saver(engine, snapshots, snapshot_seconds), _ProgressReporter(name, engine, on_engines)
-
-        def on_step(saver: _Saver = saver, progress: _ProgressReporter = progress) -> None:
-            saver.save_in_time()
-            progress.report_in_time()
-
-        callbacks = LoopCallbacks(make_probe=make, record=recorder.record, on_verdicts=on_verdicts, on_step=on_step)
-        answer(session.ledger, name, engine, callbacks, stop=stop)
-        if engine.num_held:
-            saver.save()
-        total += engine.stats()
-    return total
+            callbacks = LoopCallbacks(
+                make_probe=make, record=recorder.record, on_verdicts=watcher.show_verdicts, on_step=on_step
+            )
+            answer(session.ledger, name, engine, callbacks, stop=stop)
+            if engine.num_held:
+                saver.save()
+            total += engine.stats()
+        return total
 
 
 def answer(ledger: Ledger, model: str, engine: Engine, callbacks: LoopCallbacks, *, stop: Stop) -> None:
@@ -140,8 +125,8 @@ class _Saver:
 class _ProgressReporter:
     """Reports from time to time what an engine does."""
 
-    def __init__(self, name: str, engine: Engine, on_engines: Callable[[Sequence[EngineLine]], None]) -> None:
-        self._name, self._engine, self._on_engines = name, engine, on_engines
+    def __init__(self, name: str, engine: Engine, watcher: Watcher) -> None:
+        self._name, self._engine, self._watcher = name, engine, watcher
         self._at, self._stats = time.monotonic(), engine.stats()
 
     def report_in_time(self) -> None:
@@ -160,4 +145,4 @@ class _ProgressReporter:
             seconds=seconds,
         )
         self._at, self._stats = time.monotonic(), stats
-        self._on_engines([line])
+        self._watcher.show_engines([line])

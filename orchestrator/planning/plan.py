@@ -18,7 +18,7 @@ from orchestrator.progress import tracked
 from orchestrator.search.ledger import Search
 from orchestrator.search.policy import Status
 from orchestrator.spec.sweep import RandomLengths, Sweep
-from orchestrator.store.rows import SearchColumns, criterion_name
+from orchestrator.store.probe_columns import SearchColumns, criterion_name
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from orchestrator.store.searches import theoretical_tokens
 from tasks.contract import Reader, Task, TextCodec

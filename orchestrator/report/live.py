@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from orchestrator.execution.executor import Watcher
 from orchestrator.execution.progress import EngineLine
 from orchestrator.planning.plan import Sample
 from orchestrator.report.live_tables import engines_table, models_table, rate, verdicts_table
@@ -27,7 +28,7 @@ PLAIN_SECONDS = 10.0
 """A plain line is printed at most so often."""
 
 
-class LiveView:
+class LiveView(Watcher):
     """Progress of one session, as a context manager."""
 
     def __init__(self, console: Console, ledger: Ledger, *, samples: Mapping[str, Sample]) -> None:

@@ -21,7 +21,7 @@ from orchestrator.report.page import render_page
 from orchestrator.runs.directory import LIGHT_COLUMNS, REPORT_FILE, Run
 from orchestrator.spec.loading import dump
 from orchestrator.store.parquet import read_bits_and_lines
-from orchestrator.store.schema import PROBES
+from orchestrator.store.probe_columns import PROBES
 
 MOST_BYTES = 512_000_000
 """Bytes of memories, or of numbers of single tokens, that a report reads of a run; it leaves out what is larger."""

@@ -28,7 +28,7 @@ from orchestrator.store.parquet import (
     read_samples,
     read_searches,
 )
-from orchestrator.store.schema import PROBES
+from orchestrator.store.probe_columns import PROBES
 from orchestrator.store.searches import derive_searches
 from tasks.values import Model, Text
 

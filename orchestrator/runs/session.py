@@ -42,9 +42,9 @@ from orchestrator.store.parquet import (
     row_files,
     write_table,
 )
+from orchestrator.store.probe_columns import VERDICT_COLUMNS, RowContext, verdicts_of
 from orchestrator.store.recorder import Recorder
-from orchestrator.store.rows import RowContext
-from orchestrator.store.searches import VERDICT_COLUMNS, derive_searches, verdicts_of, with_known
+from orchestrator.store.searches import derive_searches, with_known
 from orchestrator.store.snapshots import remove_snapshots
 from tasks.values import Probe
 

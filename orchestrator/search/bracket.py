@@ -10,8 +10,6 @@ from itertools import count, takewhile
 from types import MappingProxyType
 from typing import Literal
 
-from tasks.values import Failed, Finished, Lossless
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -34,27 +32,6 @@ class Verdict:
     """Sum over its steps of the tokens trained on."""
     reason: str | None = None
     """Why the machine failed; None if it did not."""
-
-
-def verdict_of(finished: Finished) -> Verdict:
-    """The part of a finished probe that the search needs: no memory, no measures."""
-    probe, outcome = finished.probe, finished.outcome
-    identity = {
-        "probe_id": probe.probe_id,
-        "search_id": probe.search_id,
-        "number": probe.number,
-        "attempt": probe.attempt,
-        "length": probe.length,
-    }
-    if isinstance(outcome, Failed):
-        return Verdict(**identity, outcome="failed", reason=outcome.reason)
-    return Verdict(
-        **identity,
-        outcome="lossless" if isinstance(outcome, Lossless) else "lossy",
-        proven_length=outcome.measurement.proven_length,
-        failed_length=outcome.measurement.failed_length,
-        trained_tokens=outcome.measurement.trained_tokens,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.search.bracket import Bracket, Verdict, fold
-from orchestrator.search.policy import SearchSettings, Status, Step, is_done, next_step, status_of
+from orchestrator.search.policy import Lengths, SearchSettings, Status, Step, is_done, next_step, status_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
+class Search(Lengths):
     """One question to be answered: the capacity of one sample under one model, k and seed."""
 
     search_id: str
@@ -25,12 +25,6 @@ class Search:
     sample_id: str
     num_vectors: int
     seed: int
-    limit: int
-    """Longest length it may ask for, in tokens."""
-    limit_status: Status
-    """What it means to reach the limit: at_text_end, at_max_length or at_model_limit."""
-    grid: tuple[int, ...] | None = None
-    """The lengths to ask for, in tokens, in this order; None searches for the longest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +105,7 @@ class Ledger:
 
     def status(self, search_id: str) -> Status:
         """Whether and how this search ended."""
-        search = self._searches[search_id]
-        return status_of(
-            self._brackets[search_id],
-            limit=search.limit,
-            limit_status=search.limit_status,
-            settings=self._settings,
-            grid=search.grid,
-        )
+        return status_of(self._brackets[search_id], self._searches[search_id], self._settings)
 
     def next_orders(self, model: str, count: int) -> list[Order]:
         """At most `count` probes of searches of `model`, now in flight."""
@@ -126,12 +113,7 @@ class Ledger:
         ready = self._ready[model]
         while ready and len(orders) < count:
             search = self._searches[ready.popleft()]
-            step = next_step(
-                self._brackets[search.search_id],
-                limit=search.limit,
-                settings=self._settings,
-                grid=search.grid,
-            )
+            step = next_step(self._brackets[search.search_id], search, self._settings)
             assert step is not None, "a search that is done does not wait for a probe"
             self._in_flight.add(search.search_id)
             probe_id = probe_id_of(search.search_id, step.number)
@@ -163,5 +145,4 @@ class Ledger:
                 self._ready[search.model].append(search.search_id)
 
     def _done(self, search_id: str) -> bool:
-        search = self._searches[search_id]
-        return is_done(self._brackets[search_id], limit=search.limit, settings=self._settings, grid=search.grid)
+        return is_done(self._brackets[search_id], self._searches[search_id], self._settings)

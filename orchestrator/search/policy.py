@@ -15,7 +15,6 @@ Where a search has a grid of lengths, as published protocols do, each length is 
 What was tried, with figures, is in docs/recipe.md. Knows nothing of other searches, Ray, torch or files.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,6 +46,18 @@ class SearchSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lengths:
+    """The lengths that one search may ask for."""
+
+    limit: int
+    """Longest length it may ask for, in tokens."""
+    limit_status: Status = "at_text_end"
+    """What it means to reach the limit: at_text_end, at_max_length or at_model_limit."""
+    grid: tuple[int, ...] | None = None
+    """The lengths to ask for, in tokens, in this order; None searches for the longest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """The next probe of a search."""
 
@@ -62,27 +73,19 @@ class Step:
     """Tokens, summed over its steps, that are left for it; None: no limit."""
 
 
-def next_step(
-    bracket: Bracket, *, limit: int, settings: SearchSettings, grid: Sequence[int] | None = None
-) -> Step | None:
-    """The next probe, or None if the search is done.
-
-    Args:
-        bracket: What the search knows.
-        limit: Longest length it may ask for, in tokens.
-        settings: Of the sweep.
-        grid: The lengths to ask for, in tokens; None searches for the longest.
-    """
-    if is_done(bracket, limit=limit, settings=settings, grid=grid):
+def next_step(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> Step | None:
+    """The next probe of a search that knows `bracket`, or None if the search is done."""
+    if is_done(bracket, lengths, settings):
         return None
-    number = bracket.verdicts
+    number, limit = bracket.verdicts, lengths.limit
     attempt = bracket.attempts.get(number, 0)
-    if grid is not None:
-        return Step(number=number, attempt=attempt, length=grid[number], start=COLD, limit=grid[number])
+    if lengths.grid is not None:
+        length = lengths.grid[number]
+        return Step(number=number, attempt=attempt, length=length, start=COLD, limit=length)
     budget = settings.max_trained_tokens
     left = None if budget is None else budget - bracket.trained_tokens
     if settings.policy == "bisect":
-        length = _bisected(bracket, limit=limit, settings=settings)
+        length = _bisected(bracket, lengths, settings)
         return Step(number=number, attempt=attempt, length=length, start=COLD, limit=length, max_trained_tokens=left)
     if number == 0:
         length, start = min(settings.first_length, limit), COLD
@@ -95,22 +98,33 @@ def next_step(
     return Step(number=number, attempt=attempt, length=length, start=start, limit=limit, max_trained_tokens=left)
 
 
-def is_done(bracket: Bracket, *, limit: int, settings: SearchSettings, grid: Sequence[int] | None = None) -> bool:
+def is_done(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> bool:
     """Whether no further probe is wanted."""
-    return _is_answered(bracket, limit=limit, settings=settings, grid=grid) or any(
+    return _is_answered(bracket, lengths, settings) or any(
         count - bracket.forgiven.get(number, 0) >= MACHINE_FAILURES for number, count in bracket.attempts.items()
     )
 
 
-def _is_answered(bracket: Bracket, *, limit: int, settings: SearchSettings, grid: Sequence[int] | None) -> bool:
-    if grid is not None:
-        return bracket.verdicts >= len(grid)
+def status_of(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> Status:
+    """Whether and how a search that knows `bracket` ended."""
+    if not is_done(bracket, lengths, settings):
+        return "open"
+    if not _is_answered(bracket, lengths, settings):
+        return "failed"
+    return lengths.limit_status if bracket.proven >= lengths.limit else "measured"
+
+
+def _is_answered(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> bool:
+    if lengths.grid is not None:
+        return bracket.verdicts >= len(lengths.grid)
+    if bracket.proven >= lengths.limit:
+        return True
     if settings.max_trained_tokens is not None:
-        return bracket.proven >= limit or bracket.trained_tokens >= settings.max_trained_tokens
+        return bracket.trained_tokens >= settings.max_trained_tokens
     if settings.policy == "bisect":
         failed = _failed_length(bracket, settings)
-        return bracket.proven >= limit or (failed is not None and failed - bracket.proven <= 1)
-    return bracket.proven >= limit or bracket.stalls > settings.retries
+        return failed is not None and failed - bracket.proven <= 1
+    return bracket.stalls > settings.retries
 
 
 def _failed_length(bracket: Bracket, settings: SearchSettings) -> int | None:
@@ -119,25 +133,9 @@ def _failed_length(bracket: Bracket, settings: SearchSettings) -> int | None:
     return min((length for length in failed if length > bracket.proven), default=None)
 
 
-def _bisected(bracket: Bracket, *, limit: int, settings: SearchSettings) -> int:
+def _bisected(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> int:
     """Twice what is proven until a length has failed, then the middle between the two."""
     failed = _failed_length(bracket, settings)
     if failed is None:
-        return min(limit, max(settings.first_length, 2 * bracket.proven))
+        return min(lengths.limit, max(settings.first_length, 2 * bracket.proven))
     return (bracket.proven + failed) // 2
-
-
-def status_of(
-    bracket: Bracket,
-    *,
-    limit: int,
-    limit_status: Status,
-    settings: SearchSettings,
-    grid: Sequence[int] | None = None,
-) -> Status:
-    """The status of a search: `limit_status` is for one that reached its limit."""
-    if not is_done(bracket, limit=limit, settings=settings, grid=grid):
-        return "open"
-    if not _is_answered(bracket, limit=limit, settings=settings, grid=grid):
-        return "failed"
-    return limit_status if bracket.proven >= limit else "measured"

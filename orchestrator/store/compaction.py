@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import parse_table, unique_rows, write_rows
-from orchestrator.store.schema import PROBES
+from orchestrator.store.probe_columns import PROBES
 
 COMPACT_FILES = 100
 """Files that are worth merging; reading costs about 2 ms each, and a request on an object store."""

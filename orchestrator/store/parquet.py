@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from orchestrator.errors import BadInput
 from orchestrator.store.files import Files, open_files
-from orchestrator.store.schema import BITS, LINES, PROBES, SAMPLES, SCHEMA_VERSION, SEARCHES
+from orchestrator.store.probe_columns import PROBES
+from orchestrator.store.schema import BITS, LINES, SAMPLES, SCHEMA_VERSION, SEARCHES
 
 PROBE_FOLDER = "probes"
 SEARCHES_FILE = "searches.parquet"

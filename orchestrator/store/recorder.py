@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from orchestrator.errors import BadInput
-from orchestrator.search.bracket import Verdict, verdict_of
+from orchestrator.search.bracket import Verdict
 from orchestrator.store.compaction import COMPACT_FILES, compact
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import read_probes, write_rows
-from orchestrator.store.rows import RowContext, rows_table
+from orchestrator.store.probe_columns import RowContext, rows_table, verdict_of
 from tasks.values import COLD, Failed, Finished, Probe
 
 

@@ -1,7 +1,6 @@
-"""The columns of every table of a run.
+"""The columns of the tables of a run beside the probes, which lie in probe_columns.py.
 
-More columns may follow, none may vanish: papers and notebooks read these names. Each field carries a sentence that
-`capsweep` and the report show.
+Columns may follow, none may vanish: papers and notebooks read these names.
 """
 
 import pyarrow as pa
@@ -12,78 +11,6 @@ SCHEMA_VERSION = 4
 2: the curve of a probe, `steps_by_length` and `trained_tokens_by_length`.
 3: `certified_steps`, `certified_trained_tokens`, `certified_lengths` and `exact_in_float32`.
 4: `tokens_per_step` and `batch_cost_tokens`."""
-
-PROBES = pa.schema(
-    [
-        ("run_id", pa.string()),
-        ("session_id", pa.string()),
-        ("search_id", pa.string()),
-        ("probe_id", pa.string()),
-        ("number", pa.int32()),
-        ("attempt", pa.int32()),
-        ("task", pa.string()),
-        ("criterion", pa.string()),
-        ("decode_from", pa.string()),
-        ("prefix", pa.string()),
-        ("model", pa.string()),
-        ("model_revision", pa.string()),
-        ("sample_id", pa.string()),
-        ("text_sha256", pa.string()),
-        ("source", pa.string()),
-        ("num_vectors", pa.int32()),
-        ("seed", pa.int64()),
-        ("start", pa.string()),
-        ("length", pa.int32()),
-        ("outcome", pa.string()),
-        ("reason", pa.string()),
-        ("proven_length", pa.int32()),
-        ("exact_prefix", pa.int32()),
-        ("failed_length", pa.int32()),
-        ("measured_length", pa.int32()),
-        ("steps", pa.int32()),
-        ("steps_to_proof", pa.int32()),
-        ("trained_tokens", pa.int64()),
-        ("seconds", pa.float64()),
-        ("token_accuracy", pa.float64()),
-        ("token_accuracy_without_memory", pa.float64()),
-        ("first_error", pa.int32()),
-        ("margin", pa.float64()),
-        ("nats_without_memory", pa.float64()),
-        ("nats_with_memory", pa.float64()),
-        ("proven_nats_without_memory", pa.float64()),
-        ("proven_nats_with_memory", pa.float64()),
-        ("proven_token_gain", pa.int32()),
-        ("correct_by_token", pa.binary()),
-        ("correct_by_token_without_memory", pa.binary()),
-        ("nats_by_token", pa.list_(pa.float32())),
-        ("nats_by_token_without_memory", pa.list_(pa.float32())),
-        ("margin_by_token", pa.list_(pa.float32())),
-        ("steps_by_length", pa.list_(pa.int32())),
-        ("trained_tokens_by_length", pa.list_(pa.int64())),
-        ("certified_steps", pa.list_(pa.int32())),
-        ("certified_trained_tokens", pa.list_(pa.int64())),
-        ("certified_lengths", pa.list_(pa.int32())),
-        ("exact_in_float32", pa.int32()),
-        ("memory", pa.binary()),
-        ("memory_dtype", pa.string()),
-        ("memory_shape", pa.list_(pa.int32())),
-        ("recipe", pa.string()),
-        ("device", pa.string()),
-        ("tokens_per_step", pa.int64()),
-        ("batch_cost_tokens", pa.int64()),
-        ("started_at", pa.timestamp("us", tz="UTC")),
-        ("finished_at", pa.timestamp("us", tz="UTC")),
-        ("schema_version", pa.int32()),
-    ]
-)
-"""One row per probe outcome. `length` was asked; accuracies and nats are taken over `measured_length` tokens, and so
-are `correct_by_token` and `correct_by_token_without_memory`: one bit a token, the first in the lowest bit of the first
-byte. `nats_by_token` and `nats_by_token_without_memory` go to `proven_length`, `margin_by_token` to `exact_prefix`.
-`steps_by_length` and `trained_tokens_by_length` are the curve of the probe: what it had taken when each length, from 1,
-was first reached teacher forced. `certified_lengths` are the tokens that the best memory after `certified_steps` gives
-back when it is decoded, `exact_prefix` those of the last one, and `exact_in_float32` what that one gives back to the
-model as transformers has it, in float32. `tokens_per_step` and `batch_cost_tokens` are those of its engine: by the
-clock where `engines` gives none."""
 
 SEARCHES = pa.schema(
     [

@@ -5,30 +5,19 @@ Knows nothing of files, Ray or torch.
 
 import math
 from collections import defaultdict
+from dataclasses import fields
 from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger, Search
 from orchestrator.search.policy import SearchSettings
+from orchestrator.store.probe_columns import verdicts_of
 from orchestrator.store.schema import SEARCHES
 from tasks.values import ModelFacts
 
 BITS_PER_PARAMETER = 16
 """Bits that one value of a memory is taken to hold, for the theoretical capacity."""
-VERDICT_COLUMNS = (
-    "probe_id",
-    "search_id",
-    "number",
-    "attempt",
-    "outcome",
-    "length",
-    "proven_length",
-    "failed_length",
-    "trained_tokens",
-    "reason",
-)
 
 
 def theoretical_tokens(facts: ModelFacts, *, num_vectors: int) -> float:
@@ -41,8 +30,7 @@ def theoretical_tokens(facts: ModelFacts, *, num_vectors: int) -> float:
 
 def searches_of(table: pa.Table) -> list[Search]:
     """The searches that a table of SEARCHES names, in its order."""
-    columns = ("search_id", "model", "sample_id", "num_vectors", "seed", "limit", "limit_status", "grid")
-    rows = table.select(columns).to_pylist()
+    rows = table.select([field.name for field in fields(Search)]).to_pylist()
     return [Search(**{**row, "grid": None if row["grid"] is None else tuple(row["grid"])}) for row in rows]
 
 
@@ -51,13 +39,6 @@ def with_known(planned: pa.Table, known: pa.Table) -> pa.Table:
     rows = {row["search_id"]: row for row in known.to_pylist()}
     merged = [rows.get(row["search_id"], row) for row in planned.to_pylist()]
     return pa.Table.from_pylist(merged, schema=SEARCHES)
-
-
-def verdicts_of(probes: pa.Table) -> list[Verdict]:
-    """What the ledger needs of rows of PROBES."""
-    rows = probes.select(VERDICT_COLUMNS).to_pylist()
-    counts = ("proven_length", "trained_tokens")
-    return [Verdict(**{**row, **{name: row[name] or 0 for name in counts}}) for row in rows]
 
 
 def derive_searches(planned: pa.Table, probes: pa.Table, settings: SearchSettings) -> pa.Table:

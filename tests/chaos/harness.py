@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 import yaml
 
 import orchestrator
-from orchestrator.execution.inline import run_inline
+from orchestrator.execution.executor import Watcher
+from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import make_plan
 from orchestrator.runs.session import open_session
@@ -129,7 +130,7 @@ def undisturbed(spec: Path, run: Path) -> list[dict[str, Any]]:
     assert not isinstance(sweep.recipe, str)
     plan = make_plan(sweep.model_copy(update={"recipe": {**sweep.recipe, "step_seconds": 0.0}}))
     with open_session(plan, str(run)) as session:
-        run_inline(session, plan.sweep.engine_settings(), stop=Stop(), on_verdicts=lambda verdicts: None)
+        InlineExecutor().run(session, stop=Stop(), watcher=Watcher())
         session.finish()
     return searches_of(run)
 

@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 import orchestrator
-from orchestrator.execution.inline import run_inline
+from orchestrator.execution.executor import Watcher
+from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.runs.session import open_session
@@ -76,22 +77,12 @@ def plan_of(sweep: dict[str, Any], folder: Path) -> Plan:
 def probes_of(plan: Plan, run: Path, *, on_ray: bool) -> list[dict[str, Any]]:
     """One value per probe of a run, in the order of their ids."""
     with open_session(plan, str(run)) as session:
-        settings = plan.sweep.engine_settings()
         if on_ray:
-            from orchestrator.cluster.runner import run_on_ray
+            from orchestrator.cluster.runner import RayExecutor
 
-            run_on_ray(
-                session,
-                plan.sweep.engines,
-                settings,
-                address=None,
-                stop=Stop(),
-                on_verdicts=lambda verdicts: None,
-                on_engines=lambda lines: None,
-                on_message=lambda message: None,
-            )
+            RayExecutor(None).run(session, stop=Stop(), watcher=Watcher())
         else:
-            run_inline(session, settings, stop=Stop(), on_verdicts=lambda verdicts: None)
+            InlineExecutor().run(session, stop=Stop(), watcher=Watcher())
     rows = orchestrator.read(str(run)).probes.to_pylist()
     return [
         {**{name: row[name] for name in PROBE_COLUMNS}, "memory": _short_hash(row["memory"] or b"")}

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 import orchestrator
-from orchestrator.execution.inline import run_inline
+from orchestrator.execution.executor import Watcher
+from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import make_plan
 from orchestrator.runs.session import open_session
@@ -32,7 +33,7 @@ def run_sweep(tmp_path: Path):
         path.write_text(yaml.safe_dump(sweep))
         plan = make_plan(load_sweep(path))
         with open_session(plan, str(tmp_path / name)) as session:
-            run_inline(session, plan.sweep.engine_settings(), stop=Stop(), on_verdicts=lambda verdicts: None)
+            InlineExecutor().run(session, stop=Stop(), watcher=Watcher())
         rows = orchestrator.read(str(tmp_path / name)).probes.to_pylist()
         return {row["probe_id"]: (row["outcome"], row["steps"], row["memory"]) for row in rows}
 

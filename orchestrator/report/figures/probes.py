@@ -19,7 +19,7 @@ from orchestrator.report.figures.canvas import (
 )
 from orchestrator.report.success import ReachPoint, SuccessBin, reach_by_length, success_by_length
 from orchestrator.report.tables import Group, short_names, source_kind, steps_around_last_gain
-from orchestrator.store.rows import unpacked_bits
+from orchestrator.store.probe_columns import unpacked_bits
 
 MOST_POSITION_BINS = 40
 """Points of a curve over positions."""

@@ -1,11 +1,9 @@
-"""Sweeps through Ray Tune. That Ray and one process give the same table, tests/golden shows."""
+"""What is of Ray alone; what every executor owes is in tests/orchestrator/test_executors.py."""
 
 import contextlib
-import dataclasses
 import threading
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import orchestrator
 from orchestrator.cluster.probe_trial import name_of
-from orchestrator.cluster.runner import run_on_ray
-from orchestrator.execution.inline import run_inline
+from orchestrator.cluster.runner import RayExecutor
+from orchestrator.execution.executor import Watcher
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.runs.session import Session, open_session
@@ -35,30 +33,11 @@ def run_plan(plan: Plan, run: Path, executor: Callable[[Session], Any]) -> list[
 
 
 def on_ray(session: Session, *, stop: Stop) -> None:
-    sweep = session.plan.sweep
-    run_on_ray(
-        session,
-        sweep.engines,
-        sweep.engine_settings(),
-        address=None,
-        stop=stop,
-        on_verdicts=lambda verdicts: None,
-        on_engines=lambda lines: None,
-        on_message=lambda message: None,
-    )
+    RayExecutor(None).run(session, stop=stop, watcher=Watcher())
 
 
 def to_the_end(session: Session) -> None:
     on_ray(session, stop=Stop())
-
-
-def inline(session: Session) -> None:
-    run_inline(session, session.plan.sweep.engine_settings(), stop=Stop(), on_verdicts=lambda verdicts: None)
-
-
-def verdicts_per_probe(run: Path) -> Counter[str]:
-    rows = orchestrator.read(str(run)).probes.select(["probe_id", "outcome"]).to_pylist()
-    return Counter(row["probe_id"] for row in rows if row["outcome"] != "failed")
 
 
 def named_actors() -> list[Any]:
@@ -88,64 +67,6 @@ def test_a_trial_of_one_probe_is_one_optimization_task(local_ray, toy_sweep, tmp
     toy_sweep.write_text(few + "engines: {probes_per_trial: 1}\nsearch: {retries: 1}\n")
     rows = run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", to_the_end)
     assert [row["status"] for row in rows] == ["measured"] * 3
-
-
-def test_several_models_share_a_cluster(local_ray, toy_sweep, tmp_path):
-    text = toy_sweep.read_text().replace("[toy/model]", "[toy/model, toy/other]")
-    toy_sweep.write_text(text.replace("path: texts/", "path: texts/, samples: 4") + "num_vectors: [1, 2]\n")
-    rows = run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", to_the_end)
-    assert Counter(row["model"] for row in rows) == {"toy/model": 8, "toy/other": 8}
-    assert {row["status"] for row in rows} == {"measured"}
-
-
-def test_a_stopped_run_leaves_no_actor_and_resumes(local_ray, toy_sweep, tmp_path, later):
-    few = toy_sweep.read_text().replace("path: texts/", "path: texts/, samples: 8") + "search: {retries: 1}\n"
-    # How long a step sleeps is no part of a search's identity.
-    toy_sweep.write_text(few + "recipe: {steps: 60, spread: 0.5}\n")
-    quick = make_plan(load_sweep(toy_sweep))
-    # One engine of two slots that end at unlike steps: when the first probe is on disk, another is on its way.
-    toy_sweep.write_text(few + "recipe: {steps: 60, spread: 0.5, step_seconds: 0.03, slots: 2}\nengines: {count: 1}\n")
-    plan = make_plan(load_sweep(toy_sweep))
-    run, stop = tmp_path / "ray", Stop()
-
-    def interrupt() -> None:
-        while not list((run / "probes").glob("*.parquet")):
-            time.sleep(0.02)
-        stop.interrupted = True
-
-    later(interrupt)
-    cut = run_plan(plan, run, lambda session: on_ray(session, stop=stop))
-    assert any(row["status"] == "open" for row in cut)
-    before = verdicts_per_probe(run)
-    assert before
-    # What was in flight is saved, and continues where it was.
-    assert list((run / "snapshots").glob("*.parquet"))
-    assert not named_actors()
-    assert run_plan(plan, run, to_the_end) == run_plan(quick, tmp_path / "inline", inline)
-    assert set(verdicts_per_probe(run).values()) == {1}
-    assert before.keys() <= verdicts_per_probe(run).keys()
-    assert not list((run / "snapshots").glob("*.parquet"))
-
-
-def test_a_machine_that_always_fails_ends_the_searches(local_ray, toy_sweep, tmp_path):
-    few = toy_sweep.read_text().replace("path: texts/", "path: texts/, samples: 2")
-    toy_sweep.write_text(few + "recipe: {machine_failures: 3, steps: 2}\n")
-    rows = run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", to_the_end)
-    assert {(row["status"], row["capacity_tokens"]) for row in rows} == {("failed", None)}
-
-
-def test_nothing_that_was_started_is_left(local_ray):
-    assert ray.is_initialized()
-    assert not named_actors()
-
-
-def test_an_engine_that_cannot_load_its_model_reports_why(local_ray, toy_sweep, tmp_path, monkeypatch):
-    plan = make_plan(load_sweep(toy_sweep))
-    # Found only when the weights are read: the toy refuses a recipe that was changed after the plan was made.
-    models = tuple(dataclasses.replace(model, recipe={"slots": 0}) for model in plan.models)
-    broken = dataclasses.replace(plan, models=models)
-    with pytest.raises(ValueError, match="slots"):
-        run_plan(broken, tmp_path / "ray", to_the_end)
     assert not named_actors()
 
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from orchestrator.report.figures.canvas import ReportTables
-from orchestrator.store.rows import packed_bits
-from orchestrator.store.schema import BITS, LINES, PROBES, SAMPLES, SEARCHES
+from orchestrator.store.probe_columns import PROBES, packed_bits
+from orchestrator.store.schema import BITS, LINES, SAMPLES, SEARCHES
 
 
 @pytest.fixture(scope="session")

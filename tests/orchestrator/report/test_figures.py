@@ -12,8 +12,8 @@ from orchestrator.report.figures.entropy import entropy_with_and_without_memory
 from orchestrator.report.figures.memories import bits_ledger
 from orchestrator.report.figures.probes import accuracy_over_positions, success_against_length
 from orchestrator.report.figures.scaling import gain_against_theory, scaling_with_vectors, utilization_by_source
-from orchestrator.store.rows import packed_bits
-from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
+from orchestrator.store.probe_columns import PROBES, packed_bits
+from orchestrator.store.schema import SAMPLES, SEARCHES
 
 
 def tables_of(

@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.page import render_page
-from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
+from orchestrator.store.probe_columns import PROBES
+from orchestrator.store.schema import SAMPLES, SEARCHES
 
 HOSTILE = "<script>alert(1)</script></script><!-- & <b>bold</b> {{ 7 * 7 }}"
 

@@ -25,7 +25,8 @@ from orchestrator.report.published_measures import (
 )
 from orchestrator.spec.loading import load_sweep
 from orchestrator.spec.sweep import RandomLengths
-from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
+from orchestrator.store.probe_columns import PROBES
+from orchestrator.store.schema import SAMPLES, SEARCHES
 from tasks.texts.hub import HubSource
 from tasks.values import Model
 

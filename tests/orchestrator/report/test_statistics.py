@@ -7,8 +7,8 @@ import pytest
 
 from orchestrator.report.figures.entropy import lossless_threshold, mean_gain
 from orchestrator.report.statistics import kaplan_meier, paired, starts_by_group, survival_by_group
-from orchestrator.store.rows import packed_bits, unpacked_bits
-from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
+from orchestrator.store.probe_columns import PROBES, packed_bits, unpacked_bits
+from orchestrator.store.schema import SAMPLES, SEARCHES
 
 
 def searches(*rows: dict[str, Any]) -> pa.Table:

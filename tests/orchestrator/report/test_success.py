@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 
 from orchestrator.report.success import SuccessBin, reach_by_length, success_by_length
-from orchestrator.store.schema import PROBES, SEARCHES
+from orchestrator.store.probe_columns import PROBES
+from orchestrator.store.schema import SEARCHES
 
 PLAIN = {"model": "m", "source": "files:a.txt", "num_vectors": 1}
 

@@ -18,7 +18,8 @@ from orchestrator.report.tables import (
     steps_around_last_gain,
 )
 from orchestrator.report.terminal import searches_table, summary_table
-from orchestrator.store.schema import PROBES, SAMPLES, SEARCHES
+from orchestrator.store.probe_columns import PROBES
+from orchestrator.store.schema import SAMPLES, SEARCHES
 
 
 def searches_of(*rows: dict[str, Any]) -> pa.Table:

@@ -4,7 +4,7 @@ import struct
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.store.rows import RowContext, SearchColumns
+from orchestrator.store.probe_columns import RowContext, SearchColumns
 from tasks.values import Failed, Finished, Lossless, Lossy, Measurement, Probe, Question
 
 SEARCH = SearchColumns(

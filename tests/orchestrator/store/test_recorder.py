@@ -15,9 +15,9 @@ from orchestrator.search.policy import SearchSettings
 from orchestrator.store.files import LocalFiles
 from orchestrator.store.lock import LostLockError, RunLock
 from orchestrator.store.parquet import PROBE_FOLDER, read_probes
+from orchestrator.store.probe_columns import PROBES, rows_table
 from orchestrator.store.recorder import Recorder
-from orchestrator.store.rows import rows_table
-from orchestrator.store.schema import PROBES, SEARCHES
+from orchestrator.store.schema import SEARCHES
 from orchestrator.store.searches import derive_searches, theoretical_tokens
 from tasks.values import Finished, ModelFacts
 from tests.orchestrator.store.outcomes import CONTEXT, failed, measured, memory_of, probe
