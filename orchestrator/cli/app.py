@@ -41,7 +41,7 @@ def check(
     with bad_input():
         from rich.console import Console
 
-        from orchestrator.cluster.cluster_checks import is_cluster_file
+        from orchestrator.cluster.cluster_file import is_cluster_file, show_cluster_file
         from orchestrator.planning.estimate import estimate
         from orchestrator.planning.plan import make_plan
         from orchestrator.planning.pricing import prices_here
@@ -51,8 +51,6 @@ def check(
 
         console = Console()
         if is_cluster_file(read_mapping(spec)[0]):
-            from orchestrator.cluster.cluster_file import show_cluster_file
-
             show_cluster_file(spec, console)
             return
         plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer, measure=False)

@@ -1,35 +1,49 @@
-"""Checks a cluster file offline, as `ray up` would read it and beyond, and reports what it will launch.
+"""Checks a cluster file offline, as `ray up` would read it, and reports what a sweep may use of it.
 
-The checks themselves are pure (cluster_checks, cluster_versions); here they get what they need: Ray's own code,
-botocore's list of EC2, constraints.txt, the disk.
+Ray's own code decides what is valid. It ends at the first problem, and knows nothing of this project: all problems at
+once, what a misspelt key may have been, and versions that differ from those here are added.
 """
 
 import contextlib
 import copy
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import metadata, version
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import ray.autoscaler
-from ray.autoscaler._private.util import prepare_config, validate_config
+from packaging.specifiers import SpecifierSet
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from orchestrator.cluster.cluster_checks import NodeType, mapping, node_problems, node_types
-from orchestrator.cluster.cluster_versions import read_constraints, version_problems
-from orchestrator.cluster.ec2 import Ec2, read_ec2
 from orchestrator.errors import BadInput, literal, suggest
 from orchestrator.spec.yaml_file import read_mapping
 
-CONSTRAINTS = "constraints.txt"
-TOKEN = ".ray/auth_token"
 TYPES = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number"}
 """JSON schema's names of types, in the words of a YAML file."""
+RAY = re.compile(r"rayproject/ray(?:-\w+)?(?::(?P<image>[\w.]+)|(?![\w/-]))|\bray(?:\[[^\]]*\])?==(?P<pip>[\w.]+)")
+"""Ray's image with its version, or with none, and Ray as pip is asked for it."""
+PYTHON = re.compile(r"(?:\bpython|rayproject/ray\S*-py)(?P<major>\d)\.?(?P<minor>\d+)\b")
+"""`python3.12` in a command, and the `py312` of an image of Ray."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeType:
+    """One line of the table that `capsweep check` prints."""
+
+    name: str
+    instance: str
+    cpus: float | None
+    """CPUs of one node; None where Ray finds out on the node."""
+    gpus: float | None
+    """GPUs of one node; None as above."""
+    min_workers: int
+    max_workers: int
+    is_head: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +52,20 @@ class ClusterFile:
 
     nodes: Sequence[NodeType]
     """What `ray up` and its autoscaler may launch."""
-    notes: Sequence[str]
-    """What a user should know, though it is not wrong."""
+    max_workers: int
+    """Workers of all types together, at a time."""
+
+    @property
+    def most_gpus(self) -> float | None:
+        """GPUs of the workers that have most of them, as many as there may be; None where Ray finds out."""
+        workers = [node.gpus for node in self.nodes for _ in range(node.max_workers)]
+        known = [gpus for gpus in workers if gpus is not None]
+        return sum(sorted(known)[-self.max_workers :]) if len(known) == len(workers) and self.max_workers else None
+
+
+def is_cluster_file(document: Mapping[Any, Any]) -> bool:
+    """Whether this is meant for `ray up` rather than a sweep."""
+    return "provider" in document or "cluster_name" in document
 
 
 def check_cluster_file(path: Path) -> ClusterFile:
@@ -49,45 +75,57 @@ def check_cluster_file(path: Path) -> ClusterFile:
         BadInput: with every problem of the file.
     """
     document, problems = read_mapping(path)
-    ec2, constraints = read_ec2(), _constraints(path)
-    problems += _schema_problems(document)
-    problems += _provider_problems(document)
-    problems += node_problems(document, ec2)
-    problems += version_problems(document, constraints or {})
-    problems += _mount_problems(document)
-    if "idle_timeout_minutes" not in document:
-        problems.append("idle_timeout_minutes: missing. State after how many idle minutes a worker is given back.")
+    problems += [*_schema_problems(document), *_version_problems(document), *_mount_problems(document)]
     prepared: dict[str, Any] = {}
     if not problems:
         prepared, problems = _as_ray_reads(document)
     if problems:
         raise BadInput(*dict.fromkeys(f"{path}: {line}" for line in problems))
-    nodes = node_types(prepared)
-    return ClusterFile(nodes=nodes, notes=[*_notes(prepared, nodes, ec2, constraints)])
+    found = None if prepared["provider"]["type"] == "local" else 0
+    nodes = [
+        NodeType(
+            name=name,
+            instance=str(node["node_config"].get("InstanceType", "-")),
+            cpus=node["resources"].get("CPU"),
+            gpus=node["resources"].get("GPU", found),
+            min_workers=node.get("min_workers", 0),
+            max_workers=node.get("max_workers", 0),
+            is_head=name == prepared["head_node_type"],
+        )
+        for name, node in prepared["available_node_types"].items()
+    ]
+    return ClusterFile(nodes=nodes, max_workers=prepared["max_workers"])
 
 
 def show_cluster_file(path: Path, console: Console) -> None:
-    """Check the file, and print its node types and notes.
+    """Check the file, and print its node types and what a sweep may use of them.
 
     Raises:
         BadInput: with every problem of the file.
     """
     checked = check_cluster_file(path)
-    table = Table(Column("node type", no_wrap=True), "instance", "market", "CPU", "GPU", "min", "max")
+    table = Table(Column("node type", no_wrap=True), "instance", "CPU", "GPU", "min", "max")
     for node in checked.nodes:
         name = f"{node.name} (head)" if node.is_head and len(checked.nodes) > 1 else node.name
-        cells = (name, node.instance, node.market, node.cpus, node.gpus, str(node.min_workers), str(node.max_workers))
-        table.add_row(*(Text(literal(cell)) for cell in cells))
+        counts = (_count(node.cpus), _count(node.gpus), str(node.min_workers), str(node.max_workers))
+        table.add_row(*(Text(literal(cell)) for cell in (name, node.instance, *counts)))
     console.print(table)
-    for note in checked.notes:
-        console.print(f"note: {literal(note)}", markup=False, highlight=False)
+    gpus = "the GPUs that they have" if checked.most_gpus is None else f"{_count(checked.most_gpus)} GPUs"
+    console.print(f"a sweep may use at most {checked.max_workers} workers at a time, with {gpus}", highlight=False)
+
+
+def _count(number: float | None) -> str:
+    return "as found" if number is None else f"{number:g}"
 
 
 def _schema_problems(document: Mapping[Any, Any]) -> Iterator[str]:
     """All that Ray's schema refuses; its own validation ends at the first."""
+    import jsonschema
+    import ray.autoscaler
+
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
     given = dict(document)
-    if mapping(given.get("provider")).get("type") == "local":
+    if _mapping(given.get("provider")).get("type") == "local":
         given.pop("min_workers", None)  # Ray moves it before it validates
     for error in jsonschema.Draft7Validator(schema).iter_errors(given):
         place = [str(part) for part in error.absolute_path]
@@ -104,36 +142,47 @@ def _schema_problems(document: Mapping[Any, Any]) -> Iterator[str]:
                     if key not in error.instance:
                         yield f"{'.'.join([*place, key])}: missing."
             case "type":
-                yield f"{where}: found {error.instance!r}; it should be {_type_name(error.validator_value)}."
+                kinds = [error.validator_value] if isinstance(error.validator_value, str) else error.validator_value
+                wanted = " or ".join(TYPES.get(kind, kind) for kind in kinds)
+                yield f"{where}: found {error.instance!r}; it should be {wanted}."
             case _:
                 yield f"{where}: {error.message}."
 
 
-def _type_name(types: Any) -> str:
-    return " or ".join(TYPES.get(name, name) for name in ([types] if isinstance(types, str) else types))
+def _version_problems(document: Any) -> Iterator[str]:
+    """Versions of Ray and Python that are not those here: such a cluster refuses the driver, or cannot install it."""
+    ray, pythons = version("ray"), metadata("capsweep")["Requires-Python"]
+    for where, text in _texts(document):
+        for found in RAY.finditer(text):
+            if (theirs := found["image"] or found["pip"] or "latest") != ray:
+                yield f"{where}: {found[0]!r} is Ray {theirs}; wanted {ray}, as it is here. Name that version."
+        for found in PYTHON.finditer(text):
+            python = f"{found['major']}.{found['minor']}"
+            if python not in SpecifierSet(pythons):
+                yield f"{where}: {found[0]!r} is Python {python}; wanted {pythons}. Choose another."
 
 
-def _provider_problems(document: Mapping[str, Any]) -> Iterator[str]:
-    """What Ray ends the process for, instead of reporting it."""
-    provider = mapping(document.get("provider"))
-    if provider.get("type") != "local":
-        return
-    if "coordinator_address" not in provider:
-        yield from (f"provider.{key}: missing." for key in ("head_ip", "worker_ips") if key not in provider)
-    if "available_node_types" in document:
-        yield "available_node_types: machines of your own have no types; remove it, Ray finds what each one has."
+def _texts(value: Any, *place: str) -> Iterator[tuple[str, str]]:
+    """Every text of the file below a place, after the names of its keys: images and commands may stand in many."""
+    if isinstance(value, str):
+        yield ".".join(place), value
+    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield from _texts(part, *place, str(key))
 
 
 def _mount_problems(document: Mapping[str, Any]) -> Iterator[str]:
-    """Sources of file_mounts that are not there; Ray looks from where it is called."""
-    for target, source in mapping(document.get("file_mounts")).items():
+    """Sources of file_mounts that are not there, the token among them; Ray looks from where it is called."""
+    for target, source in _mapping(document.get("file_mounts")).items():
         if isinstance(source, str) and not Path(source).expanduser().exists():
-            hint = " Make it with `ray get-auth-token`, option --generate." if source.endswith(TOKEN) else ""
+            hint = " Make it with `ray get-auth-token --generate`." if source.endswith("auth_token") else ""
             yield f"file_mounts.{target}: {source!r} does not exist, seen from {Path.cwd()}.{hint}"
 
 
 def _as_ray_reads(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The file with what Ray adds to it, and what Ray itself objects to in it."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
     output = io.StringIO()
     try:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
@@ -145,28 +194,6 @@ def _as_ray_reads(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return prepared, []
 
 
-def _constraints(path: Path) -> dict[str, str] | None:
-    """Those of the project that the file lies in, else of where the command runs."""
-    for folder in (*path.resolve().parents, Path.cwd()):
-        if (folder / CONSTRAINTS).is_file():
-            return read_constraints((folder / CONSTRAINTS).read_text())
-    return None
-
-
-def _notes(
-    prepared: Mapping[str, Any], nodes: Sequence[NodeType], ec2: Ec2 | None, constraints: Mapping[str, str] | None
-) -> Iterator[str]:
-    on_aws = prepared["provider"]["type"] == "aws"
-    if on_aws:
-        head = next(node for node in nodes if node.is_head)
-        idle = sum(node.min_workers for node in nodes)
-        yield f"idle, it costs the head ({head.instance}) and {idle} workers; busy, at most {prepared['max_workers']}."
-    if on_aws and ec2 is None:
-        yield f'botocore is not installed: names of EC2 were not checked. pip install -c {CONSTRAINTS} -e ".[aws]"'
-    if constraints is None:
-        yield f"no {CONSTRAINTS} beside the file or here: versions were not compared."
-    started = " ".join([*prepared.get("setup_commands", ()), *prepared.get("head_start_ray_commands", ())])
-    if "RAY_AUTH_MODE=token" not in started:
-        yield "no command sets RAY_AUTH_MODE=token: whoever reaches the head's ports runs code on the cluster."
-    if "dashboard-host=0.0.0.0" in started:
-        yield "the dashboard listens on every address of the head; 127.0.0.1 and `ray dashboard` reach it too."
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """The value if it is a mapping, else an empty one: Ray's schema reports what is none."""
+    return value if isinstance(value, Mapping) else {}
