@@ -1,12 +1,12 @@
 """The engines of a run: opened where searches can use them, moved from model to model, replaced when they are lost.
 
-Knows nothing of assignments or verdicts; placement.py decides how many there should be of each model.
+Knows nothing of assignments or verdicts; placement.py decides how many there should be of each model, and
+turnover.py which of them leave.
 """
 
 import contextlib
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -17,17 +17,21 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from orchestrator.cluster.cluster_view import cluster_nodes
 from orchestrator.cluster.engine_actor import EngineActor, EngineLoad, EngineReport
+from orchestrator.cluster.engine_handle import EngineHandle
 from orchestrator.cluster.neighbours import Neighbours
 from orchestrator.cluster.placement import EngineDemand, EngineNeed, Node, allot, engine_demand
 from orchestrator.cluster.sizing import model_needs
+from orchestrator.cluster.turnover import HeldEngine, lacking, leaving
 from orchestrator.errors import BadInput, SessionFaultError
-from orchestrator.execution.progress import EngineLine, engine_line
+from orchestrator.execution.progress import EngineLine
 from orchestrator.planning.plan import Plan
 from orchestrator.search.ledger import Ledger
 from tasks.values import EngineSettings, EngineStats, Finished, Snapshot
 
 ANSWER_SECONDS = 10.0
 """An engine answers between two steps; one that does not is taken to be gone."""
+STALL_SECONDS = 600.0
+"""An engine that takes no step for so long is ended and replaced."""
 PAUSE_SECONDS = 60.0
 """An engine that is asked to pause ends its step first."""
 TEND_SECONDS = 1.0
@@ -39,39 +43,6 @@ LOADING_SECONDS = 60.0
 """An engine that has not loaded within this waits for a place, or for a download: the others do not wait for it."""
 MOST_LOSSES = 3
 """Engines lost one after the other, without any verdict in between, before the session ends: then it is not chance."""
-
-
-@dataclass(slots=True, kw_only=True)
-class EngineHandle:
-    """An engine and what was given to it."""
-
-    name: str
-    model: str
-    actor: Any
-    loading: Any
-    """Reply of its load; None once it has loaded."""
-    need: EngineNeed
-    made_at: float = field(default_factory=time.monotonic)
-    num_slots: int = 1
-    in_flight: int = 0
-    """Probes given to it that have no verdict yet."""
-    expects: int = 0
-    """Searches that are left for it, as last reported to it."""
-    leaves: bool = False
-    """Whether it gets no more probes, because its place is wanted for others."""
-    lost: str | None = None
-    """Why it is gone; None while it is not known to be."""
-    report: EngineReport | None = None
-    """What it reported about itself last."""
-    report_before: EngineReport | None = None
-    """The one before that."""
-    asked: tuple[Any, float] | None = None
-    """A report that was asked for, and when."""
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether it has loaded its model and takes probes."""
-        return self.loading is None and not self.leaves
 
 
 @dataclass(slots=True, kw_only=True)
@@ -143,7 +114,7 @@ class EnginePool:
 
     def lines(self) -> list[EngineLine]:
         """What the engines do, for the live view."""
-        return [_line(engine) for engine in self.engines]
+        return [engine.line for engine in self.engines]
 
     def tend(self) -> bool:
         """Replace engines that are gone or hang, and have as many of each model as the cluster has room for.
@@ -176,18 +147,16 @@ class EnginePool:
         """Come nearer to so many engines of each model."""
         self.num_wanted = sum(wanted.values())
         # 1. Those beyond get no more probes, and are closed when they have none left.
-        for model in {engine.model for engine in self.engines}:
-            mine = sorted((e for e in self.engines if e.model == model), key=lambda e: (e.leaves, -e.in_flight))
-            for place, engine in enumerate(mine):
-                engine.leaves = place >= wanted.get(model, 0)
+        for engine, leaves in zip(self.engines, leaving(self._held(), wanted), strict=True):
+            engine.leaves = leaves
         for engine in [engine for engine in self.engines if engine.leaves and not engine.in_flight]:
             self._retire(engine)
-        # 2. New ones come where places are: what is asked of Ray beyond that would look like a need for more nodes.
-        have = Counter(engine.model for engine in self.engines if not engine.leaves)
-        for model, number in wanted.items():
-            for _ in range(number - have[model]):
-                if len(self.engines) < self.num_wanted:
-                    self._make(model, needs[model])
+        # 2. New ones come where places are.
+        for model in lacking(self._held(), wanted):
+            self._make(model, needs[model])
+
+    def _held(self) -> list[HeldEngine]:
+        return [HeldEngine(model=e.model, in_flight=e.in_flight, leaves=e.leaves) for e in self.engines]
 
     def _make(self, model: str, need: EngineNeed) -> None:
         name = f"engine {model.rpartition('/')[2]} {next(self._numbers)}"
@@ -236,9 +205,8 @@ class EnginePool:
                 return
             engine.report_before = engine.report
             engine.report, engine.num_slots, silent = report, report.num_slots, report.silent_seconds
-        stall_seconds = self.plan.sweep.engines.stall_seconds
-        if silent > stall_seconds:
-            self.lose(engine, f"it took no step for {silent:.0f} s (engines.stall_seconds is {stall_seconds:g})")
+        if silent > STALL_SECONDS:
+            self.lose(engine, f"it took no step for {silent:.0f} s, where {STALL_SECONDS:.0f} s are the most")
 
     def lose(self, engine: EngineHandle, why: str) -> None:
         """Give an engine up; another one takes its place. Once is enough.
@@ -312,21 +280,6 @@ class EnginePool:
                 self.stats += report.stats
         ray.kill(engine.actor)
         self.engines.remove(engine)
-
-
-def _line(engine: EngineHandle) -> EngineLine:
-    report, before = engine.report, engine.report_before
-    if report is None:
-        return engine_line(engine.name, state="loading" if engine.loading is not None else "running")
-    return engine_line(
-        engine.name.removeprefix("engine "),
-        state="running" if report.num_busy else "idle",
-        num_slots=report.num_slots,
-        num_busy=report.num_busy,
-        stats=report.stats,
-        before=None if before is None else before.stats,
-        seconds=0.0 if before is None else report.at - before.at,
-    )
 
 
 def _first_line(error: RayError) -> str:

@@ -7,7 +7,6 @@ session folds the rows on disk into a new ledger and starts a new Tuner.
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -15,10 +14,10 @@ import ray
 from ray.exceptions import RayTaskError
 from ray.tune.search import Searcher
 
-from orchestrator.cluster.engine_pool import EngineHandle, EnginePool
+from orchestrator.cluster.assignment import Assignment
+from orchestrator.cluster.engine_handle import EngineHandle
+from orchestrator.cluster.engine_pool import EnginePool
 from orchestrator.cluster.metrics import RunMetrics
-from orchestrator.cluster.neighbours import RECORDER_NAME
-from orchestrator.cluster.placement import SPARE_CPUS
 from orchestrator.cluster.trial_sizing import (
     EngineOccupancy,
     most_trials,
@@ -34,27 +33,10 @@ from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger
 from orchestrator.search.policy import MACHINE_FAILURES
 from orchestrator.store.probe_columns import verdict_of
-from tasks.values import Failed, Finished, Probe
+from tasks.values import Probe
 
-QUIET_REPORTS = 25
-"""Reports a second, of all trials together, that nothing has finished: what a large cluster reports to the driver
-does not grow with it."""
 LOADING_SECONDS = 0.5
 """Longest single wait for the first engine: a signal is handled between two waits."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Assignment:
-    """Probes that one trial follows, and another one if that is lost."""
-
-    assignment_id: str
-    number: int
-    """From 0, for its name."""
-    engine: EngineHandle
-    probes: dict[str, Probe] = field(default_factory=dict)
-    """By probe_id; those that have finished are removed."""
-    losses: int = 0
-    """Trials of this assignment that were lost."""
 
 
 def _cause(fault: Exception) -> Exception:
@@ -171,20 +153,8 @@ class LedgerSearcher(Searcher):
         return None
 
     def _config(self, assignment: Assignment) -> dict[str, Any]:
-        """The configuration of a trial, which Tune shows."""
         self._most_running = max(self._most_running, trials_running(self._num_engines))
-        return {
-            "assignment": assignment.assignment_id,
-            "number": assignment.number,
-            # It only waits, but its share of what is left of the processors bounds how many run.
-            "cpus": SPARE_CPUS / self._most_running,
-            "engine": assignment.engine.name,
-            "recorder": RECORDER_NAME,
-            "wait_seconds": max(1.0, self._most_running / QUIET_REPORTS),
-            "model": assignment.engine.model,
-            "probes": list(assignment.probes),
-            "lengths": [probe.length for probe in assignment.probes.values()],
-        }
+        return assignment.config(most_running=self._most_running)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Some probes of an assignment have finished, and their rows are on disk."""
@@ -248,16 +218,7 @@ class LedgerSearcher(Searcher):
             return
         # Rows may have been written between two reports.
         recorded: list[Verdict] = ray.get(self._recorder.recorded.remote(list(assignment.probes)))
-        known = {verdict.probe_id for verdict in recorded}
-        reason = (
-            f"its engine was lost: {why}" if why else f"the process of its trial was lost {assignment.losses} times"
-        )
-        now = time.time()
-        failed = [
-            Finished(probe=probe, outcome=Failed(reason=reason), device="", started_at=now, finished_at=now)
-            for probe in assignment.probes.values()
-            if probe.probe_id not in known
-        ]
+        failed = assignment.failed(why, known={verdict.probe_id for verdict in recorded}, now=time.time())
         ray.get(self._recorder.record.remote(failed))
         assignment.probes.clear()
         self._leave(assignment)

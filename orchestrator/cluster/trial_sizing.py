@@ -20,6 +20,10 @@ worker process of about 95 MB, and reports what has finished, or after a second 
 TRIALS_WAITING = 2
 """Trials beyond those that run: Tune gives the process of a trial that ends to one that waits, and ends it if none."""
 
+QUIET_REPORTS = 25
+"""Reports a second, of all trials together, that nothing has finished: what a large cluster reports to the driver
+does not grow with it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOccupancy:
@@ -55,6 +59,11 @@ def trials_per_engine(*, num_engines: int, num_wanted: int) -> int:
         num_wanted: Engines that the run wants now; fewer than there are while some are leaving.
     """
     return max(1, most_trials(num_engines) // max(1, num_wanted))
+
+
+def quiet_seconds(num_running: int) -> float:
+    """How long a trial waits before it reports that nothing has finished, with so many running."""
+    return max(1.0, num_running / QUIET_REPORTS)
 
 
 def new_trial_size(load: EngineOccupancy, *, per_engine: int, probes_per_trial: int | None) -> int:

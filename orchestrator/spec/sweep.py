@@ -221,8 +221,14 @@ class EnginesEntry(Entry, frozen=True):
     """Fixed shapes, so that no result depends on its neighbours in the batch."""
     snapshot_seconds: Annotated[float, Field(gt=0)] = 60.0
     """Probes in flight are saved so often: what a lost engine or driver may cost of them."""
-    stall_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """An engine that takes no step for so long is ended and replaced."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_former(cls, value: Any, info: ValidationInfo) -> Any:
+        """Runs that earlier commits began hold `stall_seconds`; in a user's file, read with places, it is unknown."""
+        if isinstance(value, Mapping) and not info.context:
+            return {key: held for key, held in value.items() if key != "stall_seconds"}
+        return value
 
 
 def _each_revision(value: Any) -> Any:

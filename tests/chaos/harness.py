@@ -145,6 +145,21 @@ def begin(*arguments: str | Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(capsweep(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+def begin_impatient(*arguments: str | Path, stall_seconds: float) -> "subprocess.Popen[str]":
+    """The same, where an engine that takes no step is given up after so many seconds rather than ten minutes."""
+    lines = (
+        # As a run does it: Ray, which comes with the pool, reads them when it is imported.
+        "from orchestrator.cluster.environment import set_variables",
+        "set_variables(None)",
+        "from orchestrator.cli.app import main",
+        "from orchestrator.cluster import engine_pool",
+        f"engine_pool.STALL_SECONDS = {stall_seconds}",
+        "main()",
+    )
+    command = [sys.executable, "-c", "; ".join(lines), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
 def to_end(*arguments: str | Path, code: int = 0) -> str:
     """Run a verb to its end, which must have this exit code; returns its output."""
     process = begin(*arguments)

@@ -14,6 +14,7 @@ from tests.chaos.harness import (
     KILL,
     Witness,
     begin,
+    begin_impatient,
     descendants,
     end,
     num_row_files,
@@ -48,11 +49,10 @@ def machine_failures(run: Path) -> list[str]:
 def test_a_process_of_the_cluster_is_hit(tmp_path, tally, times, promise, titles, number, hits):
     hits = times(hits, 1)
     found = tally(promise)
-    engines = {"snapshot_seconds": 0.5, "stall_seconds": 4}
-    spec = write_sweep(tmp_path, texts=10 + 10 * hits, recipe=SLOW, engines=engines)
+    spec = write_sweep(tmp_path, texts=10 + 10 * hits, recipe=SLOW, engines={"snapshot_seconds": 0.5})
     run = tmp_path / "run"
     witness = Witness(run, found)
-    process = begin("run", spec, "--run-dir", run)
+    process = begin_impatient("run", spec, "--run-dir", run, stall_seconds=4)
     for _ in range(hits):
         before = num_row_files(run)
         # A verdict in between: engines lost without any end the session.

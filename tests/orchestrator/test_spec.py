@@ -340,3 +340,10 @@ def test_a_grid_is_a_list_or_drawn_for_each_search(load):
     assert isinstance(drawn, RandomLengths)
     assert drawn.draw("a") == drawn.draw("a") != drawn.draw("b")
     assert all(4 <= length <= 30 for length in drawn.draw("a"))
+
+
+def test_a_run_of_an_earlier_commit_is_read_with_the_option_that_is_gone(load, problems):
+    written = load(MINIMAL).model_dump(mode="json")
+    written["engines"]["stall_seconds"] = 600.0
+    assert Sweep.model_validate(written) == load(MINIMAL)
+    assert "engines.stall_seconds: unknown key." in "\n".join(problems(MINIMAL + "engines: {stall_seconds: 600}\n"))
