@@ -5,16 +5,17 @@ Each imports what it needs when it runs.
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from orchestrator.cli.exits import RunArgument, bad_input
-from orchestrator.errors import BadInput, literal, suggest
+from orchestrator.errors import BadInput, literal
+from orchestrator.report.papers import PUBLISHED_SETS, Paper
 
 app = typer.Typer()
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the models compute.")]
 
 
 @app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")
@@ -22,15 +23,15 @@ def report(
     runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],
     to: Annotated[Path, typer.Option(help="Where the page of several runs goes.")] = Path("report.html"),
     tables: Annotated[Path | None, typer.Option(help="Also write the tables as CSV, Markdown and LaTeX here.")] = None,
-    images: Annotated[str | None, typer.Option(help="Also write the figures: png, svg or pdf.")] = None,
+    images: Annotated[
+        Literal["png", "svg", "pdf"] | None, typer.Option(help="Also write the figures, in this format.")
+    ] = None,
 ) -> None:
     """Write a run's page, report/index.html, anew from its tables; of several runs one page together."""
     with bad_input():
         from orchestrator.report.writing import all_tables, write_images, write_page, write_report, write_tables
         from orchestrator.runs.directory import open_run
 
-        if images not in (None, "png", "svg", "pdf"):
-            raise BadInput(f"--images: found {images!r}. {suggest(images, ['png', 'svg', 'pdf'])}")
         opened = [open_run(run) for run in runs]
         if len(opened) == 1:
             typer.echo(write_report(opened[0]))
@@ -105,60 +106,28 @@ def measure(run: RunArgument, device: Device = "auto") -> None:
 @app.command(epilog="Example: `capsweep compare runs/pythia-160m-20260101-120000 --with published`")
 def compare(
     run: RunArgument,
-    paper: Annotated[str, typer.Option("--with", help="published, progressive or one_step.")] = "published",
-    called: Annotated[
-        list[str] | None, typer.Option("--called", help="RUN_NAME=PAPER_NAME of a model; may be given again.")
-    ] = None,
-    gains_where: Annotated[str, typer.Option(help="beyond_capacity (published) or all.")] = "beyond_capacity",
-    scored_to_length: Annotated[
-        bool, typer.Option(help="Scale sums over L - 1 scored tokens to L (published).")
-    ] = True,
-    capacity_threshold: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Accuracy at which a length counts (published: .99).")
-    ] = 0.99,
-    capacity_over: Annotated[
-        str | None,
-        typer.Option(help="mean (of the texts) or longest_draw (one will do); by default longest_draw for `random`."),
-    ] = None,
+    paper: Annotated[Paper, typer.Option("--with", help="Whose figures, and so whose conventions.")] = "published",
 ) -> None:
     """Print what a run measured beside what a paper published, by the paper's conventions."""
     with bad_input():
         from rich.console import Console
 
-        from orchestrator.report.published_measures import COUNTED, FOOTNOTES, Conventions
-        from orchestrator.report.published_measures import compare as compare_tables
+        from orchestrator.report.comparison import compare as compare_tables
         from orchestrator.report.terminal import compared_table
         from orchestrator.runs.directory import open_run
 
-        if paper not in FOOTNOTES:
-            raise BadInput(f"--with: found {paper!r}. {suggest(paper, FOOTNOTES)}")
-        if gains_where not in ("beyond_capacity", "all"):
-            raise BadInput(f"--gains-where: found {gains_where!r}. {suggest(gains_where, ['beyond_capacity', 'all'])}")
-        if capacity_over not in (None, "mean", "longest_draw"):
-            raise BadInput(
-                f"--capacity-over: found {capacity_over!r}. {suggest(capacity_over, ['mean', 'longest_draw'])}"
-            )
-        if odd := [pair for pair in called or [] if "=" not in pair]:
-            raise BadInput(f"--called: found {odd[0]!r}; wanted RUN_NAME=PAPER_NAME.")
-        opened = open_run(run)
-        conventions = Conventions(
-            capacity_threshold=capacity_threshold,
-            capacity_over=capacity_over,
-            gains_where=gains_where,
-            scored_to_length=scored_to_length,
-        )
-        names = dict(pair.rsplit("=", 1) for pair in called or [])
-        lines = compare_tables(opened.probes(), opened.searches(), paper, conventions=conventions, called=names)
+        opened, published = open_run(run), PUBLISHED_SETS[paper]
+        lines = compare_tables(opened.probes(), opened.searches(), paper)
         if not lines:
             models = sorted(set(opened.searches()["model"].to_pylist()))
             raise BadInput(
                 f"{run}: nothing of it is among the figures of {paper!r}: models {', '.join(models)}. Sources are to "
-                "be called pg19, fanfics or random (name: pg19 in a text's entry); --called RUN_NAME=PAPER_NAME names "
-                f"models. It counts {COUNTED[paper]}."
+                "be called pg19, fanfics or random (name: pg19 in a text's entry), and a model that is a folder as the "
+                f"paper calls it. It counts {published.counted}."
             )
         console = Console()
         console.print(compared_table(lines))
-        for number, footnote in enumerate(FOOTNOTES[paper], 1):
+        for number, footnote in enumerate(published.footnotes, 1):
             console.print(f"[{number}] {footnote}", markup=False, highlight=False)
 
 

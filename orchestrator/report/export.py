@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.report.comparison import compare
 from orchestrator.report.figures.canvas import ReportTables
-from orchestrator.report.published_measures import FOOTNOTES, compare, decoding_capacities
+from orchestrator.report.papers import PUBLISHED_SETS
+from orchestrator.report.published_measures import decoding_capacities
 from orchestrator.report.statistics import paired, starts_by_group, survival_by_group
 from orchestrator.report.tables import GAINS, Spread, capacity_by_group
 
@@ -30,7 +32,7 @@ class Exported:
 def exported_tables(tables: ReportTables) -> dict[str, Exported]:
     """By name: capacity by group, pairs of models, the bits ledger, and what is beside published figures."""
     found = {"capacity": _capacity(tables), "pairs": _pairs(tables), "bits": _bits(tables)}
-    for paper in FOOTNOTES:
+    for paper in PUBLISHED_SETS:
         columns = ("model", "source", "k", "measure", "unit", "measured", "measured sd", "published", "published sd")
         rows = tuple(
             (

@@ -16,11 +16,13 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from orchestrator.report.comparison import compare
 from orchestrator.report.details import search_details
 from orchestrator.report.figures.all_figures import figures
 from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.findings import headline, worth_knowing
-from orchestrator.report.published_measures import FOOTNOTES, Compared, Paper, compare, decoding_capacities
+from orchestrator.report.papers import PUBLISHED_SETS
+from orchestrator.report.published_measures import decoding_capacities
 from orchestrator.report.statistics import starts_by_group, survival_by_group
 from orchestrator.report.tables import beginning, capacity_by_group, search_rows, short_names
 
@@ -51,7 +53,10 @@ def render_page(tables: ReportTables, *, sweep_yaml: str, provenance: Mapping[st
     survival, starts = survival_by_group(searches), starts_by_group(tables.probes)
     drawn = figures(tables)
     rows = search_rows(searches, tables.samples)
-    compared: dict[Paper, list[Compared]] = {paper: compare(tables.probes, searches, paper) for paper in FOOTNOTES}
+    compared = [
+        (paper, compare(tables.probes, searches, paper), published.footnotes)
+        for paper, published in PUBLISHED_SETS.items()
+    ]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "beginning": beginning, "breakable": _breakable}
     return environment.from_string(resource("page.html.j2")).render(
@@ -69,7 +74,7 @@ def render_page(tables: ReportTables, *, sweep_yaml: str, provenance: Mapping[st
         ],
         decoding=decoding_capacities(tables.probes, searches),
         has_gains=any(group.token_gain for group in groups),
-        compared=[(paper, lines, FOOTNOTES[paper]) for paper, lines in compared.items() if lines],
+        compared=[part for part in compared if part[1]],
         tall=TALL_PIXELS,
         many=MANY_ENTRIES,
         figures=[(figure, embedded(figure.figure)) for figure in drawn],

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from orchestrator.errors import literal
 from orchestrator.planning.estimate import ModelEstimate
+from orchestrator.report.comparison import Compared
 from orchestrator.report.pace import duration
-from orchestrator.report.published_measures import Compared
 from orchestrator.report.tables import (
     CENSORED,
     RETURN_SIGN,

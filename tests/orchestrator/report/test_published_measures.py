@@ -13,16 +13,12 @@ import pytest
 import orchestrator
 from orchestrator.planning.estimate import estimate
 from orchestrator.planning.plan import make_plan
+from orchestrator.report.comparison import compare, published_rows
 from orchestrator.report.figures import all_figures as figures
 from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.page import render_page
-from orchestrator.report.published_measures import (
-    Conventions,
-    compare,
-    decoding_capacities,
-    published_measures,
-    published_rows,
-)
+from orchestrator.report.papers import PUBLISHED_SETS
+from orchestrator.report.published_measures import decoding_capacities, published_measures
 from orchestrator.spec.loading import load_sweep
 from orchestrator.spec.sweep import RandomLengths
 from orchestrator.store.probe_columns import PROBES
@@ -83,7 +79,7 @@ class TestByHand:
     ROWS = (probe(64, 64), probe(64, 64), probe(101, 101), probe(101, 99), probe(201, 101), probe(201, 141))
 
     def test_capacity_is_the_longest_length_whose_mean_accuracy_reaches_the_threshold(self):
-        (group,) = published_measures(table(*self.ROWS), Conventions())
+        (group,) = published_measures(table(*self.ROWS))
         # At 101: (100/100 + 98/100) / 2 = .99; at 201: (100/200 + 140/200) / 2.
         assert group.decoding_capacity == 101
 
@@ -96,13 +92,12 @@ class TestByHand:
 
     def test_of_random_words_a_single_draw_will_do(self):
         rows = [probe(101, 101, source="random:1"), probe(101, 51, source="random:2")]
-        assert published_measures(table(*rows), Conventions())[0].decoding_capacity == 101
-        assert published_measures(table(*rows), Conventions(capacity_over="mean"))[0].decoding_capacity is None
-        lower = Conventions(capacity_over="mean", capacity_threshold=0.75)
-        assert published_measures(table(*rows), lower)[0].decoding_capacity == 101
+        assert published_measures(table(*rows))[0].decoding_capacity == 101
+        others = [{**row, "source": "pg19:made up"} for row in rows]
+        assert published_measures(table(*others))[0].decoding_capacity is None
 
     def test_gains_are_means_beyond_capacity_scaled_to_the_length(self):
-        (group,) = published_measures(table(*self.ROWS), Conventions())
+        (group,) = published_measures(table(*self.ROWS))
         # Accuracies of at most .99: 98/100, 100/200, 140/200. Gains 89, 91, 131 over L - 1 tokens, times L / (L - 1).
         gains = [89 * 101 / 100, 91 * 201 / 200, 131 * 201 / 200]
         assert group.token_gain is not None
@@ -110,18 +105,13 @@ class TestByHand:
         assert group.information_gain_nats is not None
         assert group.information_gain_nats[0] == pytest.approx((3 * 101 + 3 * 201 + 3 * 201) / 3)
 
-    def test_each_convention_can_be_left(self):
-        (group,) = published_measures(table(*self.ROWS), Conventions(gains_where="all", scored_to_length=False))
-        assert group.token_gain is not None
-        assert group.token_gain[0] == pytest.approx((54 + 54 + 91 + 89 + 91 + 131) / 6)
-
     def test_failures_of_the_machine_count_nowhere(self):
         rows = [*self.ROWS, {"model": "EleutherAI/pythia-160m", "source": "pg19:x", "outcome": "failed"}]
-        assert published_measures(table(*rows), Conventions())[0].num_probes == 6
+        assert published_measures(table(*rows))[0].num_probes == 6
 
     @pytest.mark.parametrize("other", [{"task": "one_step"}, {"criterion": "exact"}])
     def test_what_asks_another_question_counts_nowhere(self, other):
-        assert published_measures(table(*({**row, **other} for row in self.ROWS)), Conventions()) == []
+        assert published_measures(table(*({**row, **other} for row in self.ROWS))) == []
 
 
 class TestCompare:
@@ -142,10 +132,13 @@ class TestCompare:
             1611.5,
         ]
 
-    def test_a_model_may_be_called_otherwise(self):
-        rows = [{**row, "model": "mine"} for row in TestByHand.ROWS]
-        assert compare(table(*rows), SEARCHES.empty_table(), "published") == []
-        assert compare(table(*rows), SEARCHES.empty_table(), "published", called={"mine": "OPT-1.3B"})
+    def test_a_folder_is_known_by_the_name_that_the_paper_gives(self):
+        mine = [{**row, "model": "mine"} for row in TestByHand.ROWS]
+        assert compare(table(*mine), SEARCHES.empty_table(), "published") == []
+        theirs = [{**row, "model": "OPT-1.3B"} for row in TestByHand.ROWS]
+        assert compare(table(*theirs), SEARCHES.empty_table(), "published")
+        gemma = searches(search(400, model="Gemma-3-4B"))
+        assert compare(PROBES.empty_table(), gemma, "progressive")
 
     def test_exact_horizons(self):
         lines = compare(PROBES.empty_table(), searches(search(400), search(500)), "progressive")
@@ -195,7 +188,9 @@ def test_the_command_reports_what_it_cannot_compare(toy_sweep, finished, capswee
     ended = capsweep("compare", run, "--with", "published")
     assert ended.returncode == 2
     assert "nothing of it is among the figures" in ended.stderr
-    assert "Did you mean 'progressive'?" in capsweep("compare", run, "--with", "progresive").stderr
+    unknown = capsweep("compare", run, "--with", "progresive")
+    assert unknown.returncode == 2
+    assert all(f"'{paper}'" in unknown.stderr for paper in PUBLISHED_SETS)
 
 
 @pytest.mark.parametrize("path", [*PAPER, SWEEPS / "progressive.yaml"], ids=lambda path: path.stem)
@@ -296,11 +291,15 @@ def test_a_generated_run_of_a_grid_is_compared_from_its_sweep_to_the_printed_lin
     """The quickstart model is no Pythia-160M: what is tried is the way of its numbers, not the numbers."""
     texts = sorted((SWEEPS / "quickstart" / "texts").glob("*.txt"))[:2]
     (tmp_path / "texts").mkdir()
+    # A folder of that name, whose files are the shipped ones.
+    (tmp_path / "Pythia-160M").mkdir()
+    for path in shipped_model.iterdir():
+        (tmp_path / "Pythia-160M" / path.name).symlink_to(path)
     for path in texts:
         (tmp_path / "texts" / path.name).write_text(path.read_text())
     spec, run = tmp_path / "grid.yaml", str(tmp_path / "run")
     spec.write_text(
-        f"name: grid\nmodels: [{shipped_model}]\ntexts: [{{source: files, path: texts/, name: pg19}}]\n"
+        "name: grid\nmodels: [./Pythia-160M]\ntexts: [{source: files, path: texts/, name: pg19}]\n"
         "criterion: {teacher_forced: 0.99}\ndecode_from: memory+first_token\nengines: {device: cpu}\n"
         "search: {policy: grid, lengths: [2, 8, 24]}\nrecipe: {steps: 3, patience: 3}\n"
     )
@@ -310,20 +309,13 @@ def test_a_generated_run_of_a_grid_is_compared_from_its_sweep_to_the_printed_lin
     tables = orchestrator.read(run)
     assert sorted(tables.probes["length"].to_pylist()) == [2] * 2 + [8] * 2 + [24] * 2
     assert set(tables.searches["grid"].to_pylist()[0]) == {2, 8, 24}
-    compared = ("compare", run, "--called", "quickstart=Pythia-160M")
-    ended = capsweep(*compared)
+    ended = capsweep("compare", run)
     assert ended.returncode == 0, ended.stderr
     for words in ("decoding capacity", "80.0", "70.9 ± 11.0", "396.4 ± 46.0", " sd", "[1] The paper prints"):
         assert words in ended.stdout, words
     # What it asked is neither an exact horizon nor one step.
     for paper in ("progressive", "one_step"):
-        assert capsweep(*compared, "--with", paper).returncode == 2
-    # Every convention can be left: a threshold that every length of them reaches, and one draw instead of the mean.
-    ended = capsweep(*compared, "--capacity-threshold", "0", "--capacity-over", "longest_draw")
-    assert "24.0" in next(line for line in ended.stdout.splitlines() if "decoding capacity" in line)
-    ended = capsweep("compare", run, "--capacity-over", "longest_drow")
-    assert ended.returncode == 2
-    assert "Did you mean 'longest_draw'?" in ended.stderr
+        assert capsweep("compare", run, "--with", paper).returncode == 2
     # Run again, nothing is left to do.
     assert "0 open" in capsweep("run", spec, "--inline", "--run-dir", run).stdout
 
