@@ -1,12 +1,12 @@
 """Train the small language model that the quickstart measures.
 
-    python -m tasks.tiny_lm --texts DIR --out DIR [--shape gpt2]
+    python benchmarks/train_model.py --texts DIR --out DIR [--shape gpt2]
 
 Reads plain `.txt` files, trains a byte-level BPE tokenizer and a Llama or a GPT-2 of a few million parameters on
 them, and writes a Hugging Face folder: weights, tokenizer and a model card. Training saves its state
 beside the model and resumes from there when the same command is given again.
 
-Knows nothing of memories, searches or Ray.
+Knows nothing of capsweep.
 """
 
 # Axes: B sequences, L tokens.
@@ -260,7 +260,7 @@ library_name: transformers
 ---
 # The quickstart model of capsweep
 
-A small causal language model trained from scratch by `python -m tasks.tiny_lm`. It exists so that
+A small causal language model trained from scratch by `benchmarks/train_model.py`. It exists so that
 `make quickstart` measures a real model without a download; it is not meant for anything else.
 
 Data: public-domain books (Project Gutenberg, header and footer removed), nothing else. Weights and tokenizer were
