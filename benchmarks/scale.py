@@ -28,8 +28,8 @@ from unittest.mock import patch
 import yaml
 
 from orchestrator.cluster.environment import set_variables
+from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.execution.executor import Watcher
-from orchestrator.execution.progress import EngineLine
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.runs.session import open_session
@@ -68,7 +68,7 @@ def run_once(folder: Path, *, engines: int, slots: int, probes: int) -> None:
     import ray
     from ray.cluster_utils import Cluster
 
-    from orchestrator.cluster.runner import RayExecutor
+    from orchestrator.cluster.executor import RayExecutor
     from orchestrator.cluster.searcher import LedgerSearcher
 
     plan = plan_of(folder, searches=probes // PROBES_PER_SEARCH, slots=slots, engines=engines)
@@ -108,7 +108,7 @@ def run_once(folder: Path, *, engines: int, slots: int, probes: int) -> None:
             nonlocal total
             total += len(verdicts)
 
-        def show_engines(self, lines: Sequence[EngineLine]) -> None:
+        def show_engines(self, lines: Sequence[EngineProgress]) -> None:
             begun.update(line.name for line in lines if line.num_busy)
             if len(begun) == engines and session.ledger.num_open >= engines * slots:
                 full.append(sum(line.num_busy for line in lines) / (engines * slots))

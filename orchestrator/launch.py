@@ -97,7 +97,7 @@ def _executor(*, inline: bool, address: str | None) -> Executor:
     from orchestrator.cluster.environment import set_variables
 
     set_variables(address)  # before Ray is imported
-    from orchestrator.cluster.runner import RayExecutor
+    from orchestrator.cluster.executor import RayExecutor
 
     return RayExecutor(address)
 

@@ -172,12 +172,12 @@ def tune(
         from rich.console import Console
 
         from orchestrator.spec.loading import load_sweep
-        from orchestrator.tuning.launch import Request, new_tune_folder
-        from orchestrator.tuning.launch import tune as tune_sweep
+        from orchestrator.tuning.tune import TuneRequest, new_tune_folder
+        from orchestrator.tuning.tune import tune as tune_sweep
 
         sweep = load_sweep(spec)
         others = None if report is None else load_sweep(report)
-        request = Request(sweep=sweep, report=others, trials=trials, budget=budget, allow_fewer=allow_fewer)
+        request = TuneRequest(sweep=sweep, report=others, trials=trials, budget=budget, allow_fewer=allow_fewer)
         url = run_dir or new_tune_folder(sweep)
         code = tune_sweep(request, url, inline=inline, address=address, take_over=take_over, console=Console())
     raise typer.Exit(code)
@@ -271,7 +271,7 @@ def runs(
     with bad_input():
         from rich.console import Console
 
-        from orchestrator.report.listing import print_listing
+        from orchestrator.report.runs_table import print_listing
         from orchestrator.runs.listing import list_runs
 
         listing = list_runs(root)

@@ -9,7 +9,7 @@ from typing import Any
 
 from orchestrator.cluster.engine_actor import EngineReport
 from orchestrator.cluster.placement import EngineNeed
-from orchestrator.execution.progress import EngineLine, engine_line
+from orchestrator.execution.engine_progress import EngineProgress, engine_progress
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,12 +45,12 @@ class EngineHandle:
         return self.loading is None and not self.leaves
 
     @property
-    def line(self) -> EngineLine:
+    def line(self) -> EngineProgress:
         """What it does, for the live view."""
         report, before = self.report, self.report_before
         if report is None:
-            return engine_line(self.name, state="loading" if self.loading is not None else "running")
-        return engine_line(
+            return engine_progress(self.name, state="loading" if self.loading is not None else "running")
+        return engine_progress(
             self.name.removeprefix("engine "),
             state="running" if report.num_busy else "idle",
             num_slots=report.num_slots,

@@ -23,7 +23,7 @@ from orchestrator.cluster.placement import EngineDemand, EngineNeed, Node, allot
 from orchestrator.cluster.sizing import model_needs
 from orchestrator.cluster.turnover import HeldEngine, lacking, leaving
 from orchestrator.errors import BadInput, SessionFaultError
-from orchestrator.execution.progress import EngineLine
+from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.planning.plan import Plan
 from orchestrator.search.ledger import Ledger
 from tasks.values import EngineSettings, EngineStats, Finished, Snapshot
@@ -112,7 +112,7 @@ class EnginePool:
             ray.wait(loading, timeout=seconds)
             self._check_loading()
 
-    def lines(self) -> list[EngineLine]:
+    def progress(self) -> list[EngineProgress]:
         """What the engines do, for the live view."""
         return [engine.line for engine in self.engines]
 

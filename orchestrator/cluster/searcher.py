@@ -26,7 +26,7 @@ from orchestrator.cluster.trial_sizing import (
     trials_per_engine,
     trials_running,
 )
-from orchestrator.execution.progress import EngineLine
+from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.execution.stop import Stop
 from orchestrator.runs.session import Session, make_probe
 from orchestrator.search.bracket import Verdict
@@ -56,7 +56,7 @@ class LedgerSearcher(Searcher):
         probes_per_trial: int | None,
         stop: Stop,
         on_verdicts: Callable[[Sequence[Verdict]], None],
-        on_engines: Callable[[Sequence[EngineLine]], None],
+        on_engines: Callable[[Sequence[EngineProgress]], None],
     ) -> None:
         """See `RayExecutor`; `probes_per_trial` None chooses by the engine."""
         super().__init__(metric="left", mode="min")
@@ -119,7 +119,7 @@ class LedgerSearcher(Searcher):
         if not self._pool.tend():
             return
         pool = self._pool
-        self._on_engines(pool.lines())
+        self._on_engines(pool.progress())
         self._metrics.export(
             self._ledger,
             ready=len(pool.ready),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from orchestrator.execution.progress import EngineLine
+from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.execution.stop import Stop
 from orchestrator.runs.session import Session
 from orchestrator.search.bracket import Verdict
@@ -16,7 +16,7 @@ class Watcher:
     def show_verdicts(self, verdicts: Sequence[Verdict]) -> None:
         """Probes have finished: their rows are on disk, and the ledger knows."""
 
-    def show_engines(self, lines: Sequence[EngineLine]) -> None:
+    def show_engines(self, engines: Sequence[EngineProgress]) -> None:
         """What all engines do now, about once a second."""
 
     def show_message(self, message: str) -> None:

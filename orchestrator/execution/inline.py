@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from orchestrator.execution.engine_progress import engine_progress
 from orchestrator.execution.executor import Watcher
-from orchestrator.execution.progress import engine_line
 from orchestrator.execution.stop import Stop
 from orchestrator.runs.session import Session, make_probe
 from orchestrator.search.bracket import Verdict
@@ -56,7 +56,7 @@ class InlineExecutor:
         for name in session.ledger.models:
             if stop or not session.ledger.num_ready(name):
                 continue
-            watcher.show_engines([engine_line(name, state="loading")])
+            watcher.show_engines([engine_progress(name, state="loading")])
             engine = plan.task.open_engine(plan.model(name).model, plan.question_of(name), plan.sweep.engine_settings())
             saver = _Saver(engine, snapshots, plan.sweep.engines.snapshot_seconds)
             progress = _ProgressReporter(name, engine, watcher)
@@ -135,7 +135,7 @@ class _ProgressReporter:
         if seconds < PROGRESS_SECONDS:
             return
         stats = self._engine.stats()
-        line = engine_line(
+        line = engine_progress(
             self._name,
             state="running",
             num_slots=self._engine.num_slots,

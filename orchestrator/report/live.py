@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.execution.executor import Watcher
-from orchestrator.execution.progress import EngineLine
 from orchestrator.planning.plan import Sample
 from orchestrator.report.live_tables import engines_table, models_table, rate, verdicts_table
 from orchestrator.report.pace import Pace, duration, seconds_left
@@ -37,7 +37,7 @@ class LiveView(Watcher):
         self._ledger = ledger
         self._samples = samples
         self._verdicts: list[Verdict] = []
-        self._engines: Sequence[EngineLine] = ()
+        self._engines: Sequence[EngineProgress] = ()
         self._num_verdicts = 0
         self._started = self._printed = time.monotonic()
         self._pace = Pace(self._started)
@@ -85,9 +85,9 @@ class LiveView(Watcher):
         else:
             self._print_in_time()
 
-    def show_engines(self, lines: Sequence[EngineLine]) -> None:
+    def show_engines(self, engines: Sequence[EngineProgress]) -> None:
         """Show what engines do now: all of them, about once a second."""
-        self._engines = lines
+        self._engines = engines
         if self._console.is_terminal:
             self._live.update(self._view())
         else:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.execution.progress import EngineLine
+from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.planning.plan import Sample
 from orchestrator.report.tables import beginning, given_back, short_names
 from orchestrator.report.terminal import name_end
@@ -36,7 +36,7 @@ def models_table(done: Mapping[str, int], total: Mapping[str, int]) -> Table:
     return table
 
 
-def engines_table(lines: Sequence[EngineLine]) -> Table:
+def engines_table(lines: Sequence[EngineProgress]) -> Table:
     """One line an engine, those that do not run first; of many engines the rest and all together."""
     table = _grid("engine", "slots busy", "steps/s", "tokens/s", "longest")
     table.add_column("state", no_wrap=True)

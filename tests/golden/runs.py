@@ -78,7 +78,7 @@ def probes_of(plan: Plan, run: Path, *, on_ray: bool) -> list[dict[str, Any]]:
     """One value per probe of a run, in the order of their ids."""
     with open_session(plan, str(run)) as session:
         if on_ray:
-            from orchestrator.cluster.runner import RayExecutor
+            from orchestrator.cluster.executor import RayExecutor
 
             RayExecutor(None).run(session, stop=Stop(), watcher=Watcher())
         else:

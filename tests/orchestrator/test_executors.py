@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import orchestrator
+from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.execution.executor import Executor, Watcher
 from orchestrator.execution.inline import InlineExecutor
-from orchestrator.execution.progress import EngineLine
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.runs.session import open_session
@@ -26,7 +26,7 @@ def executor(request: pytest.FixtureRequest) -> Executor:
     if request.param == "inline":
         return InlineExecutor()
     request.getfixturevalue("local_ray")
-    from orchestrator.cluster.runner import RayExecutor
+    from orchestrator.cluster.executor import RayExecutor
 
     return RayExecutor(None)
 
@@ -62,14 +62,14 @@ class Noting(Watcher):
         self.run = run
         self.verdicts: list[Verdict] = []
         self.missing: set[str] = set()
-        self.lines: list[EngineLine] = []
+        self.engines: list[EngineProgress] = []
 
     def show_verdicts(self, verdicts: Sequence[Verdict]) -> None:
         self.verdicts += verdicts
         self.missing |= {verdict.probe_id for verdict in verdicts} - verdicts_on_disk(self.run).keys()
 
-    def show_engines(self, lines: Sequence[EngineLine]) -> None:
-        self.lines += lines
+    def show_engines(self, engines: Sequence[EngineProgress]) -> None:
+        self.engines += engines
 
 
 def test_it_answers_every_search_of_every_model_and_counts_what_engines_did(executor, toy_sweep, tmp_path):
@@ -92,8 +92,8 @@ def test_a_verdict_is_shown_once_its_row_is_on_disk_and_engines_are_reported(exe
     run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "run", executor, watcher=watcher)
     assert Counter(verdict.probe_id for verdict in watcher.verdicts) == verdicts_on_disk(tmp_path / "run")
     assert not watcher.missing
-    assert "running" in {line.state for line in watcher.lines}
-    assert max(line.num_busy for line in watcher.lines) == 3
+    assert "running" in {engine.state for engine in watcher.engines}
+    assert max(engine.num_busy for engine in watcher.engines) == 3
 
 
 def test_a_stopped_run_keeps_what_was_in_flight_and_resumes(executor, toy_sweep, tmp_path):

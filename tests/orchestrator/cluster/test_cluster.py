@@ -13,8 +13,8 @@ import ray
 from prometheus_client.parser import text_string_to_metric_families
 
 import orchestrator
+from orchestrator.cluster.executor import RayExecutor
 from orchestrator.cluster.probe_trial import name_of
-from orchestrator.cluster.runner import RayExecutor
 from orchestrator.execution.executor import Watcher
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan, make_plan

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from orchestrator.execution.progress import EngineLine, engine_line
+from orchestrator.execution.engine_progress import EngineProgress, engine_progress
 from orchestrator.planning.plan import Sample
 from orchestrator.report.live import LiveView
 from orchestrator.report.live_tables import MOST_ENGINES, MOST_MODELS
@@ -92,7 +92,7 @@ def show(request: pytest.FixtureRequest) -> Callable[..., Shown]:
     return make
 
 
-def engine(number: int = 0, **changes: object) -> EngineLine:
+def engine(number: int = 0, **changes: object) -> EngineProgress:
     running = {
         "num_slots": 16,
         "num_busy": 15,
@@ -101,7 +101,7 @@ def engine(number: int = 0, **changes: object) -> EngineLine:
         "longest": 31,
         "state": "running",
     }
-    return EngineLine(**{"name": f"model gpu{number}", **running, **changes})  # pyright: ignore[reportArgumentType]
+    return EngineProgress(**{"name": f"model gpu{number}", **running, **changes})  # pyright: ignore[reportArgumentType]
 
 
 def test_verdicts_show_the_text_that_comes_back(show):
@@ -217,7 +217,7 @@ def test_before_the_first_verdict_a_plain_line_shows_what_was_reached(monkeypatc
 
 def test_rates_are_those_since_the_last_report():
     before = EngineStats(steps=10, trained_tokens=1000, longest=5)
-    line = engine_line(
+    line = engine_progress(
         "m",
         state="running",
         num_slots=4,

@@ -35,7 +35,7 @@ TUNE_NAMES = frozenset([TUNE_FILE, TRIALS_FILE, JOURNAL_FILE, "report", "lock"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class TuneRequest:
     """What the user asks for."""
 
     sweep: Sweep
@@ -53,7 +53,9 @@ def new_tune_folder(sweep: Sweep) -> str:
     return f"{sweep.storage.rstrip('/')}/{sweep.name}-tune-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-def tune(request: Request, url: str, *, inline: bool, address: str | None, take_over: bool, console: Console) -> Exit:
+def tune(
+    request: TuneRequest, url: str, *, inline: bool, address: str | None, take_over: bool, console: Console
+) -> Exit:
     """Tune a recipe for each model of the sweep in the folder `url`, or resume that.
 
     Raises:
@@ -83,7 +85,7 @@ def tune(request: Request, url: str, *, inline: bool, address: str | None, take_
     return _conclude(files, found, stop, console)
 
 
-def _plan(request: Request) -> TextSplit:
+def _plan(request: TuneRequest) -> TextSplit:
     """Everything that may be wrong with the input is reported here."""
     sweep = request.sweep
     if sweep.search.policy == "grid":
@@ -103,7 +105,7 @@ def _plan(request: Request) -> TextSplit:
     return split_texts(plan, others)
 
 
-def _open(request: Request, url: str) -> Files:
+def _open(request: TuneRequest, url: str) -> Files:
     if "://" in url.removeprefix("file://"):
         raise BadInput(
             f"{url}: the trials are kept in a journal that is written line by line, which an object store cannot. "
@@ -130,7 +132,7 @@ def _is_ours(name: str) -> bool:
     return name in TUNE_NAMES or name.startswith("recipe")
 
 
-def _asked(request: Request) -> str:
+def _asked(request: TuneRequest) -> str:
     """What decides the results, as it is kept beside them."""
     report = None if request.report is None else yaml.safe_load(dump(request.report))["texts"]
     asked: dict[str, Any] = {"sweep": yaml.safe_load(dump(request.sweep)), "report": report, "budget": request.budget}
@@ -150,7 +152,7 @@ def _locked(files: Files, *, take_over: bool) -> Iterator[None]:
         lock.release()
 
 
-def _tuner(request: Request, split: TextSplit, model: str, folder: Path, console: Console) -> ModelTuner:
+def _tuner(request: TuneRequest, split: TextSplit, model: str, folder: Path, console: Console) -> ModelTuner:
     mine, recipe = split.of(model), request.sweep.recipe
     ranges, texts = split.plan.task.tunable(recipe), mine.samples(mine.choosing)
     study = RecipeStudy(folder, model, recipe=recipe, ranges=ranges, texts=texts)
@@ -179,7 +181,7 @@ def _workers(
     from orchestrator.cluster.environment import set_variables
 
     set_variables(address)
-    from orchestrator.cluster.tuning import ray_workers
+    from orchestrator.cluster.recipe_workers import ray_workers
 
     with ray_workers(plan, settings, address=address, stop=stop, on_message=on_message) as workers:
         yield workers

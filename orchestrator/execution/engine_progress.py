@@ -12,7 +12,7 @@ EngineState: TypeAlias = Literal["loading", "running", "idle", "lost"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineLine:
+class EngineProgress:
     """What one engine does now."""
 
     name: str
@@ -31,7 +31,7 @@ class EngineLine:
     """loading: reads its model; idle: has no probe; lost: ended without being asked to."""
 
 
-def engine_line(
+def engine_progress(
     name: str,
     *,
     state: EngineState,
@@ -40,12 +40,12 @@ def engine_line(
     stats: EngineStats | None = None,
     before: EngineStats | None = None,
     seconds: float = 0.0,
-) -> EngineLine:
+) -> EngineProgress:
     """The line of an engine whose counts were `before` so many seconds ago."""
     stats = stats or EngineStats()
     before = before or stats
     seconds = max(1e-9, seconds)
-    return EngineLine(
+    return EngineProgress(
         name=name,
         num_slots=num_slots,
         num_busy=min(num_busy, num_slots),
