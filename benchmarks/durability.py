@@ -21,7 +21,7 @@ from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.runs.session import open_session
-from orchestrator.spec.loading import load_sweep
+from orchestrator.spec.sweep_file import load_sweep
 from orchestrator.store.snapshots import Snapshots
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

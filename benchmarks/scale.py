@@ -34,7 +34,7 @@ from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.runs.session import open_session
 from orchestrator.search.bracket import Verdict
-from orchestrator.spec.loading import load_sweep
+from orchestrator.spec.sweep_file import load_sweep
 
 NODES = 4
 STEPS, STEP_SECONDS, SPREAD = 80, 1.0, 0.5

@@ -46,7 +46,7 @@ def check(
         from orchestrator.planning.plan import make_plan
         from orchestrator.planning.pricing import prices_here
         from orchestrator.report.terminal import estimates_table
-        from orchestrator.spec.loading import load_sweep
+        from orchestrator.spec.sweep_file import load_sweep
         from orchestrator.spec.yaml_file import read_mapping
 
         console = Console()
@@ -83,7 +83,7 @@ def run(
         from orchestrator.launch import launch, new_run_url
         from orchestrator.planning.plan import make_plan
         from orchestrator.runs.directory import drawn_texts, held_sweep
-        from orchestrator.spec.loading import load_sweep
+        from orchestrator.spec.sweep_file import load_sweep
 
         sweep = load_sweep(spec)
         url = run_dir or new_run_url(sweep)
@@ -171,7 +171,7 @@ def tune(
     with bad_input(again="the same command continues"):
         from rich.console import Console
 
-        from orchestrator.spec.loading import load_sweep
+        from orchestrator.spec.sweep_file import load_sweep
         from orchestrator.tuning.tune import TuneRequest, new_tune_folder
         from orchestrator.tuning.tune import tune as tune_sweep
 
@@ -223,7 +223,7 @@ def submit(
     with bad_input():
         from orchestrator.cluster.jobs.client import Jobs
         from orchestrator.launch import new_run_url
-        from orchestrator.spec.loading import load_sweep
+        from orchestrator.spec.sweep_file import load_sweep
 
         sweep = load_sweep(spec)
         url = run_dir or new_run_url(sweep)

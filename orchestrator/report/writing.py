@@ -19,7 +19,7 @@ from orchestrator.report.figures.all_figures import figures
 from orchestrator.report.figures.canvas import ReportTables, standing_alone
 from orchestrator.report.page import render_page
 from orchestrator.runs.directory import LIGHT_COLUMNS, REPORT_FILE, Run
-from orchestrator.spec.loading import dump
+from orchestrator.spec.sweep_file import dump
 from orchestrator.store.parquet import read_bits_and_lines
 from orchestrator.store.probe_columns import PROBES
 

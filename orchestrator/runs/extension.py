@@ -14,8 +14,8 @@ from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan, make_plan, with_held_models
 from orchestrator.runs.directory import EXTENDING_FILE, Run, drawn_texts, open_run
 from orchestrator.runs.resumable import check_same_run
-from orchestrator.spec.loading import load_sweep
 from orchestrator.spec.sweep import Sweep
+from orchestrator.spec.sweep_file import load_sweep
 from orchestrator.store.parquet import read_searches
 from tasks.texts import TextEntry
 

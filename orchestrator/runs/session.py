@@ -28,7 +28,7 @@ from orchestrator.runs.provenance import with_end, with_session
 from orchestrator.runs.resumable import check_same_run
 from orchestrator.search.ledger import Ledger, Order
 from orchestrator.search.policy import SearchSettings
-from orchestrator.spec.loading import dump
+from orchestrator.spec.sweep_file import dump
 from orchestrator.store.compaction import COMPACT_FILES, compact
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import LostLockError, RunLock, holds

@@ -1,6 +1,6 @@
 """The sweep: what a user asks for, checked and with its defaults filled in.
 
-States which values are allowed; orchestrator/spec/loading.py reads the file and words the messages. Knows nothing of
+States which values are allowed; orchestrator/spec/sweep_file.py reads the file and words the messages. Knows nothing of
 files, runs or how a model is loaded.
 """
 

@@ -17,8 +17,8 @@ from orchestrator.execution.stop import Stop, stop_on_signals
 from orchestrator.launch import Exit
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.runs.directory import is_run
-from orchestrator.spec.loading import dump
 from orchestrator.spec.sweep import Sweep
+from orchestrator.spec.sweep_file import dump
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import RunLock
 from orchestrator.store.parquet import write_table

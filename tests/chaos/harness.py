@@ -26,7 +26,7 @@ from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import make_plan
 from orchestrator.runs.session import open_session
-from orchestrator.spec.loading import load_sweep
+from orchestrator.spec.sweep_file import load_sweep
 from orchestrator.store.files import open_files
 from orchestrator.store.snapshots import SNAPSHOT_FOLDER
 

@@ -18,7 +18,7 @@ from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.runs.session import open_session
-from orchestrator.spec.loading import load_sweep
+from orchestrator.spec.sweep_file import load_sweep
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "sweeps" / "quickstart"
 TOY_TEXT = "Text number {number}: long enough to have a capacity of its own, and then some more words to be safe."

@@ -12,7 +12,7 @@ from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import make_plan
 from orchestrator.runs.session import open_session
-from orchestrator.spec.loading import load_sweep
+from orchestrator.spec.sweep_file import load_sweep
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "sweeps" / "quickstart"
 TEXTS = ("01-story.txt", "02-letter.txt")

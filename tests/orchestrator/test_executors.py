@@ -18,7 +18,7 @@ from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.runs.session import open_session
 from orchestrator.search.bracket import Verdict
-from orchestrator.spec.loading import load_sweep
+from orchestrator.spec.sweep_file import load_sweep
 
 
 @pytest.fixture(params=["inline", pytest.param("ray", marks=pytest.mark.xdist_group("ray"))])

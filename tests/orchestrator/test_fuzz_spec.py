@@ -20,7 +20,7 @@ from orchestrator.errors import BadInput
 from orchestrator.planning.plan import make_plan
 from orchestrator.runs.directory import open_run
 from orchestrator.runs.session import open_session
-from orchestrator.spec.loading import dump, load_sweep
+from orchestrator.spec.sweep_file import dump, load_sweep
 
 NUM_CASES = int(os.environ.get("CAPSWEEP_FUZZ", "60"))
 TOY = """

@@ -16,8 +16,8 @@ from orchestrator.launch import Exit, launch
 from orchestrator.planning.plan import PICKLE_NOTE, REMOTE_CODE_NOTE, Plan, make_plan
 from orchestrator.report.writing import write_report
 from orchestrator.runs.directory import REPORT_FILE, open_run
-from orchestrator.spec.loading import load_sweep
 from orchestrator.spec.sweep import Sweep
+from orchestrator.spec.sweep_file import load_sweep
 from tasks.tokenizer import HubCodec
 from tasks.values import Encoding, Model
 

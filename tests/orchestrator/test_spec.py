@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import BadInput, suggest
-from orchestrator.spec.loading import dump, load_sweep
 from orchestrator.spec.sweep import RandomLengths, Sweep
+from orchestrator.spec.sweep_file import dump, load_sweep
 from tasks.recipe import SphereRecipe
 from tasks.values import EngineSettings, Model
 
@@ -320,7 +320,7 @@ def test_suggest_names_what_is_known_and_what_is_near():
 
 def test_import_brings_nothing_heavy():
     heavy = "{'torch', 'transformers', 'datasets', 'ray', 'pyarrow'}"
-    code = f"import sys, orchestrator.spec.loading; print({heavy} & set(sys.modules))"
+    code = f"import sys, orchestrator.spec.sweep_file; print({heavy} & set(sys.modules))"
     root = Path(__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root).stdout == "set()\n"
 

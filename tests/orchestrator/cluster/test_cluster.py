@@ -19,7 +19,7 @@ from orchestrator.execution.executor import Watcher
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan, make_plan
 from orchestrator.runs.session import Session, open_session
-from orchestrator.spec.loading import load_sweep
+from orchestrator.spec.sweep_file import load_sweep
 
 pytestmark = pytest.mark.xdist_group("ray")
 

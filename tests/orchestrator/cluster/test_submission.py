@@ -12,7 +12,7 @@ from orchestrator.cluster.jobs.driver import different_versions
 from orchestrator.cluster.jobs.submission import SWEEP_NAME, check_run_url, stage, versions
 from orchestrator.errors import BadInput
 from orchestrator.planning.plan import make_plan
-from orchestrator.spec.loading import load_sweep
+from orchestrator.spec.sweep_file import load_sweep
 
 QUICKSTART = Path(__file__).resolve().parents[3] / "sweeps" / "quickstart.yaml"
 

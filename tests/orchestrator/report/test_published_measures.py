@@ -19,8 +19,8 @@ from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.page import render_page
 from orchestrator.report.papers import PUBLISHED_SETS
 from orchestrator.report.published_measures import decoding_capacities, published_measures
-from orchestrator.spec.loading import load_sweep
 from orchestrator.spec.sweep import RandomLengths
+from orchestrator.spec.sweep_file import load_sweep
 from orchestrator.store.probe_columns import PROBES
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from tasks.texts.hub import HubSource

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.planning.plan import Plan, make_plan
-from orchestrator.spec.loading import load_sweep
+from orchestrator.spec.sweep_file import load_sweep
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from orchestrator.spec.loading import load_sweep
+from orchestrator.spec.sweep_file import load_sweep
 from tasks.toy import ToyEngine
 
 RESULTS = {"complete", "pruned"}
