@@ -19,7 +19,8 @@ import yaml
 from orchestrator.execution.executor import Watcher
 from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop
-from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.planner import make_plan
 from orchestrator.runs.session import open_session
 from orchestrator.spec.sweep_file import load_sweep
 from orchestrator.store.snapshots import Snapshots

@@ -31,7 +31,8 @@ from orchestrator.cluster.environment import set_variables
 from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.execution.executor import Watcher
 from orchestrator.execution.stop import Stop
-from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.planner import make_plan
 from orchestrator.runs.session import open_session
 from orchestrator.search.bracket import Verdict
 from orchestrator.spec.sweep_file import load_sweep

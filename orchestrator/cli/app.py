@@ -43,7 +43,7 @@ def check(
 
         from orchestrator.cluster.cluster_file import is_cluster_file, show_cluster_file
         from orchestrator.planning.estimate import estimate
-        from orchestrator.planning.plan import make_plan
+        from orchestrator.planning.planner import make_plan
         from orchestrator.planning.pricing import prices_here
         from orchestrator.report.terminal import estimates_table
         from orchestrator.spec.sweep_file import load_sweep
@@ -81,7 +81,7 @@ def run(
         from rich.console import Console
 
         from orchestrator.launch import launch, new_run_url
-        from orchestrator.planning.plan import make_plan
+        from orchestrator.planning.planner import make_plan
         from orchestrator.runs.directory import drawn_texts, held_sweep
         from orchestrator.spec.sweep_file import load_sweep
 
@@ -105,7 +105,7 @@ def resume(
         from rich.console import Console
 
         from orchestrator.launch import launch
-        from orchestrator.planning.plan import make_plan
+        from orchestrator.planning.planner import make_plan
         from orchestrator.runs.directory import drawn_texts, open_run
 
         # The samples that were there at the start are known: fewer of them than asked for is no news.

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import BadInput
-from orchestrator.planning.plan import Plan, make_plan, with_held_models
+from orchestrator.planning.models import with_held_models
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.planner import make_plan
 from orchestrator.runs.directory import EXTENDING_FILE, Run, drawn_texts, open_run
 from orchestrator.runs.resumable import check_same_run
 from orchestrator.spec.sweep import Sweep

@@ -15,7 +15,8 @@ from orchestrator.errors import BadInput, literal
 from orchestrator.execution.recipe_worker import InlineWorkers, Workers
 from orchestrator.execution.stop import Stop, stop_on_signals
 from orchestrator.launch import Exit
-from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.planner import make_plan
 from orchestrator.runs.directory import is_run
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump

@@ -10,7 +10,7 @@ import orchestrator
 from orchestrator.execution.executor import Watcher
 from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop
-from orchestrator.planning.plan import make_plan
+from orchestrator.planning.planner import make_plan
 from orchestrator.runs.session import open_session
 from orchestrator.spec.sweep_file import load_sweep
 

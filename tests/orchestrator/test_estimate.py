@@ -7,7 +7,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from orchestrator.planning.estimate import BITS_PER_DIMENSION, CERTIFICATES, START_POWER, START_TOKENS, estimate
-from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.planner import make_plan
 from orchestrator.spec.sweep_file import load_sweep
 from tasks.values import Price, StepCost
 

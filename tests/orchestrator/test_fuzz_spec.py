@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import BadInput
-from orchestrator.planning.plan import make_plan
+from orchestrator.planning.planner import make_plan
 from orchestrator.runs.directory import open_run
 from orchestrator.runs.session import open_session
 from orchestrator.spec.sweep_file import dump, load_sweep

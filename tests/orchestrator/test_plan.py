@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import BadInput
-from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.planner import make_plan
 from orchestrator.spec.sweep import Sweep
 from orchestrator.store.files import LocalFiles
 from orchestrator.store.parquet import SAMPLES_FILE, read_samples, write_table

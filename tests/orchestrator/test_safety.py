@@ -13,7 +13,9 @@ from rich.console import Console
 from orchestrator.analysis.memories import decode, export
 from orchestrator.errors import BadInput
 from orchestrator.launch import Exit, launch
-from orchestrator.planning.plan import PICKLE_NOTE, REMOTE_CODE_NOTE, Plan, make_plan
+from orchestrator.planning.models import PICKLE_NOTE, REMOTE_CODE_NOTE
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.planner import make_plan
 from orchestrator.report.writing import write_report
 from orchestrator.runs.directory import REPORT_FILE, open_run
 from orchestrator.spec.sweep import Sweep

@@ -17,7 +17,8 @@ from orchestrator.cluster.executor import RayExecutor
 from orchestrator.cluster.probe_trial import name_of
 from orchestrator.execution.executor import Watcher
 from orchestrator.execution.stop import Stop
-from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.planner import make_plan
 from orchestrator.runs.session import Session, open_session
 from orchestrator.spec.sweep_file import load_sweep
 

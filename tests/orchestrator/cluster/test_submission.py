@@ -11,7 +11,7 @@ import yaml
 from orchestrator.cluster.jobs.driver import different_versions
 from orchestrator.cluster.jobs.submission import SWEEP_NAME, check_run_url, stage, versions
 from orchestrator.errors import BadInput
-from orchestrator.planning.plan import make_plan
+from orchestrator.planning.planner import make_plan
 from orchestrator.spec.sweep_file import load_sweep
 
 QUICKSTART = Path(__file__).resolve().parents[3] / "sweeps" / "quickstart.yaml"

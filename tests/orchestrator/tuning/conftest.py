@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.planner import make_plan
 from orchestrator.spec.sweep_file import load_sweep
 
 

@@ -1,0 +1,97 @@
+"""The models of a sweep, read as far as a plan needs them: facts, tokenizers, dtypes, recipes.
+
+Knows nothing of texts or searches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.planning.plan import PlannedModel
+from orchestrator.progress import tracked
+from orchestrator.spec.sweep import Sweep
+from tasks.contract import Task, TextCodec
+from tasks.values import Model, TaskError
+
+RECURRENT_NOTE = (
+    "a recurrent model, for which there is no fused kernel here: on a CPU a step takes 7 to 22 times as long as that "
+    "of a Llama of its size."
+)
+REMOTE_CODE_NOTE = "trust_remote_code: code that comes with this model may run here, with all your rights."
+PICKLE_NOTE = (
+    "allow_pickle: without safetensors its weights are read as pickles, which are made to run code; torch refuses what "
+    "is no tensor, and nothing else stands between."
+)
+
+
+def with_dtypes(sweep: Sweep, task: Task, problems: list[str], notes: list[str]) -> Sweep:
+    """The sweep with every `dtype: auto` decided."""
+    if all(model.dtype != "auto" for model in sweep.models):
+        return sweep
+    try:
+        dtype = task.dtype_for(sweep.engines.device)
+    except TaskError as error:
+        problems.append(str(error))
+        dtype = "float32"  # for the other problems that its models may have
+    notes.append(f"dtype: auto is {dtype}, by what this machine can do; it is kept with the run.")
+    models = [replace(model, dtype=dtype) if model.dtype == "auto" else model for model in sweep.models]
+    return sweep.model_copy(update={"models": tuple(models)})
+
+
+def with_held_models(sweep: Sweep, held: Sweep) -> Sweep:
+    """The sweep with what a run has decided about its models, where it leaves that open: dtypes and radii."""
+    dtypes = {replace(model, radius=None, dtype="auto"): model.dtype for model in reversed(held.models)}
+    radii = {replace(model, radius=None): model.radius for model in held.models}
+    models: list[Model] = []
+    for model in sweep.models:
+        if model.dtype == "auto":
+            model = replace(model, dtype=dtypes.get(replace(model, radius=None), "auto"))
+        models.append(model if model.radius is not None else replace(model, radius=radii.get(model)))
+    return sweep.model_copy(update={"models": tuple(models)})
+
+
+def read_models(sweep: Sweep, task: Task, problems: list[str]) -> list[tuple[PlannedModel, TextCodec]]:
+    """What is known of each model without its weights, and its tokenizer."""
+    found: list[tuple[PlannedModel, TextCodec]] = []
+    for number, model in enumerate(sweep.models):
+        try:
+            facts, codec = task.facts(model), task.codec(model)
+        except TaskError as error:
+            problems.append(f"models.{number}: {error}")
+            continue
+        if same := [other.name for other, _ in found if other.facts.fingerprint == facts.fingerprint]:
+            problems.append(f"models.{number}: {model.name} has the same weights and dtype as {same[0]}; remove one.")
+            continue
+        name = _model_name(model) + (f"-{model.quantization}" if model.quantization else "")
+        if model.revision and sum(other.name == model.name for other in sweep.models) > 1:
+            name = f"{name}@{model.revision}"
+        if any(other.name == name for other, _ in found):
+            # The same name twice: another revision, dtype or folder. The fingerprint tells them apart.
+            name = f"{name}@{facts.fingerprint[:8]}"
+        found.append((PlannedModel(name=name, model=model, facts=facts, recipe=sweep.recipe), codec))
+    return found
+
+
+def _model_name(model: Model) -> str:
+    """The hub id, or the folder's name; a folder called `model` goes by the folder it is in."""
+    folder = Path(model.name).resolve()
+    if not folder.is_dir():
+        return model.name
+    return folder.parent.name if folder.name == "model" else folder.name
+
+
+def with_recipes(
+    models: Sequence[tuple[PlannedModel, TextCodec]], task: Task, problems: list[str], notes: list[str]
+) -> list[tuple[PlannedModel, TextCodec]]:
+    """The models with their recipes complete, and what was found kept in their entries."""
+    found: list[tuple[PlannedModel, TextCodec]] = []
+    for number, (planned, codec) in enumerate(tracked(models, "measuring the radius of the models")):
+        try:
+            recipe, note = task.recipe_for(planned.model, planned.facts, planned.recipe)
+        except TaskError as error:
+            problems.append(f"models.{number}: {error}")
+            continue
+        notes += [f"{planned.name}: {note}"] * bool(note)
+        radius = recipe.get("radius", 0.0) if "radius" in planned.recipe else planned.model.radius
+        found.append((replace(planned, recipe=recipe, model=replace(planned.model, radius=radius)), codec))
+    return found

@@ -1,0 +1,80 @@
+"""Cuts texts to samples: tokens of one tokenizer, each text once.
+
+Knows nothing of files, models or searches: it is given a tokenizer and texts.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+
+from orchestrator.planning.identity import hash_of
+from orchestrator.planning.plan import Sample
+from tasks.contract import TextCodec
+from tasks.values import Encoding, Text
+
+CHARACTERS_PER_TOKEN = 16
+"""Of a long text so many characters for each token are cut to tokens first, and twice as many while that is short."""
+WINDOW = 8
+"""Tokens before one that are decoded with it to see how many characters it adds: some join with their neighbours."""
+CUT_MARGIN = 4096
+"""Characters beyond the last token kept: a token near the end of what was read may be another one in the whole text."""
+
+
+def cut_to_samples(
+    texts: Sequence[Text], model: str, codec: TextCodec, limit: int | None, notes: list[str], *, special: bool
+) -> list[Sample]:
+    """Each text as tokens, the special ones before it if `special`; the same tokens once."""
+    before = codec.special_before if special else ()
+    cut: dict[str, Sample] = {}
+    for text in texts:
+        encoding, whole = _encode(codec, text, limit)
+        if not encoding.tokens:
+            notes.append(f"{text.source}: no tokens in this text; left out.")
+            continue
+        whole_tokens, whole_ends = (*before, *encoding.tokens), (*[0] * len(before), *encoding.ends)
+        tokens, ends = whole_tokens[:limit], whole_ends[:limit]
+        sample_id = hash_of(codec.fingerprint, json.dumps(tokens))
+        if (same := cut.get(sample_id)) is not None:
+            cut[sample_id] = replace(same, other_sources=(*same.other_sources, text.source))
+            continue
+        cut[sample_id] = Sample(
+            sample_id=sample_id,
+            model=model,
+            source=text.source,
+            text_sha256=hashlib.sha256(text.text.encode()).hexdigest(),
+            text=text.text[: ends[-1]],
+            tokens=tokens,
+            token_ends=ends,
+            cut=len(tokens) < len(whole_tokens) or not whole,
+        )
+    for sample in cut.values():
+        if others := sample.other_sources:
+            named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+            notes.append(f"{sample.source}: the same tokens in {named}; searched once.")
+    return list(cut.values())
+
+
+def _encode(codec: TextCodec, read: Text, limit: int | None) -> tuple[Encoding, bool]:
+    """The text as tokens, and whether it is the whole; of a book only the beginning that holds `limit` tokens."""
+    text = read.text
+    if read.tokens is not None:
+        return Encoding(tokens=read.tokens, ends=_ends_of(codec, read)), True
+    length = len(text) if limit is None else CHARACTERS_PER_TOKEN * limit + CUT_MARGIN
+    while length < len(text):
+        encoding = codec.encode(text[:length])
+        if limit is not None and len(encoding.tokens) > limit and encoding.ends[limit] <= length - CUT_MARGIN:
+            return encoding, False
+        length *= 2
+    return codec.encode(text), True
+
+
+def _ends_of(codec: TextCodec, read: Text) -> tuple[int, ...]:
+    """Where each of the source's own tokens ends in its text: how much longer the text gets by it."""
+    assert read.tokens is not None
+    longer: list[int] = []
+    for i in range(len(read.tokens)):
+        before = read.tokens[max(0, i - WINDOW) : i]
+        longer.append(max(0, len(codec.decode((*before, read.tokens[i]))) - len(codec.decode(before))))
+    return tuple(min(end, len(read.text)) for end in accumulate(longer))
