@@ -4,19 +4,65 @@ Pure. Knows nothing of Ray, torch or files.
 """
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrator.spec.sweep import RandomLengths
+from orchestrator.planning.plan import PlannedModel
+from orchestrator.spec.sweep import RandomLengths, Sweep
+from tasks.registry import TASKS
 
 
-def lengths_identity(lengths: Sequence[int] | RandomLengths | None) -> Any:
+def sample_id_of(tokenizer: str, tokens: Sequence[int]) -> str:
+    """Equal for equal tokens of equal tokenizers.
+
+    Args:
+        tokenizer: Its fingerprint.
+        tokens: Those that may be used, and no others.
+    """
+    return _hash(tokenizer, json.dumps(tokens))
+
+
+def identity_of(sweep: Sweep, model: PlannedModel) -> Mapping[str, Any]:
+    """What decides the results of all searches of this model alike.
+
+    The keys are those of identity, not names in the code: a field can be renamed and every search_id stays.
+    """
+    question = sweep.question()
+    return {
+        "model": model.facts.fingerprint,
+        "task": sweep.task,
+        "criterion": question.criterion,
+        "decode_from": question.decode_from,
+        "prefix": question.prefix,
+        "policy": sweep.search.policy,
+        "growth": question.growth,
+        "retries": sweep.search.retries,
+        "lengths": _lengths_identity(sweep.search.lengths),
+        "recipe": dict(TASKS[sweep.task].recipe_identity(model.recipe)),
+    }
+
+
+def search_id_of(identity: Mapping[str, Any], *, sample_id: str, num_vectors: int, seed: int, limit: int) -> str:
+    """Equal for searches whose results must be equal.
+
+    Args:
+        identity: That of all searches of the model.
+        sample_id: Which text.
+        num_vectors: Vectors of a memory.
+        seed: That of the search.
+        limit: Longest length it may ask for, in tokens.
+    """
+    own = {"sample": sample_id, "num_vectors": num_vectors, "seed": seed, "limit": limit}
+    return _hash(json.dumps({**identity, **own}, sort_keys=True))
+
+
+def _lengths_identity(lengths: Sequence[int] | RandomLengths | None) -> Any:
     """What of a grid decides results, as JSON."""
     if isinstance(lengths, RandomLengths):
         return {"draws": lengths.draws, "shortest": lengths.shortest, "longest": lengths.longest}
     return None if lengths is None else list(lengths)
 
 
-def hash_of(*parts: str) -> str:
-    """Sixteen digits that stand for all of these."""
+def _hash(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

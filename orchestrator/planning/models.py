@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from orchestrator.planning.inputs import Found, ReadModel
 from orchestrator.planning.plan import PlannedModel
 from orchestrator.progress import tracked
 from orchestrator.spec.sweep import Sweep
-from tasks.contract import Task, TextCodec
+from tasks.contract import Task
 from tasks.values import Model, TaskError
 
 RECURRENT_NOTE = (
@@ -24,18 +25,22 @@ PICKLE_NOTE = (
 )
 
 
-def with_dtypes(sweep: Sweep, task: Task, problems: list[str], notes: list[str]) -> Sweep:
+def with_dtypes(sweep: Sweep, task: Task) -> Found[Sweep]:
     """The sweep with every `dtype: auto` decided."""
     if all(model.dtype != "auto" for model in sweep.models):
-        return sweep
+        return Found(value=sweep)
+    problems: tuple[str, ...] = ()
     try:
         dtype = task.dtype_for(sweep.engines.device)
     except TaskError as error:
-        problems.append(str(error))
+        problems = (str(error),)
         dtype = "float32"  # for the other problems that its models may have
-    notes.append(f"dtype: auto is {dtype}, by what this machine can do; it is kept with the run.")
     models = [replace(model, dtype=dtype) if model.dtype == "auto" else model for model in sweep.models]
-    return sweep.model_copy(update={"models": tuple(models)})
+    return Found(
+        value=sweep.model_copy(update={"models": tuple(models)}),
+        problems=problems,
+        notes=(f"dtype: auto is {dtype}, by what this machine can do; it is kept with the run.",),
+    )
 
 
 def with_held_models(sweep: Sweep, held: Sweep) -> Sweep:
@@ -50,26 +55,29 @@ def with_held_models(sweep: Sweep, held: Sweep) -> Sweep:
     return sweep.model_copy(update={"models": tuple(models)})
 
 
-def read_models(sweep: Sweep, task: Task, problems: list[str]) -> list[tuple[PlannedModel, TextCodec]]:
+def read_models(sweep: Sweep, task: Task) -> Found[list[ReadModel]]:
     """What is known of each model without its weights, and its tokenizer."""
-    found: list[tuple[PlannedModel, TextCodec]] = []
+    found: list[ReadModel] = []
+    problems: list[str] = []
     for number, model in enumerate(sweep.models):
         try:
             facts, codec = task.facts(model), task.codec(model)
         except TaskError as error:
             problems.append(f"models.{number}: {error}")
             continue
-        if same := [other.name for other, _ in found if other.facts.fingerprint == facts.fingerprint]:
+        before = [other.planned for other in found]
+        if same := [other.name for other in before if other.facts.fingerprint == facts.fingerprint]:
             problems.append(f"models.{number}: {model.name} has the same weights and dtype as {same[0]}; remove one.")
             continue
         name = _model_name(model) + (f"-{model.quantization}" if model.quantization else "")
         if model.revision and sum(other.name == model.name for other in sweep.models) > 1:
             name = f"{name}@{model.revision}"
-        if any(other.name == name for other, _ in found):
+        if any(other.name == name for other in before):
             # The same name twice: another revision, dtype or folder. The fingerprint tells them apart.
             name = f"{name}@{facts.fingerprint[:8]}"
-        found.append((PlannedModel(name=name, model=model, facts=facts, recipe=sweep.recipe), codec))
-    return found
+        planned = PlannedModel(name=name, model=model, facts=facts, recipe=sweep.recipe)
+        found.append(ReadModel(planned=planned, codec=codec))
+    return Found(value=found, problems=tuple(problems))
 
 
 def _model_name(model: Model) -> str:
@@ -80,12 +88,13 @@ def _model_name(model: Model) -> str:
     return folder.parent.name if folder.name == "model" else folder.name
 
 
-def with_recipes(
-    models: Sequence[tuple[PlannedModel, TextCodec]], task: Task, problems: list[str], notes: list[str]
-) -> list[tuple[PlannedModel, TextCodec]]:
+def with_recipes(models: Sequence[ReadModel], task: Task) -> Found[list[ReadModel]]:
     """The models with their recipes complete, and what was found kept in their entries."""
-    found: list[tuple[PlannedModel, TextCodec]] = []
-    for number, (planned, codec) in enumerate(tracked(models, "measuring the radius of the models")):
+    found: list[ReadModel] = []
+    problems: list[str] = []
+    notes: list[str] = []
+    for number, read in enumerate(tracked(models, "measuring the radius of the models")):
+        planned = read.planned
         try:
             recipe, note = task.recipe_for(planned.model, planned.facts, planned.recipe)
         except TaskError as error:
@@ -93,5 +102,16 @@ def with_recipes(
             continue
         notes += [f"{planned.name}: {note}"] * bool(note)
         radius = recipe.get("radius", 0.0) if "radius" in planned.recipe else planned.model.radius
-        found.append((replace(planned, recipe=recipe, model=replace(planned.model, radius=radius)), codec))
-    return found
+        planned = replace(planned, recipe=recipe, model=replace(planned.model, radius=radius))
+        found.append(replace(read, planned=planned))
+    return Found(value=found, problems=tuple(problems), notes=tuple(notes))
+
+
+def notes_on(planned: PlannedModel) -> list[str]:
+    """What a user should know of this model before it is run."""
+    notes = {
+        REMOTE_CODE_NOTE: planned.model.trust_remote_code,
+        PICKLE_NOTE: planned.model.allow_pickle,
+        RECURRENT_NOTE: planned.facts.is_recurrent,
+    }
+    return [f"{planned.name}: {note}" for note, holds in notes.items() if holds]

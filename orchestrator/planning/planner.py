@@ -1,25 +1,17 @@
-"""Reads what a sweep names and lays out its searches.
+"""Has read what a sweep names, and its searches laid out.
 
 Writes nothing. Knows nothing of Ray or of what was found so far.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from orchestrator.errors import BadInput
-from orchestrator.planning.models import (
-    PICKLE_NOTE,
-    RECURRENT_NOTE,
-    REMOTE_CODE_NOTE,
-    read_models,
-    with_dtypes,
-    with_held_models,
-    with_recipes,
-)
-from orchestrator.planning.plan import Plan, Sample
-from orchestrator.planning.samples import cut_to_samples
-from orchestrator.planning.searches import longest_length, search_of
-from orchestrator.planning.texts import commits_of_texts, read_texts, texts_of_reader
-from orchestrator.search.ledger import Search
+from orchestrator.planning.inputs import Found, Inputs, notes_of, problems_of
+from orchestrator.planning.models import notes_on, read_models, with_dtypes, with_held_models, with_recipes
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.searches import lay_out
+from orchestrator.planning.texts import commits_of_texts, read_texts, with_texts
 from orchestrator.spec.sweep import Sweep
 from tasks.registry import TASKS
 from tasks.values import Text
@@ -45,60 +37,27 @@ def make_plan(
     Raises:
         BadInput: with every problem found in models and texts.
     """
-    task, question = TASKS[sweep.task], sweep.question()
-    problems: list[str] = []
-    notes: list[str] = []
-    texts = read_texts(sweep, problems, notes, allow_fewer=allow_fewer)
-    commits = {} if problems else commits_of_texts(sweep, notes)
-    sweep = with_dtypes(sweep if held is None else with_held_models(sweep, held), task, problems, notes)
-    models = read_models(sweep, task, problems)
-    if measure and not problems:
-        models = with_recipes(models, task, problems, notes)
-        sweep = sweep.model_copy(update={"models": tuple(model.model for model, _ in models)})
-    own = {
-        model.name: texts_of_reader(sweep, model, codec, problems, drawn or {})
-        for model, codec in (models if not problems else [])
-    }
-    if problems:
+    task = TASKS[sweep.task]
+    texts = read_texts(sweep, allow_fewer=allow_fewer)
+    commits: Found[dict[str, str]] = Found(value={}) if texts.problems else commits_of_texts(sweep)
+    decided = with_dtypes(sweep if held is None else with_held_models(sweep, held), task)
+    models = read_models(decided.value, task)
+    steps: list[Found[Any]] = [texts, commits, decided, models]
+    # These two load weights: not before everything else is known to be right.
+    if measure and not problems_of(steps):
+        models = with_recipes(models.value, task)
+        steps.append(models)
+    if not problems_of(steps):
+        models = with_texts(models.value, sweep.texts, texts.value, drawn or {})
+        steps.append(models)
+    if problems := problems_of(steps):
         raise BadInput(*problems)
-    for model, _ in models:
-        notes += [f"{model.name}: {REMOTE_CODE_NOTE}"] * model.model.trust_remote_code
-        notes += [f"{model.name}: {PICKLE_NOTE}"] * model.model.allow_pickle
-        notes += [f"{model.name}: {RECURRENT_NOTE}"] * model.facts.is_recurrent
-    samples: dict[tuple[str, str], Sample] = {}
-    searches: list[Search] = []
-    for model, codec in models:
-        longest = {k: longest_length(sweep, task, model, question, k, problems) for k in sweep.num_vectors}
-        # As for one vector, whatever k is asked for: a sample keeps its name when a sweep gains another k.
-        cut_at = longest_length(sweep, task, model, question, 1, problems=[])
-        mine = [text for entry, found in zip(texts, own[model.name], strict=True) for text in entry or found]
-        for sample in cut_to_samples(mine, model.name, codec, cut_at, notes, special=sweep.special_tokens):
-            samples[model.name, sample.sample_id] = sample
-            if max(sample.tokens) >= model.facts.vocabulary:
-                problems.append(
-                    f"{model.name}: its tokenizer gives token {max(sample.tokens)} for {sample.source}, its vocabulary "
-                    f"has {model.facts.vocabulary}. Wanted the tokenizer of this very model."
-                )
-            for num_vectors, limit in longest.items():
-                for seed in sweep.seeds:
-                    search = search_of(sweep, task, question, model, sample, num_vectors, seed, limit)
-                    if search.grid == ():
-                        notes.append(
-                            f"{sample.source}: {search.limit} tokens, shorter than every length of the grid; left out."
-                        )
-                    else:
-                        searches.append(search)
-    if problems:  # each number of vectors may have found the same one
-        raise BadInput(*dict.fromkeys(problems))
-    if not searches:
-        raise BadInput("texts: every text is empty or too short once cut to tokens; wanted one that is not.", *notes)
-    return Plan(
-        sweep=sweep,
-        task=task,
-        question=question,
-        models=tuple(model for model, _ in models),
-        samples=samples,
-        searches=tuple(searches),
-        text_commits=commits,
-        notes=tuple(dict.fromkeys(notes)),
+    found = [model.planned for model in models.value]
+    return lay_out(
+        Inputs(
+            sweep=decided.value.model_copy(update={"models": tuple(planned.model for planned in found)}),
+            models=models.value,
+            text_commits=commits.value,
+            notes=(*notes_of(steps), *(note for planned in found for note in notes_on(planned))),
+        )
     )

@@ -4,12 +4,12 @@ Knows nothing of files, models or searches: it is given a tokenizer and texts.
 """
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate
 
-from orchestrator.planning.identity import hash_of
+from orchestrator.planning.identity import sample_id_of
+from orchestrator.planning.inputs import Found
 from orchestrator.planning.plan import Sample
 from tasks.contract import TextCodec
 from tasks.values import Encoding, Text
@@ -23,11 +23,20 @@ CUT_MARGIN = 4096
 
 
 def cut_to_samples(
-    texts: Sequence[Text], model: str, codec: TextCodec, limit: int | None, notes: list[str], *, special: bool
-) -> list[Sample]:
-    """Each text as tokens, the special ones before it if `special`; the same tokens once."""
+    texts: Sequence[Text], model: str, codec: TextCodec, limit: int | None, *, special: bool
+) -> Found[list[Sample]]:
+    """Each text as tokens, the same tokens once.
+
+    Args:
+        texts: In the order in which they name a sample.
+        model: Name of the model that reads them.
+        codec: Its tokenizer.
+        limit: Most tokens to keep; None keeps all.
+        special: Whether the special tokens that the tokenizer puts before a text belong to it.
+    """
     before = codec.special_before if special else ()
     cut: dict[str, Sample] = {}
+    notes: list[str] = []
     for text in texts:
         encoding, whole = _encode(codec, text, limit)
         if not encoding.tokens:
@@ -35,7 +44,7 @@ def cut_to_samples(
             continue
         whole_tokens, whole_ends = (*before, *encoding.tokens), (*[0] * len(before), *encoding.ends)
         tokens, ends = whole_tokens[:limit], whole_ends[:limit]
-        sample_id = hash_of(codec.fingerprint, json.dumps(tokens))
+        sample_id = sample_id_of(codec.fingerprint, tokens)
         if (same := cut.get(sample_id)) is not None:
             cut[sample_id] = replace(same, other_sources=(*same.other_sources, text.source))
             continue
@@ -49,11 +58,14 @@ def cut_to_samples(
             token_ends=ends,
             cut=len(tokens) < len(whole_tokens) or not whole,
         )
-    for sample in cut.values():
-        if others := sample.other_sources:
-            named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-            notes.append(f"{sample.source}: the same tokens in {named}; searched once.")
-    return list(cut.values())
+    notes += [_copies_note(sample) for sample in cut.values() if sample.other_sources]
+    return Found(value=list(cut.values()), notes=tuple(notes))
+
+
+def _copies_note(sample: Sample) -> str:
+    others = sample.other_sources
+    named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+    return f"{sample.source}: the same tokens in {named}; searched once."
 
 
 def _encode(codec: TextCodec, read: Text, limit: int | None) -> tuple[Encoding, bool]:

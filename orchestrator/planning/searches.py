@@ -1,74 +1,133 @@
-"""The searches of a plan: how long each may get, and what decides its answer.
+"""From what was read to the plan: samples, searches, and how long each search may get.
 
-Pure. Knows nothing of Ray, torch or files.
+Pure: values in, values out. Knows nothing of Ray, torch or files.
 """
 
-import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from orchestrator.planning.identity import hash_of, lengths_identity
-from orchestrator.planning.plan import PlannedModel, Sample
+from orchestrator.errors import BadInput
+from orchestrator.planning.identity import identity_of, search_id_of
+from orchestrator.planning.inputs import Found, Inputs, ReadModel, notes_of, problems_of
+from orchestrator.planning.plan import Plan, PlannedModel, Sample
+from orchestrator.planning.samples import cut_to_samples
 from orchestrator.search.ledger import Search
 from orchestrator.search.policy import Status
-from orchestrator.spec.sweep import RandomLengths, Sweep
-from tasks.contract import Task
-from tasks.values import Question, TaskError
+from orchestrator.spec.sweep import RandomLengths, SearchEntry, Sweep
+from tasks.registry import TASKS
+from tasks.values import TaskError
 
 
-def longest_length(
-    sweep: Sweep, task: Task, model: PlannedModel, question: Question, num_vectors: int, problems: list[str]
-) -> int | None:
-    """Longest length a search of this model may ask for; None if only the text bounds it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Laid:
+    """The part of a plan that belongs to one model."""
+
+    samples: Sequence[Sample]
+    searches: Sequence[Search]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """What all searches of one model have in common."""
+
+    model: str
+    """Its name."""
+    identity: Mapping[str, Any]
+    search: SearchEntry
+
+
+def lay_out(inputs: Inputs) -> Plan:
+    """Every model on every text, with every number of vectors and every seed.
+
+    Raises:
+        BadInput: with every problem of texts that do not fit their model, or when there is nothing to search.
+    """
+    sweep = inputs.sweep
+    parts = [_lay_out_model(sweep, model) for model in inputs.models]
+    if problems := problems_of(parts):  # each number of vectors may have found the same one
+        raise BadInput(*dict.fromkeys(problems))
+    notes = (*inputs.notes, *notes_of(parts))
+    searches = tuple(search for part in parts for search in part.value.searches)
+    if not searches:
+        raise BadInput("texts: every text is empty or too short once cut to tokens; wanted one that is not.", *notes)
+    return Plan(
+        sweep=sweep,
+        task=TASKS[sweep.task],
+        question=sweep.question(),
+        models=tuple(model.planned for model in inputs.models),
+        samples={(sample.model, sample.sample_id): sample for part in parts for sample in part.value.samples},
+        searches=searches,
+        text_commits=dict(inputs.text_commits),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _lay_out_model(sweep: Sweep, model: ReadModel) -> Found[_Laid]:
+    planned = model.planned
+    longest = {num_vectors: longest_length(sweep, planned, num_vectors) for num_vectors in sweep.num_vectors}
+    # As for one vector, whatever k is asked for: a sample keeps its name when a sweep gains another k.
+    cut_at = longest_length(sweep, planned, 1).value
+    samples = cut_to_samples(model.texts, planned.name, model.codec, cut_at, special=sweep.special_tokens)
+    asked = _Asked(model=planned.name, identity=identity_of(sweep, planned), search=sweep.search)
+    searches: list[Search] = []
+    too_short: list[str] = []
+    for sample in samples.value:
+        for num_vectors, limit in longest.items():
+            for seed in sweep.seeds:
+                search = _search(asked, sample, num_vectors=num_vectors, seed=seed, longest=limit.value)
+                if search.grid == ():
+                    too_short.append(
+                        f"{sample.source}: {search.limit} tokens, shorter than every length of the grid; left out."
+                    )
+                else:
+                    searches.append(search)
+    return Found(
+        value=_Laid(samples=samples.value, searches=searches),
+        problems=(*problems_of([*longest.values()]), *_beyond_vocabulary(planned, samples.value)),
+        notes=(*samples.notes, *too_short),
+    )
+
+
+def _beyond_vocabulary(model: PlannedModel, samples: Sequence[Sample]) -> list[str]:
+    """A problem for each sample with a token that the model does not have."""
+    return [
+        f"{model.name}: its tokenizer gives token {max(sample.tokens)} for {sample.source}, its vocabulary "
+        f"has {model.facts.vocabulary}. Wanted the tokenizer of this very model."
+        for sample in samples
+        if max(sample.tokens) >= model.facts.vocabulary
+    ]
+
+
+def longest_length(sweep: Sweep, model: PlannedModel, num_vectors: int) -> Found[int | None]:
+    """Longest length that a search of this model may ask for, in tokens; None if only the text bounds it."""
     try:
-        fits = task.longest_text(model.facts, num_vectors=num_vectors, question=question)
+        fits = TASKS[sweep.task].longest_text(model.facts, num_vectors=num_vectors, question=sweep.question())
     except TaskError as error:
-        problems.append(f"{model.name}: {error}")
-        return None
-    wanted = sweep.search.max_length
+        return Found(value=None, problems=(f"{model.name}: {error}",))
     if fits is not None and fits < 1:
-        problems.append(f"num_vectors: {num_vectors} vectors leave no room in the context of {model.name}.")
-        return None
+        no_room = f"num_vectors: {num_vectors} vectors leave no room in the context of {model.name}."
+        return Found(value=None, problems=(no_room,))
+    wanted = sweep.search.max_length
+    problems: tuple[str, ...] = ()
     if wanted is not None and fits is not None and wanted > fits:
-        problems.append(
-            f"search.max_length: {wanted} tokens do not fit into the context of {model.name}, "
-            f"which holds {fits} beside num_vectors: {num_vectors}. Ask for at most {fits}, or null for as many as fit."
+        problems = (
+            f"search.max_length: {wanted} tokens do not fit into the context of {model.name}, which holds {fits} "
+            f"beside num_vectors: {num_vectors}. Ask for at most {fits}, or null for as many as fit.",
         )
-    return min((limit for limit in (fits, wanted) if limit is not None), default=None)
+    return Found(value=min((limit for limit in (fits, wanted) if limit is not None), default=None), problems=problems)
 
 
-def search_of(
-    sweep: Sweep,
-    task: Task,
-    question: Question,
-    model: PlannedModel,
-    sample: Sample,
-    num_vectors: int,
-    seed: int,
-    longest: int | None,
-) -> Search:
+def _search(asked: _Asked, sample: Sample, *, num_vectors: int, seed: int, longest: int | None) -> Search:
     """One question, and the hash of everything that decides its answer."""
     limit = len(sample.tokens) if longest is None else min(longest, len(sample.tokens))
     limit_status: Status = "at_text_end"
     if sample.cut or limit < len(sample.tokens):
-        limit_status = "at_max_length" if limit == sweep.search.max_length else "at_model_limit"
-    lengths = sweep.search.lengths
-    # The keys are those of identity, not names in the code: a field can be renamed and every search_id stays.
-    decides = {
-        "model": model.facts.fingerprint,
-        "task": sweep.task,
-        "sample": sample.sample_id,
-        "num_vectors": num_vectors,
-        "seed": seed,
-        "criterion": question.criterion,
-        "decode_from": question.decode_from,
-        "prefix": question.prefix,
-        "policy": sweep.search.policy,
-        "growth": question.growth,
-        "retries": sweep.search.retries,
-        "limit": limit,
-        "lengths": lengths_identity(lengths),
-        "recipe": dict(task.recipe_identity(model.recipe)),
-    }
-    search_id = hash_of(json.dumps(decides, sort_keys=True))
+        limit_status = "at_max_length" if limit == asked.search.max_length else "at_model_limit"
+    search_id = search_id_of(
+        asked.identity, sample_id=sample.sample_id, num_vectors=num_vectors, seed=seed, limit=limit
+    )
+    lengths = asked.search.lengths
     grid = lengths.draw(search_id) if isinstance(lengths, RandomLengths) else lengths
     if grid is not None:
         grid = tuple(length for length in grid if length <= limit)
@@ -76,7 +135,7 @@ def search_of(
             limit, limit_status = max(grid), "at_max_length"
     return Search(
         search_id=search_id,
-        model=model.name,
+        model=asked.model,
         sample_id=sample.sample_id,
         num_vectors=num_vectors,
         seed=seed,

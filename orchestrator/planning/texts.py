@@ -3,18 +3,21 @@
 Knows nothing of tokens or searches.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from orchestrator.planning.plan import PlannedModel
+from orchestrator.planning.inputs import Found, ReadModel
 from orchestrator.spec.sweep import Sweep
-from tasks.contract import Reader, TextCodec
-from tasks.texts import texts_of
+from tasks.contract import Reader
+from tasks.texts import TextEntry, texts_of
 from tasks.values import TaskError, Text
 
 
-def read_texts(sweep: Sweep, problems: list[str], notes: list[str], *, allow_fewer: bool) -> list[list[Text]]:
+def read_texts(sweep: Sweep, *, allow_fewer: bool) -> Found[list[list[Text]]]:
     """The texts of each entry; none yet of those that depend on the model."""
     texts: list[list[Text]] = []
+    problems: list[str] = []
+    notes: list[str] = []
     for number, source in enumerate(sweep.texts):
         found: list[Text] = []
         try:
@@ -32,12 +35,13 @@ def read_texts(sweep: Sweep, problems: list[str], notes: list[str], *, allow_few
                 problems.append(f"{found_fewer} Ask for fewer, or continue with those by --allow-fewer.")
             else:
                 notes.append(f"{found_fewer} Continuing with {len(found)}.")
-    return texts
+    return Found(value=texts, problems=tuple(problems), notes=tuple(notes))
 
 
-def commits_of_texts(sweep: Sweep, notes: list[str]) -> dict[str, str]:
+def commits_of_texts(sweep: Sweep) -> Found[dict[str, str]]:
     """The commit of each entry that has one; a note for each whose texts may change."""
     found: dict[str, str] = {}
+    notes: list[str] = []
     for number, source in enumerate(sweep.texts):
         place, commit = f"texts.{number}", source.commit()
         if commit is not None:
@@ -45,23 +49,37 @@ def commits_of_texts(sweep: Sweep, notes: list[str]) -> dict[str, str]:
         if source.may_change():
             pin = commit or "<commit>, one of the history on its page; which it is now could not be found out"
             notes.append(f"{place}: revision: null takes whatever the hub has now; pin it with revision: {pin}")
-    return found
+    return Found(value=found, notes=tuple(notes))
 
 
-def texts_of_reader(
-    sweep: Sweep, model: PlannedModel, codec: TextCodec, problems: list[str], drawn: Mapping[tuple[str, str], Text]
-) -> list[list[Text]]:
-    """The texts of each entry that depend on the model; none of the others."""
-    reader = Reader(model=model.model, facts=model.facts, codec=codec)
-    texts: list[list[Text]] = []
-    for number, source in enumerate(sweep.texts):
-        try:
-            found = texts_of(source, reader) if source.needs_reader else []
-        except TaskError as error:
-            problems.append(f"texts.{number}: {model.name}: {error}")
-            continue
-        texts.append([_as_drawn(text, drawn.get((model.name, text.source))) for text in found])
-    return texts
+def with_texts(
+    models: Sequence[ReadModel],
+    entries: Sequence[TextEntry],
+    shared: Sequence[Sequence[Text]],
+    drawn: Mapping[tuple[str, str], Text],
+) -> Found[list[ReadModel]]:
+    """The models with the texts of all entries.
+
+    Args:
+        models: Without texts yet.
+        entries: Those of the sweep.
+        shared: The texts of each entry that depend on no model.
+        drawn: Texts of the run by model and source.
+    """
+    found: list[ReadModel] = []
+    problems: list[str] = []
+    for model in models:
+        reader = Reader(model=model.planned.model, facts=model.planned.facts, codec=model.codec)
+        texts: list[Text] = []
+        for number, (entry, read) in enumerate(zip(entries, shared, strict=True)):
+            try:
+                own = texts_of(entry, reader) if entry.needs_reader else []
+            except TaskError as error:
+                problems.append(f"texts.{number}: {model.planned.name}: {error}")
+                continue
+            texts += read or [_as_drawn(text, drawn.get((model.planned.name, text.source))) for text in own]
+        found.append(replace(model, texts=tuple(texts)))
+    return Found(value=found, problems=tuple(problems))
 
 
 def _as_drawn(text: Text, before: Text | None) -> Text:
