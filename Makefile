@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup quickstart test test-all browser-test chaos-short chaos cluster-test lint bench bench-full
+.PHONY: help setup quickstart docs test test-all browser-test chaos-short chaos cluster-test lint bench bench-full
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -31,6 +31,9 @@ chaos-short: setup  ## provoke a few faults of each kind (about five minutes)
 
 browser-test: setup  ## open report pages in headless Chromium (apt-get install chromium)
 	$(PYTEST) -m browser
+
+docs: setup  ## write the fields of a sweep file into docs/sweep.md and sweeps/sweep.schema.json
+	$(BIN)/python -m orchestrator.spec.reference
 
 lint: setup  ## ruff, pyright, import-linter
 	$(BIN)/ruff check

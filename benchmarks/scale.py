@@ -109,10 +109,10 @@ def run_once(folder: Path, *, engines: int, slots: int, probes: int) -> None:
             nonlocal total
             total += len(verdicts)
 
-        def show_engines(self, lines: Sequence[EngineProgress]) -> None:
-            begun.update(line.name for line in lines if line.num_busy)
+        def show_engines(self, progress: Sequence[EngineProgress]) -> None:
+            begun.update(engine.name for engine in progress if engine.num_busy)
             if len(begun) == engines and session.ledger.num_open >= engines * slots:
-                full.append(sum(line.num_busy for line in lines) / (engines * slots))
+                full.append(sum(engine.num_busy for engine in progress) / (engines * slots))
                 counts.append((time.perf_counter(), total))
 
         def show_message(self, message: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.errors import BadInput
-from orchestrator.spec.sweep import EnginesEntry
+from orchestrator.spec.engines import EnginesEntry
 
 SPARE_CPUS = 0.5
 """What trials get beside engines that take all other processors. A trial only waits, but its share of this bounds how

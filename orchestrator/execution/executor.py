@@ -16,7 +16,7 @@ class Watcher:
     def show_verdicts(self, verdicts: Sequence[Verdict]) -> None:
         """Probes have finished: their rows are on disk, and the ledger knows."""
 
-    def show_engines(self, engines: Sequence[EngineProgress]) -> None:
+    def show_engines(self, progress: Sequence[EngineProgress]) -> None:
         """What all engines do now, about once a second."""
 
     def show_message(self, message: str) -> None:

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.planning.plan import PlannedModel
-from orchestrator.spec.sweep import RandomLengths, Sweep
+from orchestrator.spec.search import RandomLengths
+from orchestrator.spec.sweep import Sweep
 from tasks.registry import TASKS
 
 

@@ -14,7 +14,8 @@ from orchestrator.planning.plan import Plan, PlannedModel, Sample
 from orchestrator.planning.samples import cut_to_samples
 from orchestrator.search.ledger import Search
 from orchestrator.search.policy import Status
-from orchestrator.spec.sweep import RandomLengths, SearchEntry, Sweep
+from orchestrator.spec.search import RandomLengths, SearchEntry
+from orchestrator.spec.sweep import Sweep
 from tasks.registry import TASKS
 from tasks.values import TaskError
 

@@ -85,9 +85,9 @@ class LiveView(Watcher):
         else:
             self._print_in_time()
 
-    def show_engines(self, engines: Sequence[EngineProgress]) -> None:
+    def show_engines(self, progress: Sequence[EngineProgress]) -> None:
         """Show what engines do now: all of them, about once a second."""
-        self._engines = engines
+        self._engines = progress
         if self._console.is_terminal:
             self._live.update(self._view())
         else:

@@ -1,6 +1,6 @@
 """Reads sweep files and writes them: places of paths, and one line for each problem.
 
-Knows nothing of which values a sweep allows; orchestrator/spec/sweep.py defines that.
+Knows nothing of which values a sweep allows; orchestrator/spec/sweep.py and the modules of its entries define that.
 """
 
 import glob
@@ -15,7 +15,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from orchestrator.errors import BadInput, suggest
-from orchestrator.spec.sweep import ModelEntry, Sweep, problem
+from orchestrator.spec.fields import problem
+from orchestrator.spec.models import ModelEntry
+from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.yaml_file import read_mapping
 from tasks.registry import TASKS, TEXT_SOURCES
 

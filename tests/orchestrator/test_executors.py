@@ -15,7 +15,8 @@ from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.execution.executor import Executor, Watcher
 from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop
-from orchestrator.planning.plan import Plan, make_plan
+from orchestrator.planning.plan import Plan
+from orchestrator.planning.planner import make_plan
 from orchestrator.runs.session import open_session
 from orchestrator.search.bracket import Verdict
 from orchestrator.spec.sweep_file import load_sweep
@@ -68,8 +69,8 @@ class Noting(Watcher):
         self.verdicts += verdicts
         self.missing |= {verdict.probe_id for verdict in verdicts} - verdicts_on_disk(self.run).keys()
 
-    def show_engines(self, engines: Sequence[EngineProgress]) -> None:
-        self.engines += engines
+    def show_engines(self, progress: Sequence[EngineProgress]) -> None:
+        self.engines += progress
 
 
 def test_it_answers_every_search_of_every_model_and_counts_what_engines_did(executor, toy_sweep, tmp_path):

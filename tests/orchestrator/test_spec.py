@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import BadInput, suggest
-from orchestrator.spec.sweep import RandomLengths, Sweep
+from orchestrator.spec.search import RandomLengths
+from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump, load_sweep
 from tasks.recipe import SphereRecipe
 from tasks.values import EngineSettings, Model

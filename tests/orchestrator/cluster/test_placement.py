@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from orchestrator.cluster.cluster_view import addable, node_of
 from orchestrator.cluster.placement import EngineDemand, EngineNeed, ModelNeeds, Node, allot, engine_demand
 from orchestrator.errors import BadInput
-from orchestrator.spec.sweep import EnginesEntry
+from orchestrator.spec.engines import EnginesEntry
 
 
 def model_needs(name: str = "model", *, num_open: int = 1000, gpus: float = 1.0, is_small: bool = False) -> ModelNeeds:

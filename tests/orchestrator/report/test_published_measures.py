@@ -12,14 +12,14 @@ import pytest
 
 import orchestrator
 from orchestrator.planning.estimate import estimate
-from orchestrator.planning.plan import make_plan
+from orchestrator.planning.planner import make_plan
 from orchestrator.report.comparison import compare, published_rows
 from orchestrator.report.figures import all_figures as figures
 from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.page import render_page
 from orchestrator.report.papers import PUBLISHED_SETS
 from orchestrator.report.published_measures import decoding_capacities, published_measures
-from orchestrator.spec.sweep import RandomLengths
+from orchestrator.spec.search import RandomLengths
 from orchestrator.spec.sweep_file import load_sweep
 from orchestrator.store.probe_columns import PROBES
 from orchestrator.store.schema import SAMPLES, SEARCHES

@@ -1,0 +1,92 @@
+"""Kinds of values that the fields of a sweep file take, and how a value of the wrong kind is reported.
+
+Knows nothing of which fields there are.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from orchestrator.errors import suggest
+from orchestrator.redact import credentials_in
+
+T = TypeVar("T")
+
+
+def problem(message: str) -> PydanticCustomError:
+    """A problem whose message is a whole sentence already."""
+    return PydanticCustomError("problem", "{message}", {"message": message})
+
+
+def problem_at(key: str, error: PydanticCustomError, found: Any) -> ValidationError:
+    """The error of one key of a mapping that is checked by hand."""
+    return ValidationError.from_exception_data("entry", [InitErrorDetails(type=error, loc=(key,), input=found)])
+
+
+def wanted(description: str) -> WrapValidator:
+    """Report `description` in place of pydantic's own messages, such as one line for each branch of a union."""
+
+    def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise PydanticCustomError("wanted", "{wanted}", {"wanted": description}) from None
+
+    return WrapValidator(check)
+
+
+def list_to_tuple(value: Any) -> Any:
+    """A list of YAML as a tuple, which strict fields ask for; anything else as it is."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def list_of_counts(value: Any) -> Any:
+    """A bare number is refused as no list; of one that is no count either, both are reported at once."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value < 1:
+        raise problem(f"found {value}; it should be a list of whole numbers of at least 1, such as [1].")
+    return list_to_tuple(value)
+
+
+def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    """The values, refused when there are none or two are the same."""
+    if not values:
+        raise problem("the list is empty; it should have at least one entry.")
+    met: dict[T, int] = {}
+    for i, value in enumerate(values):
+        if (first := met.setdefault(value, i)) != i:
+            raise problem(f"entries {first} and {i} are the same; remove one.")
+    return values
+
+
+def without_credentials(url: str) -> str:
+    """The URL, refused with credentials in it: tables, pages and messages show it."""
+    if message := credentials_in(url):
+        raise problem(message)
+    return url
+
+
+def name_known(names: Callable[[], Mapping[str, Any]], kind: str) -> AfterValidator:
+    """Refuse a name that is not among `names` now, which are those of `kind`."""
+
+    def check(name: str) -> str:
+        if name not in names():
+            raise problem(f"{name!r} is not a {kind}. {suggest(name, names())}")
+        return name
+
+    return AfterValidator(check)
+
+
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+AutoCount = Annotated[Count | Literal["auto"], wanted("a whole number of at least 1, or auto")]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Name = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100),
+    wanted("a text that can name a folder: letters, digits, '.', '_' and '-', with a letter or digit first"),
+]
+
+
+class Entry(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True):
+    """A mapping of the sweep file."""

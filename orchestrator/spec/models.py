@@ -1,0 +1,74 @@
+"""The entries of a sweep's `models`.
+
+Knows nothing of files, or of how a model is loaded.
+"""
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from orchestrator.spec.fields import Entry, problem, problem_at
+from tasks.values import Model
+
+
+class ModelEntry(Entry, frozen=True):
+    """One entry of `models`, where more than its name is given."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """Hub id, or a local folder."""
+    revision: str | None = None
+    """Revision of a hub model; null takes the default branch."""
+    revisions: tuple[str, ...] | None = None
+    """Several revisions of it, each measured as a model of its own: checkpoints of one training."""
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Precision of weights and activations; auto: bfloat16 where the machine that plans the run multiplies in it, else
+    float32; decided when a run begins, and kept in the run's sweep."""
+    quantization: Literal["int8", "nf4"] | None = None
+    """Quantize the weights as they are loaded, with bitsandbytes; null leaves them as they are."""
+    trust_remote_code: bool = False
+    """Whether code that comes with the model may run."""
+    allow_pickle: bool = False
+    """Whether pickled weights are read where there are no safetensors."""
+    radius: Annotated[float, Field(ge=0)] | None = None
+    """Length of its memories under a recipe of the sphere, in lengths of a cold memory; 0 asks for optimizer: adamw;
+    null: found from the model itself when a run begins, by forward passes, and kept in the run's sweep."""
+
+
+def each_revision(value: Any) -> Any:
+    """An entry with `revisions` stands for as many entries with a `revision`."""
+    if not isinstance(value, list):
+        return value
+    entries: list[Any] = []
+    for i, entry in enumerate(value):
+        revisions = entry.get("revisions") if isinstance(entry, dict) else None
+        if revisions is None:
+            entries.append(entry)
+            continue
+        if entry.get("revision") is not None:
+            raise problem(f"entry {i} has both revision and revisions; remove one.")
+        if not isinstance(revisions, list) or not revisions or not all(isinstance(name, str) for name in revisions):
+            raise problem(f"entry {i}: revisions should be a list of texts, such as [step1000, step10000].")
+        entries += [{**entry, "revisions": None, "revision": revision} for revision in revisions]
+    return tuple(entries)
+
+
+def _read_model(value: Any, info: ValidationInfo) -> Model:
+    """The model that an entry means: a name alone, or a mapping with more."""
+    if isinstance(value, Model):
+        return value
+    if not isinstance(value, str | dict):
+        raise PydanticCustomError("wanted", "{wanted}", {"wanted": "the name of a model, or a mapping with its name"})
+    entry = ModelEntry.model_validate({"name": value} if isinstance(value, str) else value)
+    try:
+        name = info.context["find_model"](entry.name) if info.context else entry.name
+    except PydanticCustomError as error:
+        raise problem_at("name", error, entry.name) from None
+    return Model(**{**entry.model_dump(exclude={"revisions"}), "name": name})
+
+
+ModelOfSweep = Annotated[
+    Model, PlainValidator(_read_model, json_schema_input_type=str | ModelEntry), PlainSerializer(asdict)
+]
+"""One entry of `models`; in a schema it is a name or a mapping."""

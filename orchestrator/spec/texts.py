@@ -1,0 +1,33 @@
+"""The entries of a sweep's `texts`; which fields each has is its source's affair (tasks/texts/)."""
+
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any
+
+from pydantic import PlainValidator, SerializeAsAny, ValidationInfo
+from pydantic_core import PydanticCustomError
+
+from orchestrator.errors import suggest
+from orchestrator.spec.fields import problem, problem_at
+from tasks.registry import TEXT_SOURCES
+from tasks.texts import TextEntry
+
+
+def _read_text_entry(value: Any, info: ValidationInfo) -> TextEntry:
+    """The entry as the class of its source, which knows its fields."""
+    if isinstance(value, TextEntry):
+        return value
+    if not isinstance(value, dict):
+        raise PydanticCustomError("wanted", "{wanted}", {"wanted": "a mapping such as {source: files, path: texts/}"})
+    name = value.get("source")
+    if not isinstance(name, str) or name not in TEXT_SOURCES:
+        message = "no source is named" if name is None else f"{name!r} is not a text source"
+        raise problem_at("source", problem(f"{message}. {suggest(name, TEXT_SOURCES)}"), name)
+    return TEXT_SOURCES[name].model_validate(value, context=info.context)
+
+
+TextsOfSweep = Annotated[
+    SerializeAsAny[TextEntry],
+    PlainValidator(_read_text_entry, json_schema_input_type=reduce(or_, TEXT_SOURCES.values())),
+]
+"""One entry of `texts`; in a schema it is one of the sources."""
