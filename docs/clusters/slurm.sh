@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Runs a sweep on nodes that Slurm lends: Ray starts on them, the sweep runs, Ray ends.
+# Runs a sweep in a Slurm job: starts Ray on the job's nodes, runs the sweep, stops Ray.
 #
 #     sbatch docs/clusters/slurm.sh SPEC RUN_DIR [options of `capsweep run`]
 #
-# from the project's root, on a file system that all nodes see, after `make setup`. Before the time is up the run is
-# asked to end and keeps all it has; the same line resumes it, also in advance:
+# Submit it in the project's root, on a file system that all nodes see, after `make setup`. Before the job's time is up,
+# a signal ends the run, which saves everything. The same command resumes the run, and can be queued in advance:
 #
 #     sbatch --dependency=afterany:JOB docs/clusters/slurm.sh SPEC RUN_DIR
 #
-# Change these to what your site calls them:
+# Change these to the names and limits of your site:
 #SBATCH --job-name=capsweep
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -16,7 +16,7 @@
 #SBATCH --gpus-per-node=1
 #SBATCH --time=08:00:00
 #SBATCH --output=%x-%j.log
-# To this script alone (B:), two minutes before the end: what is in flight takes seconds to save.
+# To this script alone (B:), two minutes before the end; the probes in flight take seconds to save.
 #SBATCH --signal=B:TERM@120
 
 set -euo pipefail
@@ -29,47 +29,47 @@ spec=$1
 run=$2
 shift 2
 
-# Where `make setup` put capsweep. A site without network on its nodes also wants HF_HUB_OFFLINE=1 here.
+# Where `make setup` put capsweep. If the nodes have no network, also set HF_HUB_OFFLINE=1 here.
 export PATH="${CAPSWEEP_BIN:-$SLURM_SUBMIT_DIR/.venv/bin}:$PATH"
-# Other users reach these nodes: without a token any of them could run code as you. It lies in ~/.ray/auth_token; where
-# nodes do not share homes, set RAY_AUTH_TOKEN before sbatch, which hands it on.
+# Other users reach these nodes: without a token, any of them could run code as you. The token is in ~/.ray/auth_token.
+# If the nodes do not share homes, set RAY_AUTH_TOKEN before sbatch, which passes it on.
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 if [[ -z ${RAY_AUTH_TOKEN:-} ]]; then
     ray get-auth-token --generate >/dev/null
 fi
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
-# Slurm runs this script on the first node. The address is the one that Ray itself would take; a port and a folder of
-# the job's own keep it apart from other Rays on the node.
+# Slurm runs this script on the first node. The address is the one that Ray would choose. A port and a folder of its own
+# keep the job's Ray apart from others on the node.
 head_ip=$(python -c 'import ray.util; print(ray.util.get_node_ip_address())')
 address=$head_ip:$((20000 + SLURM_JOB_ID % 10000))
-scratch=/tmp/ray-$SLURM_JOB_ID # short, because paths of sockets may have 107 characters
+scratch=/tmp/ray-$SLURM_JOB_ID # short: the path of a socket may have 107 characters
 log=$SLURM_SUBMIT_DIR/capsweep-$SLURM_JOB_ID-ray.log
 
-# What was started here ends with this script; `ray stop` would end other Rays of yours as well.
+# Ends only what this script started; `ray stop` would end your other Rays as well.
 rays=()
 stop_rays() {
-    kill -TERM "${rays[@]}" 2>/dev/null || true # one may have ended by itself
+    kill -TERM "${rays[@]}" 2>/dev/null || true # one of them may have ended by itself
     wait
 }
 trap stop_rays EXIT
 trap 'exit 143' TERM INT
 
-# nproc counts what Slurm gives to this job; Ray would count what the machine has. The dashboard is for the node itself:
+# nproc counts the processors of this job; Ray would count those of the machine. The dashboard listens on the node only:
 # ssh -N -L 8265:127.0.0.1:8265 NODE
 ray start --head --block --node-ip-address="$head_ip" --port="${address##*:}" --num-cpus="$(nproc)" \
     --dashboard-host=127.0.0.1 --temp-dir="$scratch" >>"$log" 2>&1 &
 rays+=($!)
 if ((${#nodes[@]} > 1)); then
     others=$((${#nodes[@]} - 1))
-    # srun does not take over --cpus-per-task from sbatch.
+    # srun does not inherit --cpus-per-task from sbatch.
     # shellcheck disable=SC2016 # expands on the other node
     srun --nodes="$others" --ntasks="$others" --exclude="${nodes[0]}" --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
         bash -c 'exec ray start --block --address="$1" --num-cpus="$(nproc)"' worker "$address" >>"$log" 2>&1 &
     rays+=($!)
 fi
 
-# How many engines there are is decided at the start: wait until all nodes have joined.
+# The number of engines is decided at the start, so wait until all nodes have joined.
 python - "$address" "${#nodes[@]}" "${CAPSWEEP_JOIN_SECONDS:-300}" "${rays[@]}" <<'WAIT' &
 import os, sys, time, ray
 
@@ -98,7 +98,7 @@ echo "${#nodes[@]} nodes have joined $address"
 
 capsweep run "$spec" --run-dir "$run" --address "$address" "$@" &
 driver=$!
-# A trap ends `wait`, not the driver: wait again until it has saved what it has.
+# A trap ends `wait`, not the driver: wait again until the driver has saved everything.
 trap 'kill -TERM "$driver" 2>/dev/null || true' TERM INT
 code=143
 while ((code > 128)) && kill -0 "$driver" 2>/dev/null; do
@@ -108,7 +108,7 @@ done
 
 stop_rays
 trap - EXIT
-# Ray's own logs are of use only where something went wrong.
+# Ray's logs are useful only if something went wrong.
 if ((code == 0)); then
     srun --nodes="${#nodes[@]}" --ntasks="${#nodes[@]}" rm -rf "$scratch"
     rm -f "$log"
