@@ -3,7 +3,8 @@
     python benchmarks/frontier.py LEDGER [LEDGER ..] --to docs/frontier.png [--published 38.5 10000]
 
 Left, what the best memory after so many steps gave back when it was decoded; right, what was reached at so many trained
-tokens, teacher forced, and no more than was certified in the end. Means over texts; one line a label. Needs kaleido.
+tokens, teacher forced, and no more than was certified in the end. Dotted, what was claimed, where that is more. Means
+over texts, as far as every text was measured; a text that ended keeps what it had. Needs kaleido.
 """
 
 import argparse
@@ -18,18 +19,47 @@ from measure import STEPS, certified_at, reached
 from plotly.subplots import make_subplots
 
 TRAINED = tuple(int(tokens) for tokens in np.geomspace(250, 40_000, 40))
+UNITS = {1: "steps", 2: "trained tokens"}
+CLAIMED_MORE = 1.0
+"""Tokens, on average: what is claimed is drawn where it exceeds what was certified by more."""
 COLOURS = ("#3b82c4", "#cf4f5b", "#d9773a", "#8a63b8", "#3f9d76", "#777777")
 
 
-def line_of(rows: list[dict[str, Any]], colour: str, name: str) -> tuple[go.Scatter, go.Scatter]:
-    """The two curves of one label, each as far as its texts were measured."""
-    steps = [at for at in STEPS if all(at <= row["steps"] for row in rows)]
-    trained = [at for at in TRAINED if all(at <= row["trained_tokens"] for row in rows)]
-    by_steps = [float(np.mean([certified_at(row, at) for row in rows])) for at in steps]
-    by_trained = [float(np.mean([reached(row, "trained_tokens", at) for row in rows])) for at in trained]
-    left = go.Scatter(x=steps, y=by_steps, name=name, mode="lines+markers", line_color=colour)
-    right = go.Scatter(x=trained, y=by_trained, name=name, mode="lines", line_color=colour, showlegend=False)
-    return left, right
+def furthest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of each text the row with the largest budget: rows at smaller budgets lie on its way."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: row["trained_tokens"]):
+        best[row["source_tokens"]] = row
+    return list(best.values())
+
+
+def is_known(row: dict[str, Any], unit: str, at: int) -> bool:
+    """Whether the row shows what the text had after so much: it went that far, or ended by itself before."""
+    return at <= row[unit] or row["budget"] is None or row["trained_tokens"] < row["budget"]
+
+
+def claimed(row: dict[str, Any], unit: str, at: int) -> int:
+    """Tokens that were correct teacher forced after so much."""
+    return sum(taken <= at for taken in row[f"{unit}_by_length"])
+
+
+def curves_of(rows: list[dict[str, Any]], colour: str, name: str) -> dict[int, list[go.Scatter]]:
+    """The curves of one label by column: certified, and dotted what is claimed where that differs."""
+    curves: dict[int, list[go.Scatter]] = {}
+    for column, unit, places in ((1, "steps", STEPS), (2, "trained_tokens", TRAINED)):
+        known = [at for at in places if all(is_known(row, unit, at) for row in rows)]
+        proven = [
+            float(np.mean([certified_at(row, at) if column == 1 else reached(row, unit, at) for row in rows]))
+            for at in known
+        ]
+        claims = [float(np.mean([claimed(row, unit, at) for row in rows])) for at in known]
+        mode, shown = ("lines+markers", True) if column == 1 else ("lines", False)
+        curves[column] = [go.Scatter(x=known, y=proven, name=name, mode=mode, line_color=colour, showlegend=shown)]
+        if max(np.subtract(claims, proven), default=0) > CLAIMED_MORE:
+            look = {"color": colour, "dash": "dot"}
+            label = f"{name.partition(',')[0]}, claimed"
+            curves[column].append(go.Scatter(x=known, y=claims, name=label, mode="lines", line=look, showlegend=shown))
+    return curves
 
 
 def main() -> None:
@@ -45,12 +75,12 @@ def main() -> None:
             groups[row["label"]].append(row)
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.04)
     for (label, rows), colour in zip(groups.items(), COLOURS, strict=False):
-        left, right = line_of(rows, colour, f"{label.replace('_', ' ')}, {len(rows)} texts")
-        figure.add_trace(left, row=1, col=1)
-        figure.add_trace(right, row=1, col=2)
-        for axis, trace in (("steps", left), ("trained tokens", right)):
-            points = [f"{x:,}: {y:.1f}" for x, y in zip(trace.x, trace.y, strict=True)]  # pyright: ignore[reportArgumentType]
-            print(f"{label}, {axis}: {'; '.join(points[:: 1 if axis == 'steps' else 6])}")
+        texts = furthest(rows)
+        for column, curves in curves_of(texts, colour, f"{label.replace('_', ' ')}, {len(texts)} texts").items():
+            for curve in curves:
+                figure.add_trace(curve, row=1, col=column)
+                points = [f"{x:,}: {y:.1f}" for x, y in zip(curve.x, curve.y, strict=True)]  # pyright: ignore[reportArgumentType]
+                print(f"{curve.name}, {UNITS[column]}: {'; '.join(points[:: 1 if column == 1 else 6])}")
     if arguments.published:
         tokens, steps = arguments.published
         marker = {"symbol": "diamond-open", "size": 11, "color": "#333333"}

@@ -1,16 +1,18 @@
 """How much of a bare forward and backward pass the engine's whole step is worth, in tokens a second, in turn.
 
-    python benchmarks/step_share.py MODEL --texts FILE.jsonl [--budget 500] [--runs 5] [--threads 2]
+    python benchmarks/step_share.py MODEL --texts FILE.jsonl [--slots 24] [--begun 2000] [--budget 2500] [--runs 5]
 
 Bare: transformers as it comes on 24 slots of 16 tokens, cross-entropy of every token, gradient of the inputs; nothing
-else. Engine: 24 texts from their cold starts to `--budget` trained tokens each, so that slots have unlike lengths:
-head, verdicts, update, growth, and every certificate at the end. Run it on an idle machine.
+else. Engine: texts from `--begun` to `--budget` trained tokens each, so that slots have unlike lengths: head, verdicts,
+update, growth, and the certificate of each at the end. Their way to `--begun` is not timed; `--states` keeps it, so
+that runs of several commits begin from the same. Run it on an idle machine.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,30 +41,42 @@ def bare(model: Any) -> float:
     return SLOTS * LENGTH / float(np.median(seconds))
 
 
-def engine_runs(name: str, texts: Path, budget: int, settings: EngineSettings) -> Callable[[], tuple[float, float]]:
+def engine_runs(arguments: argparse.Namespace, settings: EngineSettings) -> Callable[[], tuple[float, float]]:
     """Runs of the engine: trained tokens a second of its whole steps, and the mean length of a slot."""
-    task, model = CrammingTask(), Model(name=name)
+    task, model = CrammingTask(), Model(name=arguments.model)
     recipe, _ = task.recipe_for(model, task.facts(model), task.recipe({"patience": 1000}))
     codec = task.codec(model)
-    tokens = [codec.encode(json.loads(line)["text"]).tokens[:200] for line in texts.read_text().splitlines()[:SLOTS]]
+    lines = arguments.texts.read_text().splitlines()[: arguments.slots]
+    probes = [
+        Probe(
+            probe_id=f"{number}",
+            search_id=f"{number}",
+            number=0,
+            sample_id=f"{number}",
+            tokens=codec.encode(json.loads(line)["text"]).tokens[:200],
+            length=4,
+            num_vectors=1,
+            max_trained_tokens=arguments.budget,
+        )
+        for number, line in enumerate(lines)
+    ]
     engine = task.open_engine(model, Question(recipe=recipe, growth=None), settings)
+    states: dict[str, bytes] = {}
+    if arguments.states is not None and arguments.states.exists():
+        states = torch.load(arguments.states)
+    elif arguments.begun:
+        engine.submit(probes, num_open=len(probes))
+        while engine.stats().trained_tokens < arguments.begun * len(probes):
+            engine.step()
+        states = {snapshot.probe_id: snapshot.state for snapshot in engine.snapshots()}
+        if arguments.states is not None:
+            torch.save(states, arguments.states)
+        engine = task.open_engine(model, Question(recipe=recipe, growth=None), settings)
+    begun = [replace(probe, snapshot=states.get(probe.probe_id)) for probe in probes]
 
     def run() -> tuple[float, float]:
         before = engine.stats()
-        probes = [
-            Probe(
-                probe_id=f"{number}",
-                search_id=f"{number}",
-                number=0,
-                sample_id=f"{number}",
-                tokens=text,
-                length=4,
-                num_vectors=1,
-                max_trained_tokens=budget,
-            )
-            for number, text in enumerate(tokens)
-        ]
-        engine.submit(probes, num_open=len(probes))
+        engine.submit(begun, num_open=len(begun))
         while engine.num_held:
             engine.step()
         after = engine.stats()
@@ -77,16 +91,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--texts", type=Path, required=True)
-    parser.add_argument("--budget", type=int, default=500)
+    parser.add_argument("--slots", type=int, default=SLOTS)
+    parser.add_argument("--begun", type=int, default=2000, help="trained tokens a text before the clock runs")
+    parser.add_argument("--budget", type=int, default=2500, help="trained tokens a text in all")
+    parser.add_argument("--states", type=Path, default=None, help="file of the texts at --begun; made if missing")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     plain: Any = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
     plain.requires_grad_(False).eval()
-    run = engine_runs(
-        arguments.model, arguments.texts, arguments.budget, EngineSettings(device="cpu", cpus=arguments.threads)
-    )
+    run = engine_runs(arguments, EngineSettings(device="cpu", cpus=arguments.threads))
     shares: list[float] = []
     for _ in range(arguments.runs):
         before = bare(plain)
