@@ -5,22 +5,19 @@ Knows nothing of optimizers or of which slots leave.
 
 # Axes: B slots, K vectors of a memory, L tokens, D embedding width.
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.coder import compress, decompress
-from tasks.cross_entropy import cross_entropy
 from tasks.decoding import Decoded
 from tasks.language_model import LanguageModel
-from tasks.layout import Layout, pick_inputs
+from tasks.layout import Layout
+from tasks.scoring import Scored, score_with_memory, score_without_memory
 from tasks.slots import MARKS, Slots
-from tasks.values import Lossless, Lossy, Measurement, Probe, Proof, Question
+from tasks.values import Lossless, Lossy, Measurement, Probe, Question
 
 NEAR_TIE = 1e-3
 """Logit margin below which a text is decoded again by itself: in float32 other batch shapes move logits by up to about
@@ -280,134 +277,3 @@ def _outcome(
         remark="; ".join(remarks) or None,
     )
     return Lossless(measurement=measurement) if lossless else Lossy(measurement=measurement)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """A text under the model, each token predicted from the correct ones before it."""
-
-    length: int
-    nats: float
-    """Summed cross-entropy."""
-    num_correct: int
-    first_error: int | None
-    """Index of the first wrong token; None if all are correct."""
-    correct: tuple[bool, ...]
-    """Which tokens are correct."""
-    nats_by_token: tuple[float, ...]
-    """Cross-entropy of each token; empty where it is not known."""
-
-    @classmethod
-    def nothing(cls) -> "Scored":
-        """No token."""
-        return cls(length=0, nats=0.0, num_correct=0, first_error=None, correct=(), nats_by_token=())
-
-    def after(self, nats: float, *, correct: bool) -> "Scored":
-        """The same with one token more before it."""
-        first_error = None if self.first_error is None else self.first_error + 1
-        return Scored(
-            length=self.length + 1,
-            nats=self.nats + nats,
-            num_correct=self.num_correct + correct,
-            first_error=first_error if correct else 0,
-            correct=(correct, *self.correct),
-            nats_by_token=(nats, *self.nats_by_token),
-        )
-
-
-@torch.no_grad()
-def score_with_memory(
-    model: LanguageModel,
-    layout: Layout,
-    memory_BKD: Tensor,
-    tokens: Sequence[int],
-    *,
-    num_vectors: int,
-    question: Question,
-) -> Scored:
-    """The text with its memory, which is (1, K, D)."""
-    length = len(tokens)
-    tokens_BL = torch.tensor([list(tokens)], device=model.device)
-    inputs_BT = torch.tensor([layout.build_inputs(num_vectors, length)], device=model.device)
-    positions_L = torch.tensor(layout.target_positions(num_vectors, length), device=model.device)
-    inputs_BT = inputs_BT[:, : int(positions_L.max()) + 1]
-    inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, prefix=question.prefix is not None)
-    # Where t_1 is given, it costs nothing and counts as correct.
-    given = question.num_given
-    scored = _score(model, model.hidden(inputs_BTD)[0, positions_L[given:]], tokens_BL[0, given:])
-    return scored.after(0.0, correct=True) if given else scored
-
-
-@torch.no_grad()
-def score_without_memory(model: LanguageModel, tokens: Sequence[int], *, question: Question) -> Scored:
-    """The text by itself.
-
-    Without a BOS before it nothing predicts t_1: it is charged ln V and counts as wrong; unless it is given, when it
-    costs nothing and counts as correct, as it does with the memory.
-    """
-    if not tokens:
-        return Scored.nothing()
-    tokens_BL = torch.tensor([tokens], device=model.device)
-    inputs_BTD = model.embed(tokens_BL)
-    if question.prefix == "bos":
-        inputs_BTD = torch.cat([model.prefix(1), inputs_BTD], dim=1)
-    hidden_LH = model.hidden(inputs_BTD)[0, :-1]
-    given = question.num_given
-    if question.prefix == "bos" and not given:
-        return _score(model, hidden_LH, tokens_BL[0])
-    rest = _score(model, hidden_LH[-(len(tokens) - 1) :] if len(tokens) > 1 else hidden_LH[:0], tokens_BL[0, 1:])
-    return rest.after(0.0, correct=True) if given else rest.after(math.log(model.vocabulary), correct=False)
-
-
-def _score(model: LanguageModel, hidden_LH: Tensor, targets_L: Tensor) -> Scored:
-    nats_L, correct_L = cross_entropy(model, hidden_LH, targets_L)
-    wrong = (~correct_L).nonzero()[:, 0].tolist()
-    return Scored(
-        length=len(targets_L),
-        nats=float(nats_L.sum()),
-        num_correct=len(targets_L) - len(wrong),
-        first_error=wrong[0] if wrong else None,
-        correct=tuple(correct_L.tolist()),
-        nats_by_token=tuple(nats_L.tolist()),
-    )
-
-
-class LayoutProver:
-    """A loaded model and a layout, asked about one memory or text at a time."""
-
-    def __init__(self, model: LanguageModel, layout: Layout, question: Question) -> None:
-        self._model = model
-        self._layout = layout
-        self._question = question
-
-    def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
-        """Decode `len(tokens)` tokens from the memory and compare them with the text's."""
-        tokens_BL = torch.tensor([list(tokens)], device=self._model.device)
-        decoded = self._layout.prove(self._model, self._memory(memory, num_vectors), tokens_BL)
-        prefix = int(decoded.exact_prefix_B[0])
-        return Proof(
-            tokens=tuple(decoded.tokens_BL[0].tolist()),
-            exact_prefix=prefix,
-            margin=float(decoded.margins_BL[0, :prefix].min()) if prefix else None,
-        )
-
-    def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
-        """Share of the tokens that are correct with this memory, teacher forced."""
-        memory_BKD = self._memory(memory, num_vectors)
-        scored = score_with_memory(
-            self._model, self._layout, memory_BKD, tokens, num_vectors=num_vectors, question=self._question
-        )
-        return scored.num_correct / scored.length
-
-    def compress(self, tokens: Sequence[int]) -> bytes:
-        """Arithmetic coding with the model's own predictions."""
-        return compress(self._model, tokens, question=self._question)
-
-    def decompress(self, data: bytes, num_tokens: int, *, given: Sequence[int] = ()) -> tuple[int, ...]:
-        """The tokens that `compress` made these bytes of."""
-        return decompress(self._model, data, num_tokens, question=self._question, given=given)
-
-    def _memory(self, memory: bytes, num_vectors: int) -> Tensor:
-        shape = self._layout.memory_shape(num_vectors, self._model.embedding_width)
-        values = np.frombuffer(memory, dtype="<f4").reshape(1, *shape).copy()
-        return torch.from_numpy(values).to(self._model.device)

@@ -103,9 +103,9 @@ class LanguageModelTask:
 
     def price(self, model: Model, texts: Sequence[Sequence[int]], question: Question, device: str) -> Price:
         """Load the weights, time them, and read the texts; nothing is downloaded for it."""
-        from tasks.certificate import score_without_memory
         from tasks.language_model import LanguageModel
         from tasks.model_files import weights_are_here
+        from tasks.scoring import score_without_memory
         from tasks.step_cost import measure_step_cost
 
         if not weights_are_here(model):
@@ -125,7 +125,7 @@ class LanguageModelTask:
 
     def prove(self, model: Model, question: Question, device: str) -> Prover:
         """Load the weights for decoding stored memories."""
-        from tasks.certificate import LayoutProver
         from tasks.language_model import LanguageModel
+        from tasks.prover import LayoutProver
 
         return LayoutProver(LanguageModel(model, device=device), self.layout(question), question)

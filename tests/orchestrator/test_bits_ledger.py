@@ -11,7 +11,7 @@ from orchestrator.report.figures.memories import bits_ledger, cosines_of_memorie
 from orchestrator.report.writing import report_tables
 from orchestrator.runs.directory import open_run
 from orchestrator.store.parquet import read_bits_and_lines
-from tasks.certificate import LayoutProver
+from tasks.prover import LayoutProver
 
 MEMORY = np.random.default_rng(0).normal(size=(3, 50)).astype("<f4")
 

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from tasks.certificate import score_without_memory
 from tasks.coder import compress, decompress
+from tasks.scoring import score_without_memory
 from tasks.values import Question
 
 WORD_BITS = 32

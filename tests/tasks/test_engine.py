@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.batches import DETERMINISTIC_SLOTS, cheapest_batches, fixed_batches
-from tasks.certificate import LayoutProver
 from tasks.engine import BatchedEngine
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
+from tasks.prover import LayoutProver
 from tasks.slots import MARKS
 from tasks.values import EngineSettings, Failed, Finished, Lossless, Lossy, Measurement, Question
 

@@ -7,12 +7,12 @@ import torch
 import transformers
 from torch import Tensor
 
-from tasks.certificate import LayoutProver
 from tasks.cramming import CrammingTask
 from tasks.cross_entropy import cross_entropy_and_gradient
 from tasks.engine import BatchedEngine
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming, OneStep, pick_inputs
+from tasks.prover import LayoutProver
 from tasks.radius import RADII, choose_radius
 from tasks.values import EngineSettings, Failed, Lossless, Lossy, Probe, Question
 

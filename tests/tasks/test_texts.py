@@ -375,8 +375,8 @@ class TestOfTheReader:
                 assert text.text == reader.codec.decode(text.tokens)
 
     def test_what_a_model_draws_is_likelier_to_it_than_chance(self, reader):
-        from tasks.certificate import score_without_memory
         from tasks.language_model import LanguageModel
+        from tasks.scoring import score_without_memory
         from tasks.values import Question
 
         model = LanguageModel(reader.model, device="cpu")

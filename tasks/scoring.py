@@ -1,0 +1,108 @@
+"""A text under the model, each token predicted from the correct ones before it, with its memory and without.
+
+Knows nothing of decoding, slots or searches.
+"""
+
+# Axes: B slots, K vectors of a memory, L tokens, T input positions, D embedding width, H hidden size.
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tasks.cross_entropy import cross_entropy
+from tasks.language_model import LanguageModel
+from tasks.layout import Layout, pick_inputs
+from tasks.values import Question
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A text under the model, each token predicted from the correct ones before it."""
+
+    length: int
+    nats: float
+    """Summed cross-entropy."""
+    num_correct: int
+    first_error: int | None
+    """Index of the first wrong token; None if all are correct."""
+    correct: tuple[bool, ...]
+    """Which tokens are correct."""
+    nats_by_token: tuple[float, ...]
+    """Cross-entropy of each token; empty where it is not known."""
+
+    @classmethod
+    def nothing(cls) -> "Scored":
+        """No token."""
+        return cls(length=0, nats=0.0, num_correct=0, first_error=None, correct=(), nats_by_token=())
+
+    def after(self, nats: float, *, correct: bool) -> "Scored":
+        """The same with one token more before it."""
+        first_error = None if self.first_error is None else self.first_error + 1
+        return Scored(
+            length=self.length + 1,
+            nats=self.nats + nats,
+            num_correct=self.num_correct + correct,
+            first_error=first_error if correct else 0,
+            correct=(correct, *self.correct),
+            nats_by_token=(nats, *self.nats_by_token),
+        )
+
+
+@torch.no_grad()
+def score_with_memory(
+    model: LanguageModel,
+    layout: Layout,
+    memory_BKD: Tensor,
+    tokens: Sequence[int],
+    *,
+    num_vectors: int,
+    question: Question,
+) -> Scored:
+    """The text with its memory, which is (1, K, D)."""
+    length = len(tokens)
+    tokens_BL = torch.tensor([list(tokens)], device=model.device)
+    inputs_BT = torch.tensor([layout.build_inputs(num_vectors, length)], device=model.device)
+    positions_L = torch.tensor(layout.target_positions(num_vectors, length), device=model.device)
+    inputs_BT = inputs_BT[:, : int(positions_L.max()) + 1]
+    inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, prefix=question.prefix is not None)
+    # Where t_1 is given, it costs nothing and counts as correct.
+    given = question.num_given
+    scored = _score(model, model.hidden(inputs_BTD)[0, positions_L[given:]], tokens_BL[0, given:])
+    return scored.after(0.0, correct=True) if given else scored
+
+
+@torch.no_grad()
+def score_without_memory(model: LanguageModel, tokens: Sequence[int], *, question: Question) -> Scored:
+    """The text by itself.
+
+    Without a BOS before it nothing predicts t_1: it is charged ln V and counts as wrong; unless it is given, when it
+    costs nothing and counts as correct, as it does with the memory.
+    """
+    if not tokens:
+        return Scored.nothing()
+    tokens_BL = torch.tensor([tokens], device=model.device)
+    inputs_BTD = model.embed(tokens_BL)
+    if question.prefix == "bos":
+        inputs_BTD = torch.cat([model.prefix(1), inputs_BTD], dim=1)
+    hidden_LH = model.hidden(inputs_BTD)[0, :-1]
+    given = question.num_given
+    if question.prefix == "bos" and not given:
+        return _score(model, hidden_LH, tokens_BL[0])
+    rest = _score(model, hidden_LH[-(len(tokens) - 1) :] if len(tokens) > 1 else hidden_LH[:0], tokens_BL[0, 1:])
+    return rest.after(0.0, correct=True) if given else rest.after(math.log(model.vocabulary), correct=False)
+
+
+def _score(model: LanguageModel, hidden_LH: Tensor, targets_L: Tensor) -> Scored:
+    nats_L, correct_L = cross_entropy(model, hidden_LH, targets_L)
+    wrong = (~correct_L).nonzero()[:, 0].tolist()
+    return Scored(
+        length=len(targets_L),
+        nats=float(nats_L.sum()),
+        num_correct=len(targets_L) - len(wrong),
+        first_error=wrong[0] if wrong else None,
+        correct=tuple(correct_L.tolist()),
+        nats_by_token=tuple(nats_L.tolist()),
+    )
