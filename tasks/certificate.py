@@ -6,7 +6,7 @@ Knows nothing of optimizers or of which slots leave.
 # Axes: B slots, K vectors of a memory, L tokens, D embedding width.
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 
 import torch
@@ -15,18 +15,14 @@ from torch import Tensor
 from tasks.decoding import Decoded
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout
-from tasks.scoring import Scored, score_with_memory, score_without_memory
 from tasks.slots import MARKS, Slots
-from tasks.values import Lossless, Lossy, Measurement, Probe, Question
+from tasks.values import Probe, Question
 
 NEAR_TIE = 1e-3
 """Logit margin below which a text is decoded again by itself: in float32 other batch shapes move logits by up to about
 1e-5."""
 NEAR_TIE_ULPS = 32
 """The same for coarser numbers, in units of the distance of 1 to the next one: .25 in bfloat16."""
-
-
-BEGUN_AGAIN = "begun again cold and at a lower rate, after a loss or gradient that was not finite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +54,21 @@ class Decoding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """What decoding proved about one slot."""
+
+    memory_KD: Tensor
+    """The memory that proves most, on the host: the last one, or one kept at a mark."""
+    decoding: Decoding
+    """What it gave back."""
+    at_marks: tuple[int, ...]
+    """Longest prefix in tokens that the memory kept at each mark gives back, for the marks that the slot passed."""
+    in_float32: int | None
+    """Longest prefix in tokens that `memory_KD` gives back in float32; None if it proves nothing, or there is no
+    float32 model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """A memory that is taken to give back these tokens, on the host."""
 
@@ -79,7 +90,7 @@ def certify(
     float32: LanguageModel | None,
     num_slots: int,
     is_fixed: bool,
-) -> list[Lossless | Lossy]:
+) -> list[Certificate]:
     """Decode each slot's memory, and those kept at its marks, and state what they prove.
 
     Args:
@@ -103,29 +114,25 @@ def certify(
         else final
         for final, kept in zip(finals, marks, strict=True)
     ]
-    exact_prefix = [by_key[claim.key].exact_prefix for claim in stored]
+    decodings = [by_key[claim.key] for claim in stored]
     in_float32: list[int | None] = [None] * len(leaving)
     if float32 is model:
-        in_float32 = [*exact_prefix]
+        in_float32 = [decoding.exact_prefix for decoding in decodings]
     elif float32 is not None:
         shorter = [
-            Claim(memory_KD=claim.memory_KD, tokens=claim.tokens[:length])
-            for claim, length in zip(stored, exact_prefix, strict=True)
+            Claim(memory_KD=claim.memory_KD, tokens=claim.tokens[: decoding.exact_prefix])
+            for claim, decoding in zip(stored, decodings, strict=True)
         ]
         again = _decode(float32, layout, shorter, num_slots=num_slots, is_fixed=is_fixed)
         in_float32 = [decoding.exact_prefix for decoding in again]
     return [
-        _outcome(
-            model,
-            layout,
-            slot,
-            stored[i].memory_KD,
-            by_key[stored[i].key],
-            question=question,
+        Certificate(
+            memory_KD=stored[i].memory_KD,
+            decoding=decodings[i],
             at_marks=tuple(by_key[claim.key].exact_prefix for claim in marks[i]),
-            in_float32=in_float32[i] if exact_prefix[i] else None,
+            in_float32=in_float32[i] if decodings[i].exact_prefix else None,
         )
-        for i, slot in enumerate(leaving)
+        for i in range(len(leaving))
     ]
 
 
@@ -188,92 +195,3 @@ def _decoding(decoded: Decoded, i: int, claim: Claim) -> Decoding:
         nats_by_token=tuple(nats_L.tolist()),
         margin_by_token=tuple(margins_L.tolist()),
     )
-
-
-def _outcome(
-    model: LanguageModel,
-    layout: Layout,
-    leaving: Leaving,
-    memory_KD: Tensor,
-    decoding: Decoding,
-    *,
-    question: Question,
-    at_marks: tuple[int, ...],
-    in_float32: int | None,
-) -> Lossless | Lossy:
-    probe, slot = leaving.probe, leaving.slot
-    proven = decoding.exact_prefix if question.criterion is None else int(slot.proven_B)
-    lossless = proven >= probe.length
-    at_proof = Scored.nothing()
-    if proven:
-        with_memory = score_with_memory(
-            model,
-            layout,
-            memory_KD[None].to(model.device),
-            probe.tokens[:proven],
-            num_vectors=probe.num_vectors,
-            question=question,
-        )
-        at_proof = with_memory
-        if question.criterion is None:
-            by_token = decoding.nats_by_token
-            at_proof = replace(with_memory, nats=sum(by_token), nats_by_token=by_token)
-    without_at_proof = score_without_memory(model, probe.tokens[:proven], question=question)
-    at_asked = Scored(
-        length=probe.length,
-        nats=float(slot.asked_nats_B),
-        num_correct=int(slot.asked_correct_B),
-        # Every token correct under teacher forcing, and still not certified: decoding went wrong first.
-        first_error=min(int(slot.asked_prefix_B), decoding.exact_prefix)
-        if int(slot.asked_correct_B) == probe.length
-        else int(slot.asked_prefix_B),
-        correct=tuple(slot.asked_correct_BL[0, : probe.length].tolist()),
-        nats_by_token=(),
-    )
-    measured = at_proof if lossless else at_asked
-    without = (
-        without_at_proof if lossless else score_without_memory(model, probe.tokens[: probe.length], question=question)
-    )
-    reached, limit = int(slot.length_B), int(slot.limit_B)
-    if proven >= limit or leaving.is_cut_short:
-        failed_length = None
-    else:
-        failed_length = max(reached, proven + 1) if lossless else probe.length
-    remarks = [*leaving.remarks, *([BEGUN_AGAIN] if float(slot.rate_scale_B) < 1 else [])]
-    memory = memory_KD.numpy().astype("<f4")
-    measurement = Measurement(
-        proven_length=proven,
-        exact_prefix=decoding.exact_prefix,
-        failed_length=failed_length,
-        measured_length=measured.length,
-        steps=int(slot.step_B),
-        steps_to_proof=int(slot.reached_step_BL[0, proven - 1])
-        if proven and question.criterion is None
-        else int(slot.proof_step_B),
-        trained_tokens=int(slot.trained_tokens_B),
-        seconds=float(slot.seconds_B),
-        token_accuracy=measured.num_correct / measured.length,
-        token_accuracy_without_memory=without.num_correct / measured.length,
-        first_error=measured.first_error,
-        margin=decoding.margin,
-        nats_without_memory=without.nats,
-        nats_with_memory=measured.nats,
-        proven_nats_without_memory=without_at_proof.nats,
-        proven_nats_with_memory=at_proof.nats,
-        proven_token_gain=at_proof.num_correct - without_at_proof.num_correct,
-        memory=memory.tobytes() if max(proven, decoding.exact_prefix) > 0 else None,
-        memory_shape=memory.shape,
-        correct=measured.correct,
-        correct_without_memory=without.correct,
-        nats_by_token=at_proof.nats_by_token,
-        nats_by_token_without_memory=without_at_proof.nats_by_token,
-        margin_by_token=decoding.margin_by_token,
-        steps_by_length=tuple(slot.reached_step_BL[0, : int(slot.proven_B)].tolist()),
-        trained_tokens_by_length=tuple(slot.reached_tokens_BL[0, : int(slot.proven_B)].tolist()),
-        certified_steps=MARKS[: len(at_marks)],
-        certified_trained_tokens=tuple(slot.mark_tokens_BM[0, : len(at_marks)].tolist()),
-        certified_lengths=at_marks,
-        exact_in_float32=in_float32,
-        remark="; ".join(remarks) or None,
-    )
-    return Lossless(measurement=measurement) if lossless else Lossy(measurement=measurement)

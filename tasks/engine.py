@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from tasks.batches import DETERMINISTIC_SLOTS, Batch
-from tasks.certificate import Leaving, certify
+from tasks.certificate import Leaving
+from tasks.certifier import Certifier
 from tasks.fitting import Fitting, is_out_of_memory
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout
@@ -37,10 +38,6 @@ NOT_FINITE_RATE_SCALE = 0.1
 """Rate, in units of the recipe's, of the one cold start that follows a loss that was not finite."""
 NOT_FINITE = "not finite: loss or gradient"
 BEGUN_ANEW = "begun anew: its snapshot could not be read"
-CERTIFY_SLOTS = {"cpu": 16, "cuda": 64}
-CERTIFY_WAIT_STEPS = {"cpu": 20, "cuda": 50}
-"""Leaving slots are decoded together: when so many have gathered, or the first has waited so many steps. Decoding
-takes one forward pass a token however few slots there are, which on a GPU is as long as a step of the whole batch."""
 
 
 class BatchedEngine:
@@ -50,7 +47,8 @@ class BatchedEngine:
         if settings.cpus is not None:
             torch.set_num_threads(settings.cpus)
         self._model = model
-        self._float32 = model.in_float32()
+        # The second set of weights comes before the device memory is measured.
+        float32 = model.in_float32()
         self._layout = layout
         self._question = question
         self._recipe = make_recipe(question.recipe)
@@ -61,7 +59,7 @@ class BatchedEngine:
                 raise ValueError("a recipe of the sphere needs its radius; Task.recipe_for finds it")
             self._radius = self._recipe.radius * model.cold_length
         self._fitting = Fitting(model, settings)
-        self._kind = "cuda" if model.device.type == "cuda" else "cpu"
+        self._certifier = Certifier(model, layout, question, self._fitting, float32=float32)
         self._waiting: deque[Probe] = deque()
         self._slots: Slots | None = None
         self._probes: list[Probe] = []
@@ -70,8 +68,6 @@ class BatchedEngine:
         """probe_ids of slots that begin again, cold and at a lower rate."""
         self._begun_anew: set[str] = set()
         """probe_ids of slots whose snapshot could not be read."""
-        self._leaving: list[Leaving] = []
-        self._first_left_at_step = 0
         self._steps = 0
         self._num_open = 0
         self._stats = EngineStats()
@@ -85,7 +81,7 @@ class BatchedEngine:
     @property
     def num_held(self) -> int:
         """Probes submitted and not yet finished."""
-        return self.num_busy + len(self._leaving)
+        return self.num_busy + len(self._certifier.waiting)
 
     @property
     def num_busy(self) -> int:
@@ -104,7 +100,7 @@ class BatchedEngine:
         )
         slots = [
             *zip(self._probes, running, strict=True),
-            *((leaving.probe, leaving.slot) for leaving in self._leaving),
+            *((leaving.probe, leaving.slot) for leaving in self._certifier.waiting),
         ]
         return [
             Snapshot(probe_id=probe.probe_id, steps=int(slot.step_B), state=to_bytes(slot))
@@ -133,9 +129,10 @@ class BatchedEngine:
             leaves_B = judged.stops_B | ~numbers.finite_B | too_long_B
             if leaves_B.any():
                 finished += self._take_out(leaves_B, numbers.finite_B, too_long_B)
-        waited = self._steps - self._first_left_at_step >= CERTIFY_WAIT_STEPS[self._kind]
-        if self._leaving and (len(self._leaving) >= CERTIFY_SLOTS[self._kind] or waited or self._slots is None):
-            finished += self._certify()
+        nothing_else = self._slots is None and bool(self._certifier.waiting)
+        if nothing_else or self._certifier.is_due(step=self._steps):
+            certified = self._certifier.certify(step=self._steps)
+            finished += [self._finish(left.probe, outcome, left.started_at) for left, outcome in certified]
         self._stats += EngineStats(step_seconds=time.perf_counter() - started)
         return finished
 
@@ -271,83 +268,46 @@ class BatchedEngine:
         slots = self._slots
         assert slots is not None
         finished: list[Finished] = []
-        if not self._leaving:
-            self._first_left_at_step = self._steps
         leaving = leaves_B.nonzero()[:, 0]
         out = slots.select(leaving).to(torch.device("cpu"))
         for place, i in enumerate(leaving.tolist()):
-            probe, started_at = self._probes[i], self._started_at[i]
-            length = int(out.length_B[place])
-            fault = self._does_not_fit(length) if too_long_B[i] else None if finite_B[i] else NOT_FINITE
-            # What was proven before the arithmetic or the device memory failed stays proven: its memory is finite.
-            if fault is None or int(out.proven_B[place]) >= probe.length:
-                slot = out.select(torch.tensor([place]))
-                remarks = [] if fault is None else [f"ended at {length} tokens: {fault}"]
-                if probe.probe_id in self._begun_anew:
-                    self._begun_anew.remove(probe.probe_id)
-                    remarks.append(BEGUN_ANEW)
-                self._leaving.append(
-                    Leaving(
-                        probe=probe,
-                        slot=slot,
-                        started_at=started_at,
-                        is_cut_short=fault is not None,
-                        remarks=tuple(remarks),
-                    )
-                )
-            elif fault is NOT_FINITE and float(out.rate_scale_B[place]) == 1.0:
-                self._not_finite.add(probe.probe_id)
-                self._waiting.appendleft(replace(probe, snapshot=None))
-            else:
-                self._not_finite.discard(probe.probe_id)
-                reason = f"{fault}, and again from a cold start at a lower rate" if fault is NOT_FINITE else fault
-                finished.append(self._finish(probe, Failed(reason=reason), started_at))
+            slot = out.select(torch.tensor([place]))
+            fault = self._does_not_fit(int(slot.length_B)) if too_long_B[i] else None if finite_B[i] else NOT_FINITE
+            finished += self._end(self._probes[i], slot, fault, started_at=self._started_at[i])
         stay = (~leaves_B).nonzero()[:, 0]
         self._probes = [self._probes[i] for i in stay.tolist()]
         self._started_at = [self._started_at[i] for i in stay.tolist()]
         self._slots = slots.select(stay) if len(stay) else None
         return finished
 
+    def _end(self, probe: Probe, slot: Slots, fault: str | None, *, started_at: float) -> list[Finished]:
+        """Send a slot to its certificate, or back to a slower start, or return that the machine failed it."""
+        # What was proven before the arithmetic or the device memory failed stays proven: its memory is finite.
+        if fault is None or int(slot.proven_B) >= probe.length:
+            remarks = [] if fault is None else [f"ended at {int(slot.length_B)} tokens: {fault}"]
+            if probe.probe_id in self._begun_anew:
+                self._begun_anew.remove(probe.probe_id)
+                remarks.append(BEGUN_ANEW)
+            leaving = Leaving(
+                probe=probe,
+                slot=slot,
+                started_at=started_at,
+                is_cut_short=fault is not None,
+                remarks=tuple(remarks),
+            )
+            self._certifier.add(leaving, step=self._steps)
+            return []
+        if fault == NOT_FINITE and float(slot.rate_scale_B) == 1.0:
+            self._not_finite.add(probe.probe_id)
+            self._waiting.appendleft(replace(probe, snapshot=None))
+            return []
+        self._not_finite.discard(probe.probe_id)
+        reason = f"{fault}, and again from a cold start at a lower rate" if fault == NOT_FINITE else fault
+        return [self._finish(probe, Failed(reason=reason), started_at)]
+
     def _does_not_fit(self, length: int) -> str:
         copies = f" {DETERMINISTIC_SLOTS} times, as deterministic: true asks for" if self._fitting.is_fixed else ""
         return f"out of memory: {length} tokens do not fit on {self._model.device}{copies}"
-
-    def _certify(self) -> list[Finished]:
-        """Decode the memories of the slots that left, and turn what came out into outcomes."""
-        started, most = time.perf_counter(), CERTIFY_SLOTS[self._kind]
-        leaving = self._leaving[:most]
-        outcomes = self._certify_within_device_memory(leaving, num_slots=most)
-        self._leaving = self._leaving[most:]
-        self._first_left_at_step = self._steps
-        share = (time.perf_counter() - started) / len(leaving)
-        return [
-            self._finish(slot.probe, _with_seconds(outcome, share), slot.started_at)
-            for slot, outcome in zip(leaving, outcomes, strict=True)
-        ]
-
-    def _certify_within_device_memory(self, leaving: Sequence[Leaving], *, num_slots: int) -> list[Outcome]:
-        """The outcomes of these slots, decoded together as far as the device memory holds them."""
-        try:
-            certified = certify(
-                self._model,
-                self._layout,
-                leaving,
-                question=self._question,
-                float32=self._float32,
-                num_slots=num_slots,
-                is_fixed=self._fitting.is_fixed,
-            )
-            return list(certified)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        self._fitting.free()
-        fewer = num_slots if self._fitting.is_fixed else max(1, num_slots // 2)
-        if len(leaving) == 1 and fewer == num_slots:
-            return [Failed(reason=f"out of memory: its certificate does not fit on {self._model.device}")]
-        half = max(1, len(leaving) // 2)
-        parts = (leaving[:half], leaving[half:])
-        return [o for part in parts if part for o in self._certify_within_device_memory(part, num_slots=fewer)]
 
     def _finish(self, probe: Probe, outcome: Outcome, started_at: float) -> Finished:
         return Finished(
@@ -393,11 +353,3 @@ def _keep_at_marks(slots: Slots) -> None:
             slots.mark_memory_BKMD[i, :, place] = slots.proof_memory_BKD[i].cpu()
             slots.mark_proven_BM[i, place] = slots.proven_B[i]
             slots.mark_tokens_BM[i, place] = slots.trained_tokens_B[i]
-
-
-def _with_seconds(outcome: Outcome, seconds: float) -> Outcome:
-    """The outcome with its share of the certificate's time."""
-    if isinstance(outcome, Failed):
-        return outcome
-    measurement = outcome.measurement
-    return replace(outcome, measurement=replace(measurement, seconds=measurement.seconds + seconds))

@@ -1,0 +1,104 @@
+"""Slots that left the batch, gathered until it pays to decode them together, and certified within device memory.
+
+Knows nothing of optimizers, of the slots that are still optimized, or of why a slot left.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tasks.certificate import Leaving, certify
+from tasks.fitting import Fitting, is_out_of_memory
+from tasks.language_model import LanguageModel
+from tasks.layout import Layout
+from tasks.outcome import outcome_of
+from tasks.values import Failed, Outcome, Question
+
+CERTIFY_SLOTS = {"cpu": 16, "cuda": 64}
+CERTIFY_WAIT_STEPS = {"cpu": 20, "cuda": 50}
+"""Leaving slots are decoded together: when so many have gathered, or the first has waited so many steps. Decoding
+takes one forward pass a token however few slots there are, which on a GPU is as long as a step of the whole batch."""
+
+
+class Certifier:
+    """The slots of one engine that wait for their certificate."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        layout: Layout,
+        question: Question,
+        fitting: Fitting,
+        *,
+        float32: LanguageModel | None,
+    ) -> None:
+        """`float32`: the same model in float32, which may be `model`; None where there is none."""
+        self._model = model
+        self._layout = layout
+        self._question = question
+        self._fitting = fitting
+        self._float32 = float32
+        kind = "cuda" if model.device.type == "cuda" else "cpu"
+        self._num_slots, self._wait_steps = CERTIFY_SLOTS[kind], CERTIFY_WAIT_STEPS[kind]
+        self._waiting_since_step = 0
+        self.waiting: list[Leaving] = []
+        """In the order in which they left."""
+
+    def add(self, leaving: Leaving, *, step: int) -> None:
+        """Take a slot that left after this step of the engine."""
+        if not self.waiting:
+            self._waiting_since_step = step
+        self.waiting.append(leaving)
+
+    def is_due(self, *, step: int) -> bool:
+        """Whether enough slots wait, or the first has waited long enough, after this step of the engine."""
+        waited = step - self._waiting_since_step >= self._wait_steps
+        return bool(self.waiting) and (len(self.waiting) >= self._num_slots or waited)
+
+    def certify(self, *, step: int) -> list[tuple[Leaving, Outcome]]:
+        """Decode the slots that have waited longest, as many as are decoded together, and return their outcomes."""
+        started = time.perf_counter()
+        leaving = self.waiting[: self._num_slots]
+        outcomes = self._within_device_memory(leaving, num_slots=self._num_slots)
+        self.waiting = self.waiting[self._num_slots :]
+        self._waiting_since_step = step
+        share = (time.perf_counter() - started) / len(leaving)
+        return [(slot, _with_seconds(outcome, share)) for slot, outcome in zip(leaving, outcomes, strict=True)]
+
+    def _within_device_memory(self, leaving: Sequence[Leaving], *, num_slots: int) -> list[Outcome]:
+        """The outcomes of these slots, decoded together as far as the device memory holds them."""
+        try:
+            return self._outcomes(leaving, num_slots=num_slots)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        self._fitting.free()
+        fewer = num_slots if self._fitting.is_fixed else max(1, num_slots // 2)
+        if len(leaving) == 1 and fewer == num_slots:
+            return [Failed(reason=f"out of memory: its certificate does not fit on {self._model.device}")]
+        half = max(1, len(leaving) // 2)
+        parts = (leaving[:half], leaving[half:])
+        return [outcome for part in parts if part for outcome in self._within_device_memory(part, num_slots=fewer)]
+
+    def _outcomes(self, leaving: Sequence[Leaving], *, num_slots: int) -> list[Outcome]:
+        certificates = certify(
+            self._model,
+            self._layout,
+            leaving,
+            question=self._question,
+            float32=self._float32,
+            num_slots=num_slots,
+            is_fixed=self._fitting.is_fixed,
+        )
+        return [
+            outcome_of(self._model, self._layout, slot, certificate, question=self._question)
+            for slot, certificate in zip(leaving, certificates, strict=True)
+        ]
+
+
+def _with_seconds(outcome: Outcome, seconds: float) -> Outcome:
+    """The outcome with its share of the certificate's time."""
+    if isinstance(outcome, Failed):
+        return outcome
+    measurement = outcome.measurement
+    return replace(outcome, measurement=replace(measurement, seconds=measurement.seconds + seconds))

@@ -1,0 +1,147 @@
+"""The outcome of a slot: what its steps counted, what its certificate proves, and how the model scores its text.
+
+Knows nothing of decoding, device memory or which slots leave.
+"""
+
+# Axes: B slots, K vectors of a memory, L tokens, D embedding width.
+
+from dataclasses import dataclass, replace
+
+from tasks.certificate import Certificate, Decoding, Leaving
+from tasks.language_model import LanguageModel
+from tasks.layout import Layout
+from tasks.scoring import Scored, score_with_memory, score_without_memory
+from tasks.slots import MARKS
+from tasks.values import Lossless, Lossy, Measurement, Question
+
+BEGUN_AGAIN = "begun again cold and at a lower rate, after a loss or gradient that was not finite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scores:
+    """How the model scores the text of a slot."""
+
+    at_proof: Scored
+    """Over the proven length, with the memory that is stored."""
+    at_proof_without_memory: Scored
+    measured: Scored
+    """Over the length that the outcome reports: the proven one if lossless, else the one that was asked for."""
+    measured_without_memory: Scored
+
+
+def outcome_of(
+    model: LanguageModel, layout: Layout, leaving: Leaving, certificate: Certificate, *, question: Question
+) -> Lossless | Lossy:
+    """Score the text of a slot, with and without its memory, and state what its probe found out."""
+    proven = certificate.decoding.exact_prefix if question.criterion is None else int(leaving.slot.proven_B)
+    scores = _scores(model, layout, leaving, certificate, question=question, proven=proven)
+    measurement = _measurement(leaving, certificate, scores, question=question, proven=proven)
+    lossless = proven >= leaving.probe.length
+    return Lossless(measurement=measurement) if lossless else Lossy(measurement=measurement)
+
+
+def _scores(
+    model: LanguageModel,
+    layout: Layout,
+    leaving: Leaving,
+    certificate: Certificate,
+    *,
+    question: Question,
+    proven: int,
+) -> _Scores:
+    probe = leaving.probe
+    at_proof = Scored.nothing()
+    if proven:
+        at_proof = score_with_memory(
+            model,
+            layout,
+            certificate.memory_KD[None].to(model.device),
+            probe.tokens[:proven],
+            num_vectors=probe.num_vectors,
+            question=question,
+        )
+        if question.criterion is None:
+            by_token = certificate.decoding.nats_by_token
+            at_proof = replace(at_proof, nats=sum(by_token), nats_by_token=by_token)
+    at_proof_without_memory = score_without_memory(model, probe.tokens[:proven], question=question)
+    if proven >= probe.length:
+        measured, measured_without_memory = at_proof, at_proof_without_memory
+    else:
+        measured = _best_at_asked(leaving, certificate.decoding)
+        measured_without_memory = score_without_memory(model, probe.tokens[: probe.length], question=question)
+    return _Scores(
+        at_proof=at_proof,
+        at_proof_without_memory=at_proof_without_memory,
+        measured=measured,
+        measured_without_memory=measured_without_memory,
+    )
+
+
+def _best_at_asked(leaving: Leaving, decoding: Decoding) -> Scored:
+    """The best step of the slot while it was asked for the probe's own length."""
+    slot, length = leaving.slot, leaving.probe.length
+    num_correct, first_error = int(slot.asked_correct_B), int(slot.asked_prefix_B)
+    if num_correct == length:
+        # Every token correct under teacher forcing, and still not certified: decoding went wrong first.
+        first_error = min(first_error, decoding.exact_prefix)
+    return Scored(
+        length=length,
+        nats=float(slot.asked_nats_B),
+        num_correct=num_correct,
+        first_error=first_error,
+        correct=tuple(slot.asked_correct_BL[0, :length].tolist()),
+        nats_by_token=(),
+    )
+
+
+def _failed_length(leaving: Leaving, proven: int) -> int | None:
+    """The length that the probe gave up on; None if it reached the text's end, or the machine ended it."""
+    probe, slot = leaving.probe, leaving.slot
+    if proven >= int(slot.limit_B) or leaving.is_cut_short:
+        return None
+    return max(int(slot.length_B), proven + 1) if proven >= probe.length else probe.length
+
+
+def _measurement(
+    leaving: Leaving, certificate: Certificate, scores: _Scores, *, question: Question, proven: int
+) -> Measurement:
+    slot, decoding, at_marks = leaving.slot, certificate.decoding, certificate.at_marks
+    at_proof, at_proof_without_memory = scores.at_proof, scores.at_proof_without_memory
+    measured, measured_without_memory = scores.measured, scores.measured_without_memory
+    # Under `exact` the proven length may be below the longest one that was reached teacher forced.
+    is_step_of_length = proven and question.criterion is None
+    memory = certificate.memory_KD.numpy().astype("<f4")
+    remarks = [*leaving.remarks, *([BEGUN_AGAIN] if float(slot.rate_scale_B) < 1 else [])]
+    return Measurement(
+        proven_length=proven,
+        exact_prefix=decoding.exact_prefix,
+        failed_length=_failed_length(leaving, proven),
+        measured_length=measured.length,
+        steps=int(slot.step_B),
+        steps_to_proof=int(slot.reached_step_BL[0, proven - 1] if is_step_of_length else slot.proof_step_B),
+        trained_tokens=int(slot.trained_tokens_B),
+        seconds=float(slot.seconds_B),
+        token_accuracy=measured.num_correct / measured.length,
+        token_accuracy_without_memory=measured_without_memory.num_correct / measured.length,
+        first_error=measured.first_error,
+        margin=decoding.margin,
+        nats_without_memory=measured_without_memory.nats,
+        nats_with_memory=measured.nats,
+        proven_nats_without_memory=at_proof_without_memory.nats,
+        proven_nats_with_memory=at_proof.nats,
+        proven_token_gain=at_proof.num_correct - at_proof_without_memory.num_correct,
+        memory=memory.tobytes() if max(proven, decoding.exact_prefix) > 0 else None,
+        memory_shape=memory.shape,
+        correct=measured.correct,
+        correct_without_memory=measured_without_memory.correct,
+        nats_by_token=at_proof.nats_by_token,
+        nats_by_token_without_memory=at_proof_without_memory.nats_by_token,
+        margin_by_token=decoding.margin_by_token,
+        steps_by_length=tuple(slot.reached_step_BL[0, : int(slot.proven_B)].tolist()),
+        trained_tokens_by_length=tuple(slot.reached_tokens_BL[0, : int(slot.proven_B)].tolist()),
+        certified_steps=MARKS[: len(at_marks)],
+        certified_trained_tokens=tuple(slot.mark_tokens_BM[0, : len(at_marks)].tolist()),
+        certified_lengths=at_marks,
+        exact_in_float32=certificate.in_float32,
+        remark="; ".join(remarks) or None,
+    )

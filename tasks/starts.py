@@ -1,0 +1,75 @@
+"""Where a probe begins: as its snapshot was saved, from the memory of an earlier probe, or from seeded random vectors.
+
+Knows nothing of batches, steps, or why a memory begins again.
+"""
+
+# Axes: B slots, K vectors of a memory, D embedding width.
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks.language_model import LanguageModel
+from tasks.layout import Layout
+from tasks.optimizer import cold_memory, on_sphere
+from tasks.recipe import AdamWRecipe, Recipe, SphereRecipe
+from tasks.slots import Slots, from_bytes, new_slot
+from tasks.values import Probe
+
+SLOW_RATE_SCALE = 0.1
+"""Rate, in units of the recipe's, of the one cold start that follows a loss that was not finite."""
+
+
+class Starts:
+    """Makes the slots of one engine, on the host."""
+
+    def __init__(self, model: LanguageModel, layout: Layout, recipe: Recipe) -> None:
+        """Raises ValueError when a recipe of the sphere names no radius."""
+        self._model = model
+        self._layout = layout
+        self._recipe = recipe
+        self.radius = 0.0
+        """Length of a vector under a recipe of the sphere; 0 under any other."""
+        if isinstance(recipe, SphereRecipe):
+            if recipe.radius is None:
+                raise ValueError("a recipe of the sphere needs its radius; Task.recipe_for finds it")
+            self.radius = recipe.radius * model.cold_length
+        self.lost_snapshots: set[str] = set()
+        """probe_ids of slots that began anew, because their snapshot could not be read."""
+
+    def slot_of(self, probe: Probe) -> Slots:
+        """The slot of a probe: as it was saved, or at its beginning."""
+        if probe.snapshot is not None:
+            try:
+                return from_bytes(probe, probe.snapshot, layout=self._layout, most_inputs=self._model.context)
+            except ValueError:  # a state that another version wrote is of no use
+                self.lost_snapshots.add(probe.probe_id)
+        memory_KD = self._cold(probe.probe_id, probe.num_vectors) if probe.start_memory is None else self._warm(probe)
+        return new_slot(probe, memory_KD, layout=self._layout, most_inputs=self._model.context)
+
+    def slow_slot_of(self, probe: Probe) -> Slots:
+        """The slot of a probe that begins again, cold and at a lower rate."""
+        memory_KD = self._cold(probe.probe_id, probe.num_vectors)
+        slot = new_slot(probe, memory_KD, layout=self._layout, most_inputs=self._model.context)
+        slot.rate_scale_B = slot.rate_scale_B * SLOW_RATE_SCALE
+        return slot
+
+    def begin_again(self, slots: Slots, i: int, probe: Probe) -> None:
+        """Put another cold memory into slot i, with nothing left of the last one but what it proved."""
+        num_restarts = int(slots.num_restarts_B[i]) + 1
+        memory_KD = self._cold(f"{probe.probe_id}/start {num_restarts}", probe.num_vectors)
+        slots.memory_BKD[i, : probe.num_vectors] = memory_KD.to(slots.memory_BKD.device)
+        slots.first_BKD[i], slots.second_BKD[i] = 0.0, 0.0
+        slots.moment_step_B[i], slots.num_restarts_B[i] = 0, num_restarts
+
+    def _cold(self, seed: str, num_vectors: int) -> Tensor:
+        shape = self._layout.memory_shape(num_vectors, self._model.embedding_width)
+        if isinstance(self._recipe, AdamWRecipe):
+            return cold_memory(seed, shape, std=self._model.embedding_std * self._recipe.init_scale)
+        return on_sphere(cold_memory(seed, shape, std=1.0), radius=self.radius)
+
+    def _warm(self, probe: Probe) -> Tensor:
+        assert probe.start_memory is not None
+        shape = self._layout.memory_shape(probe.num_vectors, self._model.embedding_width)
+        memory_KD = torch.from_numpy(np.frombuffer(probe.start_memory, dtype="<f4").reshape(shape).copy())
+        return memory_KD if not self.radius else on_sphere(memory_KD, radius=self.radius)
