@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,9 +23,10 @@ from tasks.certifier import Certifier
 from tasks.fitting import Fitting, is_out_of_memory
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout
-from tasks.optimizer import adamw_step, cold_memory, on_sphere, sphere_step, turn_of
-from tasks.recipe import AdamWRecipe, SphereRecipe, make_recipe
-from tasks.slots import MARKS, Slots, from_bytes, new_slot, stack, to_bytes
+from tasks.optimizer import adamw_step, sphere_step, turn_of
+from tasks.recipe import AdamWRecipe, make_recipe
+from tasks.slots import Slots, stack, to_bytes
+from tasks.starts import Starts
 from tasks.step import StepResult, measure_step
 from tasks.stopping import Judgement, StepNumbers, judge
 from tasks.values import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question, Snapshot
@@ -34,8 +34,6 @@ from tasks.values import EngineSettings, EngineStats, Failed, Finished, Outcome,
 EXPECTED_SLOT_TOKENS = 24
 """Tokens that a slot is let in for, unless its text is shorter: it begins with 4 and grows. Without that, a step of a
 real model on a CPU takes in 64 searches that end after hours, all at once."""
-NOT_FINITE_RATE_SCALE = 0.1
-"""Rate, in units of the recipe's, of the one cold start that follows a loss that was not finite."""
 NOT_FINITE = "not finite: loss or gradient"
 BEGUN_ANEW = "begun anew: its snapshot could not be read"
 
@@ -47,17 +45,11 @@ class BatchedEngine:
         if settings.cpus is not None:
             torch.set_num_threads(settings.cpus)
         self._model = model
-        # The second set of weights comes before the device memory is measured.
-        float32 = model.in_float32()
-        self._layout = layout
         self._question = question
         self._recipe = make_recipe(question.recipe)
-        self._radius = 0.0
-        """Length of a vector under a recipe of the sphere; 0 under any other."""
-        if isinstance(self._recipe, SphereRecipe):
-            if self._recipe.radius is None:
-                raise ValueError("a recipe of the sphere needs its radius; Task.recipe_for finds it")
-            self._radius = self._recipe.radius * model.cold_length
+        self._starts = Starts(model, layout, self._recipe)
+        # The second set of weights comes before the device memory is measured.
+        float32 = model.in_float32()
         self._fitting = Fitting(model, settings)
         self._certifier = Certifier(model, layout, question, self._fitting, float32=float32)
         self._waiting: deque[Probe] = deque()
@@ -65,9 +57,7 @@ class BatchedEngine:
         self._probes: list[Probe] = []
         self._started_at: list[float] = []
         self._not_finite: set[str] = set()
-        """probe_ids of slots that begin again, cold and at a lower rate."""
-        self._begun_anew: set[str] = set()
-        """probe_ids of slots whose snapshot could not be read."""
+        """probe_ids of waiting probes that begin again, cold and at a lower rate."""
         self._steps = 0
         self._num_open = 0
         self._stats = EngineStats()
@@ -122,9 +112,11 @@ class BatchedEngine:
             measured, too_long_B = self._measure_within_device_memory(slots)
             numbers = _read(measured)
             judged = judge(slots, numbers, question=self._question, recipe=self._recipe)
-            _keep(slots, measured, judged)
+            # Memories are kept as they were measured, before the optimizer moves them.
+            slots.keep_correct(judged.asked_B, measured.correct_BL)
+            slots.keep_proofs(judged.longer_B)
             self._update(slots, measured.gradient_BKD, judged)
-            _keep_at_marks(slots)
+            slots.keep_at_marks()
             self._count(slots, trained_B, time.perf_counter() - started)
             leaves_B = judged.stops_B | ~numbers.finite_B | too_long_B
             if leaves_B.any():
@@ -156,30 +148,10 @@ class BatchedEngine:
             self._slots = joined if self._slots is None else stack([self._slots, joined])
 
     def _slot_of(self, probe: Probe) -> Slots:
-        """The slot of a probe: as it was saved, or at its beginning."""
-        context = self._model.context
-        if probe.snapshot is not None:
-            try:
-                return from_bytes(probe, probe.snapshot, layout=self._layout, most_inputs=context)
-            except ValueError:  # a state that another version wrote is of no use
-                self._begun_anew.add(probe.probe_id)
-        slot = new_slot(probe, self._start(probe), layout=self._layout, most_inputs=context)
-        if probe.probe_id in self._not_finite:
-            slot.rate_scale_B = slot.rate_scale_B * NOT_FINITE_RATE_SCALE
-        return slot
-
-    def _start(self, probe: Probe) -> Tensor:
-        if probe.start_memory is None or probe.probe_id in self._not_finite:
-            return self._cold_start(probe.probe_id, probe.num_vectors)
-        shape = self._layout.memory_shape(probe.num_vectors, self._model.embedding_width)
-        memory_KD = torch.from_numpy(np.frombuffer(probe.start_memory, dtype="<f4").reshape(shape).copy())
-        return memory_KD if not self._radius else on_sphere(memory_KD, radius=self._radius)
-
-    def _cold_start(self, seed: str, num_vectors: int) -> Tensor:
-        shape = self._layout.memory_shape(num_vectors, self._model.embedding_width)
-        if isinstance(self._recipe, AdamWRecipe):
-            return cold_memory(seed, shape, std=self._model.embedding_std * self._recipe.init_scale)
-        return on_sphere(cold_memory(seed, shape, std=1.0), radius=self._radius)
+        if probe.probe_id not in self._not_finite:
+            return self._starts.slot_of(probe)
+        self._not_finite.remove(probe.probe_id)
+        return self._starts.slow_slot_of(probe)
 
     def _measure_within_device_memory(self, slots: Slots) -> tuple[StepResult, Tensor]:
         """One forward and backward pass of every slot, in batches that the device memory holds.
@@ -200,19 +172,9 @@ class BatchedEngine:
 
     def _measure_all(self, slots: Slots, batches: Sequence[Batch]) -> StepResult:
         """One forward and backward pass of the slots of these batches; zeros for slots in none of them."""
-        whole = StepResult(
-            correct_B=torch.zeros(len(slots), device=self._model.device),
-            prefix_B=torch.zeros(len(slots), device=self._model.device),
-            nats_B=torch.zeros(len(slots), device=self._model.device),
-            correct_BL=torch.zeros_like(slots.tokens_BL, dtype=torch.bool),
-            gradient_BKD=torch.zeros_like(slots.memory_BKD),
-        )
+        whole = StepResult.zeros(slots)
         for batch in batches:
-            part = self._measure(slots, batch)
-            real = batch.index_B[: batch.num_real].to(self._model.device)
-            for name in ("correct_B", "prefix_B", "nats_B", "gradient_BKD"):
-                getattr(whole, name)[real] = getattr(part, name)[: batch.num_real].to(getattr(whole, name).dtype)
-            whole.correct_BL[real, : part.correct_BL.shape[1]] = part.correct_BL[: batch.num_real]
+            whole.put(batch, self._measure(slots, batch))
         self._fitting.learn(batches)
         return whole
 
@@ -223,7 +185,7 @@ class BatchedEngine:
             batch,
             question=self._question,
             recipe=self._recipe,
-            radius=self._radius,
+            radius=self._starts.radius,
             is_fixed=self._fitting.is_fixed,
         )
 
@@ -237,17 +199,9 @@ class BatchedEngine:
         turn_B = turn_of(
             slots.since_gain_B, slots.moment_step_B, slots.rate_scale_B, slots.is_warm_B, recipe=self._recipe
         )
-        sphere_step(*state, turn_B, recipe=self._recipe, radius=self._radius)
+        sphere_step(*state, turn_B, recipe=self._recipe, radius=self._starts.radius)
         for i in judged.again_B.nonzero()[:, 0].tolist():
-            self._begin_again(slots, i)
-
-    def _begin_again(self, slots: Slots, i: int) -> None:
-        """Put another cold memory into slot i, with nothing left of the last one but what it proved."""
-        probe, num_restarts = self._probes[i], int(slots.num_restarts_B[i]) + 1
-        memory_KD = self._cold_start(f"{probe.probe_id}/start {num_restarts}", probe.num_vectors)
-        slots.memory_BKD[i, : probe.num_vectors] = memory_KD.to(slots.memory_BKD.device)
-        slots.first_BKD[i], slots.second_BKD[i] = 0.0, 0.0
-        slots.moment_step_B[i], slots.num_restarts_B[i] = 0, num_restarts
+            self._starts.begin_again(slots, i, self._probes[i])
 
     def _count(self, slots: Slots, trained_B: Tensor, seconds: float) -> None:
         """Count a step in which each slot trained on `trained_B` tokens."""
@@ -285,8 +239,8 @@ class BatchedEngine:
         # What was proven before the arithmetic or the device memory failed stays proven: its memory is finite.
         if fault is None or int(slot.proven_B) >= probe.length:
             remarks = [] if fault is None else [f"ended at {int(slot.length_B)} tokens: {fault}"]
-            if probe.probe_id in self._begun_anew:
-                self._begun_anew.remove(probe.probe_id)
+            if probe.probe_id in self._starts.lost_snapshots:
+                self._starts.lost_snapshots.remove(probe.probe_id)
                 remarks.append(BEGUN_ANEW)
             leaving = Leaving(
                 probe=probe,
@@ -301,7 +255,6 @@ class BatchedEngine:
             self._not_finite.add(probe.probe_id)
             self._waiting.appendleft(replace(probe, snapshot=None))
             return []
-        self._not_finite.discard(probe.probe_id)
         reason = f"{fault}, and again from a cold start at a lower rate" if fault == NOT_FINITE else fault
         return [self._finish(probe, Failed(reason=reason), started_at)]
 
@@ -334,22 +287,3 @@ def _read(measured: StepResult) -> StepNumbers:
     return StepNumbers(
         correct_B=numbers_4B[0].long(), prefix_B=numbers_4B[1].long(), nats_B=numbers_4B[2], finite_B=numbers_4B[3] > 0
     )
-
-
-def _keep(slots: Slots, measured: StepResult, judged: Judgement) -> None:
-    """Keep memories as they were measured, before the optimizer moves them, and which tokens were correct at best."""
-    if judged.asked_B.any():
-        asked_B1 = judged.asked_B.to(measured.correct_BL.device)[:, None]
-        slots.asked_correct_BL = torch.where(asked_B1, measured.correct_BL, slots.asked_correct_BL)
-    if judged.longer_B.any():
-        longer_B11 = judged.longer_B.to(slots.memory_BKD.device)[:, None, None]
-        slots.proof_memory_BKD = torch.where(longer_B11, slots.memory_BKD, slots.proof_memory_BKD)
-
-
-def _keep_at_marks(slots: Slots) -> None:
-    """Keep what has proved most so far, of the slots that have taken as many steps as a mark says."""
-    for place, mark in enumerate(MARKS):
-        for i in (slots.step_B == mark).nonzero()[:, 0].tolist():
-            slots.mark_memory_BKMD[i, :, place] = slots.proof_memory_BKD[i].cpu()
-            slots.mark_proven_BM[i, place] = slots.proven_B[i]
-            slots.mark_tokens_BM[i, place] = slots.trained_tokens_B[i]

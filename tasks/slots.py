@@ -132,6 +132,26 @@ class Slots:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return Slots(**{name: value.to(device) if name in ON_DEVICE else value for name, value in values.items()})
 
+    def keep_correct(self, which_B: Tensor, correct_BL: Tensor) -> None:
+        """Keep which tokens are correct, of some slots, as the best at the length asked for. Changes them in place."""
+        if which_B.any():
+            which_B1 = which_B.to(correct_BL.device)[:, None]
+            self.asked_correct_BL = torch.where(which_B1, correct_BL, self.asked_correct_BL)
+
+    def keep_proofs(self, which_B: Tensor) -> None:
+        """Keep the memories of some slots as those that proved most. Changes them in place."""
+        if which_B.any():
+            which_B11 = which_B.to(self.memory_BKD.device)[:, None, None]
+            self.proof_memory_BKD = torch.where(which_B11, self.memory_BKD, self.proof_memory_BKD)
+
+    def keep_at_marks(self) -> None:
+        """Keep what has proved most so far, of the slots that have taken as many steps as a mark says."""
+        for place, mark in enumerate(MARKS):
+            for i in (self.step_B == mark).nonzero()[:, 0].tolist():
+                self.mark_memory_BKMD[i, :, place] = self.proof_memory_BKD[i].cpu()
+                self.mark_proven_BM[i, place] = self.proven_B[i]
+                self.mark_tokens_BM[i, place] = self.trained_tokens_B[i]
+
 
 ON_DEVICE = frozenset(
     {"memory_BKD", "first_BKD", "second_BKD", "proof_memory_BKD", "tokens_BL", "inputs_BT", "asked_correct_BL"}
@@ -168,42 +188,27 @@ def new_slot(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: in
 
     Its text is padded to a multiple of WIDTH_STEP tokens, unless that takes more than `most_inputs` positions.
     """
-    limit = len(probe.tokens)
-    width = round_up(limit)
-    if most_inputs is not None and layout.target_positions(probe.num_vectors, width)[-1] >= most_inputs:
-        width = limit
-
-    def integers(values: list[int]) -> Tensor:
-        return torch.tensor([values])
-
-    def integer(value: int) -> Tensor:
-        return torch.tensor([value])
-
+    from_probe = _from_probe(probe, layout=layout, most_inputs=most_inputs)
+    width = from_probe["tokens_BL"].shape[1]
     memory_BKD = memory_KD[None].to(torch.float32)
-    zero = integer(0)
+    zero = torch.tensor([0])
     return Slots(
+        **from_probe,
         memory_BKD=memory_BKD,
         first_BKD=torch.zeros_like(memory_BKD),
         second_BKD=torch.zeros_like(memory_BKD),
-        num_vectors_B=integer(probe.num_vectors),
-        tokens_BL=integers([*probe.tokens, *[0] * (width - limit)]),
-        inputs_BT=integers(layout.build_inputs(probe.num_vectors, width)),
-        positions_BL=integers(layout.target_positions(probe.num_vectors, width)),
-        length_B=integer(probe.length),
-        limit_B=integer(limit),
-        asked_B=integer(probe.length),
-        max_trained_tokens_B=integer(NO_LIMIT if probe.max_trained_tokens is None else probe.max_trained_tokens),
+        length_B=torch.tensor([probe.length]),
         step_B=zero,
         since_growth_B=zero,
         since_better_B=zero,
         since_gain_B=zero,
         moment_step_B=zero,
-        added_B=integer(min(probe.length, FIRST_ADDED)),
+        added_B=torch.tensor([min(probe.length, FIRST_ADDED)]),
         share_correct_B=torch.zeros(1),
         num_restarts_B=zero,
         is_warm_B=torch.tensor([probe.start_memory is not None]),
-        best_correct_B=integer(-1),
-        asked_correct_B=integer(-1),
+        best_correct_B=torch.tensor([-1]),
+        asked_correct_B=torch.tensor([-1]),
         asked_prefix_B=zero,
         asked_nats_B=torch.zeros(1),
         proven_B=zero,
@@ -219,6 +224,24 @@ def new_slot(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: in
         seconds_B=torch.zeros(1),
         rate_scale_B=torch.ones(1),
     )
+
+
+def _from_probe(probe: Probe, *, layout: Layout, most_inputs: int | None) -> dict[str, Tensor]:
+    """The properties of FROM_PROBE."""
+    limit, num_vectors = len(probe.tokens), probe.num_vectors
+    width = round_up(limit)
+    if most_inputs is not None and layout.target_positions(num_vectors, width)[-1] >= most_inputs:
+        width = limit
+    most_tokens = NO_LIMIT if probe.max_trained_tokens is None else probe.max_trained_tokens
+    return {
+        "tokens_BL": torch.tensor([[*probe.tokens, *[0] * (width - limit)]]),
+        "inputs_BT": torch.tensor([layout.build_inputs(num_vectors, width)]),
+        "positions_BL": torch.tensor([layout.target_positions(num_vectors, width)]),
+        "num_vectors_B": torch.tensor([num_vectors]),
+        "limit_B": torch.tensor([limit]),
+        "asked_B": torch.tensor([probe.length]),
+        "max_trained_tokens_B": torch.tensor([most_tokens]),
+    }
 
 
 def to_bytes(slot: Slots) -> bytes:

@@ -36,6 +36,26 @@ class StepResult:
     gradient_BKD: Tensor
     """Gradient of the recipe's loss with respect to the memory."""
 
+    @classmethod
+    def zeros(cls, slots: Slots) -> "StepResult":
+        """For all of these slots, before anything is measured."""
+        zeros_B = torch.zeros(len(slots), device=slots.memory_BKD.device)
+        return cls(
+            correct_B=zeros_B,
+            prefix_B=zeros_B.clone(),
+            nats_B=zeros_B.clone(),
+            correct_BL=torch.zeros_like(slots.tokens_BL, dtype=torch.bool),
+            gradient_BKD=torch.zeros_like(slots.memory_BKD),
+        )
+
+    def put(self, batch: Batch, part: "StepResult") -> None:
+        """Write what was measured of a batch to the places of its slots."""
+        real = batch.index_B[: batch.num_real].to(self.correct_B.device)
+        for name in ("correct_B", "prefix_B", "nats_B", "gradient_BKD"):
+            whole: Tensor = getattr(self, name)
+            whole[real] = getattr(part, name)[: batch.num_real].to(whole.dtype)
+        self.correct_BL[real, : part.correct_BL.shape[1]] = part.correct_BL[: batch.num_real]
+
 
 def measure_step(
     model: LanguageModel,
