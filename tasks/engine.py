@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from torch import Tensor
 from tasks.batches import DETERMINISTIC_SLOTS, Batch
 from tasks.certificate import Leaving
 from tasks.certifier import Certifier
-from tasks.fitting import Fitting, is_out_of_memory
+from tasks.fitting import Fitting
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout
 from tasks.optimizer import adamw_step, sphere_step, turn_of
@@ -109,7 +110,7 @@ class BatchedEngine:
         self._fill_slots()
         if self._slots is not None:
             slots, trained_B = self._slots, self._slots.length_B
-            measured, too_long_B = self._measure_within_device_memory(slots)
+            measured, too_long_B = self._fitting.measure(slots, partial(self._measure, slots))
             numbers = _read(measured)
             judged = judge(slots, numbers, question=self._question, recipe=self._recipe)
             # Memories are kept as they were measured, before the optimizer moves them.
@@ -152,31 +153,6 @@ class BatchedEngine:
             return self._starts.slot_of(probe)
         self._not_finite.remove(probe.probe_id)
         return self._starts.slow_slot_of(probe)
-
-    def _measure_within_device_memory(self, slots: Slots) -> tuple[StepResult, Tensor]:
-        """One forward and backward pass of every slot, in batches that the device memory holds.
-
-        Returns:
-            What it measured, and which slots are too long for the device even alone, (B,); those are not measured.
-        """
-        too_long_B = torch.zeros(len(slots), dtype=torch.bool)
-        while True:
-            batches = self._fitting.cut(slots, ~too_long_B)
-            try:
-                return self._measure_all(slots, batches), too_long_B
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-            if (alone := self._fitting.shrink(batches)) is not None:
-                too_long_B[alone] = True
-
-    def _measure_all(self, slots: Slots, batches: Sequence[Batch]) -> StepResult:
-        """One forward and backward pass of the slots of these batches; zeros for slots in none of them."""
-        whole = StepResult.zeros(slots)
-        for batch in batches:
-            whole.put(batch, self._measure(slots, batch))
-        self._fitting.learn(batches)
-        return whole
 
     def _measure(self, slots: Slots, batch: Batch) -> StepResult:
         return measure_step(

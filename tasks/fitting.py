@@ -5,7 +5,7 @@ Knows nothing of probes, recipes or what a step computes.
 
 # Axes: B slots.
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from tasks.batches import Batch, cheapest_batches, fixed_batches
 from tasks.language_model import LanguageModel
 from tasks.slots import Slots
+from tasks.step import StepResult
 from tasks.step_cost import batch_cost_tokens, measure_step_cost
 from tasks.values import EngineSettings
 
@@ -51,7 +52,43 @@ class Fitting:
         if not self._is_known:
             torch.cuda.reset_peak_memory_stats(model.device)
 
-    def cut(self, slots: Slots, fits_B: Tensor) -> list[Batch]:
+    def measure(self, slots: Slots, measure_batch: Callable[[Batch], StepResult]) -> tuple[StepResult, Tensor]:
+        """Measure every slot, in batches that the device memory holds.
+
+        Args:
+            slots: All slots of the engine.
+            measure_batch: One forward and backward pass of the slots of a batch.
+
+        Returns:
+            What it measured, and which slots are too long for the device even alone, (B,); those are not measured.
+        """
+        too_long_B = torch.zeros(len(slots), dtype=torch.bool)
+        while True:
+            batches = self._cut(slots, ~too_long_B)
+            try:
+                return self._measure_all(slots, batches, measure_batch), too_long_B
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            if (alone := self._shrink(batches)) is not None:
+                too_long_B[alone] = True
+
+    def free(self) -> None:
+        """Give back what torch keeps; called where no traceback holds the tensors of the step that failed."""
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _measure_all(
+        self, slots: Slots, batches: Sequence[Batch], measure_batch: Callable[[Batch], StepResult]
+    ) -> StepResult:
+        """What was measured of the slots of these batches; zeros for slots in none of them."""
+        whole = StepResult.zeros(slots)
+        for batch in batches:
+            whole.put(batch, measure_batch(batch))
+        self._learn(batches)
+        return whole
+
+    def _cut(self, slots: Slots, fits_B: Tensor) -> list[Batch]:
         """The batches of a step, of the slots that fit at all."""
         fitting = fits_B.nonzero()[:, 0]
         if not len(fitting):
@@ -63,7 +100,7 @@ class Fitting:
             batches = cheapest_batches(lengths, most_tokens=self.tokens_per_step, batch_cost=self.batch_cost)
         return [replace(batch, index_B=fitting[batch.index_B]) for batch in batches]
 
-    def learn(self, batches: Sequence[Batch]) -> None:
+    def _learn(self, batches: Sequence[Batch]) -> None:
         """Choose how many tokens a step may have, by what the largest of these batches took on the GPU; once."""
         if self._is_known or not batches:
             return
@@ -76,7 +113,7 @@ class Fitting:
         self.tokens_per_step = min(GPU_MOST_TOKENS, max(1, int(GPU_MEMORY_SHARE * free / bytes_per_token)))
         self._is_known = True
 
-    def shrink(self, batches: Sequence[Batch]) -> Tensor | None:
+    def _shrink(self, batches: Sequence[Batch]) -> Tensor | None:
         """After these batches did not fit: ask for half, or return which slots do not fit even alone."""
         self.free()
         largest = max(batches, key=lambda batch: batch.num_real * batch.width)
@@ -85,11 +122,6 @@ class Fitting:
         self.tokens_per_step = max(1, largest.num_real * largest.width // 2)
         self._is_known = True
         return None
-
-    def free(self) -> None:
-        """Give back what torch keeps; called where no traceback holds the tensors of the step that failed."""
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -148,6 +148,27 @@ def facts(model: Model) -> ModelFacts:
             f"{model.name}: quantization: {model.quantization} needs {' and '.join(missing)}, not installed here. "
             "Run pip install 'capsweep[quantized]', or set quantization: null."
         )
+    fingerprint, revision = _fingerprint(model, config)
+    shell = _without_weights(model, config)
+    embedding, head = shell.get_input_embeddings(), shell.get_output_embeddings()
+    text_config = config.get_text_config()
+    vocabulary = int(head.weight.shape[0] if head is not None else text_config.vocab_size)
+    if vocabulary < 2:
+        raise TaskError(f"{model.name}: its vocabulary has {vocabulary} tokens; wanted two at least, to choose from.")
+    return ModelFacts(
+        fingerprint=fingerprint,
+        revision=revision,
+        vocabulary=vocabulary,
+        context=getattr(text_config, "max_position_embeddings", None),
+        embedding_width=int(embedding.weight.shape[1]),
+        num_parameters=sum(p.numel() for p in shell.parameters()),
+        has_bos=bos_of(config, num_embeddings=embedding.weight.shape[0]) is not None,
+        is_recurrent=text_config.model_type in RECURRENT,
+    )
+
+
+def _fingerprint(model: Model, config: Any) -> tuple[str, str]:
+    """Hash of all that decides what the model computes, and its revision."""
     digest = hashlib.sha256(f"{model.dtype}{model.quantization or ''}".encode())
     folder = Path(model.name)
     if folder.is_dir():
@@ -160,30 +181,25 @@ def facts(model: Model) -> ModelFacts:
     else:
         revision = str(getattr(config, "_commit_hash", None) or model.revision)
         digest.update(f"{model.name}@{revision}".encode())
+    return digest.hexdigest(), revision
+
+
+# Any: what a model of transformers has is decided at run time.
+def _without_weights(model: Model, config: Any) -> Any:
+    """The model as its configuration describes it: shapes, and no numbers.
+
+    Raises:
+        TaskError: when it does not describe a causal language model that can be made.
+    """
     try:
         with torch.device("meta"):
-            shell = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):  # and then every model type there is
             raise _not_causal(model, config.model_type) from error
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
     except Exception as error:  # sizes that do not fit each other, in as many ways as there are models
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
-    embedding, head = shell.get_input_embeddings(), shell.get_output_embeddings()
-    text_config = config.get_text_config()
-    vocabulary = int(head.weight.shape[0] if head is not None else text_config.vocab_size)
-    if vocabulary < 2:
-        raise TaskError(f"{model.name}: its vocabulary has {vocabulary} tokens; wanted two at least, to choose from.")
-    return ModelFacts(
-        fingerprint=digest.hexdigest(),
-        revision=revision,
-        vocabulary=vocabulary,
-        context=getattr(text_config, "max_position_embeddings", None),
-        embedding_width=int(embedding.weight.shape[1]),
-        num_parameters=sum(p.numel() for p in shell.parameters()),
-        has_bos=bos_of(config, num_embeddings=embedding.weight.shape[0]) is not None,
-        is_recurrent=text_config.model_type in RECURRENT,
-    )
 
 
 def bos_of(config: Any, *, num_embeddings: int) -> int | None:

@@ -47,18 +47,54 @@ class Judgement:
 
 def judge(slots: Slots, numbers: StepNumbers, *, question: Question, recipe: Recipe) -> Judgement:
     """Note what a step proved, and decide what each slot does next. Changes `slots` in place."""
-    length_B, sphere = slots.length_B, recipe if isinstance(recipe, SphereRecipe) else None
-    # 1. A longer proof; of a criterion that may be met more or less, also a better one of the same length.
+    sphere = recipe if isinstance(recipe, SphereRecipe) else None
+    # 1. Proofs, then progress. Under a criterion nothing is proven before all that was asked for is: until then more
+    # correct tokens are a gain.
     better_B = numbers.correct_B > slots.best_correct_B
-    every_B = numbers.correct_B >= length_B
+    met_B, longer_B = _note_proofs(slots, numbers, better_B, question=question)
+    asked_B = _note_progress(slots, numbers, better_B)
+    gained_B = longer_B if question.criterion is None else longer_B | asked_B
+    slots.since_gain_B = torch.where(gained_B, 0, slots.since_gain_B + 1)
+    if recipe.stop_at == "every_token":
+        met_B = numbers.correct_B >= slots.length_B
+
+    # 2. What is over.
+    at_end_B = met_B & (slots.length_B >= slots.limit_B)
+    idle_B = slots.since_better_B if sphere is None else slots.since_gain_B
+    stalled_B = ~met_B & ((slots.since_growth_B >= recipe.steps) | (idle_B >= recipe.patience))
+    slots.trained_tokens_B = slots.trained_tokens_B + slots.length_B
+    spent_B = slots.trained_tokens_B >= slots.max_trained_tokens_B
+
+    # 3. Grow, retreat, or begin again at the length asked for. Each begins the counts at a length anew.
+    next_B, changed_B = _grow(slots, met_B, question.growth)
+    again_B = torch.zeros_like(met_B)
+    if sphere is not None:
+        if question.growth is None:
+            next_B, changed_B = _retreat(slots, met_B, next_B, recipe=sphere)
+        again_B = _begins_again(slots, question=question, recipe=sphere)
+        next_B, changed_B = torch.where(again_B, slots.asked_B, next_B), changed_B | again_B
+        slots.share_correct_B = torch.where(again_B, 0.0, slots.share_correct_B)
+    slots.length_B = next_B
+    slots.best_correct_B = torch.where(changed_B, -1, slots.best_correct_B)
+    slots.since_better_B = torch.where(changed_B, 0, slots.since_better_B)
+    slots.since_growth_B = torch.where(changed_B, 0, slots.since_growth_B)
+    return Judgement(longer_B=longer_B, asked_B=asked_B, stops_B=at_end_B | stalled_B | spent_B, again_B=again_B)
+
+
+def _note_proofs(slots: Slots, numbers: StepNumbers, better_B: Tensor, *, question: Question) -> tuple[Tensor, Tensor]:
+    """Note longer proofs; under a criterion of teacher forcing also better ones of the same length.
+
+    Returns:
+        Which slots meet the criterion, and which proved more than before, (B,) each.
+    """
     if question.criterion is None:
-        met_B, proof_B = every_B, numbers.prefix_B
+        met_B, proof_B = numbers.correct_B >= slots.length_B, numbers.prefix_B
         longer_B = proof_B > slots.proven_B
     else:
         # The same rule as Question.is_met, for all slots.
         given = question.num_given
-        met_B = numbers.correct_B - given >= question.criterion * (length_B - given) - CRITERION_TOLERANCE
-        proof_B = torch.where(met_B, length_B, 0)
+        met_B = numbers.correct_B - given >= question.criterion * (slots.length_B - given) - CRITERION_TOLERANCE
+        proof_B = torch.where(met_B, slots.length_B, 0)
         longer_B = (proof_B > slots.proven_B) | (met_B & better_B)
     if longer_B.any():
         number_L = torch.arange(slots.reached_step_BL.shape[1])
@@ -67,58 +103,58 @@ def judge(slots: Slots, numbers: StepNumbers, *, question: Question, recipe: Rec
         slots.reached_tokens_BL = torch.where(reached_BL, slots.trained_tokens_B[:, None], slots.reached_tokens_BL)
     slots.proven_B = torch.where(longer_B, proof_B, slots.proven_B)
     slots.proof_step_B = torch.where(longer_B, slots.step_B, slots.proof_step_B)
-    if recipe.stop_at == "every_token":
-        met_B = every_B
+    return met_B, longer_B
 
-    # 2. Progress at this length; at the length asked for it is what a lossy probe reports.
+
+def _note_progress(slots: Slots, numbers: StepNumbers, better_B: Tensor) -> Tensor:
+    """Note progress at this length; at the length asked for it is what a lossy probe reports.
+
+    Returns:
+        Which slots came closer to the length asked for, (B,).
+    """
     slots.best_correct_B = torch.where(better_B, numbers.correct_B, slots.best_correct_B)
     slots.since_better_B = torch.where(better_B, 0, slots.since_better_B + 1)
     slots.since_growth_B = slots.since_growth_B + 1
-    slots.share_correct_B = numbers.correct_B / length_B
-    asked_B = better_B & (length_B == slots.asked_B)
+    slots.share_correct_B = numbers.correct_B / slots.length_B
+    asked_B = better_B & (slots.length_B == slots.asked_B)
     slots.asked_correct_B = torch.where(asked_B, numbers.correct_B, slots.asked_correct_B)
     slots.asked_prefix_B = torch.where(asked_B, numbers.prefix_B, slots.asked_prefix_B)
     slots.asked_nats_B = torch.where(asked_B, numbers.nats_B, slots.asked_nats_B)
-    # Under a criterion nothing is proven before all that was asked for is: until then more correct tokens are a gain.
-    gained_B = longer_B if question.criterion is None else longer_B | asked_B
-    slots.since_gain_B = torch.where(gained_B, 0, slots.since_gain_B + 1)
+    return asked_B
 
-    # 3. What is over.
-    at_end_B = met_B & (length_B >= slots.limit_B)
-    idle_B = slots.since_better_B if sphere is None else slots.since_gain_B
-    stalled_B = ~met_B & ((slots.since_growth_B >= recipe.steps) | (idle_B >= recipe.patience))
-    slots.trained_tokens_B = slots.trained_tokens_B + length_B
-    spent_B = slots.trained_tokens_B >= slots.max_trained_tokens_B
 
-    # 4. Grow in place, with memory and optimizer state; or take some of it back, never below what was asked for.
-    added_B = _added(slots, question.growth)
+def _grow(slots: Slots, met_B: Tensor, growth: float | None) -> tuple[Tensor, Tensor]:
+    """Grow in place, with memory and optimizer state.
+
+    Returns:
+        Each slot's next length, and which lengths change, (B,) each.
+    """
+    added_B = _added(slots, growth)
     slots.added_B = torch.where(met_B, added_B, slots.added_B)
-    next_B = torch.where(met_B, (length_B + added_B).minimum(slots.limit_B), length_B)
-    changed_B = met_B
-    if sphere is not None and question.growth is None:
-        beyond_B = length_B - slots.proven_B
-        kept_B = torch.maximum(slots.proven_B + beyond_B // 2, slots.asked_B)
-        retreats_B = ~met_B & (slots.since_better_B >= sphere.retreat_steps) & (beyond_B > 1) & (kept_B < length_B)
-        slots.added_B = torch.where(retreats_B, (beyond_B // 2).clamp_min(1), slots.added_B)
-        next_B = torch.where(retreats_B, kept_B, next_B)
-        changed_B = met_B | retreats_B
+    return torch.where(met_B, (slots.length_B + added_B).minimum(slots.limit_B), slots.length_B), met_B
 
-    # 5. A memory that has not begun begins again elsewhere.
-    again_B = torch.zeros_like(met_B)
-    if sphere is not None:
-        needed_B = slots.asked_B.clamp_max(sphere.restart_below)
-        begun_B = slots.proven_B if question.criterion is None else slots.asked_correct_B
-        # Each start gets twice the steps of the one before: a weak model holds less than `restart_below` from any.
-        overdue_B = slots.moment_step_B + 1 >= sphere.restart_steps * 2**slots.num_restarts_B
-        again_B = ~slots.is_warm_B & (begun_B < needed_B) & overdue_B
-        next_B = torch.where(again_B, slots.asked_B, next_B)
-        changed_B = changed_B | again_B
-        slots.share_correct_B = torch.where(again_B, 0.0, slots.share_correct_B)
-    slots.length_B = next_B
-    slots.best_correct_B = torch.where(changed_B, -1, slots.best_correct_B)
-    slots.since_better_B = torch.where(changed_B, 0, slots.since_better_B)
-    slots.since_growth_B = torch.where(changed_B, 0, slots.since_growth_B)
-    return Judgement(longer_B=longer_B, asked_B=asked_B, stops_B=at_end_B | stalled_B | spent_B, again_B=again_B)
+
+def _retreat(slots: Slots, met_B: Tensor, next_B: Tensor, *, recipe: SphereRecipe) -> tuple[Tensor, Tensor]:
+    """Take back half of what lies beyond the proven length where a slot stalls, never below what was asked for.
+
+    Returns:
+        Each slot's next length, and which lengths change by growth or retreat, (B,) each.
+    """
+    beyond_B = slots.length_B - slots.proven_B
+    kept_B = torch.maximum(slots.proven_B + beyond_B // 2, slots.asked_B)
+    is_idle_B = ~met_B & (slots.since_better_B >= recipe.retreat_steps)
+    retreats_B = is_idle_B & (beyond_B > 1) & (kept_B < slots.length_B)
+    slots.added_B = torch.where(retreats_B, (beyond_B // 2).clamp_min(1), slots.added_B)
+    return torch.where(retreats_B, kept_B, next_B), met_B | retreats_B
+
+
+def _begins_again(slots: Slots, *, question: Question, recipe: SphereRecipe) -> Tensor:
+    """Which cold memories hold too few tokens after their steps, (B,): they begin again from another direction."""
+    needed_B = slots.asked_B.clamp_max(recipe.restart_below)
+    begun_B = slots.proven_B if question.criterion is None else slots.asked_correct_B
+    # Each start gets twice the steps of the one before: a weak model holds less than `restart_below` from any.
+    overdue_B = slots.moment_step_B + 1 >= recipe.restart_steps * 2**slots.num_restarts_B
+    return ~slots.is_warm_B & (begun_B < needed_B) & overdue_B
 
 
 def _added(slots: Slots, growth: float | None) -> Tensor:
