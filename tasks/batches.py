@@ -1,7 +1,7 @@
-"""Which slots are computed together: a step's slots, cut into batches of like lengths.
+"""Cuts the slots of a step into batches of similar lengths, which are computed together.
 
-A batch is as wide as its longest slot, so slots of unlike lengths together compute padding; every batch costs something
-by itself, so very small ones do not pay either.
+A batch is as wide as its longest slot, so slots of different lengths in one batch compute padding. Every batch has a
+fixed cost, so very small batches do not pay either.
 
 Knows nothing of models, tensors on devices or why a slot has its length.
 """
@@ -15,9 +15,9 @@ from torch import Tensor
 from tasks.slots import round_up
 
 MOST_CUTS = 32
-"""Places where a batch may end; more are not worth the time to weigh them."""
+"""Places at which a batch may end. The search for the best cut takes time with their square, in every step."""
 DETERMINISTIC_SLOTS = 16
-"""Fixed shapes: batches of exactly so many slots, with widths rounded up to a multiple of WIDTH_STEP tokens."""
+"""Slots of every batch when shapes are fixed; widths are then multiples of WIDTH_STEP tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,25 +25,25 @@ class Batch:
     """Slots that are computed together."""
 
     index_B: Tensor
-    """Which slots; the last may be repeated to fill a fixed shape."""
+    """Indices of the slots; the last one may be repeated to fill a fixed shape."""
     num_real: int
-    """How many of them are no repetition."""
+    """Number of indices before the repetitions."""
     width: int
-    """Tokens that each is padded to."""
+    """Tokens to which each slot is padded."""
 
 
 def cheapest_batches(lengths: Sequence[int], *, most_tokens: int, batch_cost: int) -> list[Batch]:
-    """Cut slots, sorted by length, where padding and the cost of batches come to least.
+    """Cut slots, sorted by length, such that padding and fixed costs add up to least.
 
     Args:
         lengths: Tokens of each slot.
-        most_tokens: Most tokens of one batch, padding included; a single slot may have more.
-        batch_cost: What a batch costs beside its tokens, in tokens.
+        most_tokens: Most tokens of one batch, padding included; a batch of one slot may have more.
+        batch_cost: Fixed cost of a batch, expressed in tokens.
     """
     order = sorted(range(len(lengths)), key=lambda slot: -lengths[slot])
     stride = max(1, len(order) // MOST_CUTS)
     ends = [*range(stride, len(order), stride), len(order)]
-    # Least cost of the first so many slots, and where the last batch of them begins.
+    # For each end: the least cost of all slots before it, and where the last batch of that cut begins.
     cost, begins = {0: 0}, {0: 0}
     for end in ends:
         options = [
@@ -51,7 +51,7 @@ def cheapest_batches(lengths: Sequence[int], *, most_tokens: int, batch_cost: in
             for begin in cost
             if lengths[order[begin]] * (end - begin) <= most_tokens
         ]
-        # Slots that fit into no batch as they are become batches of one stride, halved below.
+        # If not even one stride fits into a batch, it becomes a batch here and is divided below.
         last = max(cost)
         cost[end], begins[end] = min(options, default=(cost[last] + lengths[order[last]] * (end - last), last))
     batches: list[Batch] = []
@@ -59,7 +59,7 @@ def cheapest_batches(lengths: Sequence[int], *, most_tokens: int, batch_cost: in
     while end:
         begin = begins[end]
         width = lengths[order[begin]]
-        # A stride may be more than the device memory holds: then as many slots at a time as fit, and at least one.
+        # A stride that has more than `most_tokens` is divided into batches that fit, of at least one slot.
         slots = max(1, min(end - begin, most_tokens // width))
         for first in range(begin, end, slots):
             index = order[first : min(first + slots, end)]
@@ -69,10 +69,10 @@ def cheapest_batches(lengths: Sequence[int], *, most_tokens: int, batch_cost: in
 
 
 def fixed_batches(lengths: Sequence[int], num_vectors: Sequence[int]) -> list[Batch]:
-    """Cut slots into batches of one shape, whatever slots there are.
+    """Cut slots into batches whose shapes do not depend on which slots there are.
 
-    Slots of like length and with as many vectors come together; the last of them is repeated until the batch is full.
-    So each slot is computed in the same shapes with any neighbours.
+    A batch holds slots of the same number of vectors and the same length, rounded up. Its last slot is repeated until
+    the batch is full, so each slot is computed in the same shapes whatever its neighbours are.
     """
     shapes = [(round_up(length), k) for length, k in zip(lengths, num_vectors, strict=True)]
     batches: list[Batch] = []

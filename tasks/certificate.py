@@ -1,4 +1,4 @@
-"""Certificates: a slot that leaves is decoded greedily from its stored memory, and only what comes out counts.
+"""Certificates: the stored memory of a slot that left is decoded greedily, and only the tokens it gives back count.
 
 Knows nothing of optimizers or of which slots leave.
 """
@@ -19,10 +19,10 @@ from tasks.slots import MARKS, Slots
 from tasks.values import Probe, Question
 
 NEAR_TIE = 1e-3
-"""Logit margin below which a text is decoded again by itself: in float32 other batch shapes move logits by up to about
-1e-5."""
+"""Logit margin below which a memory is decoded again by itself. In float32 another batch shape moves logits by up to
+about 1e-5, so the threshold leaves a factor of 100."""
 NEAR_TIE_ULPS = 32
-"""The same for coarser numbers, in units of the distance of 1 to the next one: .25 in bfloat16."""
+"""The same threshold for coarser precisions, in units of machine epsilon: 0.25 in bfloat16."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +33,11 @@ class Leaving:
     slot: Slots
     """The slot alone, on the host."""
     started_at: float
-    """Unix time in seconds."""
+    """Unix time in seconds when the slot was let in."""
     is_cut_short: bool = False
-    """Whether the machine ended it before it stalled or arrived."""
+    """Whether the machine ended it before it stalled or reached its limit."""
     remarks: tuple[str, ...] = ()
-    """What was out of the ordinary about it."""
+    """Anything unusual about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +45,13 @@ class Decoding:
     """What one memory gave back."""
 
     exact_prefix: int
+    """Longest prefix in tokens, at most as long as the claim."""
     margin: float | None
-    """Smallest logit margin over the exact prefix."""
+    """Smallest logit margin over the exact prefix; None if that is empty."""
     nats_by_token: tuple[float, ...]
-    """Cross-entropy of each token of the exact prefix."""
+    """Cross-entropy in nats of each token of the exact prefix."""
     margin_by_token: tuple[float, ...]
-    """Difference of the two largest logits at each of them."""
+    """Difference of the two largest logits at each token of the exact prefix."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,20 +65,20 @@ class Certificate:
     at_marks: tuple[int, ...]
     """Longest prefix in tokens that the memory kept at each mark gives back, for the marks that the slot passed."""
     in_float32: int | None
-    """Longest prefix in tokens that `memory_KD` gives back in float32; None if it proves nothing, or there is no
-    float32 model."""
+    """Longest prefix in tokens that `memory_KD` gives back in float32; None if it proves nothing or the model has no
+    float32 form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A memory that is taken to give back these tokens, on the host."""
+    """A memory, on the host, and the tokens that it is expected to give back."""
 
     memory_KD: Tensor
     tokens: tuple[int, ...]
 
     @property
     def key(self) -> tuple[bytes, tuple[int, ...]]:
-        """Equal for equal claims: a memory is kept at several marks where nothing longer was proven between them."""
+        """Equal for equal claims: one memory is kept at several marks if nothing longer was proven between them."""
         return self.memory_KD.numpy().tobytes(), self.tokens
 
 
@@ -91,23 +92,23 @@ def certify(
     num_slots: int,
     is_fixed: bool,
 ) -> list[Certificate]:
-    """Decode each slot's memory, and those kept at its marks, and state what they prove.
+    """Decode each slot's last memory and those kept at its marks.
 
     Args:
         model: The frozen model.
-        layout: The task.
+        layout: How the task decodes a memory.
         leaving: Slots with any number of vectors.
-        question: What was asked.
-        float32: The same model in float32, which may be `model`; None where there is none.
-        num_slots: Most memories decoded together.
-        is_fixed: Fill every batch to `num_slots`, so that no memory is computed in another shape for its neighbours.
+        question: Whether decoding decides which memory counts.
+        float32: The same model in float32, possibly `model` itself; None if it has no such form.
+        num_slots: Largest number of memories that are decoded together.
+        is_fixed: Whether every batch is filled to `num_slots`, so that shapes do not depend on neighbours.
     """
     finals = [_final_claim(slot) for slot in leaving]
     marks = [_mark_claims(slot) for slot in leaving]
     claims = {claim.key: claim for claim in chain(finals, *marks)}
     decoded = _decode(model, layout, list(claims.values()), num_slots=num_slots, is_fixed=is_fixed)
     by_key = dict(zip(claims, decoded, strict=True))
-    # An earlier memory counts where the last one claims more and gives back less, as it may in bfloat16.
+    # In bfloat16 the last memory may claim more than an earlier one and give back less: then the earlier one counts.
     stored = [
         max([final, *reversed(kept)], key=lambda claim: by_key[claim.key].exact_prefix)
         if question.criterion is None
@@ -142,7 +143,7 @@ def _final_claim(leaving: Leaving) -> Claim:
 
 
 def _mark_claims(leaving: Leaving) -> list[Claim]:
-    """What the slot had proved most with when it passed each of its marks."""
+    """The memory that had proved most when the slot passed each of its marks, and what it had proved."""
     slot = leaving.slot
     passed = sum(mark <= int(slot.step_B) for mark in MARKS)
     memory_KMD = slot.mark_memory_BKMD[0, : leaving.probe.num_vectors]
@@ -153,7 +154,7 @@ def _mark_claims(leaving: Leaving) -> list[Claim]:
 def _decode(
     model: LanguageModel, layout: Layout, claims: Sequence[Claim], *, num_slots: int, is_fixed: bool
 ) -> list[Decoding]:
-    """Decode memories, those of like shape and length together; near ties again, each by itself."""
+    """Decode memories in batches of one shape and similar lengths."""
     found = [Decoding(exact_prefix=0, margin=None, nats_by_token=(), margin_by_token=()) for _ in claims]
     for num_vectors in sorted({len(claim.memory_KD) for claim in claims}):
         same = [i for i, claim in enumerate(claims) if len(claim.memory_KD) == num_vectors and claim.tokens]
@@ -167,7 +168,10 @@ def _decode(
 
 
 def _decode_batch(model: LanguageModel, layout: Layout, claims: Sequence[Claim], num_slots: int) -> list[Decoding]:
-    """Decode memories of one shape in one batch of `num_slots`, the last of them repeated to fill it."""
+    """Decode memories of one shape in a batch of `num_slots`, which repeats the last of them to be full.
+
+    A memory with a near tie is decoded again by itself, and the shorter of its two prefixes counts.
+    """
     padded = [*claims, *[claims[-1]] * (num_slots - len(claims))]
     num_tokens = max(len(claim.tokens) for claim in claims)
     memory_BKD = torch.stack([claim.memory_KD for claim in padded]).to(model.device)
@@ -186,7 +190,7 @@ def _decode_batch(model: LanguageModel, layout: Layout, claims: Sequence[Claim],
 
 
 def _decoding(decoded: Decoded, i: int, claim: Claim) -> Decoding:
-    # Tokens beyond what is claimed may come correct by chance; they were not asked for.
+    # Tokens beyond the claim may be correct by chance. They are padding or were not asked for, and do not count.
     prefix = min(int(decoded.exact_prefix_B[i]), len(claim.tokens))
     margins_L, nats_L = decoded.margins_BL[i, :prefix], decoded.nats_BL[i, :prefix]
     return Decoding(

@@ -1,4 +1,4 @@
-"""Slots that left the batch, gathered until it pays to decode them together, and certified within device memory.
+"""Gathers the slots that left the batch until it pays to decode them together, then certifies them.
 
 Knows nothing of optimizers, of the slots that are still optimized, or of why a slot left.
 """
@@ -16,8 +16,9 @@ from tasks.values import Failed, Outcome, Question
 
 CERTIFY_SLOTS = {"cpu": 16, "cuda": 64}
 CERTIFY_WAIT_STEPS = {"cpu": 20, "cuda": 50}
-"""Leaving slots are decoded together: when so many have gathered, or the first has waited so many steps. Decoding
-takes one forward pass a token however few slots there are, which on a GPU is as long as a step of the whole batch."""
+"""Slots that left are decoded together, once CERTIFY_SLOTS of them have gathered or the first of them has waited for
+CERTIFY_WAIT_STEPS steps. Decoding takes one forward pass for each token, however few slots there are; on a GPU such a
+pass takes as long as a step of the whole batch."""
 
 
 class Certifier:
@@ -32,7 +33,7 @@ class Certifier:
         *,
         float32: LanguageModel | None,
     ) -> None:
-        """`float32`: the same model in float32, which may be `model`; None where there is none."""
+        """`float32` is the same model in float32, possibly `model` itself; None if it has no such form."""
         self._model = model
         self._layout = layout
         self._question = question
@@ -42,21 +43,21 @@ class Certifier:
         self._num_slots, self._wait_steps = CERTIFY_SLOTS[kind], CERTIFY_WAIT_STEPS[kind]
         self._waiting_since_step = 0
         self.waiting: list[Leaving] = []
-        """In the order in which they left."""
+        """Slots without a certificate, in the order in which they left."""
 
     def add(self, leaving: Leaving, *, step: int) -> None:
-        """Take a slot that left after this step of the engine."""
+        """Take a slot that left after the engine's step number `step`."""
         if not self.waiting:
             self._waiting_since_step = step
         self.waiting.append(leaving)
 
     def is_due(self, *, step: int) -> bool:
-        """Whether enough slots wait, or the first has waited long enough, after this step of the engine."""
+        """Whether enough slots wait, or the first has waited long enough, after the engine's step number `step`."""
         waited = step - self._waiting_since_step >= self._wait_steps
         return bool(self.waiting) and (len(self.waiting) >= self._num_slots or waited)
 
     def certify(self, *, step: int) -> list[tuple[Leaving, Outcome]]:
-        """Decode the slots that have waited longest, as many as are decoded together, and return their outcomes."""
+        """Decode the slots that have waited longest, CERTIFY_SLOTS at most, and return their outcomes."""
         started = time.perf_counter()
         leaving = self.waiting[: self._num_slots]
         outcomes = self._within_device_memory(leaving, num_slots=self._num_slots)
@@ -66,7 +67,7 @@ class Certifier:
         return [(slot, _with_seconds(outcome, share)) for slot, outcome in zip(leaving, outcomes, strict=True)]
 
     def _within_device_memory(self, leaving: Sequence[Leaving], *, num_slots: int) -> list[Outcome]:
-        """The outcomes of these slots, decoded together as far as the device memory holds them."""
+        """Decode these slots together if the device memory holds them, else in smaller parts."""
         try:
             return self._outcomes(leaving, num_slots=num_slots)
         except (RuntimeError, MemoryError) as error:
@@ -97,7 +98,7 @@ class Certifier:
 
 
 def _with_seconds(outcome: Outcome, seconds: float) -> Outcome:
-    """The outcome with its share of the certificate's time."""
+    """Add a share of the certificate's time to the outcome."""
     if isinstance(outcome, Failed):
         return outcome
     measurement = outcome.measurement

@@ -1,7 +1,7 @@
-"""Arithmetic coding of tokens with a language model: what a text costs when the model itself compresses it.
+"""Arithmetic coding of tokens with a language model: the size of a text when the model itself compresses it.
 
-Really encoded and decoded: both sides read token by token, so that they see the same numbers to the last bit on one
-machine. On another, what was encoded here need not decode.
+Texts are really encoded and decoded. Both sides read token by token, so that on one machine they compute the same
+numbers to the last bit. Another machine may fail to decode what was encoded on this one.
 
 Source: Rissanen and Langdon, IBM Journal of Research and Development 23 (1979), 149-162; the range coder is that of
 the library constriction.
@@ -21,7 +21,7 @@ from tasks.values import Question
 
 
 def compress(model: LanguageModel, tokens: Sequence[int], *, question: Question) -> bytes:
-    """The tokens as bytes, a multiple of four of them; how many there are is not among them, nor t_1 if it is given."""
+    """Encode tokens into a multiple of 4 bytes. The bytes hold neither the number of tokens nor given ones."""
     encoder, shares = _stream().queue.RangeEncoder(), _Shares(model, question)
     for token in tokens[: question.num_given]:
         shares.read(token)
@@ -34,7 +34,7 @@ def compress(model: LanguageModel, tokens: Sequence[int], *, question: Question)
 def decompress(
     model: LanguageModel, data: bytes, num_tokens: int, *, question: Question, given: Sequence[int] = ()
 ) -> tuple[int, ...]:
-    """The tokens that `compress` made these bytes of, on the same machine; `given` are those that it left out."""
+    """Decode the bytes of `compress` on the same machine; `given` holds the tokens that it left out."""
     words = np.frombuffer(data, dtype="<u4").astype(np.uint32)
     decoder, shares = _stream().queue.RangeDecoder(words), _Shares(model, question)
     for token in given:
@@ -54,18 +54,18 @@ def _categorical(shares_V: NDArray[np.float64]) -> Any:
 
 
 class _Shares:
-    """How likely the model takes each token to be the next, while it reads."""
+    """The model's probabilities of the next token, while it reads a text."""
 
     def __init__(self, model: LanguageModel, question: Question) -> None:
         self._reading = model.reading()
-        # Without a BOS nothing predicts t_1: every token is as likely as another.
+        # Without a BOS nothing predicts t_1: all tokens are equally likely.
         self._next_V = np.full(model.vocabulary, 1 / model.vocabulary)
         if question.prefix == "bos":
             self._set_next(self._reading.read(model.prefix(1)))
         self._model = model
 
     def following(self) -> NDArray[np.float64]:
-        """Of each token, (V,)."""
+        """The probability of each token to be the next, (V,)."""
         return self._next_V
 
     def read(self, token: int) -> None:

@@ -1,6 +1,6 @@
-"""What a task owes, and what it may count on: the protocols between tasks and orchestrator.
+"""The protocols between tasks and orchestrator: what a task must provide, and what it may rely on.
 
-Knows nothing of torch, Ray or files: a third-party task needs this module, and the values in tasks/values.py.
+Knows nothing of torch, Ray or files. A third-party task needs only this module and the values in tasks/values.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,29 @@ from tasks.values import (
 
 
 class Engine(Protocol):
-    """One frozen model on one device, optimizing many probes in the slots of one batch."""
+    """One frozen model on one device, which optimizes many probes in the slots of one batch.
+
+    What an implementation owes to its caller, and may rely on:
+
+    - Order of calls. The caller submits probes between two steps (possibly none, to update `num_open`) and calls `step`
+      while `num_held` is above 0. A step without probes returns an empty list.
+    - Completeness. `step` returns every submitted probe exactly once, in any order, with the `Probe` as it was given.
+      The engine never holds two probes of one search.
+    - Ownership. Probes are frozen, and the engine keeps them until it returns them. Outcomes and snapshots belong to
+      the caller: the engine keeps no reference to them and never changes them.
+    - Threads. An engine needs no lock: its calls never overlap. It must not depend on one thread, because it may be
+      opened in one, stepped in another, and asked for snapshots in a third after stepping has ended.
+    - Out of memory. `step` does not raise when device memory runs out: it computes fewer slots together and goes on. A
+      probe that does not fit even alone ends as `Failed`, or keeps what it has proven; the other probes go on.
+    - Other faults. A fault of one probe, such as a loss that is not finite, is a `Failed` of that probe. Any exception
+      from `step` means that the engine is broken: the caller drops it, and its probes have no verdict.
+    - Snapshots. An engine of the same task, model and question continues a probe from its snapshot as if nothing had
+      happened. If it cannot read a snapshot, it begins the probe anew.
+    """
 
     @property
     def num_slots(self) -> int:
-        """About how many slots are optimized at a time."""
+        """About how many slots are optimized at a time; may change from step to step."""
         ...
 
     @property
@@ -39,15 +57,15 @@ class Engine(Protocol):
 
     @property
     def num_busy(self) -> int:
-        """Those of them that are optimized or wait to be; the others are optimized and wait for their proof."""
+        """Held probes that are being optimized or wait for a slot; the other held probes wait for their certificate."""
         ...
 
     def submit(self, probes: Sequence[Probe], *, num_open: int) -> None:
         """Queue probes; they start as slots become free.
 
         Args:
-            probes: Of distinct searches.
-            num_open: Searches not done yet that this engine may still serve: more slots than that cannot be busy.
+            probes: Probes of distinct searches, of which this engine holds no other probe.
+            num_open: Searches not yet done that this engine may still serve. No more slots than that can be busy.
         """
         ...
 
@@ -56,11 +74,11 @@ class Engine(Protocol):
         ...
 
     def snapshots(self) -> list[Snapshot]:
-        """All slots that have taken a step and are not finished, as they are between two steps."""
+        """The state, between two steps, of all held probes that have taken at least one step."""
         ...
 
     def stats(self) -> "EngineStats":
-        """What it has done since it was opened."""
+        """What the engine has done since it was opened."""
         ...
 
 
@@ -70,12 +88,12 @@ class TextCodec(Protocol):
     fingerprint: str
     """Hash of the tokenizer: equal fingerprints cut equal texts alike."""
     ordinary_tokens: Sequence[int]
-    """Every token id that is not a special one, ascending."""
+    """All token ids that are not special, ascending."""
     special_before: tuple[int, ...]
-    """Special tokens that the tokenizer puts before a text unless asked not to."""
+    """Special tokens that the tokenizer puts before a text by default."""
 
     def encode(self, text: str) -> Encoding:
-        """Cut the text into tokens, without special tokens."""
+        """Cut the text into tokens, without adding special tokens."""
         ...
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -89,10 +107,10 @@ class Task(Protocol):
     name: str
 
     def facts(self, model: Model) -> ModelFacts:
-        """Read what is needed to plan, without loading weights.
+        """Read what planning needs, without loading weights.
 
         Raises:
-            TaskError: when this is not a model that the task can measure.
+            TaskError: when the task cannot measure this model.
         """
         ...
 
@@ -101,9 +119,9 @@ class Task(Protocol):
         ...
 
     def dtype_for(self, device: str) -> str:
-        """The precision that `dtype: auto` stands for on this device of this machine.
+        """The precision that `dtype: auto` stands for on a device of this machine.
 
-        Called once, when a run is planned: the result is kept with the run.
+        Called once, when a run is planned; the run keeps the result.
         """
         ...
 
@@ -111,12 +129,12 @@ class Task(Protocol):
         """Most tokens of text that fit into the model's context beside the memory; None if unlimited.
 
         Raises:
-            TaskError: when the question cannot be put to this model, such as a prefix that it does not have.
+            TaskError: when the model cannot answer the question, for example because it has no token for the prefix.
         """
         ...
 
     def recipe(self, overrides: str | Mapping[str, Any]) -> Mapping[str, Any]:
-        """The whole recipe, every field filled in.
+        """The whole recipe, with every field filled in.
 
         Raises:
             TaskError: when the recipe's name or a field is unknown, or a value is out of range.
@@ -124,13 +142,16 @@ class Task(Protocol):
         ...
 
     def search_defaults(self, recipe: Mapping[str, Any]) -> SearchDefaults:
-        """What this recipe suggests to a search that grows."""
+        """What this recipe suggests for a growing search."""
         ...
 
     def recipe_for(self, model: Model, facts: ModelFacts, recipe: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-        """The recipe with what is measured on the model itself filled in, and a note for the user; empty if none.
+        """Fill in the fields that are measured on the model itself.
 
-        Called once, when a run is planned: the result is kept with the run. May load the weights.
+        Called once, when a run is planned; the run keeps the result. May load the weights.
+
+        Returns:
+            The recipe, and a note for the user, which may be empty.
 
         Raises:
             TaskError: when the model cannot be loaded.
@@ -138,22 +159,22 @@ class Task(Protocol):
         ...
 
     def recipe_identity(self, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What of a whole recipe decides results, as JSON under keys of its own: a part of each search's identity.
+        """The part of a whole recipe that decides results, as JSON; it enters the identity of every search.
 
-        The keys never change, whatever the fields are called in a later version. `recipe_version` rises when the same
-        fields come to mean another optimization.
+        The keys never change, even if a later version renames the fields. `recipe_version` rises when the same fields
+        come to mean another optimization.
         """
         ...
 
     def tunable(self, recipe: Mapping[str, Any]) -> Mapping[str, Range]:
-        """Fields of this recipe that `capsweep tune` may change, and between what; empty where there are none."""
+        """Fields of this recipe that `capsweep tune` may change, with their ranges; may be empty."""
         ...
 
     def price(self, model: Model, texts: Sequence[Sequence[int]], question: Question, device: str) -> Price:
         """Load the weights, time a few seconds of steps, and read these texts without memory.
 
         Raises:
-            TaskError: when the model cannot be loaded, or not without a download.
+            TaskError: when the model cannot be loaded, or would have to be downloaded.
         """
         ...
 
@@ -167,10 +188,10 @@ class Task(Protocol):
 
 
 class Prover(Protocol):
-    """A loaded model, to be asked about stored memories and their texts, one at a time."""
+    """A loaded model that answers questions about stored memories and their texts, one at a time."""
 
     def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
-        """Decode `len(tokens)` tokens from nothing but the memory and compare them with the text's."""
+        """Decode `len(tokens)` tokens from the memory alone and compare them with the text's."""
         ...
 
     def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
@@ -178,23 +199,23 @@ class Prover(Protocol):
         ...
 
     def compress(self, tokens: Sequence[int]) -> bytes:
-        """The tokens that are not given, without any memory, in as few bytes as the model's own predictions allow."""
+        """Compress the tokens that are not given, without any memory, by the model's own predictions."""
         ...
 
     def decompress(self, data: bytes, num_tokens: int, *, given: Sequence[int] = ()) -> tuple[int, ...]:
-        """The tokens that `compress` made these bytes of, on the same machine.
+        """Invert `compress`, on the same machine.
 
         Args:
-            data: The bytes.
-            num_tokens: How many tokens, those given among them.
-            given: The first `num_given` of the question.
+            data: What `compress` returned.
+            num_tokens: Number of tokens, given ones included.
+            given: The first `num_given` tokens of the question.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """A model as a text source sees it: what will read the texts."""
+    """The model that will read the texts, as a text source sees it."""
 
     model: Model
     facts: ModelFacts

@@ -15,7 +15,7 @@ class CrammingTask(LanguageModelTask):
     name = "cramming"
 
     def layout(self, question: Question) -> "Layout":
-        """The memory before the text."""
+        """The memory stands before the text."""
         from tasks.layout import Cramming
 
         return Cramming(question)

@@ -1,9 +1,9 @@
-"""Cross-entropy of scored tokens and its gradient with respect to what the head reads, in one pass.
+"""Cross-entropy of scored tokens and its gradient with respect to the input of the head, in one pass.
 
-Two ways, one answer: in plain torch for any head, and through liger-kernel's Triton kernel (the extra `fast`) where the
-device is CUDA and the head does nothing but multiply.
+Two ways give the same answer: plain torch for any head, and the Triton kernel of liger-kernel (the extra `fast`) on
+CUDA for a head that only multiplies.
 
-Knows nothing of slots, weights of tokens or memories: each token's gradient is that of its own nats.
+Knows nothing of slots, weights of tokens or memories: the gradient of a token is the gradient of its own nats.
 """
 
 # Axes: N scored tokens of all slots, H hidden size, V vocabulary.
@@ -18,8 +18,9 @@ from torch import Tensor
 from tasks.language_model import LanguageModel
 
 LOGITS_PER_CHUNK = {"cpu": 1 << 22, "cuda": 1 << 27}
-"""Logits formed at a time, by kind of device. 16 MB in float32 on a CPU; on a GPU 512 MB, so that a chunk has tokens
-enough for its matrix products to fill the device (2,600 at a vocabulary of 50k): reckoned, not measured."""
+"""Logits computed at a time, by kind of device. On a CPU they take 16 MB in float32. On a GPU they take 512 MB, so that
+the matrix products of a chunk have enough tokens (2,600 at a vocabulary of 50k) to fill the device; this is an
+estimate, not a measurement."""
 LIGER_IS_INSTALLED = find_spec("liger_kernel") is not None
 
 
@@ -28,10 +29,10 @@ def cross_entropy_and_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropy in nats (N,), whether the largest logit is the target (N,), and d loss / d hidden (N, H).
 
-    The loss of a token is its cross-entropy with logits divided by its temperature; the nats are those of the logits
-    as they are. Without temperatures both are the same.
+    The loss of a token is its cross-entropy after its logits are divided by its temperature. The returned nats are
+    those of the undivided logits. Without temperatures both are the same.
 
-    Logits are formed in chunks and not kept. Of equal logits the first counts as the largest.
+    Logits are computed in chunks and not kept. Of equal logits, the first one counts as the largest.
     """
     weight_VH = _plain_weight(model)
     if (
@@ -65,7 +66,7 @@ def with_torch(
                 scale_N1 = 1 / temperature_N[first : first + len(wanted_N), None]
                 log_shares_NV = (logits_NV.float() * scale_N1).log_softmax(-1)
             first += len(wanted_N)
-            # d loss / d logits is the softmax, less one at the target; a third faster than autograd on small models.
+            # d loss / d logits is the softmax minus 1 at the target. A third faster than autograd on small models.
             slope_NV = log_shares_NV.exp_()
             slope_NV.scatter_add_(1, wanted_N[:, None], slope_NV.new_full((len(wanted_N), 1), -1.0))
             if scale_N1 is not None:
@@ -89,9 +90,9 @@ def cross_entropy(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) ->
 def with_liger(weight_VH: Tensor, hidden_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same for a head that multiplies by `weight_VH`: softmax, loss and slope in one kernel over the logits.
 
-    Liger's autograd function computes the logits a second time when losses of single tokens are asked for, because
-    it cannot know their weights yet. Here the weights come after the head, so its forward function is called as it is:
-    the gradient of each token's own nats in the same pass.
+    Liger's autograd function computes the logits twice when it returns losses of single tokens, because it does not
+    know their weights in the forward pass. Here weights are applied after the head, so the forward function is called
+    directly: it returns the gradient of each token's own nats in the same pass.
     """
     from liger_kernel.ops.fused_linear_cross_entropy import (  # pyright: ignore[reportMissingImports]
         fused_linear_cross_entropy_forward,
@@ -105,21 +106,21 @@ def with_liger(weight_VH: Tensor, hidden_NH: Tensor, targets_N: Tensor) -> tuple
         return_predicted_tokens=True,
         compute_gradients=True,
         weight_requires_grad=False,
-        # In units of the numbers in `hidden_NH`: as many logits at a time as in plain torch.
+        # In units of the size of `hidden_NH`, such that a chunk has as many logits as in plain torch.
         chunk_mem_const=max(1, _logits_per_chunk(hidden_NH) // hidden_NH.numel()),
     )
     return nats_N, predicted_N == targets_N, gradient_NH
 
 
 def _plain_weight(model: LanguageModel) -> Tensor | None:
-    """The head's matrix (V, H) where the head does nothing but multiply; None for any other head."""
+    """The head's matrix (V, H) if the head only multiplies by it; None for any other head."""
     head: Any = model.head
-    # The type itself: quantized heads are subclasses that multiply in another way.
+    # Not isinstance: quantized heads are subclasses that multiply in another way.
     return head.weight if type(head) is torch.nn.Linear and head.bias is None else None
 
 
 def _chunks(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Hidden states and their targets, so many at a time that their logits fit into a chunk."""
+    """Hidden states and their targets, in parts whose logits fit into a chunk."""
     size = max(1, _logits_per_chunk(hidden_NH) // model.vocabulary)
     return zip(hidden_NH.split(size), targets_N.split(size), strict=True)
 

@@ -1,4 +1,4 @@
-"""Greedy decoding: reading with a cache, and what came out beside what was wanted.
+"""Greedy decoding: reading with a cache, and comparing the decoded tokens with the wanted ones.
 
 Knows nothing of memories.
 """
@@ -13,31 +13,31 @@ import torch
 from torch import Tensor
 
 CACHES = ("past_key_values", "cache_params")
-"""What models call the cache of what they have read: attention's keys and values, Mamba's states. RWKV's `state` is
-not among them: with it, transformers 5.23 gives other logits than without it."""
+"""Names under which models return the cache of what they have read: keys and values of attention, states of Mamba.
+RWKV's `state` is left out, because transformers 5.23 gives other logits with it than without it."""
 
 
 class Reading:
-    """A model that reads vectors one after the other and remembers them."""
+    """A model that reads vectors in order and remembers what it has read."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
         self._cache: dict[str, Any] = {}
         self._has_cache = True
-        """False once the model has returned none of CACHES."""
+        """Becomes False when the model returns none of CACHES."""
         self._read: list[Tensor] = []
 
     @torch.no_grad()
     def read(self, inputs_BTD: Tensor) -> Tensor:
-        """Read these vectors after all before; returns the logits (B, V) of what follows, in float32."""
+        """Read further vectors and return the logits (B, V) of the next token, in float32."""
         if not self._cache:
-            # A model without a cache reads everything again: slower, the same answer.
+            # A model without a cache reads everything again, which is slower and gives the same answer.
             self._read.append(inputs_BTD)
             inputs_BTD = torch.cat(self._read, dim=1)
         output = self._call(inputs_BTD)
         self._cache = {name: output[name] for name in CACHES if output.get(name) is not None}
         if self._has_cache and not self._cache:
-            # Asked for a state that is not used, RWKV mixes the slots of a batch that reads one position.
+            # If RWKV is asked for a state, it mixes the slots of a batch that reads one position: read again without.
             self._has_cache = False
             output = self._call(inputs_BTD)
         return output.logits[:, -1].float()
@@ -48,20 +48,20 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """Greedy decodings of B memories, held against B texts."""
+    """Greedy decodings of B memories, compared with B texts."""
 
     tokens_BL: Tensor
     """Token ids that came out."""
     exact_prefix_B: Tensor
-    """Tokens from the first that are those of the text."""
+    """Tokens before the first that differs from the text."""
     margins_BL: Tensor
-    """Difference of the two largest logits at each step."""
+    """Difference of the two largest logits at each token."""
     nats_BL: Tensor
-    """Cross-entropy of the text's token at each step; means something up to the exact prefix."""
+    """Cross-entropy of the text's token at each step; beyond the exact prefix it has no meaning."""
 
     @classmethod
     def in_turn(cls, steps: Sequence["Decoded"], targets_BL: Tensor) -> "Decoded":
-        """One decoding of several of single tokens."""
+        """Join decodings of single tokens, in their order, into one."""
         tokens_BL = torch.cat([step.tokens_BL for step in steps], dim=1)
         return cls(
             tokens_BL=tokens_BL,
@@ -72,7 +72,7 @@ class Decoded:
 
 
 def hold_against(logits_BLV: Tensor, targets_BL: Tensor) -> Decoded:
-    """The likeliest tokens by these logits, held against the texts'."""
+    """The likeliest tokens by these logits, compared with those of the texts."""
     logits_BLV = logits_BLV.float()
     best_two = logits_BLV.topk(2, dim=-1)
     tokens_BL = best_two.indices[..., 0]
@@ -85,5 +85,5 @@ def hold_against(logits_BLV: Tensor, targets_BL: Tensor) -> Decoded:
 
 
 def _exact_prefix(tokens_BL: Tensor, targets_BL: Tensor) -> Tensor:
-    # A text is reproduced up to the first token that differs; what follows was decoded from another text.
+    # The decoder read its own tokens: after the first that differs, it continues another text.
     return (tokens_BL == targets_BL).long().cumprod(1).sum(1)

@@ -1,13 +1,25 @@
 """The batched engine: many probes as slots of one batch, on one device.
 
-Each slot has its own memory, optimizer state and step count. A slot that is lossless takes more tokens and continues;
-a slot that stalls leaves, is certified by decoding, and a waiting probe takes its place at once.
+The life of one probe, in order:
+
+1. `submit` queues the probe. The next `step` with room for its tokens lets it in, and `Starts` makes its slot: from its
+   snapshot, from the memory of an earlier probe, or from seeded random vectors.
+2. In every step, `Fitting` cuts the slots into batches that the device memory holds, and `measure_step` computes each
+   batch: which tokens are correct, and the gradient of the memories.
+3. `judge` decides from these numbers whether a slot has proven more, and whether it grows, retreats, begins again or
+   stops. A memory that proves more is kept as it was measured. Then the optimizer moves all memories.
+4. A slot that stops leaves the batch, and the next step gives its place to a waiting probe. `Certifier` gathers slots
+   that left and decodes their kept memories together.
+5. `outcome_of` turns what was decoded and counted into the outcome, and `step` returns the probe as `Finished`.
+
+A slot also leaves when its loss or gradient is not finite, or when the device cannot hold it even alone. If it has
+proven the length asked for, steps 4 and 5 follow. Otherwise its probe ends as `Failed`; a probe whose numbers were not
+finite first begins again, once, cold and at a lower rate.
 
 Knows nothing of Ray, runs, files or which probe comes next.
 """
 
-# Axes: B slots, K vectors of a memory, L tokens, T input positions, N scored tokens of all slots, D embedding width,
-# H hidden size, V vocabulary.
+# Axes: B slots, K vectors of a memory, L tokens, D embedding width.
 
 import time
 from collections import deque
@@ -33,14 +45,14 @@ from tasks.stopping import Judgement, StepNumbers, judge
 from tasks.values import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question, Snapshot
 
 EXPECTED_SLOT_TOKENS = 24
-"""Tokens that a slot is let in for, unless its text is shorter: it begins with 4 and grows. Without that, a step of a
-real model on a CPU takes in 64 searches that end after hours, all at once."""
+"""Room in tokens that a new slot is given, unless its text is shorter: it begins with 4 tokens and grows. Without that
+room, a step of a real model on a CPU takes in 64 searches, which all end together after hours."""
 NOT_FINITE = "not finite: loss or gradient"
 BEGUN_ANEW = "begun anew: its snapshot could not be read"
 
 
 class BatchedEngine:
-    """One frozen model on one device, optimizing many probes as slots of one batch."""
+    """One frozen model on one device, which optimizes many probes as slots of one batch."""
 
     def __init__(self, model: LanguageModel, layout: Layout, question: Question, settings: EngineSettings) -> None:
         if settings.cpus is not None:
@@ -49,7 +61,7 @@ class BatchedEngine:
         self._question = question
         self._recipe = make_recipe(question.recipe)
         self._starts = Starts(model, layout, self._recipe)
-        # The second set of weights comes before the device memory is measured.
+        # Fitting measures the device memory, so the second set of weights is loaded before it.
         float32 = model.in_float32()
         self._fitting = Fitting(model, settings)
         self._certifier = Certifier(model, layout, question, self._fitting, float32=float32)
@@ -66,7 +78,7 @@ class BatchedEngine:
 
     @property
     def num_slots(self) -> int:
-        """About how many slots fit into a step, at the lengths there are now."""
+        """About how many slots fit into a step, at the current lengths."""
         return max(1, int(self._fitting.tokens_per_step / self._slot_tokens))
 
     @property
@@ -76,7 +88,7 @@ class BatchedEngine:
 
     @property
     def num_busy(self) -> int:
-        """Probes that are optimized or wait for it; the others of `num_held` wait for their certificate."""
+        """Held probes that are being optimized or wait for a slot; the other held probes wait for their certificate."""
         return len(self._waiting) + len(self._probes)
 
     def submit(self, probes: Sequence[Probe], *, num_open: int) -> None:
@@ -85,7 +97,7 @@ class BatchedEngine:
         self._num_open = num_open
 
     def snapshots(self) -> list[Snapshot]:
-        """All slots that have taken a step, those that wait for their certificate among them."""
+        """All slots that have taken a step, including those that wait for their certificate."""
         running = (
             [] if self._slots is None else [self._slots.select(torch.tensor([i])) for i in range(len(self._slots))]
         )
@@ -100,7 +112,7 @@ class BatchedEngine:
         ]
 
     def stats(self) -> EngineStats:
-        """What it has done since it was opened."""
+        """What the engine has done since it was opened."""
         return self._stats
 
     def step(self) -> list[Finished]:
@@ -130,7 +142,7 @@ class BatchedEngine:
         return finished
 
     def _fill_slots(self) -> None:
-        """Let waiting probes in while their tokens fit into a step; one slot always fits."""
+        """Let waiting probes in while their tokens fit into a step; a first slot is always let in."""
         if not self._waiting:
             return
         tokens = int(_expected_tokens(self._slots).sum()) if self._slots is not None else 0
@@ -194,7 +206,7 @@ class BatchedEngine:
         )
 
     def _take_out(self, leaves_B: Tensor, finite_B: Tensor, too_long_B: Tensor) -> list[Finished]:
-        """Remove slots from the batch; those that ended well wait for their certificate."""
+        """Remove slots from the batch and return the probes that the machine failed."""
         slots = self._slots
         assert slots is not None
         finished: list[Finished] = []
@@ -211,8 +223,8 @@ class BatchedEngine:
         return finished
 
     def _end(self, probe: Probe, slot: Slots, fault: str | None, *, started_at: float) -> list[Finished]:
-        """Send a slot to its certificate, or back to a slower start, or return that the machine failed it."""
-        # What was proven before the arithmetic or the device memory failed stays proven: its memory is finite.
+        """Send a slot to its certificate or its probe back to a slower start, or return that the machine failed it."""
+        # What a slot proved before the arithmetic or the device memory failed stays proven: that memory is finite.
         if fault is None or int(slot.proven_B) >= probe.length:
             remarks = [] if fault is None else [f"ended at {int(slot.length_B)} tokens: {fault}"]
             if probe.probe_id in self._starts.lost_snapshots:
@@ -251,14 +263,14 @@ class BatchedEngine:
 
 
 def _expected_tokens(slots: Slots) -> Tensor:
-    """Tokens that each slot has, or will soon have, (B,)."""
+    """Tokens that each slot has now or will soon have, (B,)."""
     return torch.maximum(slots.length_B, slots.limit_B.clamp_max(EXPECTED_SLOT_TOKENS))
 
 
 def _read(measured: StepResult) -> StepNumbers:
-    """Bring the numbers of a step to the host, in one transfer."""
+    """Copy the numbers of a step to the host in one transfer."""
     finite_B = torch.isfinite(measured.nats_B) & torch.isfinite(measured.gradient_BKD).flatten(1).all(1)
-    # Counts are whole in float32 up to 16 million.
+    # float32 holds every whole number up to 2**24 exactly, more than a slot can have tokens.
     numbers_4B = torch.stack([measured.correct_B, measured.prefix_B, measured.nats_B, finite_B.float()]).cpu()
     return StepNumbers(
         correct_B=numbers_4B[0].long(), prefix_B=numbers_4B[1].long(), nats_B=numbers_4B[2], finite_B=numbers_4B[3] > 0

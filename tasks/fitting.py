@@ -1,4 +1,4 @@
-"""How many tokens a step may have, and how its slots are cut into batches that the device holds.
+"""Fits a step to its device: how many tokens it may have, and how its slots are cut into batches that fit.
 
 Knows nothing of probes, recipes or what a step computes.
 """
@@ -19,21 +19,22 @@ from tasks.step_cost import batch_cost_tokens, measure_step_cost
 from tasks.values import EngineSettings
 
 CPU_BATCH_COSTS_PER_STEP = 32
-"""Tokens of a step on a CPU, in what a batch costs: slots begin short and of unlike lengths, so a step has a third of
-these tokens at first, in two or three batches."""
+"""Tokens of a step on a CPU, as a multiple of the fixed cost of a batch. Slots begin short and with different lengths,
+so a step has a third of these tokens at first, in two or three batches."""
 CPU_LEAST_TOKENS = 256
-"""Fewer leave too little to cut batches of like lengths from."""
+"""Least tokens of a step on a CPU: fewer are too few slots to be cut into batches of similar lengths."""
 FIXED_BATCH_COST = 128
-"""In tokens, where batches have fixed shapes and the clock may decide nothing."""
+"""Fixed cost of a batch in tokens under `deterministic: true`, where no clock may decide."""
 GPU_FIRST_TOKENS = 4096
-"""Tokens of the first step on a GPU; the device memory that it took decides how many a step may have."""
+"""Tokens of the first step on a GPU. The device memory that it takes decides how many tokens later steps may have."""
 GPU_MOST_TOKENS = 65536
+"""Most tokens of a step on a GPU, however much device memory is free."""
 GPU_MEMORY_SHARE = 0.8
-"""Share of the free device memory that steps may take: slots grow after they were let in."""
+"""Share of the free device memory that steps may take. The rest is for slots that grow after they were let in."""
 
 
 class Fitting:
-    """The room of one engine on its device."""
+    """How much of a step fits on the device of one engine."""
 
     def __init__(self, model: LanguageModel, settings: EngineSettings) -> None:
         self._device = model.device
@@ -43,11 +44,11 @@ class Fitting:
         self.batch_cost = settings.batch_cost_tokens or (
             FIXED_BATCH_COST if self.is_fixed else batch_cost_tokens(measure_step_cost(model))
         )
-        """What a batch costs beside its tokens, in tokens."""
+        """Fixed cost of a batch, expressed in tokens."""
         on_gpu = model.device.type == "cuda"
         on_cpu_tokens = max(CPU_LEAST_TOKENS, CPU_BATCH_COSTS_PER_STEP * self.batch_cost)
         self.tokens_per_step = settings.tokens_per_step or (GPU_FIRST_TOKENS if on_gpu else on_cpu_tokens)
-        """Tokens of all slots together in one optimizer step; a batch never has more."""
+        """Tokens of all slots together in one optimizer step; only a batch of a single slot may have more."""
         self._is_known = not on_gpu or settings.tokens_per_step is not None
         if not self._is_known:
             torch.cuda.reset_peak_memory_stats(model.device)
@@ -74,14 +75,14 @@ class Fitting:
                 too_long_B[alone] = True
 
     def free(self) -> None:
-        """Give back what torch keeps; called where no traceback holds the tensors of the step that failed."""
+        """Give cached device memory back. To be called when no traceback holds tensors of the failed step any more."""
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _measure_all(
         self, slots: Slots, batches: Sequence[Batch], measure_batch: Callable[[Batch], StepResult]
     ) -> StepResult:
-        """What was measured of the slots of these batches; zeros for slots in none of them."""
+        """Measure the slots of these batches; the result is 0 for slots in none of them."""
         whole = StepResult.zeros(slots)
         for batch in batches:
             whole.put(batch, measure_batch(batch))
@@ -89,7 +90,7 @@ class Fitting:
         return whole
 
     def _cut(self, slots: Slots, fits_B: Tensor) -> list[Batch]:
-        """The batches of a step, of the slots that fit at all."""
+        """Cut the slots that fit at all into the batches of a step."""
         fitting = fits_B.nonzero()[:, 0]
         if not len(fitting):
             return []
@@ -101,20 +102,20 @@ class Fitting:
         return [replace(batch, index_B=fitting[batch.index_B]) for batch in batches]
 
     def _learn(self, batches: Sequence[Batch]) -> None:
-        """Choose how many tokens a step may have, by what the largest of these batches took on the GPU; once."""
+        """Choose once how many tokens a step may have, by the device memory that the largest of these batches took."""
         if self._is_known or not batches:
             return
         tokens = max(batch.num_real * batch.width for batch in batches)
         held, most = torch.cuda.memory_allocated(self._device), torch.cuda.max_memory_allocated(self._device)
         free, whole = torch.cuda.mem_get_info(self._device)
-        # Engines beside this one may not have taken their part yet.
+        # Other engines on this GPU may not have taken their share yet: at most this engine's own share counts as free.
         free = min(free + torch.cuda.memory_reserved(self._device), int(min(1.0, self._gpus) * whole)) - held
         bytes_per_token = max(1, (most - held) // tokens)
         self.tokens_per_step = min(GPU_MOST_TOKENS, max(1, int(GPU_MEMORY_SHARE * free / bytes_per_token)))
         self._is_known = True
 
     def _shrink(self, batches: Sequence[Batch]) -> Tensor | None:
-        """After these batches did not fit: ask for half, or return which slots do not fit even alone."""
+        """After these batches did not fit, halve the tokens of a step, or return slots that do not fit even alone."""
         self.free()
         largest = max(batches, key=lambda batch: batch.num_real * batch.width)
         if largest.num_real == 1 or self.is_fixed:
@@ -125,8 +126,8 @@ class Fitting:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether this error means that RAM or device memory was short."""
-    # Only CUDA has an error of its own; CPU, MPS and cuBLAS raise a plain RuntimeError.
+    """Whether this error means that RAM or device memory ran out."""
+    # Only CUDA has an error class of its own; CPU, MPS and cuBLAS raise a plain RuntimeError.
     message = str(error)
     words_of_it = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
     return isinstance(error, MemoryError) or any(words in message for words in words_of_it)

@@ -1,4 +1,4 @@
-"""A frozen causal language model of transformers, seen as: vectors in, logits out.
+"""A frozen causal language model of transformers that maps input vectors to logits.
 
 Knows nothing of probes, searches or recipes.
 """
@@ -22,25 +22,26 @@ class LanguageModel:
     """Frozen weights on one device."""
 
     def __init__(self, model: Model | PreTrainedModel, *, device: str = "auto", gpus: float = 1.0) -> None:
-        """Load the weights, or take a model as transformers made it (with random weights, for instance).
+        """Load the weights, or take a model that transformers has made, for example one with random weights.
 
         Args:
-            model: Which one.
-            device: Where it computes.
-            gpus: On CUDA, the part of the device memory that may be used, or the GPUs over which the layers are spread.
+            model: The model to load, or the loaded one.
+            device: Device on which it computes.
+            gpus: On CUDA, below 1 the share of device memory that may be used, above 1 the GPUs that share the layers.
 
         Raises:
-            TaskError: when they cannot be loaded, or later tokens change what stands before them.
+            TaskError: when the weights cannot be loaded, or later tokens change the outputs at earlier ones.
         """
         self.device = pick_device(device)
         if self.device.type == "cuda" and gpus < 1:
             torch.cuda.set_per_process_memory_fraction(gpus, self.device)
         spread = self.device.type == "cuda" and gpus > 1
-        # Any: what a model of transformers has is decided at run time.
+        # Any: the attributes of a transformers model are only known at run time.
         self._model: Any = load_model(model, self.device, spread=spread) if isinstance(model, Model) else model
         config = self._model.config
         if getattr(self._model, "hf_device_map", None):
-            # accelerate moves what goes from layer to layer; memories and losses stay where the embeddings are.
+            # accelerate moves activations from layer to layer; memories and losses stay on the device of the
+            # embeddings.
             self.device = self._model.get_input_embeddings().weight.device
         elif not getattr(self._model, "is_quantized", False):
             self._model.to(self.device)
@@ -49,9 +50,9 @@ class LanguageModel:
         self.dtype: torch.dtype = self._embedding.weight.dtype
         self.embedding_width = int(self._embedding.weight.shape[1])
         self.embedding_std = float(self._embedding.weight.float().std()) * self._embedding_scale()
-        """Spread of the values of the embedding table: the scale at which memories begin."""
+        """Standard deviation of the embedding table: the scale at which cold memories begin."""
         self.cold_length = self.embedding_std * self.embedding_width**0.5
-        """Length of a vector of a cold memory, the unit of radii."""
+        """Length of a vector of a cold memory: the unit of radii."""
         self.context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
         self.bos = bos_of(config, num_embeddings=len(self._embedding.weight))
         self.vocabulary = int(self._model(inputs_embeds=self._embedding.weight[None, :1]).logits.shape[-1])
@@ -65,19 +66,20 @@ class LanguageModel:
 
     @torch.no_grad()
     def _embedding_scale(self) -> float:
-        """What the model multiplies its table by: some, such as Gemma, do so within the embedding."""
+        """Factor on the embedding table: some models, such as Gemma, multiply by one within the embedding."""
+        # 256 tokens suffice: the factor is the same for every token.
         some = torch.arange(min(256, len(self._embedding.weight)), device=self.device)
         return float(self.embed(some).float().std() / self._embedding.weight[some].float().std())
 
     @torch.no_grad()
     def _check_head(self) -> None:
-        """Some models do more than multiply by the head (they cap or scale logits): then take their own path."""
+        """Take logits from the model itself if it does more than multiply by the head, such as capping or scaling."""
         tokens = torch.arange(8, device=self.device)[None] % self._embedding.weight.shape[0]
         inputs = self.embed(tokens)
         if self.head is not None:
             split = self.head(self.hidden(inputs))
             own = self._model(inputs_embeds=inputs, use_cache=False).logits
-            # Numbers that are not finite, should there be any, fail in the engine.
+            # Numbers that are not finite are no reason to differ here: they fail in the engine.
             scale = float(own.abs().nan_to_num(0, 0).max())
             if torch.allclose(split, own, rtol=1e-3, atol=1e-3 * scale, equal_nan=True):
                 return
@@ -86,35 +88,36 @@ class LanguageModel:
 
     @torch.no_grad()
     def _check_causal(self, name: str) -> None:
+        """Raises TaskError when the last token changes an earlier output by more than a hundredth."""
         tokens = torch.arange(8, device=self.device)[None] % self._embedding.weight.shape[0]
         changed = tokens.clone()
         changed[0, -1] = 0
         before, after = (self.hidden(self.embed(t))[0, :-1].float() for t in (tokens, changed))
-        # Numbers that are not finite prove nothing about causality: they fail in the engine.
+        # Numbers that are not finite say nothing about causality: they fail in the engine.
         finite = bool(before.isfinite().all() and after.isfinite().all())
         if finite and not torch.allclose(before, after, rtol=1e-2, atol=1e-2 * float(before.abs().max())):
             raise TaskError(f"{name}: a later token changes the model's output before it; wanted a causal model.")
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Token ids (B, L) -> input vectors (B, L, D)."""
+        """Map token ids (B, L) to input vectors (B, L, D)."""
         return self._embedding(tokens)
 
     def hidden(self, inputs_BTD: Tensor) -> Tensor:
-        """Input vectors (B, T, D) -> what `head` reads: hidden states (B, T, H), or logits where it is Identity."""
+        """Map input vectors (B, T, D) to the input of `head`: hidden states (B, T, H), or logits if it is Identity."""
         if self._head_is_separate:
             hidden_BTH = self._model.base_model(inputs_embeds=inputs_BTD, use_cache=False).last_hidden_state
         else:
             hidden_BTH = self._model(inputs_embeds=inputs_BTD, use_cache=False).logits
-        return hidden_BTH.to(self.device)  # of a model that is spread over several
+        return hidden_BTH.to(self.device)  # the last layer may be on another GPU
 
     @torch.no_grad()
     def residual_lengths(self, inputs_BTD: Tensor) -> Tensor:
-        """Length of the residual stream at the last position, before the first layer and after all but the last.
+        """Length of the residual stream at the last position, before the first layer and after each layer but the last.
 
-        The last layer's output is left out: models return it normalized.
+        The output of the last layer is left out, because models return it normalized.
 
         Returns:
-            Lengths (N, B), of N states for B rows.
+            Lengths (N, B), of N states for each of B inputs.
 
         Raises:
             TaskError: when the model does not return its hidden states.
@@ -126,10 +129,10 @@ class LanguageModel:
         return torch.stack([state[:, -1].float().norm(dim=-1).to(self.device) for state in hidden[:-1]])
 
     def in_float32(self) -> "LanguageModel | None":
-        """The same model in float32: itself where it is; None where it has no such form here.
+        """The same model in float32: the model itself if it is in float32, else a copy; None if there is no such form.
 
-        None of a quantized model, and of one in coarser numbers that is spread over GPUs, or whose second set of
-        weights would take more than half of the free device memory.
+        There is none for a quantized model. For a model in a coarser precision there is none if it is spread over GPUs,
+        or if the copy would take more than half of the free device memory.
         """
         if getattr(self._model, "is_quantized", False):
             return None
@@ -143,7 +146,7 @@ class LanguageModel:
         return LanguageModel(copy.deepcopy(self._model).float(), device=str(self.device))
 
     def prefix(self, num_slots: int) -> Tensor:
-        """The BOS that may stand before a memory, (B, 1, D).
+        """The input vector of the BOS token, once for each slot, (B, 1, D).
 
         Raises:
             TaskError: when the model names no BOS.
@@ -156,9 +159,9 @@ class LanguageModel:
     def sample(
         self, num_texts: int, length: int, *, temperature: float, seed: int, ordinary_tokens: Sequence[int]
     ) -> Tensor:
-        """Texts that the model draws by itself, (B, L) token ids, none of them special.
+        """Texts sampled from the model, (B, L) token ids, none of them special.
 
-        The first token follows the BOS; without one it is any, each as likely as another.
+        The first token follows the BOS. If the model has no BOS, it is drawn uniformly.
         """
         generator = torch.Generator().manual_seed(seed)
         ordinary_V = torch.tensor(ordinary_tokens)
@@ -179,9 +182,9 @@ class LanguageModel:
 
     @torch.no_grad()
     def decode(self, inputs_BTD: Tensor, targets_BL: Tensor) -> "Decoded":
-        """Greedy decoding from input vectors alone, one token at a time with the key-value cache.
+        """Decode greedily from input vectors alone, one token at a time with the key-value cache.
 
-        The targets are never fed: they are what each step's logits are held against.
+        The model never reads the targets: the logits of each step are compared with them.
         """
         steps: list[Decoded] = []
         reading, inputs = self.reading(), inputs_BTD
@@ -191,5 +194,5 @@ class LanguageModel:
         return Decoded.in_turn(steps, targets_BL)
 
     def reading(self) -> "Reading":
-        """A reading that begins with nothing read."""
+        """A reader of this model that has read nothing yet."""
         return Reading(self._model)

@@ -1,6 +1,6 @@
-"""What every task on a frozen causal language model shares: everything but its layout.
+"""Everything but the layout of a task on a frozen causal language model.
 
-A task of this kind is a layout (tasks/layout.py) and what that layout leaves of the model's context.
+A task of this kind adds its layout (tasks/layout.py), and may limit the length of texts further.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,20 +20,20 @@ NO_LENGTH_NOTE = (
 
 
 class LanguageModelTask:
-    """A task whose model is one of transformers."""
+    """A task on a causal language model of transformers."""
 
     name: str
     default_optimizer = "sphere"
-    """Whose recipe it is where a sweep names none."""
+    """Optimizer of the default recipe."""
 
-    # torch and transformers take seconds to import: they come with the first call that needs them.
+    # torch and transformers take seconds to import, so methods import them when they need them.
 
     def layout(self, question: Question) -> "Layout":
-        """What goes into the model and what is expected out of it."""
+        """What the task puts into the model and expects from it."""
         raise NotImplementedError
 
     def facts(self, model: Model) -> ModelFacts:
-        """Read what is needed to plan; raises TaskError when this is not a causal language model."""
+        """Read what planning needs; raises TaskError when this is not a causal language model."""
         from tasks import model_files
 
         return model_files.facts(model)
@@ -45,7 +45,7 @@ class LanguageModelTask:
         return tokenizer.codec(model)
 
     def dtype_for(self, device: str) -> str:
-        """bfloat16 where the device multiplies matrices in it, float32 elsewhere."""
+        """bfloat16 if the device multiplies matrices in bfloat16, else float32."""
         from tasks import model_files
 
         return model_files.native_dtype(device)
@@ -54,29 +54,29 @@ class LanguageModelTask:
         """Most tokens whose input positions fit into the model's context; None if it has no limit.
 
         Raises:
-            TaskError: when a BOS is to stand before the memory and the model names none.
+            TaskError: when a BOS must stand before the memory and the model has none.
         """
         if question.prefix == "bos" and not facts.has_bos:
             raise TaskError("prefix: bos was asked for, but this model names no BOS token; use prefix: null.")
         if facts.context is None:
             return None
-        # Every further token takes one further position.
+        # Each further token takes one further position.
         return facts.context - self.layout(question).target_positions(num_vectors, 1)[0]
 
     def recipe(self, overrides: str | Mapping[str, Any]) -> Mapping[str, Any]:
-        """The whole recipe; raises TaskError for what it does not know."""
+        """The whole recipe; raises TaskError for an unknown name or field."""
         from tasks.recipe import make_recipe
 
         return make_recipe(overrides, optimizer=self.default_optimizer).model_dump()
 
     def search_defaults(self, recipe: Mapping[str, Any]) -> SearchDefaults:
-        """First length and growth of the recipe's optimizer."""
+        """First length and growth that suit the recipe's optimizer."""
         from tasks.recipe import OPTIMIZERS
 
         return OPTIMIZERS[recipe["optimizer"]].model_validate(dict(recipe)).search_defaults()
 
     def recipe_for(self, model: Model, facts: ModelFacts, recipe: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-        """The radius of the sphere, or AdamW where the model reads no length."""
+        """Fill in the radius of the sphere, or take AdamW if the model ignores the length of its input."""
         if recipe["optimizer"] != "sphere" or recipe["radius"] is not None:
             return recipe, ""
         radius = model.radius
@@ -90,19 +90,19 @@ class LanguageModelTask:
         return self.recipe({"optimizer": "adamw", **kept}), NO_LENGTH_NOTE
 
     def recipe_identity(self, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Every field: each decides the result."""
+        """Every field, because each decides the result."""
         from tasks.recipe import recipe_identity
 
         return recipe_identity(recipe)
 
     def tunable(self, recipe: Mapping[str, Any]) -> Mapping[str, Range]:
-        """Rate, decay, betas, weights and stopping."""
+        """The ranges of the recipe's optimizer."""
         from tasks.recipe import tunable
 
         return tunable(recipe)
 
     def price(self, model: Model, texts: Sequence[Sequence[int]], question: Question, device: str) -> Price:
-        """Load the weights, time them, and read the texts; nothing is downloaded for it."""
+        """Load the weights, time steps and read the texts; nothing is downloaded."""
         from tasks.language_model import LanguageModel
         from tasks.model_files import weights_are_here
         from tasks.scoring import score_without_memory

@@ -1,4 +1,4 @@
-"""Files of a model: its configuration, what planning needs of them, and loading its weights onto a device.
+"""Reads the files of a model: its configuration, the facts that planning needs, and its weights.
 
 Knows nothing of vectors, memories or recipes.
 """
@@ -25,8 +25,8 @@ transformers.logging.disable_progress_bar()
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 RECURRENT = {"mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"} | {"jamba", "zamba", "zamba2", "bamba", "falcon_h1"}
-"""Model types with recurrent layers, alone or between others, that transformers computes without a fused kernel on a
-CPU. RecurrentGemma is not among them: about twice the time of a Llama of its size."""
+"""Model types with recurrent layers, alone or among others, that transformers computes without a fused kernel on a CPU.
+RecurrentGemma is left out: it takes only about twice the time of a Llama of its size."""
 
 
 def read_config(model: Model) -> Any:
@@ -47,7 +47,7 @@ def read_config(model: Model) -> Any:
         config = AutoConfig.from_pretrained(
             model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
         )
-    except Exception as error:  # what stands in the file decides what is raised: division by zero, among others
+    except Exception as error:  # the file decides which exception is raised, even ZeroDivisionError
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
     architectures = config.architectures if isinstance(config.architectures, list) else []
     wrong_kind = bool(architectures) and not any(name.endswith(CAUSAL_SUFFIXES) for name in architectures)
@@ -70,12 +70,12 @@ def _not_causal(model: Model, found: str) -> TaskError:
 
 
 def message_of(error: Exception) -> str:
-    """The beginning of an error's message, on one line."""
+    """The first 200 characters of an error's message, on one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def why_not_loaded(model: Model, error: Exception) -> str:
-    """Turn an error of transformers into what a user can do."""
+    """Explain an error of transformers, and what the user can do about it."""
     if "trust_remote_code" in str(error):
         return (
             "it comes with code of its own, which is not run unasked. If you have read that code and trust it, set "
@@ -111,7 +111,7 @@ def _weight_files(model: Model) -> list[Path]:
         )
     for file in files:
         try:
-            with safe_open(file, framework="pt"):  # reads the header, and checks the file against the length in it
+            with safe_open(file, framework="pt"):  # reads the header and checks the file's length against it
                 pass
         except SafetensorError as error:
             raise TaskError(f"{file}: not a whole safetensors file ({error}). Copy or download it again.") from error
@@ -119,7 +119,7 @@ def _weight_files(model: Model) -> list[Path]:
 
 
 def weights_are_here(model: Model) -> bool:
-    """Whether loading it downloads nothing: a folder, or weights that are in the hub's cache whole."""
+    """Whether the model can be loaded without a download: from a folder, or from the hub's cache."""
     if Path(model.name).is_dir():
         return True
 
@@ -134,7 +134,7 @@ def weights_are_here(model: Model) -> bool:
 
 
 def facts(model: Model) -> ModelFacts:
-    """What planning needs, without loading the weights.
+    """Read what planning needs, without loading the weights.
 
     Raises:
         TaskError: when this is not a causal language model that can be loaded.
@@ -154,7 +154,7 @@ def facts(model: Model) -> ModelFacts:
     text_config = config.get_text_config()
     vocabulary = int(head.weight.shape[0] if head is not None else text_config.vocab_size)
     if vocabulary < 2:
-        raise TaskError(f"{model.name}: its vocabulary has {vocabulary} tokens; wanted two at least, to choose from.")
+        raise TaskError(f"{model.name}: its vocabulary has {vocabulary} tokens; wanted at least two.")
     return ModelFacts(
         fingerprint=fingerprint,
         revision=revision,
@@ -168,7 +168,7 @@ def facts(model: Model) -> ModelFacts:
 
 
 def _fingerprint(model: Model, config: Any) -> tuple[str, str]:
-    """Hash of all that decides what the model computes, and its revision."""
+    """A hash of everything that decides what the model computes, and the model's revision."""
     digest = hashlib.sha256(f"{model.dtype}{model.quantization or ''}".encode())
     folder = Path(model.name)
     if folder.is_dir():
@@ -184,32 +184,32 @@ def _fingerprint(model: Model, config: Any) -> tuple[str, str]:
     return digest.hexdigest(), revision
 
 
-# Any: what a model of transformers has is decided at run time.
+# Any: the attributes of a transformers model are only known at run time.
 def _without_weights(model: Model, config: Any) -> Any:
-    """The model as its configuration describes it: shapes, and no numbers.
+    """The model that the configuration describes, with the shapes of its weights but without their values.
 
     Raises:
-        TaskError: when it does not describe a causal language model that can be made.
+        TaskError: when the configuration does not describe a causal language model, or contradicts itself.
     """
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
     except ValueError as error:
-        if "Unrecognized configuration class" in str(error):  # and then every model type there is
+        if "Unrecognized configuration class" in str(error):  # the rest of the message lists all model types
             raise _not_causal(model, config.model_type) from error
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
-    except Exception as error:  # sizes that do not fit each other, in as many ways as there are models
+    except Exception as error:  # sizes that contradict each other raise whatever the model's code raises
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
 
 
 def bos_of(config: Any, *, num_embeddings: int) -> int | None:
-    """The token that may stand before everything, if the model names one that it has."""
+    """The model's BOS token; None if it names none, or one that its vocabulary lacks."""
     bos = getattr(config, "bos_token_id", None)
     return bos if isinstance(bos, int) and 0 <= bos < num_embeddings else None
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, then MPS, then the CPU.
+    """The named device; `auto` takes CUDA, else MPS, else the CPU.
 
     Raises:
         TaskError: when the named device is not on this machine.
@@ -228,7 +228,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def native_dtype(name: str) -> str:
-    """bfloat16 on a device that multiplies matrices in it, float32 on any other: by what it can do, not by a clock.
+    """bfloat16 if the device multiplies matrices in it, else float32: by the device's features, not by a clock.
 
     Raises:
         TaskError: when the named device is not on this machine.
@@ -242,23 +242,24 @@ def native_dtype(name: str) -> str:
 
 
 def _quantized(name: str) -> Any:
-    """Transformers' settings for a quantization, by the sweep's name of it."""
+    """The settings of transformers for a quantization that the sweep names."""
     if name == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=name, bnb_4bit_compute_dtype=torch.float32)
 
 
 def load_model(model: Model, device: torch.device, *, spread: bool) -> PreTrainedModel:
-    """The model with its weights, on the CPU; where they are quantized, on the device: they cannot be moved later.
+    """Load the model with its weights onto the CPU.
 
-    `spread` puts its layers on all GPUs that there are, as evenly as they go.
+    Quantized weights go to the device, because they cannot be moved later. `spread` distributes the layers over all
+    visible GPUs, as evenly as possible.
 
     Raises:
         TaskError: when they cannot be loaded.
     """
     read_config(model)
     try:
-        # Any: with `output_loading_info` it returns two things, which its annotation does not show.
+        # Any: with `output_loading_info` the function returns a pair, which its annotation does not state.
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             model.name,
             revision=model.revision,
@@ -266,9 +267,9 @@ def load_model(model: Model, device: torch.device, *, spread: bool) -> PreTraine
             dtype=DTYPES[model.dtype],
             quantization_config=_quantized(model.quantization) if model.quantization else None,
             device_map="balanced" if spread else {"": device} if model.quantization else None,
-            # None: safetensors where there are any.
+            # None prefers safetensors.
             use_safetensors=None if model.allow_pickle else True,
-            ignore_mismatched_sizes=True,  # else the error only states that there are some
+            ignore_mismatched_sizes=True,  # otherwise the error does not name them
             output_loading_info=True,
         )
     except UnpicklingError as error:
@@ -292,8 +293,8 @@ def load_model(model: Model, device: torch.device, *, spread: bool) -> PreTraine
             f"{missing[0]}. Wanted the files of one model; copy or download them again."
         )
     for part in loaded_model.modules():
-        # bitsandbytes repacks 4-bit weights for such CPUs at the first pass without gradient: computed in bfloat16
-        # from then on, with no gradient, and not at all where a layer's width is no multiple of 32.
+        # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first pass without gradient. From then on
+        # it computes in bfloat16, without gradients, and fails if the width of a layer is no multiple of 32.
         if hasattr(part, "support_avx512bf16_for_cpu"):
             part.support_avx512bf16_for_cpu = False
     return loaded_model

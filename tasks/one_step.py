@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from tasks.layout import Layout
 
 VECTORS = 2
-"""e and m."""
+"""The vectors e and m."""
 
 
 class OneStepTask(LanguageModelTask):
-    """Input `[e, m, m, .. m]`, targets `t_1 .. t_L` in one forward pass, which is the proof."""
+    """Input `[e, m, m, .. m]`, targets `t_1 .. t_L` in one forward pass, which is also the proof."""
 
     name = "one_step"
     default_optimizer = "adamw"
-    """Its targets stand on the positions of the memory, which the sphere is meant to hold still."""
+    """Not the sphere, which keeps the layers from changing the positions of the memory: here the targets stand on
+    them."""
 
     def layout(self, question: Question) -> "Layout":
-        """The first vector once, the second at every later position."""
+        """The first vector stands once, the second one at every later position."""
         from tasks.layout import OneStep
 
         return OneStep(question)
@@ -32,7 +33,7 @@ class OneStepTask(LanguageModelTask):
         """As many tokens as the context has positions.
 
         Raises:
-            TaskError: when the memory is not of two vectors, or t_1 is to be given: no token is ever fed here.
+            TaskError: when the memory does not have two vectors, or t_1 is given: this task feeds no token.
         """
         if num_vectors != VECTORS:
             raise TaskError(f"num_vectors: {num_vectors} asked for; task: one_step has two, e and m. Wanted [2].")

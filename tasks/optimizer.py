@@ -1,6 +1,6 @@
-"""The recipe's arithmetic: starting vectors, token weights and AdamW updates for a whole batch of slots.
+"""The arithmetic of recipes: cold memories, token weights and optimizer updates for a whole batch of slots.
 
-Knows nothing of models, probes or stopping slots: it maps tensors to tensors.
+Maps tensors to tensors. Knows nothing of models, probes or which slots stop.
 """
 
 # Axes: B slots, K vectors of a memory, L tokens, D embedding width.
@@ -14,29 +14,30 @@ from torch import Tensor
 from tasks.recipe import AdamWRecipe, Recipe, SphereRecipe
 
 TINY = 1e-12
+"""Least divisor: far below every length and weight that occurs, it only keeps 0 / 0 at 0."""
 
 
 def cold_memory(probe_id: str, shape: tuple[int, int], *, std: float) -> Tensor:
-    """Random vectors (K, D) that depend on the probe's identity only."""
+    """Random vectors (K, D) that depend only on the identity of the probe."""
     seed = struct.unpack("<q", hashlib.sha256(probe_id.encode()).digest()[:8])[0]
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator) * std
 
 
 def on_sphere(memory_KD: Tensor, *, radius: float) -> Tensor:
-    """The same directions with every vector of length `radius`; zeros, which pad a memory, stay zeros."""
+    """Scale every vector to the length `radius`; zeros, which pad a memory, stay zeros."""
     return memory_KD * (radius / memory_KD.norm(dim=-1, keepdim=True).clamp_min(TINY))
 
 
 def temperatures(share_correct_B: Tensor, *, recipe: SphereRecipe) -> Tensor:
-    """What each slot's logits are divided by in the loss, (B,): 1 with no token correct, less the more there are."""
+    """Divisor of each slot's logits in the loss, (B,): 1 if no token is correct, `recipe.temperature` if all are."""
     return 1 - (1 - recipe.temperature) * share_correct_B
 
 
 def token_weights(correct_BL: Tensor, scored_BL: Tensor, *, recipe: Recipe) -> Tensor:
-    """Weight of each token in its slot's loss, (B, L), summing to 1 in each slot."""
+    """Weight of each token in the loss of its slot, (B, L). The weights of a slot add up to 1."""
     weights = torch.where(correct_BL, recipe.correct_token_weight, 1.0) * scored_BL
-    return weights / weights.sum(1, keepdim=True).clamp_min(1e-12)
+    return weights / weights.sum(1, keepdim=True).clamp_min(TINY)
 
 
 def adamw_step(
@@ -50,9 +51,9 @@ def adamw_step(
     recipe: AdamWRecipe,
     embedding_std: float,
 ) -> None:
-    """One AdamW update of every slot in place; `step_B` counts this step, from 1.
+    """One AdamW update of every slot, in place. `step_B` counts from 1 and includes this step.
 
-    Steps and scales of the rate are on the host; the memories, gradients and means may be on a device.
+    Steps and scales of the rate are on the host; memories, gradients and means may be on a device.
 
     Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization", algorithm 2.
     """
@@ -66,14 +67,14 @@ def adamw_step(
 
 
 WARM_UP_STEPS = 10
-"""Steps over which the turn of a warm start rises to its full size. Adam's first steps are as large as its elements
-allow, whatever the gradient: they would turn a memory that is nearly right by some twenty degrees."""
+"""Steps over which the turn of a warm start rises to its full size. Adam's first steps have full size however small the
+gradient is: they would turn a memory that is nearly right by about twenty degrees."""
 
 
 def turn_of(
     since_gain_B: Tensor, moment_step_B: Tensor, rate_scale_B: Tensor, is_warm_B: Tensor, *, recipe: SphereRecipe
 ) -> Tensor:
-    """Turn of each slot's next step, (B,): annealed by the steps since its last longer proof."""
+    """Turn of each slot's next step, (B,): it falls with the steps since the slot's last gain."""
     annealed_B = recipe.turn * rate_scale_B / (1 + since_gain_B / recipe.anneal_steps)
     return torch.where(is_warm_B, annealed_B * (moment_step_B / WARM_UP_STEPS).clamp_max(1), annealed_B)
 
@@ -89,13 +90,13 @@ def sphere_step(
     recipe: SphereRecipe,
     radius: float,
 ) -> None:
-    """Turn every vector of every slot on its sphere, in place; `moment_step_B` counts this step, from 1.
+    """Turn every vector of every slot on its sphere, in place. `moment_step_B` counts from 1 and includes this step.
 
-    The gradient is that with respect to the direction u, where a vector is `radius * u`. Vectors that pad a memory are
-    zero and stay so. Steps and turns are on the host; the rest may be on a device.
+    A vector is `radius * u`, and the gradient is taken with respect to the direction u. Vectors that pad a memory are
+    zero and stay zero. Steps and turns are on the host; the other tensors may be on a device.
 
-    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", algorithm 1, for the means; the update is taken
-    in the tangent plane and the result scaled back to the sphere.
+    Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization", algorithm 1, for the means. The update is taken
+    in the tangent plane, and the result is scaled back to the sphere.
     """
     direction_BKD = memory_BKD / radius
     tangent_BKD = _less_radial(gradient_BKD, direction_BKD)
@@ -109,5 +110,5 @@ def sphere_step(
 
 
 def _less_radial(vector_BKD: Tensor, direction_BKD: Tensor) -> Tensor:
-    """The part of each vector that is orthogonal to its direction."""
+    """The part of each vector that is orthogonal to `direction_BKD`."""
     return vector_BKD - (vector_BKD * direction_BKD).sum(-1, keepdim=True) * direction_BKD

@@ -1,4 +1,4 @@
-"""The outcome of a slot: what its steps counted, what its certificate proves, and how the model scores its text.
+"""Makes the outcome of a slot from what its steps counted, what its certificate proves, and scores of its text.
 
 Knows nothing of decoding, device memory or which slots leave.
 """
@@ -19,20 +19,20 @@ BEGUN_AGAIN = "begun again cold and at a lower rate, after a loss or gradient th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scores:
-    """How the model scores the text of a slot."""
+    """Scores of the text of a slot, over two lengths, with memory and without."""
 
     at_proof: Scored
-    """Over the proven length, with the memory that is stored."""
+    """Over the proven length, with the stored memory."""
     at_proof_without_memory: Scored
     measured: Scored
-    """Over the length that the outcome reports: the proven one if lossless, else the one that was asked for."""
+    """Over the length that the outcome reports: the proven length if lossless, else the length asked for."""
     measured_without_memory: Scored
 
 
 def outcome_of(
     model: LanguageModel, layout: Layout, leaving: Leaving, certificate: Certificate, *, question: Question
 ) -> Lossless | Lossy:
-    """Score the text of a slot, with and without its memory, and state what its probe found out."""
+    """Score the text of a slot with memory and without, and state what its probe found out."""
     proven = certificate.decoding.exact_prefix if question.criterion is None else int(leaving.slot.proven_B)
     scores = _scores(model, layout, leaving, certificate, question=question, proven=proven)
     measurement = _measurement(leaving, certificate, scores, question=question, proven=proven)
@@ -78,11 +78,11 @@ def _scores(
 
 
 def _best_at_asked(leaving: Leaving, decoding: Decoding) -> Scored:
-    """The best step of the slot while it was asked for the probe's own length."""
+    """Scores at the best step of the slot while its length was the one asked for."""
     slot, length = leaving.slot, leaving.probe.length
     num_correct, first_error = int(slot.asked_correct_B), int(slot.asked_prefix_B)
     if num_correct == length:
-        # Every token correct under teacher forcing, and still not certified: decoding went wrong first.
+        # Every token was correct under teacher forcing, but decoding went wrong: the first error is where it did.
         first_error = min(first_error, decoding.exact_prefix)
     return Scored(
         length=length,
@@ -95,7 +95,7 @@ def _best_at_asked(leaving: Leaving, decoding: Decoding) -> Scored:
 
 
 def _failed_length(leaving: Leaving, proven: int) -> int | None:
-    """The length that the probe gave up on; None if it reached the text's end, or the machine ended it."""
+    """The length that the probe gave up on; None if it reached its text's end or the machine ended it."""
     probe, slot = leaving.probe, leaving.slot
     if proven >= int(slot.limit_B) or leaving.is_cut_short:
         return None
@@ -108,7 +108,7 @@ def _measurement(
     slot, decoding, at_marks = leaving.slot, certificate.decoding, certificate.at_marks
     at_proof, at_proof_without_memory = scores.at_proof, scores.at_proof_without_memory
     measured, measured_without_memory = scores.measured, scores.measured_without_memory
-    # Under `exact` the proven length may be below the longest one that was reached teacher forced.
+    # Decoding may prove less than teacher forcing reached: the step is the one that reached the proven length.
     is_step_of_length = proven and question.criterion is None
     memory = certificate.memory_KD.numpy().astype("<f4")
     remarks = [*leaving.remarks, *([BEGUN_AGAIN] if float(slot.rate_scale_B) < 1 else [])]

@@ -1,4 +1,4 @@
-"""A loaded model that is asked about stored memories and their texts, one at a time.
+"""Answers questions about stored memories and their texts, one at a time.
 
 Knows nothing of slots, probes or searches.
 """
@@ -19,7 +19,7 @@ from tasks.values import Proof, Question
 
 
 class LayoutProver:
-    """A loaded model and a layout, asked about one memory or text at a time."""
+    """A loaded model and a layout that answer questions about one memory or text at a time."""
 
     def __init__(self, model: LanguageModel, layout: Layout, question: Question) -> None:
         self._model = model
@@ -38,7 +38,7 @@ class LayoutProver:
         )
 
     def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
-        """Share of the tokens that are correct with this memory, teacher forced."""
+        """Share of the tokens that are correct with this memory under teacher forcing."""
         memory_BKD = self._memory(memory, num_vectors)
         scored = score_with_memory(
             self._model, self._layout, memory_BKD, tokens, num_vectors=num_vectors, question=self._question
@@ -50,7 +50,7 @@ class LayoutProver:
         return compress(self._model, tokens, question=self._question)
 
     def decompress(self, data: bytes, num_tokens: int, *, given: Sequence[int] = ()) -> tuple[int, ...]:
-        """The tokens that `compress` made these bytes of."""
+        """Invert `compress`."""
         return decompress(self._model, data, num_tokens, question=self._question, given=given)
 
     def _memory(self, memory: bytes, num_vectors: int) -> Tensor:

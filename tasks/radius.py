@@ -1,10 +1,10 @@
-"""The radius of the sphere on which a model's memories lie, from forward passes of the model itself.
+"""Finds the radius of the sphere on which a model's memories lie, by forward passes of the model.
 
-A trained transformer writes a massive activation over whatever stands at the first position: a memory as long as an
-embedding is gone after a few layers. A longer one stays what it is, and every layer reads it through its normalization.
-So the radius is the smallest of a few at which the residual stream at the memory grows little from layer to layer.
+A trained transformer writes a massive activation over whatever stands at the first position. A memory as short as an
+embedding is lost after a few layers. A longer one is preserved, and every layer reads it through its normalization. So
+the radius is the smallest of RADII at which the residual stream at the memory grows little from layer to layer.
 
-Knows nothing of texts, probes or searches: it asks random directions.
+Measures random directions. Knows nothing of texts, probes or searches.
 """
 
 # Axes: B directions, D embedding width, N layers.
@@ -18,19 +18,20 @@ from tasks.language_model import LanguageModel
 from tasks.values import Model
 
 RADII = (30.0, 100.0, 300.0, 1000.0, 3000.0)
-"""In lengths of a cold memory. Toys are alike from 30 up; the longest still leaves float16 and bfloat16 room."""
+"""Radii to try, in lengths of a cold memory. Small models do equally well from 30 up; the largest still leaves
+room in float16 and bfloat16."""
 MOST_GROWTH = 1.5
-"""Length of the residual stream after any layer, over that before the first. SmolLM2: 3.7 at 100, 1.9 at 300 and 1.3
-at 1,000 cold lengths, of which 1,000 reached most tokens. tinystories-656k: 2.3 at 10 and 1.2 at 30; above, all are
-alike."""
+"""Largest ratio, and inverse of the least ratio, of the residual stream's length after any layer to that before the
+first. SmolLM2 has 3.7 at 100, 1.9 at 300 and 1.3 at 1,000 cold lengths, and reached most tokens at 1,000.
+tinystories-656k has 2.3 at 10 and 1.2 at 30; it does equally well from 30 up."""
 LONGER = (*RADII[1:], 10 * RADII[-1])
-"""What each radius is compared with."""
+"""The longer radius with which each of RADII is compared."""
 NUM_DIRECTIONS = 16
-"""Random directions whose mean counts; their standard deviation is a few hundredths of it."""
+"""Random directions, of which the mean counts. Their standard deviation is a few hundredths of that mean."""
 
 
 def radius_of(model: Model, *, fingerprint: str) -> float:
-    """The radius for a model in lengths of a cold memory; 0 where length means nothing to it.
+    """The radius for a model in lengths of a cold memory; 0 if the model ignores the length of its input.
 
     Raises:
         TaskError: when the model cannot be loaded.
@@ -48,7 +49,7 @@ def stream_lengths(model: LanguageModel, radius: float) -> Tensor:
 
     Args:
         model: The frozen model.
-        radius: Of the memories that it reads, in lengths of a cold one.
+        radius: Length of the memories that it reads, in lengths of a cold one.
     """
     generator = torch.Generator().manual_seed(0)
     direction_B1D = torch.randn(NUM_DIRECTIONS, 1, model.embedding_width, generator=generator)
@@ -58,11 +59,11 @@ def stream_lengths(model: LanguageModel, radius: float) -> Tensor:
 
 
 def choose_radius(model: LanguageModel) -> float:
-    """The smallest radius at which the layers leave a memory as it is; 0 where there is none."""
+    """The smallest radius at which the layers leave a memory as it is; 0 if none of RADII is."""
     lengths = [stream_lengths(model, radius) for radius in (*RADII, LONGER[-1])]
     for radius, longer, length_N, longer_N in zip(RADII, LONGER, lengths, lengths[1:], strict=False):
         growth_N = length_N / length_N[0]
-        # A memory that is longer must be longer where the first layer reads it.
+        # If a model normalizes its inputs, all memories have the same length when the first layer reads them.
         is_read = float(longer_N[0] / length_N[0]) > longer / radius / 2
         if is_read and float(growth_N.min()) >= 1 / MOST_GROWTH and float(growth_N.max()) <= MOST_GROWTH:
             return radius

@@ -1,7 +1,7 @@
 """Recipes: everything that decides how one probe is optimized.
 
-A recipe is a set of constants of one optimizer, which its field `optimizer` names; tasks/optimizer.py turns them into
-starts and updates. Where a constant was measured, docs/recipe.md has the table.
+A recipe is a set of constants for one optimizer, which its field `optimizer` names. tasks/optimizer.py turns them into
+cold memories and updates. docs/recipe.md has the measurements behind the constants.
 
 Knows nothing of torch, models, probes or which slots stop.
 """
@@ -17,43 +17,45 @@ StopAt = Literal["criterion", "every_token"]
 
 
 class SphereRecipe(BaseModel):
-    """The memory is `radius * u` with |u| = 1 for each vector: what is optimized is the direction u."""
+    """Each vector of the memory is `radius * u` with |u| = 1, and the direction u is optimized."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     optimizer: Literal["sphere"] = "sphere"
     radius: float | None = Field(default=None, gt=0)
     """Length of a vector, in lengths of a cold one: the standard deviation of the embedding table times sqrt(width).
-    null: the smallest at which the model's layers leave the memory as it is, found by forward passes when the run is
-    planned. A trained transformer adds a vector of some thousand cold lengths to its first position; a memory must be
-    long enough to be read beside that."""
+    null: the smallest of some radii at which the model's layers leave the memory as it is, found by forward passes when
+    the run is planned. A trained transformer adds a vector of some thousand cold lengths to its first position; a
+    memory must be long enough to be read beside that vector."""
     turn: float = Field(default=0.25, gt=0)
-    """Length of a step's tangent, before it is annealed, in radii, where every element of Adam's update is 1. The angle
-    that is really turned is a fifth to a third of it."""
+    """Length of a step along the tangent, in radii, before annealing and if every element of Adam's update is 1. The
+    elements are smaller, so a step really turns a memory by a fifth to a third of this."""
     anneal_steps: int = Field(default=100, ge=1)
-    """Steps without a gain, as `patience` counts them, after which the turn is half of `turn`."""
+    """Steps without a gain, counted as for `patience`, after which the turn of a step is half of `turn`."""
     beta_1: float = Field(default=0.8, ge=0, lt=1)
     beta_2: float = Field(default=0.9, ge=0, lt=1)
-    """Decay of Adam's means of the tangent gradient and of its square."""
+    """Decay of Adam's means: `beta_1` of the tangent gradient, `beta_2` of its square."""
     correct_token_weight: float = Field(default=0.5, gt=0, le=1)
     """Weight in the loss of a token that is already correct; wrong ones weigh 1."""
     temperature: float = Field(default=0.5, gt=0, le=1)
     """Logits are divided by a temperature that falls from 1 to this as the share of correct tokens rises to 1."""
     retreat_steps: int = Field(default=40, ge=1)
-    """Steps without more correct tokens after which half of what is asked for beyond the proven length is taken back.
-    Only where a probe grows."""
+    """Steps without more correct tokens after which a growing probe gives back half of its tokens beyond the proven
+    length."""
     restart_steps: int = Field(default=15, ge=1)
-    """A cold memory with fewer than `restart_below` proven tokens begins again from another direction after so many
-    steps: one that has not begun by then seldom does. Each further start has twice the steps of the one before: a weak
-    model holds fewer from any. Under `criterion: {teacher_forced: ..}` correct tokens count, wherever they stand."""
+    """Steps after which a cold memory with fewer than `restart_below` proven tokens begins again from another
+    direction: one that has not proven them by then seldom does. Each further start has twice the steps of the one
+    before, because under a weak model no start reaches `restart_below`. Under `criterion: {teacher_forced: ..}` correct
+    tokens count instead of proven ones."""
     restart_below: int = Field(default=4, ge=0)
-    """Tokens; 0 never begins again."""
+    """Proven tokens that a cold memory must have to go on; 0: no memory begins again."""
     steps: int = Field(default=2000, ge=1)
     """Most optimizer steps since the length last changed."""
     patience: int = Field(default=150, ge=1)
-    """Most steps without a longer proof; under `criterion: {teacher_forced: ..}` also without more correct tokens."""
+    """Steps without a gain after which a probe stalls. A gain is a longer proof; under `criterion: {teacher_forced:
+    ..}` more correct tokens are one, too."""
     stop_at: StopAt = "criterion"
-    """When a probe has what was asked for: as soon as the criterion is met, or only when every token is correct."""
+    """When a length counts as reached: as soon as the criterion is met, or only when every token is correct."""
 
     TUNABLE: ClassVar[Mapping[str, Range]] = {
         "turn": Range(low=0.08, high=0.8, log=True),
@@ -65,46 +67,49 @@ class SphereRecipe(BaseModel):
         "retreat_steps": Range(low=15, high=120, log=True, whole=True),
         "patience": Range(low=50, high=400, log=True, whole=True),
     }
-    """What `capsweep tune` tries, about a third to three times the default. The radius is the model's own affair."""
+    """Ranges that `capsweep tune` tries: about a third to three times the default. The radius is not tuned, because it
+    is measured on the model."""
 
     def search_defaults(self) -> SearchDefaults:
-        """From 4 tokens, each cold start, growing by as much as the last stages allow.
+        """Every cold start begins at 4 tokens, and growth adapts.
 
-        Of 24 later cold starts of the quickstart, begun at half of what was proven, the mean was 16.0 tokens; that of
-        the first ones, begun at 4, 21.5.
+        Of 24 later cold starts of the quickstart that began at half of the proven length, the mean was 16.0 tokens. The
+        first ones, which began at 4 tokens, had a mean of 21.5.
         """
         return SearchDefaults(first_length=4, growth=None, cold_share=None)
 
 
 class AdamWRecipe(BaseModel):
-    """The memory is free: AdamW moves its elements."""
+    """The memory is unconstrained, and AdamW moves its elements."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     optimizer: Literal["adamw"] = "adamw"
     learning_rate: float = Field(default=1.0, gt=0)
-    """Constant rate of AdamW, in `rate_unit`. Of 1/3, 1, 5/3 and 3 the middle two were best on two models."""
+    """Constant learning rate, in `rate_unit`. Of 1/3, 1, 5/3 and 3, the middle two were best on two models."""
     rate_unit: Literal["embedding", "absolute"] = "embedding"
-    """embedding: the standard deviation of the embedding table. Scale a model's embeddings and all that its layers add
-    to them by one factor, and its predictions are the same; with this unit the optimization is the same, too."""
+    """embedding: the standard deviation of the embedding table. If a model's embeddings, and all that its layers add to
+    them, are scaled by one factor, its predictions stay the same; with this unit the optimization does, too."""
     beta_1: float = Field(default=0.9, ge=0, lt=1)
     beta_2: float = Field(default=0.9, ge=0, lt=1)
-    """Short memory of squared gradients, as published: the loss changes shape as tokens become correct."""
+    """Decay of AdamW's means. The memory of squared gradients is short, as published: the loss changes shape as tokens
+    become correct."""
     weight_decay: float = Field(default=0.003, ge=0)
-    """Share of the memory that each step takes off, times `learning_rate`. The memory grows to some 10 times the
-    embeddings, which makes each step a smaller turn of it; holding it smaller is worse (at a third of this rate, a
-    hundredth a step instead of a thousandth ended 3.9 tokens lower)."""
+    """Share of the memory that each step takes off, times `learning_rate`. The memory grows to about 10 times the
+    length of the embeddings, which makes each step a smaller turn of it. Holding it shorter is worse: at a third of the
+    default rate, taking off a hundredth with each step instead of a thousandth ended 3.9 tokens lower."""
     correct_token_weight: float = Field(default=0.05, gt=0, le=1)
-    """Weight in the loss of a token that is already correct; wrong ones weigh 1. The largest single gain measured."""
+    """Weight in the loss of a token that is already correct; wrong ones weigh 1. No other constant gained as much."""
     steps: int = Field(default=700, ge=1)
-    """Most optimizer steps since the last growth. Of the successes 99 % came within 560."""
+    """Most optimizer steps since the last growth. 99 % of the successes came within 560."""
     patience: int = Field(default=150, ge=1)
     """Most steps without a new highest number of correct tokens since the last growth. See docs/recipe.md."""
     stop_at: StopAt = "criterion"
-    """When a slot has what was asked for: as soon as the criterion is met, or (as published) only when every token is
-    correct; a slot that stalls before that has still met the criterion if it ever did."""
+    """When a length counts as reached: as soon as the criterion is met, or, as published, only when every token is
+    correct. A slot that stalls before every token is correct has met the criterion if it did so at any step."""
     init_scale: float = Field(default=1.0, ge=0)
-    """Standard deviation of a cold memory, in units of that of the embedding table. 3: no gain, slower."""
+    """Standard deviation of a cold memory, in standard deviations of the embedding table. 3 gained nothing and was
+    slower."""
 
     TUNABLE: ClassVar[Mapping[str, Range]] = {
         "weight_decay": Range(low=3e-4, high=0.03, log=True),
@@ -114,13 +119,13 @@ class AdamWRecipe(BaseModel):
         "patience": Range(low=50, high=400, log=True, whole=True),
         "init_scale": Range(low=0.3, high=3.0, log=True),
     }
-    """What `capsweep tune` tries, about a third to three times what docs/recipe.md found best. `steps` is not among
-    them: nearly all successes took fewer, and patience ends a probe sooner."""
+    """Ranges that `capsweep tune` tries: about a third to three times what docs/recipe.md found best. `steps` is not
+    tuned, because nearly all successes took fewer, and patience ends a probe sooner."""
 
     def search_defaults(self) -> SearchDefaults:
-        """From 8 tokens, growing by a tenth; a later cold start from half of what is proven.
+        """A probe begins at 8 tokens and grows by a tenth; a later cold start begins at half of the proven length.
 
-        From there it gained 1.1 tokens, from all of it .4.
+        From there later cold starts gained 1.1 tokens; from the whole proven length they gained 0.4.
         """
         return SearchDefaults(first_length=8, growth=1.1, cold_share=0.5)
 
@@ -140,21 +145,21 @@ PUBLISHED = AdamWRecipe(
     stop_at="every_token",
     init_scale=1.0,
 )
-"""That of "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), every field spelled out."""
+"""The recipe of "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), with every field spelled out."""
 
 TUNABLE_RATES = {
     "embedding": Range(low=0.2, high=5.0, log=True),
     "absolute": Range(low=0.003, high=1.0, log=True),
 }
-"""Rates to try, by their unit. In the literature the best ones lie between .01 and 1, absolute."""
+"""Learning rates to try, by unit. In the literature the best absolute ones lie between 0.01 and 1."""
 
 RECIPE_VERSIONS = {"sphere": 2, "adamw": 1}
-"""Rises when the same fields come to mean another optimization. sphere 2: further starts have more and more steps, and
-under a criterion of teacher forcing more correct tokens are a gain."""
+"""A version rises when the same fields come to mean another optimization. In sphere 2 each further start has more
+steps, and under a criterion of teacher forcing more correct tokens are a gain."""
 
 
 def recipe_identity(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What of a recipe decides results. The keys are part of every search_id and never change."""
+    """The part of a recipe that decides results. The keys enter every search_id and never change."""
     if recipe["optimizer"] == "sphere":
         return {
             "recipe_version": RECIPE_VERSIONS["sphere"],
@@ -199,8 +204,8 @@ def make_recipe(overrides: str | Mapping[str, Any], *, optimizer: str = "sphere"
     """A recipe by name, or the default one of an optimizer with some fields replaced.
 
     Args:
-        overrides: `default`, `published`, or fields; `optimizer` among them chooses whose they are.
-        optimizer: Whose default it is where none is named.
+        overrides: `default`, `published`, or fields; the field `optimizer` chooses the optimizer.
+        optimizer: The optimizer whose default is taken if `overrides` names none.
 
     Raises:
         TaskError: when the name or a field is unknown, or a value is out of range.

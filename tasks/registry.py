@@ -1,7 +1,7 @@
 """The names that a sweep file may use for tasks and text sources.
 
-A new one is a class of its own and a line here. Imports nothing heavy: torch and the like come with the first call
-that needs them.
+A new task or source is a class of its own and a line here. Importing this module is cheap: tasks import torch and
+transformers only when they need them.
 """
 
 from tasks.contract import Task

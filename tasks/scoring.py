@@ -1,4 +1,4 @@
-"""A text under the model, each token predicted from the correct ones before it, with its memory and without.
+"""Scores a text under teacher forcing, with its memory or without.
 
 Knows nothing of decoding, slots or searches.
 """
@@ -20,26 +20,28 @@ from tasks.values import Question
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """A text under the model, each token predicted from the correct ones before it."""
+    """Scores of a text under teacher forcing: each token is predicted from the correct ones before it."""
 
     length: int
+    """Tokens of the text, given ones included."""
     nats: float
     """Summed cross-entropy."""
     num_correct: int
+    """Number of correct tokens, given ones included."""
     first_error: int | None
-    """Index of the first wrong token; None if all are correct."""
+    """Index from 0 of the first wrong token; None if all are correct."""
     correct: tuple[bool, ...]
     """Which tokens are correct."""
     nats_by_token: tuple[float, ...]
-    """Cross-entropy of each token; empty where it is not known."""
+    """Cross-entropy in nats of each token; empty if it was not kept."""
 
     @classmethod
     def nothing(cls) -> "Scored":
-        """No token."""
+        """The scores of an empty text."""
         return cls(length=0, nats=0.0, num_correct=0, first_error=None, correct=(), nats_by_token=())
 
     def after(self, nats: float, *, correct: bool) -> "Scored":
-        """The same with one token more before it."""
+        """The scores with one more token in front."""
         first_error = None if self.first_error is None else self.first_error + 1
         return Scored(
             length=self.length + 1,
@@ -61,14 +63,14 @@ def score_with_memory(
     num_vectors: int,
     question: Question,
 ) -> Scored:
-    """The text with its memory, which is (1, K, D)."""
+    """Score the text with its memory, (1, K, D)."""
     length = len(tokens)
     tokens_BL = torch.tensor([list(tokens)], device=model.device)
     inputs_BT = torch.tensor([layout.build_inputs(num_vectors, length)], device=model.device)
     positions_L = torch.tensor(layout.target_positions(num_vectors, length), device=model.device)
     inputs_BT = inputs_BT[:, : int(positions_L.max()) + 1]
     inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, prefix=question.prefix is not None)
-    # Where t_1 is given, it costs nothing and counts as correct.
+    # A given t_1 costs nothing and counts as correct.
     given = question.num_given
     scored = _score(model, model.hidden(inputs_BTD)[0, positions_L[given:]], tokens_BL[0, given:])
     return scored.after(0.0, correct=True) if given else scored
@@ -76,10 +78,10 @@ def score_with_memory(
 
 @torch.no_grad()
 def score_without_memory(model: LanguageModel, tokens: Sequence[int], *, question: Question) -> Scored:
-    """The text by itself.
+    """Score the text without its memory.
 
-    Without a BOS before it nothing predicts t_1: it is charged ln V and counts as wrong; unless it is given, when it
-    costs nothing and counts as correct, as it does with the memory.
+    A given t_1 costs nothing and counts as correct, as it does with the memory. Otherwise, without a BOS before it,
+    nothing predicts t_1: it costs ln V and counts as wrong.
     """
     if not tokens:
         return Scored.nothing()

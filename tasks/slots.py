@@ -1,8 +1,8 @@
 """The slots of a batch: one tensor per property, one entry per slot.
 
-What a step computes with lies on the engine's device: memories, optimizer state and tokens. What decides about a slot,
-one number each, lies on the host, so that deciding never waits for the device. Slots join and leave rarely (every
-some steps), so joining and leaving copy them.
+Memories, optimizer state and tokens, with which a step computes, lie on the engine's device. The numbers that decide
+about a slot lie on the host, so that deciding never waits for the device. Slots join and leave only every few steps, so
+joining and leaving may copy all of them.
 
 Knows nothing of models, losses or why a slot leaves.
 """
@@ -21,13 +21,14 @@ from tasks.layout import Layout
 from tasks.values import Probe
 
 WIDTH_STEP = 16
-"""Widths of batches are multiples of this many tokens where shapes are fixed."""
+"""Fixed shapes have widths that are multiples of this many tokens: few shapes, and at most 15 tokens of padding."""
 FIRST_ADDED = 4
-"""What adaptive growth takes the stage before the first to have added, in tokens."""
+"""Tokens that adaptive growth takes as added before the first stage, unless the first length is shorter."""
 NO_LIMIT = 2**62
-"""More tokens than any slot can train on."""
+"""More tokens than any slot can train on, and still an int64."""
 MARKS = tuple(50 * 2**i for i in range(8))
-"""Optimizer steps after which the memory that has proved most is kept beside, to be certified at the end."""
+"""Optimizer steps after which a copy of the memory that has proved most is kept, to be certified at the end. They show
+how the certified length rises with the steps."""
 
 
 def round_up(length: int) -> int:
@@ -39,34 +40,35 @@ def round_up(length: int) -> int:
 class Slots:
     """State of B slots. Shorter texts, inputs and memories are padded at the end.
 
-    A slot costs four memories in float32 (itself, Adam's two means, the one that proved most), its tokens and inputs
-    as integers, and some twenty numbers; on the host one memory for each of MARKS.
+    On the device, a slot takes four memories in float32 (its own, Adam's two means, and the one that proved most) and
+    its tokens and inputs as integers. On the host it takes some twenty numbers, and one memory for each of MARKS.
     """
 
     memory_BKD: Tensor
     """Memories in float32, as the next step will measure them. On the engine's device, like the next five."""
     first_BKD: Tensor
-    """AdamW's mean of gradients."""
+    """Adam's mean of gradients."""
     second_BKD: Tensor
-    """AdamW's mean of squared gradients."""
+    """Adam's mean of squared gradients."""
     proof_memory_BKD: Tensor
-    """The memory that proved most: measured before the step that follows."""
+    """The memory that proved most, as it was measured: before the optimizer step that followed."""
     tokens_BL: Tensor
-    """Token ids of the whole text that may be reached; 0 pads."""
+    """Token ids of the text, up to the longest length that may be reached; 0 pads."""
     inputs_BT: Tensor
     """What stands at each input position, as the layout defines it; 0 pads."""
     positions_BL: Tensor
-    """Input position whose output must be each token; 0 pads. On the host, like all that follows."""
+    """For each token, the input position whose output must be that token; 0 pads. On the host, like all that follows
+    except `asked_correct_BL`."""
     num_vectors_B: Tensor
     """Vectors in the slot's memory."""
     length_B: Tensor
-    """Tokens the slot is asked to reproduce now."""
+    """Tokens that the slot must reproduce now."""
     limit_B: Tensor
-    """Tokens it can be asked for at most."""
+    """Most tokens that it may grow to."""
     asked_B: Tensor
-    """Tokens it was asked for at first."""
+    """Tokens that its probe asks for."""
     max_trained_tokens_B: Tensor
-    """What `trained_tokens_B` may reach; NO_LIMIT where nothing bounds it."""
+    """Budget of `trained_tokens_B`; NO_LIMIT if there is none."""
     step_B: Tensor
     """Optimizer steps taken."""
     since_growth_B: Tensor
@@ -76,15 +78,15 @@ class Slots:
     since_gain_B: Tensor
     """Steps since the last gain (tasks/stopping.py)."""
     moment_step_B: Tensor
-    """Optimizer steps since the memory began, or began again: those in the means of the gradient."""
+    """Optimizer steps since the memory began, or began again: the steps that Adam's means hold."""
     added_B: Tensor
-    """Tokens that the last growth added, where growth adapts; before the first, those asked for at first."""
+    """Tokens that the last growth added, if growth adapts; before the first growth, FIRST_ADDED or the length."""
     share_correct_B: Tensor
     """Share of the tokens that were correct at the last step."""
     num_restarts_B: Tensor
     """How often the memory began again from another direction."""
     is_warm_B: Tensor
-    """Whether the memory began from that of another probe."""
+    """Whether the memory began from the memory of another probe."""
     best_correct_B: Tensor
     """Most tokens correct since the length last changed; -1 before the first step."""
     asked_correct_B: Tensor
@@ -98,24 +100,23 @@ class Slots:
     proven_B: Tensor
     """Longest length at which the criterion was met."""
     proof_step_B: Tensor
-    """Step at which that was."""
+    """Steps taken when `proof_memory_BKD` was kept."""
     reached_step_BL: Tensor
     """Steps taken when each length, from 1, was first proven; 0 beyond the proven length."""
     reached_tokens_BL: Tensor
-    """Trained tokens then."""
+    """Trained tokens at those steps."""
     mark_memory_BKMD: Tensor
-    """The memory that had proved most after so many steps as each of MARKS (M) says; zeros until then."""
+    """The memory that had proved most at each mark of MARKS (M); zeros until the slot has taken that many steps."""
     mark_proven_BM: Tensor
-    """What it had proven."""
+    """Length that this memory had proven."""
     mark_tokens_BM: Tensor
-    """Trained tokens then."""
+    """Trained tokens at each mark."""
     trained_tokens_B: Tensor
     """Sum of the length over the steps."""
     seconds_B: Tensor
-    """Share of the engine's time."""
+    """The slot's share of the engine's time."""
     rate_scale_B: Tensor
-    """What the recipe's rate is multiplied by: 1, or less in a slot that begins again after numbers that were not
-    finite."""
+    """Factor on the recipe's rate: 1, or less if the slot begins again after numbers that were not finite."""
 
     def __len__(self) -> int:
         return len(self.length_B)
@@ -128,24 +129,24 @@ class Slots:
         )
 
     def to(self, device: torch.device) -> "Slots":
-        """The same slots with what a step computes with on `device`."""
+        """The same slots, with the fields of ON_DEVICE on `device`."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return Slots(**{name: value.to(device) if name in ON_DEVICE else value for name, value in values.items()})
 
     def keep_correct(self, which_B: Tensor, correct_BL: Tensor) -> None:
-        """Keep which tokens are correct, of some slots, as the best at the length asked for. Changes them in place."""
+        """For the slots in `which_B`, keep which tokens are correct as the best at the length asked for, in place."""
         if which_B.any():
             which_B1 = which_B.to(correct_BL.device)[:, None]
             self.asked_correct_BL = torch.where(which_B1, correct_BL, self.asked_correct_BL)
 
     def keep_proofs(self, which_B: Tensor) -> None:
-        """Keep the memories of some slots as those that proved most. Changes them in place."""
+        """For the slots in `which_B`, keep the memory as the one that proved most, in place."""
         if which_B.any():
             which_B11 = which_B.to(self.memory_BKD.device)[:, None, None]
             self.proof_memory_BKD = torch.where(which_B11, self.memory_BKD, self.proof_memory_BKD)
 
     def keep_at_marks(self) -> None:
-        """Keep what has proved most so far, of the slots that have taken as many steps as a mark says."""
+        """For the slots that have just reached a mark, keep the memory that has proved most so far, in place."""
         for place, mark in enumerate(MARKS):
             for i in (self.step_B == mark).nonzero()[:, 0].tolist():
                 self.mark_memory_BKMD[i, :, place] = self.proof_memory_BKD[i].cpu()
@@ -161,16 +162,16 @@ ON_DEVICE = frozenset(
 FROM_PROBE = frozenset(
     {"tokens_BL", "inputs_BT", "positions_BL", "num_vectors_B", "limit_B", "asked_B", "max_trained_tokens_B"}
 )
-"""What a slot has from its probe and keeps."""
+"""Properties that follow from the probe and never change: a snapshot leaves them out."""
 
 
 def stack(parts: Sequence[Slots]) -> Slots:
-    """All slots of these, in their order."""
+    """The slots of all parts, in their order."""
     return Slots(**{f.name: _concatenate([getattr(part, f.name) for part in parts]) for f in fields(Slots)})
 
 
 def _concatenate(parts: list[Tensor]) -> Tensor:
-    """Concatenate slots, padding the second axis to the widest."""
+    """Concatenate along the slots; pad the second axis to the widest part."""
     if parts[0].ndim == 1:
         return torch.cat(parts)
     width = max(part.shape[1] for part in parts)
@@ -245,20 +246,20 @@ def _from_probe(probe: Probe, *, layout: Layout, most_inputs: int | None) -> dic
 
 
 def to_bytes(slot: Slots) -> bytes:
-    """The state of one slot: all that `new_slot` cannot make from its probe."""
+    """The state of one slot: everything that `new_slot` cannot make from its probe."""
     num_vectors = int(slot.num_vectors_B)
     state = {f.name: getattr(slot, f.name).cpu() for f in fields(Slots) if f.name not in FROM_PROBE}
-    # Memories are padded to the widest of their batch.
+    # In a batch, memories are padded to the one with most vectors; the snapshot has no padding.
     return save(
         {name: (value[:, :num_vectors] if value.ndim >= 3 else value).contiguous() for name, value in state.items()}
     )
 
 
 def from_bytes(probe: Probe, state: bytes, *, layout: Layout, most_inputs: int | None = None) -> Slots:
-    """The slot of `probe` on the host, as `to_bytes` saw it.
+    """The slot of `probe` on the host, from the state that `to_bytes` saved.
 
     Raises:
-        ValueError: when this is not the state of such a slot.
+        ValueError: when `state` is not the state of a slot, or another version saved it.
     """
     try:
         saved = load(state)
@@ -268,6 +269,6 @@ def from_bytes(probe: Probe, state: bytes, *, layout: Layout, most_inputs: int |
         raise ValueError(f"the state of a slot of another version: {sorted(saved)}")
     slot = new_slot(probe, saved["memory_BKD"][0], layout=layout, most_inputs=most_inputs)
     for name in (name for name in saved if name.endswith("_BL")):
-        # It was padded to the widest of its batch.
+        # It was saved with the width of its batch; the other slots of the new batch may need another one.
         saved[name] = torch.nn.functional.pad(saved[name], (0, slot.tokens_BL.shape[1] - saved[name].shape[1]))
     return replace(slot, **saved)

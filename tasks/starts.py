@@ -1,4 +1,4 @@
-"""Where a probe begins: as its snapshot was saved, from the memory of an earlier probe, or from seeded random vectors.
+"""Makes the slot of a probe: from its snapshot, from the memory of an earlier probe, or from seeded random vectors.
 
 Knows nothing of batches, steps, or why a memory begins again.
 """
@@ -17,45 +17,45 @@ from tasks.slots import Slots, from_bytes, new_slot
 from tasks.values import Probe
 
 SLOW_RATE_SCALE = 0.1
-"""Rate, in units of the recipe's, of the one cold start that follows a loss that was not finite."""
+"""Rate, as a share of the recipe's, of the one cold start that follows a loss or gradient that was not finite."""
 
 
 class Starts:
     """Makes the slots of one engine, on the host."""
 
     def __init__(self, model: LanguageModel, layout: Layout, recipe: Recipe) -> None:
-        """Raises ValueError when a recipe of the sphere names no radius."""
+        """Raises ValueError when a sphere recipe has no radius."""
         self._model = model
         self._layout = layout
         self._recipe = recipe
         self.radius = 0.0
-        """Length of a vector under a recipe of the sphere; 0 under any other."""
+        """Length of a memory vector under a sphere recipe; 0 under any other."""
         if isinstance(recipe, SphereRecipe):
             if recipe.radius is None:
-                raise ValueError("a recipe of the sphere needs its radius; Task.recipe_for finds it")
+                raise ValueError("a sphere recipe needs a radius; Task.recipe_for measures it")
             self.radius = recipe.radius * model.cold_length
         self.lost_snapshots: set[str] = set()
-        """probe_ids of slots that began anew, because their snapshot could not be read."""
+        """probe_ids of probes that began anew because their snapshot could not be read."""
 
     def slot_of(self, probe: Probe) -> Slots:
-        """The slot of a probe: as it was saved, or at its beginning."""
+        """The slot of a probe, as it was saved or at its beginning."""
         if probe.snapshot is not None:
             try:
                 return from_bytes(probe, probe.snapshot, layout=self._layout, most_inputs=self._model.context)
-            except ValueError:  # a state that another version wrote is of no use
+            except ValueError:  # another version wrote it
                 self.lost_snapshots.add(probe.probe_id)
         memory_KD = self._cold(probe.probe_id, probe.num_vectors) if probe.start_memory is None else self._warm(probe)
         return new_slot(probe, memory_KD, layout=self._layout, most_inputs=self._model.context)
 
     def slow_slot_of(self, probe: Probe) -> Slots:
-        """The slot of a probe that begins again, cold and at a lower rate."""
+        """The slot of a probe that begins again after a fault, cold and at a lower rate."""
         memory_KD = self._cold(probe.probe_id, probe.num_vectors)
         slot = new_slot(probe, memory_KD, layout=self._layout, most_inputs=self._model.context)
         slot.rate_scale_B = slot.rate_scale_B * SLOW_RATE_SCALE
         return slot
 
     def begin_again(self, slots: Slots, i: int, probe: Probe) -> None:
-        """Put another cold memory into slot i, with nothing left of the last one but what it proved."""
+        """Put another cold memory into slot i. Of the old memory, only what it proved is kept."""
         num_restarts = int(slots.num_restarts_B[i]) + 1
         memory_KD = self._cold(f"{probe.probe_id}/start {num_restarts}", probe.num_vectors)
         slots.memory_BKD[i, : probe.num_vectors] = memory_KD.to(slots.memory_BKD.device)

@@ -1,10 +1,10 @@
-"""A step's forward and backward pass: from slots to what they got right and the gradient of their memories.
+"""The forward and backward pass of a step: which tokens the slots get right, and the gradient of their memories.
 
-Knows nothing of which slots are computed together, of device memory, or of what follows from a step.
+Knows nothing of how slots are cut into batches, of device memory, or of what follows from a step.
 """
 
 # Axes: B slots, K vectors of a memory, L tokens, T input positions, N scored tokens of all slots, D embedding width,
-# H hidden size, V vocabulary.
+# H hidden size.
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from tasks.values import Question
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """What one forward and backward pass measures of some slots, on the engine's device."""
+    """What a forward and backward pass measures, on the engine's device."""
 
     correct_B: Tensor
     """Tokens correct."""
@@ -38,7 +38,7 @@ class StepResult:
 
     @classmethod
     def zeros(cls, slots: Slots) -> "StepResult":
-        """For all of these slots, before anything is measured."""
+        """A result for all of these slots, with nothing measured yet."""
         zeros_B = torch.zeros(len(slots), device=slots.memory_BKD.device)
         return cls(
             correct_B=zeros_B,
@@ -49,7 +49,7 @@ class StepResult:
         )
 
     def put(self, batch: Batch, part: "StepResult") -> None:
-        """Write what was measured of a batch to the places of its slots."""
+        """Copy the result of a batch to the places of its slots."""
         real = batch.index_B[: batch.num_real].to(self.correct_B.device)
         for name in ("correct_B", "prefix_B", "nats_B", "gradient_BKD"):
             whole: Tensor = getattr(self, name)
@@ -67,15 +67,15 @@ def measure_step(
     radius: float,
     is_fixed: bool,
 ) -> StepResult:
-    """One forward and backward pass of slots no longer than the batch is wide.
+    """One forward and backward pass of the slots of a batch.
 
     Args:
-        model: Frozen.
+        model: The frozen model.
         slots: All slots of the engine.
-        batch: Which of them are computed together.
-        question: What counts as correct, and what is given.
-        recipe: Weighs the tokens of the loss.
-        radius: Length of a vector under a recipe of the sphere; 0 under any other.
+        batch: Which of them are computed together; none is longer than its width.
+        question: Which tokens are given, and whether a prefix stands before the memory.
+        recipe: How the tokens of the loss are weighed.
+        radius: Length of a memory vector under a sphere recipe; 0 under any other.
         is_fixed: Whether the head computes padding, too, so that shapes do not depend on neighbours.
     """
     device = model.device
@@ -89,19 +89,19 @@ def measure_step(
     prefix = question.prefix is not None
     inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, prefix=prefix)
 
-    # 2. Forward to the positions that predict a scored token. Which those are, the host knows.
+    # 2. Forward to the positions that predict a scored token. The host computes the positions, without a transfer.
     hidden_BTH = model.hidden(inputs_BTD)
     inside_BL = torch.arange(width) < slots.length_B[batch.index_B][:, None]
     scored_BL = inside_BL.clone()
     scored_BL[:, : question.num_given] = False
-    # Fixed shapes reach to the head: there the padding is computed too, and weighs nothing.
+    # Fixed shapes include the head: it computes the padding, too, which has no weight in the loss.
     taken_BL = torch.ones_like(scored_BL) if is_fixed else scored_BL
     slot_N, token_N = taken_BL.nonzero(as_tuple=True)
     at_position_N = (slot_N * hidden_BTH.shape[1] + positions_BL[slot_N, token_N]).to(device)
     at_token_N = (slot_N * width + token_N).to(device)
     picked_NH = hidden_BTH.flatten(0, 1).index_select(0, at_position_N)
 
-    # 3. Cross-entropy and its gradient in the same pass, then weigh each token's gradient by the recipe.
+    # 3. Cross-entropy and its gradient in one pass; then the recipe weighs the gradient of each token.
     targets_N = tokens_BL.flatten().index_select(0, at_token_N)
     temperature_N = None
     if isinstance(recipe, SphereRecipe):
@@ -110,12 +110,13 @@ def measure_step(
     nats_N, correct_N, gradient_NH = cross_entropy_and_gradient(model, picked_NH, targets_N, temperature_N)
     inside_BL, scored_BL = inside_BL.to(device), scored_BL.to(device)
     correct_BL = torch.zeros_like(scored_BL).flatten().index_copy(0, at_token_N, correct_N).view_as(scored_BL)
-    # A token that is not scored, but inside the slot, is t_1 where it is given: it counts as correct.
+    # A token inside the slot that is not scored is a given t_1, which counts as correct.
     correct_BL = correct_BL & scored_BL | inside_BL & ~scored_BL
     nats_BL = torch.zeros(scored_BL.numel(), device=device).index_copy(0, at_token_N, nats_N).view_as(scored_BL)
     weights_BL = token_weights(correct_BL, scored_BL, recipe=recipe)
     if radius:
-        # With respect to the direction, not the vector: that would be smaller by the radius, and lost in float16.
+        # The gradient is taken for the direction. The gradient for the vector is smaller by the factor `radius`, and
+        # underflows in float16.
         weights_BL = weights_BL * radius
     weighted_NH = gradient_NH * weights_BL.flatten().index_select(0, at_token_N)[:, None].to(gradient_NH.dtype)
     (gradient_BKD,) = torch.autograd.grad(picked_NH, memory_BKD, weighted_NH)

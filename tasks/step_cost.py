@@ -1,10 +1,10 @@
-"""What a step of a model costs on this device, by the clock: so much a batch, and so much each of its tokens.
+"""Measures what a step of a model costs on this device: a fixed time for each batch, and a time for each of its tokens.
 
-The only place where a stopwatch decides something. It decides nothing but which slots are computed together, and so
-the last bits of a result; what it chose is rounded to a power of two and kept with every probe.
+This is the only place where a clock decides something. It decides which slots are computed together, and thereby the
+last bits of a result. The measured cost is rounded to a power of two and kept with every probe.
 """
 
-# Axes: B slots, T input positions, D embedding width, H hidden size, N tokens of all slots.
+# Axes: B slots, T input positions, D embedding width, H hidden size, N tokens of all slots, V vocabulary.
 
 import math
 import time
@@ -16,20 +16,21 @@ from tasks.language_model import LanguageModel
 from tasks.values import StepCost
 
 WIDTH = 16
-"""Tokens of a slot while the clock runs."""
+"""Tokens of each slot in a timed batch, close to the lengths of slots in a run."""
 FIRST_TOKENS = 4
-"""Of the smallest batch, whose time is mostly that of any batch."""
+"""Tokens of the smallest batch: so few that its time is mostly the fixed cost of a batch."""
 MOST_TOKENS = 4096
+"""Tokens of the largest batch that is tried: as many as the first step on a GPU has."""
 ENOUGH = 4.0
-"""A batch that takes so many times as long as the smallest shows what its tokens cost."""
+"""Batches grow until one takes this many times as long as the smallest: its time is mostly the cost of its tokens."""
 MOST_SECONDS = 3.0
-"""Larger batches are not tried once this is spent: a step of SmolLM2 with 64 tokens takes .7 s on two cores."""
+"""No larger batch is tried after this time: a step of SmolLM2 with 64 tokens takes 0.7 s on two cores."""
 REPEATS = 2
-"""The shorter of so many passes counts: other work on the machine only ever makes a pass longer."""
+"""Passes of each batch, of which the shortest counts: other work on the machine can only lengthen a pass."""
 
 
 def measure_step_cost(model: LanguageModel) -> StepCost:
-    """Time forward and backward passes of small batches, and then larger ones, until tokens outweigh the batch."""
+    """Time forward and backward passes of ever larger batches, until their tokens cost more than the batch itself."""
     began, tokens = time.perf_counter(), FIRST_TOKENS
     _pass_seconds(model, 1, tokens)
     first = last = min(_pass_seconds(model, 1, tokens) for _ in range(REPEATS))
@@ -38,7 +39,7 @@ def measure_step_cost(model: LanguageModel) -> StepCost:
         try:
             last = min(_pass_seconds(model, more // WIDTH, WIDTH) for _ in range(REPEATS))
         except (RuntimeError, MemoryError):
-            # It does not fit: what smaller batches took will do.
+            # This batch does not fit; the times of the smaller ones are enough.
             break
         tokens = more
     token_seconds = max(last - first, first * 1e-3) / max(1, tokens - FIRST_TOKENS)
@@ -46,12 +47,12 @@ def measure_step_cost(model: LanguageModel) -> StepCost:
 
 
 def batch_cost_tokens(cost: StepCost) -> int:
-    """What a batch costs beside its tokens, in tokens: the nearest power of two."""
+    """The fixed cost of a batch, expressed in tokens and rounded to the nearest power of two."""
     return 2 ** max(0, round(math.log2(max(1.0, cost.batch_seconds / cost.token_seconds))))
 
 
 def _pass_seconds(model: LanguageModel, num_slots: int, width: int) -> float:
-    """Seconds of one forward and backward pass, the head with its loss among it."""
+    """Seconds of one forward and backward pass, including the head and the loss."""
     generator = torch.Generator().manual_seed(0)
     tokens_BT = torch.randint(model.vocabulary, (num_slots, width), generator=generator).to(model.device)
     started = _now(model.device)
@@ -63,7 +64,7 @@ def _pass_seconds(model: LanguageModel, num_slots: int, width: int) -> float:
 
 
 def _now(device: torch.device) -> float:
-    """The clock, once the device has done what it was given."""
+    """The clock, after the device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

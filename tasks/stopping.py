@@ -1,6 +1,6 @@
-"""When a probe grows, retreats, begins again or stops: one rule over the numbers of a step, for all slots of a batch.
+"""Decides when a probe grows, retreats, begins again or stops, from the numbers of one step, for all slots of a batch.
 
-Works on what lies on the host, one number per slot. Knows nothing of models, devices, losses or certificates.
+Works on the host, with one number for each slot. Knows nothing of models, devices, losses or certificates.
 """
 
 # Axes: B slots.
@@ -15,41 +15,44 @@ from tasks.slots import Slots
 from tasks.values import CRITERION_TOLERANCE, Question
 
 QUICK_STAGE_STEPS, SLOW_STAGE_STEPS = 8, 24
-"""Steps of a stage, from one growth to the next. A quick stage doubles the tokens added by the next one, a slow one
-halves them. Chosen on book passages of SmolLM2 and stories of tinystories-656k, where any growth then ends alike."""
+"""Steps of a stage, from one growth to the next. A stage of at most QUICK_STAGE_STEPS doubles the tokens that the next
+growth adds; one of more than SLOW_STAGE_STEPS halves them. Chosen on book passages for SmolLM2 and stories for
+tinystories-656k; there, other rules of growth ended at similar lengths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepNumbers:
-    """What a step measured: one number of it for each slot, on the host."""
+    """What a step measured, (B,) each, on the host."""
 
     correct_B: Tensor
+    """Tokens correct."""
     prefix_B: Tensor
     """Correct tokens before the first wrong one."""
     nats_B: Tensor
+    """Summed cross-entropy."""
     finite_B: Tensor
     """Whether loss and gradient are finite."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What follows of a step, (B,) each."""
+    """What follows from a step, (B,) each."""
 
     longer_B: Tensor
-    """Which slots proved more than before."""
+    """Slots that proved more than before."""
     asked_B: Tensor
-    """Which came closer to the length that was asked for."""
+    """Slots that came closer to the length asked for."""
     stops_B: Tensor
-    """Which stop: at their limit, stalled, or with their budget of trained tokens spent."""
+    """Slots that stop: they are at their limit, have stalled, or have spent their budget of trained tokens."""
     again_B: Tensor
-    """Which begin again from another direction."""
+    """Slots that begin again from another direction."""
 
 
 def judge(slots: Slots, numbers: StepNumbers, *, question: Question, recipe: Recipe) -> Judgement:
     """Note what a step proved, and decide what each slot does next. Changes `slots` in place."""
     sphere = recipe if isinstance(recipe, SphereRecipe) else None
-    # 1. Proofs, then progress. Under a criterion nothing is proven before all that was asked for is: until then more
-    # correct tokens are a gain.
+    # 1. Proofs, then progress. A criterion of teacher forcing proves nothing shorter than the current length, so more
+    # correct tokens at the length asked for count as a gain, too.
     better_B = numbers.correct_B > slots.best_correct_B
     met_B, longer_B = _note_proofs(slots, numbers, better_B, question=question)
     asked_B = _note_progress(slots, numbers, better_B)
@@ -65,7 +68,7 @@ def judge(slots: Slots, numbers: StepNumbers, *, question: Question, recipe: Rec
     slots.trained_tokens_B = slots.trained_tokens_B + slots.length_B
     spent_B = slots.trained_tokens_B >= slots.max_trained_tokens_B
 
-    # 3. Grow, retreat, or begin again at the length asked for. Each begins the counts at a length anew.
+    # 3. Grow, retreat, or begin again at the length asked for. Each of them resets the counters of the current length.
     next_B, changed_B = _grow(slots, met_B, question.growth)
     again_B = torch.zeros_like(met_B)
     if sphere is not None:
@@ -107,7 +110,7 @@ def _note_proofs(slots: Slots, numbers: StepNumbers, better_B: Tensor, *, questi
 
 
 def _note_progress(slots: Slots, numbers: StepNumbers, better_B: Tensor) -> Tensor:
-    """Note progress at this length; at the length asked for it is what a lossy probe reports.
+    """Note progress at the current length. If that is the length asked for, a lossy probe reports it.
 
     Returns:
         Which slots came closer to the length asked for, (B,).
@@ -124,7 +127,7 @@ def _note_progress(slots: Slots, numbers: StepNumbers, better_B: Tensor) -> Tens
 
 
 def _grow(slots: Slots, met_B: Tensor, growth: float | None) -> tuple[Tensor, Tensor]:
-    """Grow in place, with memory and optimizer state.
+    """Let slots that met the criterion take more tokens; memory and optimizer state stay.
 
     Returns:
         Each slot's next length, and which lengths change, (B,) each.
@@ -135,7 +138,9 @@ def _grow(slots: Slots, met_B: Tensor, growth: float | None) -> tuple[Tensor, Te
 
 
 def _retreat(slots: Slots, met_B: Tensor, next_B: Tensor, *, recipe: SphereRecipe) -> tuple[Tensor, Tensor]:
-    """Take back half of what lies beyond the proven length where a slot stalls, never below what was asked for.
+    """Let slots that make no progress give back half of the tokens beyond their proven length.
+
+    A slot never retreats below the length asked for.
 
     Returns:
         Each slot's next length, and which lengths change by growth or retreat, (B,) each.
@@ -149,16 +154,16 @@ def _retreat(slots: Slots, met_B: Tensor, next_B: Tensor, *, recipe: SphereRecip
 
 
 def _begins_again(slots: Slots, *, question: Question, recipe: SphereRecipe) -> Tensor:
-    """Which cold memories hold too few tokens after their steps, (B,): they begin again from another direction."""
+    """Slots with a cold memory that holds too few tokens after its steps, (B,)."""
     needed_B = slots.asked_B.clamp_max(recipe.restart_below)
     begun_B = slots.proven_B if question.criterion is None else slots.asked_correct_B
-    # Each start gets twice the steps of the one before: a weak model holds less than `restart_below` from any.
+    # Under a weak model no start holds `restart_below` tokens, so each start gets twice the steps of the one before.
     overdue_B = slots.moment_step_B + 1 >= recipe.restart_steps * 2**slots.num_restarts_B
     return ~slots.is_warm_B & (begun_B < needed_B) & overdue_B
 
 
 def _added(slots: Slots, growth: float | None) -> Tensor:
-    """Tokens that each slot would take on if it met the criterion now, (B,)."""
+    """Tokens that each slot adds if it meets the criterion now, (B,)."""
     length_B = slots.length_B
     if growth is not None:
         return torch.maximum((length_B * growth).long(), length_B + 1) - length_B

@@ -1,4 +1,4 @@
-"""A model's tokenizer: text to token ids, and back.
+"""A model's tokenizer: turns text into token ids, and back.
 
 Knows nothing of weights.
 """
@@ -23,7 +23,7 @@ class HubCodec:
             self._tokenizer = AutoTokenizer.from_pretrained(
                 model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
             )
-        except Exception as error:  # tokenizers raises bare exceptions
+        except Exception as error:  # tokenizers raises plain Exception
             raise TaskError(
                 f"{model.name}: its tokenizer could not be read ({message_of(error)}). "
                 "Wanted a tokenizer.json and tokenizer_config.json beside the weights."
@@ -33,7 +33,7 @@ class HubCodec:
             raise TaskError(
                 f"{model.name}: its tokenizer is not a fast one; wanted a tokenizer.json beside the weights."
             )
-        # Without its files, transformers gives some kinds of model a tokenizer with nothing but special tokens.
+        # If the files are missing, transformers makes a tokenizer with only special tokens for some kinds of model.
         if self._tokenizer.get_vocab().keys() <= self._tokenizer.get_added_vocab().keys():
             raise TaskError(f"{model.name}: its tokenizer has no tokens; wanted a tokenizer.json beside the weights.")
         self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
@@ -46,7 +46,7 @@ class HubCodec:
 
     def encode(self, text: str) -> Encoding:
         """Cut the text into tokens, none of them a special one."""
-        # What reads like a special token (`</s>`) is text here, as any other.
+        # A text that spells a special token (`</s>`) is ordinary text here.
         encoded = self._tokenizer(
             text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
         )

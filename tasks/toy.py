@@ -1,7 +1,7 @@
-"""The task `toy`: a real task with a known answer, for trying searches, stores and clusters without a model.
+"""The task `toy`: a real task with known answers, to try searches, stores and clusters without a model.
 
-Its "model" reads characters, and each text has a known capacity; a probe reaches it or stays a little short, as
-its identity decides. Recipe fields set how long it takes, so that a run can be interrupted.
+Its "model" reads characters, and each text has a known capacity. A probe reaches that capacity or stays a little short
+of it, depending on its identity. Fields of the recipe set how long a probe takes, so that a run can be interrupted.
 
 Knows nothing of torch.
 """
@@ -39,6 +39,7 @@ from tasks.values import (
 )
 
 NATS_PER_TOKEN = 2.0
+"""Cross-entropy of every token that a toy memory does not hold."""
 
 
 class ToyRecipe(BaseModel):
@@ -47,9 +48,9 @@ class ToyRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(default=20, ge=1)
-    """Steps every probe takes."""
+    """Steps of a probe."""
     spread: float = Field(default=0.0, ge=0, lt=1)
-    """Share by which the steps of a probe may differ from that, by its identity."""
+    """Largest share by which the steps of a probe differ from `steps`, depending on its identity."""
     step_seconds: float = Field(default=0.0, ge=0)
     """How long a step of the whole batch sleeps."""
     slots: int = Field(default=8, ge=1)
@@ -61,7 +62,7 @@ class ToyRecipe(BaseModel):
 
 
 def toy_capacity(tokens: Sequence[int]) -> int:
-    """The known answer: 5 to 44 tokens, decided by the first token ids of the text."""
+    """The known answer: 5 to 44 tokens, depending on the first 20 token ids of the text."""
     return 5 + _number(f"capacity {list(tokens[:20])}") % 40
 
 
@@ -70,7 +71,7 @@ def _number(text: str) -> int:
 
 
 class ToyEngine:
-    """Answers probes from `toy_capacity`, some steps after they were asked."""
+    """Answers probes from `toy_capacity`, some steps after they were submitted."""
 
     def __init__(self, question: Question) -> None:
         self._recipe = ToyRecipe.model_validate(dict(question.recipe))
@@ -91,7 +92,7 @@ class ToyEngine:
 
     @property
     def num_busy(self) -> int:
-        """The same: a toy proves in no time."""
+        """All held probes: a toy needs no certificate."""
         return self.num_held
 
     def submit(self, probes: Sequence[Probe], *, num_open: int) -> None:
@@ -131,11 +132,11 @@ class ToyEngine:
         ]
 
     def stats(self) -> EngineStats:
-        """What it has done since it was opened."""
+        """What the engine has done since it was opened."""
         return self._stats
 
     def _steps_of(self, probe: Probe) -> int:
-        """Steps it takes: those of the recipe, or fewer where its budget of trained tokens ends it."""
+        """Steps that the probe takes: those of the recipe, or fewer if its budget of trained tokens ends it."""
         steps = self._recipe.steps
         if self._recipe.spread:
             share = _number(f"steps {probe.probe_id}") / 2**64
@@ -177,14 +178,14 @@ class ToyEngine:
 
 
 class ToyCodec:
-    """One token a character."""
+    """Each character is a token."""
 
     fingerprint = "toy"
     ordinary_tokens: Sequence[int] = range(ord(" "), ord("~") + 1)
     special_before: tuple[int, ...] = ()
 
     def encode(self, text: str) -> Encoding:
-        """Code points of the text."""
+        """The code points of the text."""
         return Encoding(tokens=tuple(map(ord, text)), ends=tuple(range(1, len(text) + 1)))
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -205,11 +206,11 @@ class ToyProver:
         return self(memory, num_vectors=num_vectors, tokens=tokens).exact_prefix / len(tokens)
 
     def compress(self, tokens: Sequence[int]) -> bytes:
-        """Their text: the toy predicts nothing."""
+        """The text of the tokens in UTF-8, because the toy predicts nothing."""
         return "".join(map(chr, tokens)).encode()
 
     def decompress(self, data: bytes, num_tokens: int, *, given: Sequence[int] = ()) -> tuple[int, ...]:
-        """The code points of the text: those given are among the bytes, too."""
+        """The code points of the text. The bytes hold given tokens, too."""
         return tuple(map(ord, data.decode()))
 
 
@@ -219,7 +220,7 @@ class ToyTask:
     name = "toy"
 
     def facts(self, model: Model) -> ModelFacts:
-        """The same for every name."""
+        """The same facts for every name, except the fingerprint."""
         return ModelFacts(
             fingerprint=f"toy {model.name}",
             revision="toy",
@@ -230,7 +231,7 @@ class ToyTask:
         )
 
     def codec(self, model: Model) -> ToyCodec:
-        """One token a character."""
+        """Each character is a token."""
         return ToyCodec()
 
     def longest_text(self, facts: ModelFacts, *, num_vectors: int, question: Question) -> int | None:
@@ -238,7 +239,7 @@ class ToyTask:
         return None
 
     def recipe(self, overrides: str | Mapping[str, Any]) -> Mapping[str, Any]:
-        """The whole recipe; raises TaskError for what it does not know."""
+        """The whole recipe; raises TaskError for unknown fields or values."""
         try:
             return ToyRecipe.model_validate({} if overrides == "default" else overrides).model_dump()
         except ValidationError as error:
@@ -246,7 +247,7 @@ class ToyTask:
             raise TaskError(f"{overrides!r} does not fit the toy's recipe; its fields: {known}.") from error
 
     def search_defaults(self, recipe: Mapping[str, Any]) -> SearchDefaults:
-        """Those that its known answers were recorded with."""
+        """The settings with which the known answers were recorded."""
         return SearchDefaults(first_length=8, growth=1.1, cold_share=0.5)
 
     def dtype_for(self, device: str) -> str:
@@ -258,7 +259,7 @@ class ToyTask:
         return recipe, ""
 
     def recipe_identity(self, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What decides outcomes: not how long a step sleeps, nor how many probes share it."""
+        """The fields that decide outcomes. How long a step sleeps, and how many probes share it, do not."""
         return {
             "recipe_version": 1,
             "steps": recipe["steps"],
@@ -268,11 +269,11 @@ class ToyTask:
         }
 
     def tunable(self, recipe: Mapping[str, Any]) -> Mapping[str, Range]:
-        """What decides how soon a search knows its answer: best are no shortfall and few steps."""
+        """The fields that decide how soon a search has its answer; best are no shortfall and few steps."""
         return {"shortfall": Range(low=0, high=4, whole=True), "steps": Range(low=1, high=40, log=True, whole=True)}
 
     def price(self, model: Model, texts: Sequence[Sequence[int]], question: Question, device: str) -> Price:
-        """A step of a toy sleeps as long as its recipe says."""
+        """A step of a toy takes the time that its recipe states."""
         cost = StepCost(batch_seconds=question.recipe["step_seconds"], token_seconds=1e-6)
         return Price(step=cost, nats_by_token=tuple((NATS_PER_TOKEN,) * len(tokens) for tokens in texts))
 

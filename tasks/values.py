@@ -1,6 +1,6 @@
-"""The values that tasks, engines, searches and stores hand to each other: frozen, and without torch.
+"""The frozen values that tasks, engines, searches and stores exchange. Needs no torch.
 
-Longer than other files because it is data: a field and a sentence each.
+This file is longer than the others because it is data: a sentence under each field.
 """
 
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ COLD = "cold"
 """The `start` of a probe that begins from seeded random vectors."""
 
 CRITERION_TOLERANCE = 1e-6
-"""Of a number of tokens that a criterion asks for: .99 of 200 is 198, whatever the last bit of the product."""
+"""Slack in tokens when a count is compared with a criterion: 0.99 of 200 is 198, however the product is rounded."""
 
 DecodeFrom = Literal["memory", "memory+first_token"]
 
 
 class TaskError(Exception):
-    """A user can mend this: the message names where, what was found, what was wanted and what to do."""
+    """An error that the user can fix: the message states where, what was found, what was wanted and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,16 +29,16 @@ class Model:
     revision: str | None = None
     """Hub revision; None takes the default branch."""
     dtype: str = "float32"
-    """Precision of weights and activations; memories are float32 always. `auto` until a run is planned."""
+    """Precision of weights and activations; memories are always float32. `auto` is resolved when a run is planned."""
     quantization: str | None = None
-    """How its weights are quantized when they are loaded: int8 or nf4; None leaves them as they are."""
+    """How the weights are quantized on loading: int8 or nf4; None leaves them as they are."""
     trust_remote_code: bool = False
     """Whether code that comes with the model may run."""
     allow_pickle: bool = False
-    """Whether pickled weights are read where there are no safetensors."""
+    """Whether pickled weights are read if the model has no safetensors."""
     radius: float | None = None
-    """Length of its memories on the sphere, in lengths of a cold one, as it was found when a run was planned; 0 where
-    length means nothing to the model, None where nobody has looked. A recipe that names its own radius goes before."""
+    """Length of its memories on the sphere, in lengths of a cold memory, measured when a run is planned. 0: the model
+    ignores the length. None: not measured. A radius in the recipe takes precedence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class ModelFacts:
     fingerprint: str
     """Hash of weights, dtype and tokenizer: equal fingerprints give equal results."""
     revision: str
-    """Commit of a hub model; the hash of the weights of a local one."""
+    """Commit of a hub model; hash of the weights of a local model."""
     vocabulary: int
     """Rows of the output head."""
     context: int | None
@@ -56,48 +56,48 @@ class ModelFacts:
     embedding_width: int
     """Width of one memory vector."""
     num_parameters: int
-    """Weights, those of the embeddings included."""
+    """Number of weights, embeddings included."""
     has_bos: bool = False
-    """Whether the model names a token that may stand before everything: what `prefix: bos` needs."""
+    """Whether the model names a BOS token, which `prefix: bos` needs."""
     is_recurrent: bool = False
-    """Whether its layers read tokens one after the other (Mamba, RWKV), with no fused kernel here: slow on a CPU."""
+    """Whether its layers read tokens one after the other without a fused kernel (Mamba, RWKV): slow on a CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What a sweep asks of every search: decides the result, and so belongs to its identity."""
+    """What a sweep asks of every search. It decides the result, so it is part of the identity of a search."""
 
     criterion: float | None = None
-    """None: every token, certified by decoding. Else the share of tokens that must be correct under teacher forcing, of
-    those that are not given."""
+    """None: every token must be correct, certified by decoding. A number: the share of tokens that must be correct
+    under teacher forcing; given tokens do not count."""
     decode_from: DecodeFrom = "memory"
     """Whether t_1 must come out of the memory, or is given."""
     prefix: Literal["bos"] | None = None
-    """What stands before the memory."""
+    """What stands before the memory; None: nothing."""
     growth: float | None = 1.1
-    """A probe that is lossless at L continues at L times this, at least at L + 1. None: it adapts how many tokens it
-    adds to how long the last ones took, and takes some back where it stalls."""
+    """A probe that is lossless at L continues at L times this factor, and at least at L + 1. None: a probe adds more
+    tokens if the last ones took few steps, fewer if they took many, and takes some back when it stalls."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the recipe; the task knows their meaning."""
+    """Fields of the recipe; only the task interprets them."""
 
     @property
     def num_given(self) -> int:
-        """Tokens of the text that are given: they are not scored, cost nothing, and count as correct on both sides."""
+        """Tokens of the text that are given: not scored, at no cost, and correct both with memory and without."""
         return int(self.decode_from == "memory+first_token")
 
     def is_met(self, accuracy: float, length: int) -> bool:
-        """Whether this share of `length` tokens, those given among them, meets a criterion of teacher forcing.
+        """Whether an accuracy over `length` tokens meets the criterion of teacher forcing.
 
-        What is given is not counted: the published code takes the mean over t_2 .. t_L.
+        The accuracy includes given tokens; the criterion does not, because the published code averages over t_2 .. t_L.
         """
-        assert self.criterion is not None, "exact is not a matter of accuracy"
+        assert self.criterion is not None, "the exact criterion has no threshold"
         correct, scored = accuracy * length - self.num_given, length - self.num_given
         return correct >= self.criterion * scored - CRITERION_TOLERANCE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """How to compute: changes no result but for the last bits of batched arithmetic."""
+    """How an engine computes. Settings affect results only through the last bits of batched arithmetic."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
@@ -106,55 +106,55 @@ class EngineSettings:
     tokens_per_step: int | None = None
     """Tokens of all slots together in one optimizer step; None chooses by device."""
     batch_cost_tokens: int | None = None
-    """What a batch costs beside its tokens, in tokens: decides which slots are computed together. None measures it."""
+    """Fixed cost of a batch, expressed in tokens; it decides which slots are computed together. None measures it."""
     deterministic: bool = False
     """Fixed shapes, so that no result depends on its neighbours in the batch."""
     gpus: float = 1.0
-    """GPUs that the engine has, where it computes on them: a part of one's device memory, or several over which the
-    layers of a large model are spread."""
+    """GPUs of an engine that computes on CUDA. Below 1: a share of the device memory of one GPU. Above 1: the layers of
+    the model are spread over several GPUs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepCost:
-    """What a step of a model takes on a device, forward and backward."""
+    """Time of a forward and backward pass of a model on a device."""
 
     batch_seconds: float
-    """Of each batch, however few its tokens."""
+    """Seconds for each batch, regardless of its tokens."""
     token_seconds: float
-    """Of each token of a batch, besides."""
+    """Further seconds for each token of the batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What a model takes on this machine, and what its texts cost it."""
+    """Time that a model takes on this machine, and its cross-entropy on some texts."""
 
     step: StepCost
     nats_by_token: tuple[tuple[float, ...], ...]
-    """Cross-entropy of each token without memory, of the texts that were read."""
+    """Cross-entropy in nats of each token without memory; one tuple for each text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchDefaults:
-    """What a recipe suggests to a search that grows, where the sweep file leaves it open."""
+    """What a recipe suggests for a growing search; used where the sweep file sets nothing."""
 
     first_length: int
     """Tokens that the first probe asks for."""
     growth: float | None
     """As in Question."""
     cold_share: float | None
-    """Where a later cold start begins, as a share of what is proven; None: at the first length."""
+    """Length of a later cold start, as a share of the proven length; None: the first length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """Values that a field of a recipe may be tried at."""
+    """Values that tuning may try for a field of a recipe."""
 
     low: float
     high: float
     log: bool = False
-    """Whether factors count, not differences."""
+    """Whether values are spread evenly in their logarithm."""
     whole: bool = False
-    """Whether only whole numbers are meant."""
+    """Whether only whole numbers are tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +167,7 @@ class Probe:
     number: int
     """Position within its search, from 0."""
     attempt: int = 0
-    """How often the machine failed under this probe before."""
+    """How often the machine has failed during this probe."""
     sample_id: str
     tokens: tuple[int, ...]
     """Token ids of the text, up to the longest length this search may reach."""
@@ -180,9 +180,9 @@ class Probe:
     start_memory: bytes | None = None
     """Little-endian float32 values of that memory, (num_vectors, embedding_width); None when cold."""
     snapshot: bytes | None = None
-    """State of its slot as an engine saved it, to continue from; None begins anew."""
+    """State of its slot, saved by an engine, from which the probe continues; None: it begins anew."""
     max_trained_tokens: int | None = None
-    """Tokens its steps may train on in all: with the step that reaches so many it ends as if it had stalled. None: no
+    """Budget of trained tokens. The step that reaches it is the last one: the probe ends as if it had stalled. None: no
     limit."""
 
 
@@ -194,19 +194,19 @@ class Snapshot:
     steps: int
     """Optimizer steps it has taken."""
     state: bytes
-    """What the engine needs; nobody else reads it."""
+    """Opaque to everything but engines of the same task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What an optimization that ran to its end found out."""
+    """What a probe that ran to its end found out."""
 
     proven_length: int
     """Longest length at which the criterion was met; under `exact` equal to exact_prefix."""
     exact_prefix: int
     """Longest prefix in tokens that the stored memory gives back when decoded greedily from nothing else."""
     failed_length: int | None
-    """Length that was given up on; None if the text's end was reached, or the machine ended the slot (see `remark`)."""
+    """Length that the probe gave up on; None if it reached its text's end or the machine ended it (see `remark`)."""
     measured_length: int
     """Tokens over which the accuracies and nats below are taken: proven_length, or the length asked if lossy."""
     steps: int
@@ -226,11 +226,11 @@ class Measurement:
     margin: float | None
     """Smallest difference between the two largest logits over exact_prefix; None if it is 0."""
     nats_without_memory: float
-    """Summed cross-entropy without memory; ln V stands for t_1 unless a BOS stands before it, or t_1 is given."""
+    """Summed cross-entropy in nats without memory. t_1 counts as ln V, unless a BOS stands before it or it is given."""
     nats_with_memory: float
-    """Summed cross-entropy with memory."""
+    """Summed cross-entropy in nats with memory."""
     proven_nats_without_memory: float
-    """Cross-entropy without memory over proven_length tokens; of a lossy probe that proved a shorter prefix too."""
+    """Cross-entropy without memory over proven_length tokens, which a lossy probe may have, too."""
     proven_nats_with_memory: float
     """The same with the stored memory."""
     proven_token_gain: int
@@ -240,8 +240,8 @@ class Measurement:
     memory_shape: tuple[int, ...]
     """(num_vectors, embedding_width)."""
     correct: tuple[bool, ...] = ()
-    """Which tokens are correct with the memory, teacher forced, over measured_length; empty where nobody looked, as are
-    the next four."""
+    """Which tokens are correct with the memory, teacher forced, over measured_length; empty if not measured, like the
+    next four."""
     correct_without_memory: tuple[bool, ...] = ()
     """The same without memory."""
     nats_by_token: tuple[float, ...] = ()
@@ -251,20 +251,20 @@ class Measurement:
     margin_by_token: tuple[float, ...] = ()
     """Difference of the two largest logits at each token, over exact_prefix."""
     steps_by_length: tuple[int, ...] = ()
-    """Optimizer steps after which each length, from 1, was reached teacher forced; ends with the longest."""
+    """Optimizer steps taken when each length, from 1 to the longest, was first reached under teacher forcing."""
     trained_tokens_by_length: tuple[int, ...] = ()
-    """Trained tokens until then."""
+    """Trained tokens at those steps."""
     certified_steps: tuple[int, ...] = ()
     """Optimizer steps after which the memory that had proved most was kept, to be decoded as well: 50, 100, 200, .."""
     certified_trained_tokens: tuple[int, ...] = ()
-    """Trained tokens until then."""
+    """Trained tokens at those steps."""
     certified_lengths: tuple[int, ...] = ()
     """Longest prefix in tokens that each of those memories gives back."""
     exact_in_float32: int | None = None
-    """The same of `memory`, decoded once more by the model as transformers has it, in float32; None where nobody
-    looked: there is no memory, or the model has no float32 form here (quantized, spread over GPUs, no room)."""
+    """Longest prefix in tokens that `memory` gives back when transformers decodes it in float32. None if not measured:
+    there is no memory, or the model has no float32 form here (quantized, spread over GPUs, no room)."""
     remark: str | None = None
-    """What was out of the ordinary about this optimization; None if nothing was."""
+    """Anything unusual about this optimization; None if there was nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,7 +283,7 @@ class Lossy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """The machine or the arithmetic failed: is no statement about the model."""
+    """The machine or the arithmetic failed, which says nothing about the model."""
 
     reason: str
 
@@ -303,31 +303,31 @@ class Finished:
     finished_at: float
     """Unix time in seconds."""
     tokens_per_step: int | None = None
-    """As in EngineSettings, as the engine had it last; None of an engine that has no such thing."""
+    """As in EngineSettings, with the value that the engine used last; None if the engine has no such limit."""
     batch_cost_tokens: int | None = None
-    """As in EngineSettings."""
+    """As in EngineSettings; None if the engine has no such cost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """What an engine has done; sums of several engines are sums of these."""
+    """What an engine has done; the stats of several engines add up."""
 
     steps: int = 0
     """Optimizer steps of the whole batch."""
     slot_steps: int = 0
     """Optimizer steps of single slots."""
     possible_slot_steps: int = 0
-    """The same if at every step every slot had been busy for which there was an open search."""
+    """`slot_steps`, had every slot with an open search to serve been busy at every step."""
     trained_tokens: int = 0
     """Sum over the optimizer steps of the tokens trained on."""
     step_seconds: float = 0.0
     """Time spent in steps, certificates included."""
     longest: int = 0
-    """Tokens of the longest length that a slot has reached, teacher forced; of several engines the largest."""
+    """Longest length in tokens that a slot has reached under teacher forcing; the maximum over engines."""
 
     @property
     def slots_busy(self) -> float:
-        """Share of the slots with work left for them that were busy, 0 to 1."""
+        """Share of the slots with a search to serve that were busy, 0 to 1."""
         return self.slot_steps / self.possible_slot_steps if self.possible_slot_steps else 0.0
 
     def __add__(self, other: "EngineStats") -> "EngineStats":
@@ -348,17 +348,17 @@ class Encoding:
     tokens: tuple[int, ...]
     """Token ids of the text alone, without special tokens."""
     ends: tuple[int, ...]
-    """Where each token ends, in characters of the text; never descending."""
+    """End of each token, in characters of the text; never descending."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What greedy decoding of one memory gave."""
+    """Result of decoding one memory greedily."""
 
     tokens: tuple[int, ...]
     """Token ids that came out."""
     exact_prefix: int
-    """How many of them, from the first, are those of the text."""
+    """Number of tokens before the first that differs from the text."""
     margin: float | None
     """Smallest difference of the two largest logits over the exact prefix; None if that is empty."""
 
@@ -371,4 +371,4 @@ class Text:
     source: str
     """Name of the source and of the text within it, for tables: `files:texts/01-story.txt`."""
     tokens: tuple[int, ...] | None = None
-    """Token ids, where the source made these; None: the reader's tokenizer cuts `text`."""
+    """Token ids, if the source makes tokens; None: the reader's tokenizer cuts `text`."""

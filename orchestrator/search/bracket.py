@@ -1,4 +1,4 @@
-"""What one search knows about its lengths: a fold over the verdicts of its probes.
+"""The bracket of one search: what it knows about its lengths, as a fold over the verdicts of its probes.
 
 Knows nothing of which length comes next, of other searches, Ray, torch or files.
 """
@@ -13,21 +13,21 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What the ledger keeps of a finished probe."""
+    """The part of a finished probe that the ledger needs."""
 
     probe_id: str
     search_id: str
     number: int
     """Position of the probe within its search, from 0."""
     attempt: int = 0
-    """How often the machine had failed under this probe before."""
+    """How often the machine had failed during this probe before."""
     outcome: Literal["lossless", "lossy", "failed"]
     length: int
     """Tokens asked for."""
     proven_length: int = 0
     """Longest length proven; 0 if none."""
     failed_length: int | None = None
-    """Length given up on; None if there is none."""
+    """Length that the probe gave up on; None if it gave up on none."""
     trained_tokens: int = 0
     """Sum over its steps of the tokens trained on."""
     reason: str | None = None
@@ -43,38 +43,39 @@ class Bracket:
     proven_by: str | None = None
     """probe_id that proved it first; None before the first."""
     failures: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
-    """Length -> number of starts that gave up there; lengths proven since then are kept."""
+    """Length -> number of starts that gave up on it, including lengths that were proven later."""
     verdicts: int = 0
-    """Probes that ended lossless or lossy."""
+    """Number of probes that ended lossless or lossy."""
     stalls: int = 0
-    """Starts that gave up, at whatever length."""
+    """Number of starts that gave up on any length."""
     trained_tokens: int = 0
     """Tokens that its probes trained on, summed over their steps."""
     attempts: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
-    """Number of a probe without a verdict -> how often the machine failed under it."""
+    """Number of a probe without a verdict -> how often the machine failed during it."""
     forgiven: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
-    """Those of `attempts` that no longer count: a user asked for them to be tried again."""
+    """The part of `attempts` that no longer counts, because the user asked to try these probes again."""
     last_reason: str | None = None
-    """Why the machine failed last."""
+    """Reason of the machine's last failure; None if it never failed."""
     cut_short: bool = False
-    """Whether the machine ended the latest probe after it had proven something: it neither stalled nor arrived."""
+    """Whether the latest probe neither stalled nor reached its limit: the machine ended it after it had proven
+    something."""
 
     @property
     def smallest_failed(self) -> int | None:
-        """Shortest length above `proven` that was given up on; None if there is none."""
+        """Shortest length above `proven` that a start gave up on; None if there is none."""
         return min((length for length in self.failures if length > self.proven), default=None)
 
 
 def _rank(verdict: Verdict) -> tuple[int, int, int]:
-    """Of two verdicts of one probe, which no run should have, the lower rank counts: the more cautious one."""
+    """Rank among several verdicts of one probe, which no run should have: the lowest, most cautious one counts."""
     return verdict.attempt, verdict.proven_length, verdict.failed_length or 0
 
 
 def fold(verdicts: Iterable[Verdict], *, forgiven: Mapping[int, int] = MappingProxyType({})) -> Bracket:
-    """The bracket after these verdicts, in whatever order they arrive and however often each is repeated.
+    """The bracket after these verdicts, in any order and repeated any number of times.
 
-    Verdicts count up to the first number that has none: where a damaged file leaves a gap, the probe that is missing is
-    asked for again as it was the first time, and those after it count once it is there.
+    Verdicts count up to the first probe number without one. If a damaged file leaves a gap, the missing probe is asked
+    for again as it was the first time, and the verdicts after it count once it has one.
     """
     by_number: dict[int, Verdict] = {}
     attempts: dict[int, set[int]] = {}

@@ -1,7 +1,7 @@
-"""All brackets of a run: records verdicts, hands out the next probes.
+"""The brackets of all searches of a run: records verdicts and hands out the next probes.
 
-The ledger is a fold over verdicts: the same verdicts in any order, each repeated any number of times, give the same
-ledger. What is in flight is the only other thing it knows.
+The ledger is a fold over verdicts: the same verdicts, in any order and repeated any number of times, give the same
+ledger. Besides them it only knows which searches have a probe in flight.
 
 Knows nothing of Ray, torch, disk or clock.
 """
@@ -17,11 +17,11 @@ from orchestrator.search.policy import Lengths, SearchSettings, Status, Step, is
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search(Lengths):
-    """One question to be answered: the capacity of one sample under one model, k and seed."""
+    """The question for the capacity of one sample under one model, k and seed."""
 
     search_id: str
     model: str
-    """Name of the model as the run uses it: searches of one model share engines."""
+    """Name of the model in the run. Searches of one model share engines."""
     sample_id: str
     num_vectors: int
     seed: int
@@ -29,7 +29,7 @@ class Search(Lengths):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A probe to be made: the search it belongs to and the step it takes."""
+    """A probe to be made: its search, and the step of that search."""
 
     probe_id: str
     search: Search
@@ -52,12 +52,12 @@ class Ledger:
         *,
         retry_failed: bool = False,
     ) -> None:
-        """`retry_failed`: what the machine has failed so far counts no longer."""
+        """`retry_failed`: failures of the machine so far no longer count."""
         self._settings = settings
         self._searches = {search.search_id: search for search in searches}
         self._verdicts: dict[str, list[Verdict]] = {search.search_id: [] for search in searches}
         for verdict in verdicts:
-            # Rows of searches that are no longer asked for stay on disk and are not looked at.
+            # Rows of searches that the sweep no longer asks for stay on disk and are ignored.
             if verdict.search_id in self._verdicts:
                 self._verdicts[verdict.search_id].append(verdict)
         self._brackets = {search_id: fold(known) for search_id, known in self._verdicts.items()}
@@ -87,7 +87,7 @@ class Ledger:
 
     @property
     def num_in_flight(self) -> int:
-        """Searches whose probe is under way."""
+        """Searches with a probe in flight."""
         return len(self._in_flight)
 
     def num_ready(self, model: str) -> int:
@@ -96,7 +96,7 @@ class Ledger:
 
     @property
     def models(self) -> list[str]:
-        """Models in the order in which searches name them."""
+        """Models, in the order in which searches first name them."""
         return list(self._ready)
 
     def bracket(self, search_id: str) -> Bracket:
@@ -104,11 +104,11 @@ class Ledger:
         return self._brackets[search_id]
 
     def status(self, search_id: str) -> Status:
-        """Whether and how this search ended."""
+        """How this search ended, or `open`."""
         return status_of(self._brackets[search_id], self._searches[search_id], self._settings)
 
     def next_orders(self, model: str, count: int) -> list[Order]:
-        """At most `count` probes of searches of `model`, now in flight."""
+        """Hand out at most `count` probes for searches of `model`; the searches are then in flight."""
         orders: list[Order] = []
         ready = self._ready[model]
         while ready and len(orders) < count:
@@ -121,7 +121,7 @@ class Ledger:
         return orders
 
     def record(self, verdict: Verdict) -> bool:
-        """Record a verdict; returns whether its search is done with it."""
+        """Record a verdict and return whether it made its search done."""
         search = self._searches[verdict.search_id]
         was_done = self._done(verdict.search_id)
         self._verdicts[verdict.search_id].append(verdict)
@@ -134,7 +134,7 @@ class Ledger:
         return done and not was_done
 
     def give_back(self, search_ids: Iterable[str]) -> None:
-        """These searches' probes will not come back: their next ones may be handed out."""
+        """Make searches ready whose probes will not come back."""
         for search_id in search_ids:
             self._land(self._searches[search_id], wait=not self._done(search_id))
 

@@ -1,18 +1,18 @@
-"""Which probe a search runs next, and when it is done: the binary search over lengths.
+"""Decides which probe a search runs next, and when the search is done: the binary search over lengths.
 
-A probe that succeeds grows by itself, so one probe walks up from its start to its first stall. Where that is differs
-much between starts of one text, so a search makes several: from the best memory at the shortest length not proven yet,
-and cold from the first length or a share of what is proven, in turn; each grows again while it can. A probe that the
-machine cut short is followed by one from its memory: if the machine fails that one too, the search has failed, with
-what was proven so far.
+Under `policy: grow`, a probe that succeeds grows by itself until it stalls. Starts of one text stall at very different
+lengths, so a search makes several starts. They take turns: one begins from the best memory, at the shortest length not
+yet proven; the next begins cold, at the first length or at a share of the proven length. If the machine cuts a probe
+short, the next probe begins from its memory. A search with a probe that the machine failed MACHINE_FAILURES times ends
+as failed, and keeps what it has proven.
 
-Under `policy: bisect` nothing grows: each probe asks for one length, cold. Lengths double from the first to the first
-that fails, then halve what lies between proven and failed; a length has failed once `retries` + 1 starts gave up on it.
-Growth with retreat is this search carried out inside one optimization.
+Under `policy: bisect`, probes begin cold, ask for one length, and do not grow. Lengths double from the first one until
+one fails; then each probe halves the distance between the proven and the failed length. A length has failed once
+`retries` + 1 starts gave up on it. Growth with retreat is the same search inside one optimization.
 
-Where a search has a grid of lengths, as published protocols do, each length is asked once, cold, and nothing grows.
+If a search has a grid of lengths, as published protocols do, it asks for each length once, cold and without growth.
 
-What was tried, with figures, is in docs/recipe.md. Knows nothing of other searches, Ray, torch or files.
+docs/recipe.md lists what was tried, with figures. Knows nothing of other searches, Ray, torch or files.
 """
 
 from dataclasses import dataclass
@@ -22,27 +22,27 @@ from orchestrator.search.bracket import Bracket
 from tasks.values import COLD
 
 MACHINE_FAILURES = 3
-"""A probe that the machine failed so often is given up."""
+"""Failures of the machine after which a probe, and its search, is given up."""
 
 Status = Literal["measured", "at_text_end", "at_max_length", "at_model_limit", "failed", "open"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchSettings:
-    """How a search goes about its question."""
+    """How a search looks for its answer."""
 
     policy: Literal["grow", "bisect"] = "grow"
-    """grow: each probe takes more tokens while it can; bisect: each probe asks for one length."""
+    """grow: a probe that succeeds takes more tokens. bisect: a probe asks for one length."""
     retries: int = 2
-    """Starts after the first that stalled, before the search ends."""
+    """Stalled starts after the first one before the search ends."""
     first_length: int = 8
-    """Tokens that the first probe asks for. Growing from short is how long texts are reached: with AdamW, beginning at
-    16 or 20 ended 1.2 or 3.6 tokens lower, although capacities are near 28."""
+    """Tokens that the first probe asks for. Probes reach long texts by growing from short ones: with AdamW, starts at
+    16 or 20 tokens ended 1.2 or 3.6 tokens lower, although capacities are near 28."""
     cold_share: float | None = 0.5
-    """Where a later cold start begins, as a share of what is proven; None: at the first length."""
+    """Length of a later cold start, as a share of the proven length; None: the first length."""
     max_trained_tokens: int | None = None
-    """Tokens, summed over the steps, that each search may train on: it makes starts until they are spent, however many
-    that are. None: `retries` decides. Recipes are compared so, each with the same effort."""
+    """Budget of trained tokens for each search, which makes starts until the budget is spent. None: `retries` ends the
+    search. With a budget, recipes are compared at equal effort."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +52,9 @@ class Lengths:
     limit: int
     """Longest length it may ask for, in tokens."""
     limit_status: Status = "at_text_end"
-    """What it means to reach the limit: at_text_end, at_max_length or at_model_limit."""
+    """Status of a search that reaches the limit: at_text_end, at_max_length or at_model_limit."""
     grid: tuple[int, ...] | None = None
-    """The lengths to ask for, in tokens, in this order; None searches for the longest."""
+    """Lengths in tokens to ask for, in this order; None: search for the longest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,19 +62,21 @@ class Step:
     """The next probe of a search."""
 
     number: int
+    """Position of the probe within its search, from 0."""
     attempt: int
+    """How often the machine has failed during this probe."""
     length: int
     """Tokens asked for."""
     start: str
     """`cold`, or the probe_id to begin from."""
     limit: int
-    """Tokens that it may grow to."""
+    """Tokens to which the probe may grow."""
     max_trained_tokens: int | None = None
-    """Tokens, summed over its steps, that are left for it; None: no limit."""
+    """Trained tokens left in the budget of the search; None: no limit."""
 
 
 def next_step(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> Step | None:
-    """The next probe of a search that knows `bracket`, or None if the search is done."""
+    """The next probe of a search with this bracket; None if the search is done."""
     if is_done(bracket, lengths, settings):
         return None
     number, limit = bracket.verdicts, lengths.limit
@@ -106,7 +108,7 @@ def is_done(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> boo
 
 
 def status_of(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> Status:
-    """Whether and how a search that knows `bracket` ended."""
+    """How a search with this bracket ended, or `open`."""
     if not is_done(bracket, lengths, settings):
         return "open"
     if not _is_answered(bracket, lengths, settings):
@@ -128,13 +130,13 @@ def _is_answered(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -
 
 
 def _failed_length(bracket: Bracket, settings: SearchSettings) -> int | None:
-    """Shortest length beyond the proven one that as many starts gave up on as there are; None if there is none."""
+    """Shortest length above the proven one that `retries` + 1 starts gave up on; None if there is none."""
     failed = (length for length, starts in bracket.failures.items() if starts > settings.retries)
     return min((length for length in failed if length > bracket.proven), default=None)
 
 
 def _bisected(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> int:
-    """Twice what is proven until a length has failed, then the middle between the two."""
+    """Twice the proven length until a length has failed, then the middle between the proven and the failed length."""
     failed = _failed_length(bracket, settings)
     if failed is None:
         return min(lengths.limit, max(settings.first_length, 2 * bracket.proven))
