@@ -6,7 +6,7 @@ Knows nothing of optimizers or of which slots leave.
 # Axes: B slots, K vectors of a memory, L tokens, D embedding width.
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
@@ -81,6 +81,10 @@ class Claim:
         """Equal for equal claims: one memory is kept at several marks if nothing longer was proven between them."""
         return self.memory_KD.numpy().tobytes(), self.tokens
 
+    def shortened(self, length: int) -> "Claim":
+        """The claim of the first `length` tokens."""
+        return replace(self, tokens=self.tokens[:length])
+
 
 def certify(
     model: LanguageModel,
@@ -116,22 +120,18 @@ def certify(
         for final, kept in zip(finals, marks, strict=True)
     ]
     decodings = [by_key[claim.key] for claim in stored]
-    in_float32: list[int | None] = [None] * len(leaving)
+    again: Sequence[Decoding | None] = [None] * len(leaving)
     if float32 is model:
-        in_float32 = [decoding.exact_prefix for decoding in decodings]
+        again = decodings
     elif float32 is not None:
-        shorter = [
-            Claim(memory_KD=claim.memory_KD, tokens=claim.tokens[: decoding.exact_prefix])
-            for claim, decoding in zip(stored, decodings, strict=True)
-        ]
+        shorter = [claim.shortened(decoding.exact_prefix) for claim, decoding in zip(stored, decodings, strict=True)]
         again = _decode(float32, layout, shorter, num_slots=num_slots, is_fixed=is_fixed)
-        in_float32 = [decoding.exact_prefix for decoding in again]
     return [
         Certificate(
             memory_KD=stored[i].memory_KD,
             decoding=decodings[i],
             at_marks=tuple(by_key[claim.key].exact_prefix for claim in marks[i]),
-            in_float32=in_float32[i] if decodings[i].exact_prefix else None,
+            in_float32=None if (found := again[i]) is None or not decodings[i].exact_prefix else found.exact_prefix,
         )
         for i in range(len(leaving))
     ]
