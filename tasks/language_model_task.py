@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 NO_LENGTH_NOTE = (
-    "the length of a memory means nothing to this model, which normalizes its inputs or its residual stream: its "
-    "memories are optimized by optimizer: adamw."
+    "this model normalizes its inputs or its residual stream, so the length of a memory has no effect; memories are "
+    "optimized with optimizer: adamw."
 )
 
 
@@ -109,7 +109,7 @@ class LanguageModelTask:
         from tasks.step_cost import measure_step_cost
 
         if not weights_are_here(model):
-            raise TaskError("its weights are not on this machine yet, and are not downloaded for a price")
+            raise TaskError("its weights are not on this machine yet, and an estimate downloads nothing")
         loaded = LanguageModel(model, device=device)
         read = (score_without_memory(loaded, tokens, question=question) for tokens in texts)
         nats_by_token = tuple(tuple(scored.nats_by_token) for scored in read)

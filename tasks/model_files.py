@@ -57,7 +57,7 @@ def read_config(model: Model) -> Any:
         settings = quantization if isinstance(quantization, dict) else vars(quantization)
         raise TaskError(
             f"{model.name}: its weights are quantized ({settings.get('quant_method', 'unknown')}), which is not "
-            "supported. Wanted the model as it was before, with quantization: int8 or nf4 if device memory is short."
+            "supported. Wanted the unquantized model, with quantization: int8 or nf4 if device memory is short."
         )
     return config
 
@@ -78,7 +78,7 @@ def why_not_loaded(model: Model, error: Exception) -> str:
     """Explain an error of transformers, and what the user can do about it."""
     if "trust_remote_code" in str(error):
         return (
-            "it comes with code of its own, which is not run unasked. If you have read that code and trust it, set "
+            "it comes with its own code, which is not run by default. If you have read that code and trust it, set "
             "trust_remote_code: true in the model's entry."
         )
     message = message_of(error)

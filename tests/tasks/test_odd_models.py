@@ -207,7 +207,7 @@ class TestCodeOfTheModel:
 
     def test_is_not_run_unasked(self, folder, tmp_path):
         for what in (model_files.facts, LanguageModel):
-            with pytest.raises(TaskError, match=r"comes with code of its own, which is not run unasked\..*trust_"):
+            with pytest.raises(TaskError, match=r"comes with its own code, which is not run by default\..*trust_"):
                 what(Model(name=str(folder)))
         assert not (tmp_path / "ran").exists()
 
