@@ -30,6 +30,7 @@ class Leaving:
     """A slot that left the batch and waits for its certificate."""
 
     probe: Probe
+    """The probe that occupied the slot."""
     slot: Slots
     """The slot alone, on the host."""
     started_at: float
@@ -74,7 +75,9 @@ class Claim:
     """A memory, on the host, and the tokens that it is expected to give back."""
 
     memory_KD: Tensor
+    """On the host, in float32."""
     tokens: tuple[int, ...]
+    """Token ids that it is expected to give back."""
 
     @property
     def key(self) -> tuple[bytes, tuple[int, ...]]:

@@ -105,6 +105,7 @@ class Task(Protocol):
     """A kind of measurement: what goes into a model, what must come out, and how to prove it."""
 
     name: str
+    """Name of the task in the sweep file."""
 
     def facts(self, model: Model) -> ModelFacts:
         """Read what planning needs, without loading weights.

@@ -48,7 +48,9 @@ EXPECTED_SLOT_TOKENS = 24
 """Room in tokens that a new slot is given, unless its text is shorter: it begins with 4 tokens and grows. Without that
 room, a step of a real model on a CPU takes in 64 searches, which all end together after hours."""
 NOT_FINITE = "not finite: loss or gradient"
+"""Reason of a failed probe, and remark on one that had proven its length before."""
 BEGUN_ANEW = "begun anew: its snapshot could not be read"
+"""Remark on a probe."""
 
 
 class BatchedEngine:

@@ -19,6 +19,7 @@ from tasks.language_model import LanguageModel
 from tasks.values import Question
 
 PREFIX_INPUT = -1
+"""Input of the fixed vector before the memory. Negative, because inputs from 0 are tokens."""
 
 
 def token_input(index: int) -> int:

@@ -23,7 +23,9 @@ transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Precision in the sweep file -> the precision of torch."""
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
+"""Endings of the class names of causal language models in transformers."""
 RECURRENT = {"mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"} | {"jamba", "zamba", "zamba2", "bamba", "falcon_h1"}
 """Model types with recurrent layers, alone or among others, that transformers computes without a fused kernel on a CPU.
 RecurrentGemma is left out: it takes only about twice the time of a Llama of its size."""
@@ -186,11 +188,7 @@ def _fingerprint(model: Model, config: Any) -> tuple[str, str]:
 
 # Any: the attributes of a transformers model are only known at run time.
 def _without_weights(model: Model, config: Any) -> Any:
-    """The model that the configuration describes, with the shapes of its weights but without their values.
-
-    Raises:
-        TaskError: when the configuration does not describe a causal language model, or contradicts itself.
-    """
+    """The model of a configuration, with shapes but no values; raises TaskError if the configuration makes no sense."""
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)

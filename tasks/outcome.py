@@ -15,6 +15,7 @@ from tasks.slots import MARKS
 from tasks.values import Lossless, Lossy, Measurement, Question
 
 BEGUN_AGAIN = "begun again cold and at a lower rate, after a loss or gradient that was not finite"
+"""Remark on a probe whose rate was scaled down."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +25,11 @@ class _Scores:
     at_proof: Scored
     """Over the proven length, with the stored memory."""
     at_proof_without_memory: Scored
+    """The same without memory."""
     measured: Scored
     """Over the length that the outcome reports: the proven length if lossless, else the length asked for."""
     measured_without_memory: Scored
+    """The same without memory."""
 
 
 def outcome_of(

@@ -132,6 +132,7 @@ class AdamWRecipe(BaseModel):
 
 Recipe: TypeAlias = SphereRecipe | AdamWRecipe
 OPTIMIZERS: Mapping[str, type[SphereRecipe] | type[AdamWRecipe]] = {"sphere": SphereRecipe, "adamw": AdamWRecipe}
+"""Value of the field `optimizer` -> the class of its recipes."""
 
 PUBLISHED = AdamWRecipe(
     learning_rate=0.01,

@@ -157,6 +157,7 @@ class Slots:
 ON_DEVICE = frozenset(
     {"memory_BKD", "first_BKD", "second_BKD", "proof_memory_BKD", "tokens_BL", "inputs_BT", "asked_correct_BL"}
 )
+"""Properties that lie on the engine's device; all others lie on the host."""
 
 
 FROM_PROBE = frozenset(

@@ -129,6 +129,7 @@ class Price:
     """Time that a model takes on this machine, and its cross-entropy on some texts."""
 
     step: StepCost
+    """Time of an optimizer step."""
     nats_by_token: tuple[tuple[float, ...], ...]
     """Cross-entropy in nats of each token without memory; one tuple for each text."""
 
@@ -150,7 +151,9 @@ class Range:
     """Values that tuning may try for a field of a recipe."""
 
     low: float
+    """Least value."""
     high: float
+    """Largest value."""
     log: bool = False
     """Whether values are spread evenly in their logarithm."""
     whole: bool = False
@@ -164,11 +167,13 @@ class Probe:
     probe_id: str
     """Hash of search_id and number; the slot's random numbers come from it."""
     search_id: str
+    """Search that the probe belongs to."""
     number: int
     """Position within its search, from 0."""
     attempt: int = 0
     """How often the machine has failed during this probe."""
     sample_id: str
+    """Hash of the tokens of the text and of the tokenizer."""
     tokens: tuple[int, ...]
     """Token ids of the text, up to the longest length this search may reach."""
     length: int
@@ -286,9 +291,11 @@ class Failed:
     """The machine or the arithmetic failed, which says nothing about the model."""
 
     reason: str
+    """What failed, for the row and the report."""
 
 
 Outcome: TypeAlias = Lossless | Lossy | Failed
+"""How a probe ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,6 +305,7 @@ class Finished:
     probe: Probe
     outcome: Outcome
     device: str
+    """Device of the engine, such as `cpu` or `cuda:0`."""
     started_at: float
     """Unix time in seconds."""
     finished_at: float

@@ -16,12 +16,15 @@ class Verdict:
     """The part of a finished probe that the ledger needs."""
 
     probe_id: str
+    """Identity of the probe; see `ledger.probe_id_of`."""
     search_id: str
+    """Search that the probe belongs to."""
     number: int
     """Position of the probe within its search, from 0."""
     attempt: int = 0
     """How often the machine had failed during this probe before."""
     outcome: Literal["lossless", "lossy", "failed"]
+    """How the probe ended. A failed one says nothing about the model."""
     length: int
     """Tokens asked for."""
     proven_length: int = 0

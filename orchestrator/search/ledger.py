@@ -20,11 +20,15 @@ class Search(Lengths):
     """The question for the capacity of one sample under one model, k and seed."""
 
     search_id: str
+    """Hash of everything that decides the result of the search."""
     model: str
     """Name of the model in the run. Searches of one model share engines."""
     sample_id: str
+    """Hash of the tokens of the text and of the tokenizer."""
     num_vectors: int
+    """Vectors in a memory: k."""
     seed: int
+    """Seed of the search; the random numbers of its probes depend on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +36,11 @@ class Order:
     """A probe to be made: its search, and the step of that search."""
 
     probe_id: str
+    """Hash of the search and the number of the step."""
     search: Search
+    """Search that the probe belongs to."""
     step: Step
+    """What the probe asks for."""
 
 
 def probe_id_of(search_id: str, number: int) -> str:

@@ -25,6 +25,7 @@ MACHINE_FAILURES = 3
 """Failures of the machine after which a probe, and its search, is given up."""
 
 Status = Literal["measured", "at_text_end", "at_max_length", "at_model_limit", "failed", "open"]
+"""How a search ended, or `open`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
