@@ -45,7 +45,7 @@ NATS_PER_TOKEN = 2.0
 class ToyRecipe(BaseModel):
     """How the toy's slots behave."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     steps: int = Field(default=20, ge=1)
     """Steps of a probe."""
