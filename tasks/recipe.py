@@ -19,7 +19,9 @@ StopAt = Literal["criterion", "every_token"]
 class SphereRecipe(BaseModel):
     """Each vector of the memory is `radius * u` with |u| = 1, and the direction u is optimized."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     optimizer: Literal["sphere"] = "sphere"
     radius: float | None = Field(default=None, gt=0)
@@ -82,7 +84,9 @@ class SphereRecipe(BaseModel):
 class AdamWRecipe(BaseModel):
     """The memory is unconstrained, and AdamW moves its elements."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     optimizer: Literal["adamw"] = "adamw"
     learning_rate: float = Field(default=1.0, gt=0)
