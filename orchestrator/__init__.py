@@ -9,7 +9,7 @@ __all__ = ["RunTables", "read"]
 
 
 def __getattr__(name: str) -> Any:
-    # pyarrow and duckdb come with the first use, so that `capsweep --help` does not wait for them.
+    # pyarrow and duckdb are imported on first use, so that `capsweep --help` does not wait for them.
     if name in __all__:
         from orchestrator.store import parquet
 

@@ -1,6 +1,6 @@
 """Run a sweep from its plan to its report, in process or on Ray.
 
-Knows the order of things; each thing is done elsewhere.
+Defines the order of the steps; other modules carry them out.
 """
 
 from datetime import datetime
@@ -51,12 +51,12 @@ def launch(
     retry_failed: bool = False,
     extension: Extension | None = None,
 ) -> Exit:
-    """Run the plan's open searches in the run at `url`, show what came out, write the report.
+    """Run the plan's open searches in the run at `url`, show the results and write the report.
 
-    `extension` is what the plan adds to a run that is there.
+    `extension` is what the plan adds to an existing run.
 
     Raises:
-        BadInput: when the run directory cannot be used; nothing was written then.
+        BadInput: when the run directory cannot be used; nothing has been written.
     """
     budget = plan.sweep.budget.minutes
     stop = Stop(budget_seconds=None if budget is None else 60 * budget)
@@ -109,7 +109,7 @@ def _conclude(run: Run, searches: pa.Table, stats: EngineStats, stop: Stop, cons
     console.print(summary_table(capacity_by_group(searches)))
     if stats.slot_steps:
         console.print(
-            f"engines: {stats.slot_steps:,} optimizer steps in {stats.step_seconds:.0f} s of steps, "
+            f"engines: {stats.slot_steps:,} optimizer steps in {stats.step_seconds:.0f} s of engine time, "
             f"{stats.slots_busy:.0%} of the slots busy",
             highlight=False,
         )

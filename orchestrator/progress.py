@@ -1,4 +1,4 @@
-"""A bar for whatever takes long outside of a run, whose progress has a view of its own.
+"""A progress bar for long work outside a run; a run has its own live view.
 
 Knows nothing of what it counts.
 """
@@ -13,6 +13,6 @@ Item = TypeVar("Item")
 
 
 def tracked(items: Sequence[Item], what: str) -> Iterable[Item]:
-    """The items one by one, with a bar on stderr that goes when it is full; no bar where stderr is no terminal."""
+    """The items, with a progress bar on stderr that disappears at the end; no bar where stderr is not a terminal."""
     console = Console(stderr=True)
     return track(items, what, console=console, transient=True, disable=not console.is_terminal)

@@ -1,7 +1,7 @@
-"""Takes secrets out of text that is kept or shown: rows, provenance, messages.
+"""Removes secrets from text that is stored or shown: rows, provenance, messages.
 
-A secret is the value of an environment variable whose name marks it as one, what stands before the `@` of a URL's
-host, or what follows a flag whose name does. Knows nothing of runs or sweeps.
+A secret is the value of an environment variable or flag whose name matches SECRET_NAME, or the part of a URL before
+the `@` of its host. Knows nothing of runs or sweeps.
 """
 
 import os
@@ -14,9 +14,9 @@ MARK = "[redacted]"
 SECRET_NAME = re.compile(r"TOKEN$|SECRET|KEY$|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL", re.IGNORECASE)
 """Names of environment variables and flags, such as HF_TOKEN, AWS_SECRET_ACCESS_KEY and --api-key."""
 SHORTEST_SECRET = 8
-"""A shorter value (`1`, `none`, `true`) is no secret, and would be found within innocent words."""
+"""Shorter values (`1`, `none`, `true`) are not secrets, and would match inside ordinary words."""
 URL_CREDENTIALS = re.compile(r"(?<=://)(?:[^/?#\s:]*:(?!\d+[/?#])[^\s?#'\"<>]*|[^/?#\s'\"<>]*)@")
-"""All up to the last `@`: passwords may hold one too, and keys of S3 a slash. What follows a port is a path."""
+"""Everything up to the last `@`: a password may contain one, and an S3 key a slash. What follows a port is a path."""
 ASSIGNED = re.compile(r"(?P<flag>(?<![\w-])--?(?P<name>[A-Za-z][\w-]*)[= ]\s*)(?P<value>[^\s'\"]+)")
 
 
@@ -24,12 +24,12 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     """The text with every secret replaced by MARK.
 
     Args:
-        text: Whatever will be written or shown.
-        environment: Variables whose values may be secrets; None takes those of this process.
+        text: Text that will be stored or shown.
+        environment: Variables whose values may be secrets; None: those of this process.
     """
     values = (os.environ if environment is None else environment).items()
     secrets = {value for name, value in values if SECRET_NAME.search(name) and len(value.strip()) >= SHORTEST_SECRET}
-    # The longest first: one secret may be the beginning of another.
+    # Longest first: one secret may be a prefix of another.
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret.strip(), MARK)
     return ASSIGNED.sub(_without_value, URL_CREDENTIALS.sub(f"{MARK}@", text))
@@ -40,7 +40,7 @@ def _without_value(found: re.Match[str]) -> str:
 
 
 def redact_command(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> list[str]:
-    """The arguments of a command without secrets, also where one follows its flag as an argument of its own."""
+    """The arguments of a command without secrets, including a secret in the argument after its flag."""
     before = ["", *arguments]
     return [
         MARK if re.fullmatch(r"--?[\w-]+", flag) and SECRET_NAME.search(flag) else redact(argument, environment)
@@ -49,12 +49,12 @@ def redact_command(arguments: Sequence[str], environment: Mapping[str, str] | No
 
 
 def credentials_in(url: str) -> str | None:
-    """The message for a place whose URL holds credentials, which rows, pages and messages would repeat; or None."""
+    """The error message if `url` holds credentials, which rows, pages and messages would repeat; else None."""
     if not URL_CREDENTIALS.search(url):
         return None
     return (
-        f"{redact(url)} holds credentials. Take them out of the URL; give them as environment variables "
-        "(such as AWS_ACCESS_KEY_ID, FSSPEC_SFTP_PASSWORD) or in the settings of fsspec."
+        f"{redact(url)} holds credentials. Remove them from the URL, and give them as environment variables "
+        "(such as AWS_ACCESS_KEY_ID, FSSPEC_SFTP_PASSWORD) or in the fsspec configuration."
     )
 
 

@@ -112,12 +112,12 @@ class TestUrls:
         toy_sweep.write_text(toy_sweep.read_text() + f"storage: {self.URL}\n")
         ended = capsweep("check", toy_sweep)
         assert ended.returncode == 2
-        assert ended.stderr.startswith(f"{toy_sweep}: storage: ftp://[redacted]@host/runs holds credentials. Take them")
+        assert ended.stderr.startswith(f"{toy_sweep}: storage: ftp://[redacted]@host/runs holds credentials. Remove")
 
     @pytest.mark.parametrize("verb", [["run", "SPEC", "--inline", "--run-dir"], ["resume"], ["status"], ["report"]])
     def test_so_is_the_url_of_a_run(self, toy_sweep, capsweep, verb):
         arguments = [toy_sweep if part == "SPEC" else part for part in verb]
         ended = capsweep(*arguments, self.URL)
         assert ended.returncode == 2
-        assert ended.stderr.startswith("ftp://[redacted]@host/runs holds credentials. Take them out")
+        assert ended.stderr.startswith("ftp://[redacted]@host/runs holds credentials. Remove them")
         assert ended.stdout == ""
