@@ -14,7 +14,7 @@ from orchestrator.errors import literal
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    pretty_exceptions_enable=False,  # they show the values of variables, secrets among them
+    pretty_exceptions_enable=False,  # they show the values of variables, including secrets
     rich_markup_mode="markdown",
     help="How many tokens of text fit into a few trainable input vectors of a frozen language model?",
     epilog="Exit codes: 0 done, 1 some searches failed, 2 bad input, 3 budget spent, 130 interrupted (nothing lost).",
@@ -22,10 +22,10 @@ app = typer.Typer(
 
 SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC")]
 Inline = Annotated[bool, typer.Option("--inline", help="Run in this process, without Ray.")]
-Address = Annotated[str | None, typer.Option(help="Ray cluster to join; without it one is started here.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to join; by default one is started here.")]
 JobsAddress = Annotated[str, typer.Option(help="The cluster's dashboard, such as http://127.0.0.1:8265.")]
-TakeOver = Annotated[bool, typer.Option("--take-over", help="Take the run from a session that is gone.")]
-AllowFewer = Annotated[bool, typer.Option("--allow-fewer", help="Continue when a source has fewer texts than asked.")]
+TakeOver = Annotated[bool, typer.Option("--take-over", help="Take over a run whose session is gone.")]
+AllowFewer = Annotated[bool, typer.Option("--allow-fewer", help="Continue if a source has fewer texts than asked for.")]
 
 
 @app.command(epilog="Examples: `capsweep check sweeps/quickstart.yaml`, `capsweep check cluster.yaml`")
@@ -34,10 +34,10 @@ def check(
     allow_fewer: AllowFewer = False,
     tflops: Annotated[
         float | None,
-        typer.Option(min=0.001, help="Price another device by its 10^12 operations a second; this one is timed."),
+        typer.Option(min=0.001, help="Speed of another device in 10^12 operations/s; by default this one is timed."),
     ] = None,
 ) -> None:
-    """Report every problem of a file, or what it will do: a sweep and its rough cost, a cluster and its nodes."""
+    """Report every problem of a file. If there is none, show a sweep's rough cost or a cluster's node types."""
     with bad_input():
         from rich.console import Console
 
@@ -62,7 +62,7 @@ def check(
         tokens = ", ".join(f"{row.expected_tokens:,.0f}" for row in estimates)
         device = f"one device at {tflops:g} Tflop/s, kept busy" if tflops else "this machine (--tflops for another)"
         console.print(
-            f"Rough: it supposes {tokens} tokens a search. Time is that of {device}; it may be half or twice that.",
+            f"Rough: it assumes {tokens} tokens a search. Times are for {device}, and may be half or twice that.",
             highlight=False,
         )
 
@@ -70,7 +70,7 @@ def check(
 @app.command(epilog="Example: `capsweep run sweeps/quickstart.yaml --inline`")
 def run(
     spec: SpecArgument,
-    run_dir: Annotated[str | None, typer.Option(help="Where the run lies; by default <storage>/<name>-<time>.")] = None,
+    run_dir: Annotated[str | None, typer.Option(help="Run directory; by default `<storage>/<name>-<time>`.")] = None,
     inline: Inline = False,
     address: Address = None,
     allow_fewer: AllowFewer = False,
@@ -98,9 +98,9 @@ def resume(
     inline: Inline = False,
     address: Address = None,
     take_over: TakeOver = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what the machine failed.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry what the machine failed.")] = False,
 ) -> None:
-    """Resume a run: what is on disk is kept, what was in flight is asked again."""
+    """Resume a run: rows on disk are kept, and probes that were in flight run again."""
     with bad_input():
         from rich.console import Console
 
@@ -108,7 +108,7 @@ def resume(
         from orchestrator.planning.planner import make_plan
         from orchestrator.runs.directory import drawn_texts, open_run
 
-        # The samples that were there at the start are known: fewer of them than asked for is no news.
+        # The number of samples was settled when the run began: having fewer than asked for is not an error now.
         plan = make_plan(open_run(run).sweep, allow_fewer=True, drawn=drawn_texts(run))
         code = launch(
             plan,
@@ -154,20 +154,20 @@ def extend(
 @app.command(epilog="Example: `capsweep tune sweeps/quickstart.yaml --trials 25 --inline`")
 def tune(
     spec: SpecArgument,
-    trials: Annotated[int, typer.Option(min=1, help="Recipes to try in all, the sweep's own among them.")],
-    run_dir: Annotated[str | None, typer.Option(help="Folder; by default <storage>/<name>-tune-<time>.")] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Recipes to try in total, including the sweep's own.")],
+    run_dir: Annotated[str | None, typer.Option(help="Folder; by default `<storage>/<name>-tune-<time>`.")] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Sweep file whose texts the result is reported on; else SPEC's are split.")
+        Path | None, typer.Option(help="Sweep file with the texts to report on; by default SPEC's are split.")
     ] = None,
     budget: Annotated[
-        int | None, typer.Option(min=1, help="Trained tokens a length search; by default what SPEC's recipe spends.")
+        int | None, typer.Option(min=1, help="Trained tokens per length search; by default what SPEC's recipe spends.")
     ] = None,
     inline: Inline = False,
     address: Address = None,
     allow_fewer: AllowFewer = False,
     take_over: TakeOver = False,
 ) -> None:
-    """Tune the recipe: find the one that proves most tokens with a given effort; the same command resumes it."""
+    """Find the recipe that proves the most tokens for a given budget; the same command resumes the tuning."""
     with bad_input(again="the same command continues"):
         from rich.console import Console
 
@@ -185,10 +185,10 @@ def tune(
 
 @app.command(epilog="Example: `capsweep status runs/quickstart-20260101-120000`")
 def status(
-    run: Annotated[str, typer.Argument(help="Run directory or its URL; or a cluster, as http://..", metavar="RUN|URL")],
+    run: Annotated[str, typer.Argument(help="Run directory or URL, or a dashboard as http://..", metavar="RUN|URL")],
     limit: Annotated[int, typer.Option(help="Searches to show.")] = 20,
 ) -> None:
-    """Show what is on disk of a run, also while a session runs; or the sweeps that were submitted to a cluster."""
+    """Show a run's results on disk, even while a session runs, or the sweeps that were submitted to a cluster."""
     with bad_input():
         if run.startswith(("http://", "https://")):
             from orchestrator.cluster.jobs.client import Jobs
@@ -211,15 +211,15 @@ def submit(
     spec: SpecArgument,
     address: JobsAddress,
     run_dir: Annotated[
-        str | None, typer.Option(help="Where the run lies, as the head sees it; by default <storage>/<name>-<time>.")
+        str | None, typer.Option(help="Run directory as the head node sees it; by default `<storage>/<name>-<time>`.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Print its output until it ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Print the job's output until it ends.")] = False,
     install: Annotated[
-        bool, typer.Option("--install", help="Install on the cluster, for this job, the versions installed here.")
+        bool, typer.Option("--install", help="Install the package versions of this machine for the job.")
     ] = False,
     allow_fewer: AllowFewer = False,
 ) -> None:
-    """Run a sweep as a job of a cluster: it continues without this machine. A run that is there is resumed."""
+    """Run a sweep as a job on a cluster, which continues without this machine; an existing run is resumed."""
     with bad_input():
         from orchestrator.cluster.jobs.client import Jobs
         from orchestrator.launch import new_run_url
@@ -248,10 +248,10 @@ def submit(
 
 @app.command(epilog="Example: `capsweep stop runs/mine-20260101-120000`")
 def stop(
-    run: Annotated[str, typer.Argument(help="Run directory or URL; with --address a job or run.", metavar="RUN|JOB")],
-    address: Annotated[str | None, typer.Option(help="Cluster that it was submitted to, as http://..")] = None,
+    run: Annotated[str, typer.Argument(help="Run directory or URL; with --address, a job or run.", metavar="RUN|JOB")],
+    address: Annotated[str | None, typer.Option(help="Dashboard of the job's cluster, as http://..")] = None,
 ) -> None:
-    """End a run wherever it runs: what is in flight is saved, and `capsweep resume` continues it."""
+    """Stop a run, on whichever machine: probes in flight are saved, and `capsweep resume` continues the run."""
     with bad_input():
         from orchestrator.cli.stopping import stop_job, stop_run
 
@@ -263,11 +263,11 @@ def stop(
 
 @app.command(epilog="Example: `capsweep runs s3://bucket/runs`")
 def runs(
-    root: Annotated[str, typer.Argument(help="Folder or fsspec URL that runs lie in.", metavar="ROOT")] = "runs/",
-    limit: Annotated[int, typer.Option(min=1, help="Runs to show, the newest first.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="All of them, one line of JSON each.")] = False,
+    root: Annotated[str, typer.Argument(help="Folder or fsspec URL that contains runs.", metavar="ROOT")] = "runs/",
+    limit: Annotated[int, typer.Option(min=1, help="Runs to show, newest first.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all runs, one line of JSON each.")] = False,
 ) -> None:
-    """List the runs below a folder: what they measure, how far they are, who writes to them."""
+    """List the runs in a folder: what they measure, their progress, and who writes to them."""
     with bad_input():
         from rich.console import Console
 

@@ -1,6 +1,6 @@
-"""What a verb does with errors: what a user can mend is reported in a line each, the rest is left to the caller.
+"""How a verb reports errors: those that a user can fix take a line each, the rest are left to the caller.
 
-Imports what it needs when it is needed, so that `--help` answers at once.
+Imports are deferred, so that `--help` answers at once.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ RunArgument = Annotated[str, typer.Argument(help="Run directory, or its fsspec U
 
 @contextmanager
 def bad_input(again: str = "`capsweep resume` continues the run") -> Iterator[None]:
-    """Report every problem on a line of its own and exit with 2."""
+    """Exit with 2 on bad input, one line per problem, and with 1 when the machine failed."""
     from orchestrator.redact import redact
     from tasks.values import TaskError
 
@@ -27,5 +27,5 @@ def bad_input(again: str = "`capsweep resume` continues the run") -> Iterator[No
         raise typer.Exit(2) from None
     except (OSError, SessionFaultError, MemoryError) as error:
         message = literal(redact(str(error) or "out of RAM"))
-        typer.echo(f"{message}\nWhat is on disk stays; {again}.", err=True)
+        typer.echo(f"{message}\nWhat is on disk is kept; {again}.", err=True)
         raise typer.Exit(1) from None

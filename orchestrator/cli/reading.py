@@ -21,13 +21,13 @@ Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Whe
 @app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")
 def report(
     runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],
-    to: Annotated[Path, typer.Option(help="Where the page of several runs goes.")] = Path("report.html"),
+    to: Annotated[Path, typer.Option(help="File for the page of several runs.")] = Path("report.html"),
     tables: Annotated[Path | None, typer.Option(help="Also write the tables as CSV, Markdown and LaTeX here.")] = None,
     images: Annotated[
         Literal["png", "svg", "pdf"] | None, typer.Option(help="Also write the figures, in this format.")
     ] = None,
 ) -> None:
-    """Write a run's page, report/index.html, anew from its tables; of several runs one page together."""
+    """Rewrite a run's page, report/index.html, from its tables; for several runs, write one page of all."""
     with bad_input():
         from orchestrator.report.writing import all_tables, write_images, write_page, write_report, write_tables
         from orchestrator.runs.directory import open_run
@@ -48,7 +48,7 @@ def report(
 
 @app.command(epilog="Example: `capsweep verify runs/quickstart-20260101-120000`")
 def verify(run: RunArgument, device: Device = "auto") -> None:
-    """Decode every stored memory again, one text at a time; exit 1 if one does not give its text back."""
+    """Decode every stored memory again, one text at a time; exit 1 if any does not give its text."""
     with bad_input():
         from orchestrator.analysis.memories import verify as verify_run
         from orchestrator.runs.directory import open_run
@@ -64,18 +64,18 @@ def verify(run: RunArgument, device: Device = "auto") -> None:
                 )
         typer.echo(f"{total} memories decoded, {total - wrong} exact, {wrong} not")
         if not total:
-            # So it is where a criterion lets a memory pass that does not give the first token back.
-            typer.echo("by its rows (exact_prefix) no memory of this run gives a token back from nothing else")
+            # Happens where the criterion accepts memories that do not give the first token.
+            typer.echo("by the column exact_prefix, no memory of this run gives even its first token by itself")
     raise typer.Exit(1 if wrong else 0)
 
 
 @app.command(epilog="Example: `capsweep decode runs/quickstart-20260101-120000 3f2a`")
 def decode(
     run: RunArgument,
-    search_id: Annotated[str, typer.Argument(help="Search, or the beginning of its id.")],
+    search_id: Annotated[str, typer.Argument(help="Search id, or the beginning of one.")],
     device: Device = "auto",
 ) -> None:
-    """Print the text that a search's stored memory gives back."""
+    """Print the text that the stored memory of a search decodes to."""
     with bad_input():
         from orchestrator.analysis.memories import decode as decode_search
         from orchestrator.runs.directory import open_run
@@ -86,7 +86,7 @@ def decode(
 
 @app.command(epilog="Example: `capsweep measure runs/quickstart-20260101-120000`")
 def measure(run: RunArgument, device: Device = "auto") -> None:
-    """Measure what needs the models again (bits ledger, lines between memories), and write the page with it."""
+    """Compute the measures that need the models (bits ledger, lines between memories), and rewrite the page."""
     with bad_input():
         from orchestrator.analysis.bits_ledger import measure_run
         from orchestrator.report.writing import write_report
@@ -99,16 +99,16 @@ def measure(run: RunArgument, device: Device = "auto") -> None:
         write_table(opened.files, LINES_FILE, lines)
         typer.echo(f"{bits.num_rows} searches in {BITS_FILE}, {lines.num_rows} points in {LINES_FILE}")
         if without := opened.searches().num_rows - bits.num_rows:
-            typer.echo(f"{without} searches are not in them: no memory of theirs meets the run's criterion.")
+            typer.echo(f"{without} searches are missing there: none of their memories meets the run's criterion.")
         typer.echo(write_report(opened))
 
 
 @app.command(epilog="Example: `capsweep compare runs/pythia-160m-20260101-120000 --with published`")
 def compare(
     run: RunArgument,
-    paper: Annotated[Paper, typer.Option("--with", help="Whose figures, and so whose conventions.")] = "published",
+    paper: Annotated[Paper, typer.Option("--with", help="Paper whose figures and conventions are used.")] = "published",
 ) -> None:
-    """Print what a run measured beside what a paper published, by the paper's conventions."""
+    """Print a run's results beside those of a paper, computed by the paper's conventions."""
     with bad_input():
         from rich.console import Console
 
@@ -121,9 +121,9 @@ def compare(
         if not lines:
             models = sorted(set(opened.searches()["model"].to_pylist()))
             raise BadInput(
-                f"{run}: nothing of it is among the figures of {paper!r}: models {', '.join(models)}. Sources are to "
-                "be called pg19, fanfics or random (name: pg19 in a text's entry), and a model that is a folder as the "
-                f"paper calls it. It counts {published.counted}."
+                f"{run}: {paper!r} has no figures for its searches: models {', '.join(models)}. Name sources pg19, "
+                "fanfics or random (name: pg19 in a text's entry), and the folder of a local model as the paper names "
+                f"the model. The paper counts {published.counted}."
             )
         console = Console()
         console.print(compared_table(lines))

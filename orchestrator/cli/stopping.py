@@ -7,12 +7,12 @@ from orchestrator.runs.directory import open_run
 from orchestrator.store.lock import ask_to_stop, read_holder
 
 WAIT_SECONDS = 180.0
-"""A session reads the request within seconds, and then ends its optimizer step and saves the probes in flight."""
+"""A session reads the request within seconds, then finishes its optimizer step and saves the probes in flight."""
 POLL_SECONDS = 0.5
 
 
 def stop_run(url: str, *, on_message: Callable[[str], None]) -> bool:
-    """Ask whoever writes to a run to end, and wait for it; returns whether nobody does any more.
+    """Ask the session that writes to a run to end, and wait for it; returns whether it has ended.
 
     Raises:
         BadInput: when there is no run at `url`.
@@ -22,7 +22,7 @@ def stop_run(url: str, *, on_message: Callable[[str], None]) -> bool:
     if holder is None:
         on_message(f"{url}: no session writes there")
         return True
-    on_message(f"{url}: asked process {holder.pid} on {holder.host} to end; it saves what is in flight")
+    on_message(f"{url}: asked process {holder.pid} on {holder.host} to end; it saves the probes in flight")
     if _wait(lambda: (now := read_holder(files)) is None or now.session_id != holder.session_id):
         on_message(f"{url}: ended. `capsweep resume {url}` continues it.")
         return True
@@ -33,20 +33,20 @@ def stop_run(url: str, *, on_message: Callable[[str], None]) -> bool:
 
 
 def stop_job(name: str, address: str, *, on_message: Callable[[str], None]) -> bool:
-    """Ask the job of this id or run to end, and wait for it; returns whether it has ended.
+    """Ask the job with this id or run to end, and wait for it; returns whether it has ended.
 
     Raises:
-        BadInput: when no cluster answers at `address`, or knows no such job.
+        BadInput: when no cluster answers at `address`, or it has no such job.
     """
     from orchestrator.cluster.jobs.client import Jobs
 
     jobs = Jobs(address)
     job = jobs.find(name)
     if job.is_over:
-        on_message(f"{job.job_id}: {job.status.lower()} already")
+        on_message(f"{job.job_id}: already {job.status.lower()}")
         return True
     jobs.stop(job)
-    on_message(f"{job.job_id}: asked to end; it saves what is in flight")
+    on_message(f"{job.job_id}: asked to end; it saves the probes in flight")
     if _wait(lambda: jobs.find(job.job_id).is_over):
         on_message(f"{job.job_id}: ended. Submit the sweep with --run-dir {job.run_dir} to resume it.")
         return True

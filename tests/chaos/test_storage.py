@@ -79,7 +79,7 @@ def test_the_disk_takes_no_more(tmp_path, tally, times, small_disk, where, fault
     printed = end(process)
     assert process.returncode == 1, printed
     assert message in printed
-    assert "What is on disk stays; `capsweep resume`" in printed
+    assert "What is on disk is kept; `capsweep resume`" in printed
     assert "Traceback" not in printed
     found.provoked += 1
     found.notes.append(f"ended after {time.monotonic() - started:.0f} s")

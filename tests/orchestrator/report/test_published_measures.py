@@ -187,7 +187,7 @@ def test_the_command_reports_what_it_cannot_compare(toy_sweep, finished, capswee
     run = finished(toy_sweep)
     ended = capsweep("compare", run, "--with", "published")
     assert ended.returncode == 2
-    assert "nothing of it is among the figures" in ended.stderr
+    assert "has no figures for its searches" in ended.stderr
     unknown = capsweep("compare", run, "--with", "progresive")
     assert unknown.returncode == 2
     assert all(f"'{paper}'" in unknown.stderr for paper in PUBLISHED_SETS)
