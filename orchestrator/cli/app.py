@@ -167,8 +167,8 @@ def tune(
     allow_fewer: AllowFewer = False,
     take_over: TakeOver = False,
 ) -> None:
-    """Find the recipe that proves the most tokens for a given budget; the same command resumes the tuning."""
-    with bad_input(again="the same command continues"):
+    """Find the recipe that proves the most tokens for a given budget; with the same --run-dir, resume."""
+    with bad_input(again="the same command with its --run-dir continues"):
         from rich.console import Console
 
         from orchestrator.spec.sweep_file import load_sweep

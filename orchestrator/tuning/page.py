@@ -25,33 +25,33 @@ FIGURES = {
     ),
     "plot_param_importances": (
         "Importances",
-        "Share of each field in what sets the good trials apart (PED-ANOVA). With few trials this is rough.",
+        "How much each field contributes to what sets the good trials apart (PED-ANOVA). Rough with few trials.",
     ),
     "plot_slice": (
         "Each field",
-        "Mean tokens by the value of one field, all others varying. Darker trials came later.",
+        "Mean tokens against the value of one field, while the others vary. Darker points are later trials.",
     ),
     "plot_parallel_coordinate": (
         "All fields together",
-        "One line a trial, coloured by its mean tokens.",
+        "One line per trial, coloured by its mean tokens.",
     ),
 }
-"""Function of Optuna -> title and caption."""
+"""Optuna function -> title and caption."""
 WIDE = ("plot_slice", "plot_parallel_coordinate")
-"""These have an axis a field: they take the width of the page, and scroll where that is narrow."""
+"""Figures with an axis per field: they take the width of the page, and scroll where that is narrow."""
 FIGURE_PIXELS = 420
 UNIT = "mean tokens"
 FEWEST_TRIALS = 3
-"""Of fewer complete trials no figure shows anything."""
+"""With fewer complete trials, no figure shows anything."""
 
 
 def render_tune_page(name: str, tuners: Sequence[ModelTuner], found: Sequence[TuningResult]) -> str:
-    """The page as one string of HTML: styles, script and figures inside, nothing fetched.
+    """The page as one HTML string, with styles, script and figures inside; it fetches nothing.
 
     Args:
-        name: Of the sweep.
-        tuners: Of each model.
-        found: What those came to that are finished.
+        name: Name of the sweep.
+        tuners: One for each model.
+        found: Results of the models that are finished.
     """
     models = [_model(tuner, next((one for one in found if one.model == tuner.model), None)) for tuner in tuners]
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -80,17 +80,17 @@ def _model(tuner: ModelTuner, found: TuningResult | None) -> dict[str, Any]:
 
 def _answer(found: TuningResult) -> str:
     if not found.changed:
-        return "No recipe that was tried is better than the sweep's own."
+        return "None of the recipes tried is better than the sweep's own."
     changed = ", ".join(f"{name} {found.recipe[name]}" for name in found.changed)
     paired = found.reporting
     more = f"{abs(paired.difference):.2f} tokens {'more' if paired.difference >= 0 else 'fewer'} a text"
     if paired.verdict == "better":
-        return f"Better than the sweep's own recipe on texts that chose nothing, by {more}: {changed}."
-    return f"Not shown to be better than the sweep's own: on texts that chose nothing, {changed} proves {more}."
+        return f"Better than the sweep's own: on texts that it was not chosen on, {changed} proves {more}."
+    return f"Not shown to be better than the sweep's own: on texts that it was not chosen on, {changed} proves {more}."
 
 
 def _figures(study: Study) -> list[dict[str, Any]]:
-    # It warns of trials that have no value, which pruned ones have not.
+    # Optuna warns about trials without a value, and pruned trials have none.
     logging.getLogger("optuna").setLevel(logging.ERROR)
     drawn: list[dict[str, Any]] = []
     for function, (title, caption) in FIGURES.items():

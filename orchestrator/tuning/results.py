@@ -1,6 +1,6 @@
 """What a study found, as values, tables and the text of a recipe file.
 
-Knows nothing of engines, Ray or where files lie.
+Knows nothing of engines, Ray or file locations.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,9 @@ class Paired:
     own: float
     """Mean tokens with the sweep's own recipe."""
     tuned: float
-    """The same with the one that was found."""
+    """Mean tokens with the recipe that was found."""
     interval: tuple[float, float] | None
-    """95 % interval of the mean difference, tuned minus own, bootstrapped over texts; None of one text."""
+    """95 % interval of the mean difference, tuned minus own, bootstrapped over texts; None for one text."""
 
     @property
     def difference(self) -> float:
@@ -37,7 +37,7 @@ class Paired:
 
     @property
     def verdict(self) -> str:
-        """In words, whether that is a gain."""
+        """Whether the difference is a gain, in words."""
         if self.interval is None or self.interval[0] <= 0 <= self.interval[1]:
             return "within chance"
         return "better" if self.difference > 0 else "worse"
@@ -45,7 +45,7 @@ class Paired:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TuningResult:
-    """What tuning one model came to."""
+    """The result of tuning one model."""
 
     model: str
     budget: int
@@ -55,16 +55,16 @@ class TuningResult:
     recipe: Mapping[str, Any]
     """The best one; the sweep's own where no other was better."""
     changed: tuple[str, ...]
-    """Its fields that are not as in the sweep."""
+    """Fields of `recipe` that differ from the sweep's own."""
     choosing: Paired
-    """On the texts that chose it, both measurements of the finalists taken together: a gain here is partly luck."""
+    """On the texts it was chosen on, mean of both measurements of a finalist: a gain here is partly luck."""
     reporting: Paired
-    """On texts that chose nothing."""
+    """On texts it was not chosen on."""
     study: RecipeStudy
 
 
 def result_of(tuner: ModelTuner) -> TuningResult | None:
-    """The result of a finished study; None as long as a measurement is missing."""
+    """The result of a finished study; None while a measurement is missing."""
     if tuner.study.attribute(REPORTED) is None or tuner.study.attribute(FINALS) is None:
         return None
     recipe, split = tuner.best(), tuner.split
@@ -83,7 +83,7 @@ def result_of(tuner: ModelTuner) -> TuningResult | None:
 
 
 def _chosen_by(tuner: ModelTuner, recipe: Mapping[str, Any]) -> dict[str, float]:
-    """search_id -> mean tokens of its trial and its second measurement."""
+    """search_id -> mean tokens of the trial and the second measurement."""
     second = tuner.reached(FINALS, recipe)
     same = [t for t in tuner.study.complete if key_of(tuner.study.recipe_of(t.params)) == key_of(recipe)]
     first = (
@@ -104,7 +104,7 @@ def _paired(searches: Sequence[Search], own: Mapping[str, float], tuned: Mapping
 
 
 def trial_rows(model: str, study: RecipeStudy) -> list[dict[str, Any]]:
-    """One row a trial, whatever became of it."""
+    """One row per trial, in whatever state it is."""
     return [_row(model, study, trial) for trial in study.study.get_trials(deepcopy=False)]
 
 
@@ -123,13 +123,13 @@ def _row(model: str, study: RecipeStudy, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def trials_table(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """The rows as Arrow; fields of the recipe keep their names."""
+    """The rows as an Arrow table; fields of the recipe keep their names."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
 
 
 def evidence_line(paired: Paired) -> str:
-    """One line of evidence."""
+    """The evidence in one line."""
     interval = "" if paired.interval is None else f" [{paired.interval[0]:+.2f}, {paired.interval[1]:+.2f}]"
     return (
         f"{paired.tuned:.2f} tokens, {paired.own:.2f} with the sweep's own recipe: "
@@ -138,16 +138,16 @@ def evidence_line(paired: Paired) -> str:
 
 
 def recipe_yaml(found: TuningResult) -> str:
-    """A recipe for a sweep, with what speaks for it as comments."""
-    no_better = "no recipe that was tried is better than the sweep's own; this is that one."
+    """The field `recipe` of a sweep file, with its evidence as comments."""
+    no_better = "none of the recipes tried is better than the sweep's own, which is this one."
     lines = [
         f"`capsweep tune` for {found.model}: {len(found.study.results)} recipes, each length search with "
         f"{found.budget:,} trained tokens.",
-        f"on the texts that chose it: {evidence_line(found.choosing)}",
+        f"on the texts it was chosen on: {evidence_line(found.choosing)}",
         f"on other texts: {evidence_line(found.reporting)}, {found.reporting.verdict}"
         if found.changed
         else f"on other texts: {found.reporting.own:.2f} tokens, {found.reporting.texts} texts; {no_better}",
     ]
-    # Every line a comment, whatever a model's name holds.
+    # Each line becomes a comment: a model's name may contain line breaks.
     comments = [f"# {part}" for line in lines for part in line.splitlines()]
     return "\n".join([*comments, yaml.safe_dump({"recipe": dict(found.recipe)}, sort_keys=False)])

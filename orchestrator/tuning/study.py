@@ -1,4 +1,4 @@
-"""One study of Optuna: the recipes tried for one model, and what came of each. The journal on disk is its only state.
+"""One Optuna study: the recipes tried for one model, and their results. The journal on disk is its only state.
 
 Knows nothing of engines, Ray or pages.
 """
@@ -23,24 +23,24 @@ from tasks.values import Range
 JOURNAL_FILE = "study.journal"
 RESULTS = (TrialState.COMPLETE, TrialState.PRUNED)
 RANDOM_TRIALS = 8
-"""Recipes drawn at random before the sampler (TPE) draws from their results."""
+"""Recipes drawn at random before the sampler (TPE) uses their results."""
 DIGITS = 3
-"""Significant digits of a value that is tried: finer ones are far below the noise."""
+"""Significant digits of a value that is tried; finer differences are far below the noise."""
 RESULTS_OF_SEARCHES, INPUTS = "reached", "inputs"
 
 
 class PairedPruner(optuna.pruners.BasePruner):
-    """Ends a trial once the 95 % interval of its difference to the best one, text by text, lies below zero.
+    """Prunes a trial once the 95 % interval of its paired difference to the best trial lies below zero.
 
-    Texts differ by more than recipes do, and all trials share texts and starts: pairing takes the texts out, which
-    comparing means with a median does not. (Optuna's pruner by Wilcoxon's test does the same, and needs scipy.)
+    Texts differ by more than recipes do, and all trials share texts and starts: pairing cancels the differences between
+    texts, which a median pruner does not. (Optuna's WilcoxonPruner pairs too, but needs scipy.)
     """
 
     FEWEST = 6
-    """Texts: of fewer a bootstrap is too sure."""
+    """Fewest texts to prune by: a bootstrap over fewer gives too narrow an interval."""
 
     def __init__(self, texts: Sequence[str]) -> None:
-        """`texts`: what the length search at each step is about."""
+        """`texts`: the text of the length search at each step."""
         self._texts = texts
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
@@ -63,14 +63,14 @@ class RecipeStudy:
     def __init__(
         self, folder: Path, model: str, *, recipe: Mapping[str, Any], ranges: Mapping[str, Range], texts: Sequence[str]
     ) -> None:
-        """Open the study or begin it, with the sweep's own recipe as its first trial.
+        """Open the study, or begin it with the sweep's own recipe as its first trial.
 
         Args:
-            folder: Where the journal lies.
-            model: Names the study.
-            recipe: The sweep's own, every field.
-            ranges: Of the fields that may change.
-            texts: What each length search for choosing is about, in their order.
+            folder: Folder of the journal.
+            model: Name of the model, and of the study.
+            recipe: The sweep's own recipe, every field.
+            ranges: Ranges of the fields that may change.
+            texts: The text of each length search for choosing, in order.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -85,30 +85,30 @@ class RecipeStudy:
         )
         if not self.study.trials:
             self._enqueue({name: recipe[name] for name in ranges})
-        for left in self.study.get_trials(states=(TrialState.RUNNING,)):  # by a session that was killed
+        for left in self.study.get_trials(states=(TrialState.RUNNING,)):  # left by a session that was killed
             self._put_back(left.number, left.params)
 
     def attribute(self, name: str) -> Any:
-        """What the study notes under this name; None if nothing."""
+        """The value noted under this name; None if there is none."""
         return self.study.user_attrs.get(name)
 
     def note(self, name: str, value: Any) -> None:
-        """Note something beside the trials, on disk when this returns."""
+        """Note a value beside the trials; it is on disk when this returns."""
         self.study.set_user_attr(name, value)
 
     @property
     def results(self) -> list[FrozenTrial]:
-        """Trials that were measured, wholly or until they were pruned."""
+        """Trials that were measured, completely or until they were pruned."""
         return self.study.get_trials(deepcopy=False, states=RESULTS)
 
     @property
     def complete(self) -> list[FrozenTrial]:
-        """Trials that were measured wholly, the best first."""
+        """Trials that were measured completely, best first."""
         found = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return sorted(found, key=lambda trial: (-(trial.value or 0.0), trial.number))
 
     def ask(self) -> Trial:
-        """The next recipe to try; what is drawn depends on the trials before it and on nothing else."""
+        """The next trial; its recipe depends only on the trials before it."""
         number = len(self.study.get_trials(deepcopy=False))
         self.study.sampler = TPESampler(
             seed=number, n_startup_trials=RANDOM_TRIALS, multivariate=True, constant_liar=True
@@ -116,7 +116,7 @@ class RecipeStudy:
         return self.study.ask(self._distributions)
 
     def recipe_of(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The whole recipe of a trial."""
+        """The recipe of a trial, every field."""
         tried = {
             name: value
             if isinstance(value, int) or value == self._recipe[name]
@@ -126,7 +126,7 @@ class RecipeStudy:
         return {**self._recipe, **tried}
 
     def report(self, trial: Trial, first: int, reached: Sequence[SearchResult]) -> bool:
-        """Note what length searches from the `first` on have reached; returns whether to end the trial."""
+        """Note the results of length searches, numbered from `first`; returns whether to prune the trial."""
         for step, one in enumerate(reached, first):
             trial.report(one.capacity, step)
         known = trial.user_attrs.get(RESULTS_OF_SEARCHES, [])
@@ -135,14 +135,14 @@ class RecipeStudy:
         return trial.should_prune()
 
     def end(self, trial: Trial, *, pruned: bool) -> None:
-        """The trial is a result."""
+        """End the trial, and record its result."""
         if pruned:
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
             self.study.tell(trial, mean_capacity(trial.user_attrs[RESULTS_OF_SEARCHES]))
 
     def put_back(self, trial: Trial) -> None:
-        """A trial that was cut short is no result: it failed, and its recipe is tried again."""
+        """Mark a trial that was cut short as failed, and have its recipe tried again."""
         self._put_back(trial.number, trial.params)
 
     def _put_back(self, number: int, params: Mapping[str, Any]) -> None:
@@ -154,7 +154,7 @@ class RecipeStudy:
 
 
 def mean_capacity(reached: Sequence[Sequence[Any]]) -> float:
-    """Mean tokens proven, of what `RecipeStudy.report` noted."""
+    """Mean tokens proven in the results that `RecipeStudy.report` noted."""
     return sum(capacity for _, capacity, _, _ in reached) / len(reached)
 
 
@@ -164,7 +164,7 @@ def key_of(recipe: Mapping[str, Any]) -> str:
 
 
 def _distribution(given: Range, own: float) -> BaseDistribution:
-    """The range as Optuna's, wide enough for the sweep's own value: its recipe is a trial, too."""
+    """The range in Optuna's form, widened to the sweep's own value: that recipe is a trial, too."""
     low, high = min(given.low, own), max(given.high, own)
     if given.whole:
         return IntDistribution(int(low), int(high), log=given.log and low > 0)

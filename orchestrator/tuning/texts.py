@@ -1,4 +1,4 @@
-"""Which texts a recipe is chosen on, and which it is reported on: never the same.
+"""Which texts a recipe is chosen on, and which it is reported on; the two never overlap.
 
 Knows nothing of recipes or trials.
 """
@@ -12,12 +12,12 @@ from orchestrator.planning.plan import Plan
 from orchestrator.search.ledger import Search
 
 FEWEST = 2
-"""Texts on each side: an interval needs two."""
+"""Fewest texts on each side: an interval needs two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextSplit:
-    """A plan of all length searches, and on which side each of them is."""
+    """A plan, with its length searches split into those for choosing and those for reporting."""
 
     plan: Plan
     choosing: tuple[Search, ...]
@@ -29,22 +29,22 @@ class TextSplit:
         return replace(self, choosing=mine[0], reporting=mine[1])
 
     def samples(self, searches: Sequence[Search]) -> list[str]:
-        """The text each length search is about: what observations are clustered by."""
+        """The sample_id of each length search, by which intervals cluster their observations."""
         return [search.sample_id for search in searches]
 
 
 def is_for_reporting(text_sha256: str) -> bool:
-    """The side of a text where one sweep gives both: decided by the text alone, whatever else is in the sweep."""
+    """Whether a text is for reporting where one sweep is split; depends on the text alone, not on the sweep."""
     return hashlib.sha256(f"tune {text_sha256}".encode()).digest()[0] % 2 == 1
 
 
 def split_texts(plan: Plan, reporting: Plan | None) -> TextSplit:
-    """Put every length search on its side.
+    """Split the length searches into those for choosing and those for reporting.
 
     Args:
-        plan: Of the sweep whose recipe is tuned.
-        reporting: Of the same sweep with other texts, if there are such: then all of `plan` is for choosing, and texts
-            that both have are not reported on.
+        plan: Plan of the sweep whose recipe is tuned.
+        reporting: Plan of the same sweep with other texts: then all of `plan` is for choosing, and texts that both
+            have are not reported on. None splits `plan`.
 
     Raises:
         BadInput: when a side has too few texts.
@@ -76,6 +76,6 @@ def _check(split: TextSplit, model: str) -> None:
     counts = len(set(split.samples(split.choosing))), len(set(split.samples(split.reporting)))
     if min(counts) < FEWEST:
         raise BadInput(
-            f"texts: {model}: {counts[0]} to choose a recipe on and {counts[1]} to report it on; wanted {FEWEST} of "
-            "each at least, and 16 to see anything. Give more texts, or others to report on by --report SPEC."
+            f"texts: {model}: {counts[0]} to choose a recipe on and {counts[1]} to report it on; wanted at "
+            f"least {FEWEST} of each, and 16 to see a difference. Give more texts, or others to report on (--report)."
         )

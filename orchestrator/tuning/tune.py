@@ -1,4 +1,4 @@
-"""Tune a sweep's recipe from its plan to the page: the order of things; each is done elsewhere."""
+"""Tune a sweep's recipe, from its plan to the page. Defines the order of the steps; other modules carry them out."""
 
 import uuid
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ from orchestrator.tuning.tuner import BUDGET, ModelTuner, tune_model
 TUNE_FILE = "tune.yaml"
 TRIALS_FILE = "tune.parquet"
 PAGE_FILE = "report/tune.html"
-NO_BETTER = "no recipe that was tried is better than the sweep's own"
+NO_BETTER = "none of the recipes tried is better than the sweep's own"
 TUNE_NAMES = frozenset([TUNE_FILE, TRIALS_FILE, JOURNAL_FILE, "report", "lock"])
 
 
@@ -43,7 +43,7 @@ class TuneRequest:
     report: Sweep | None
     """A sweep whose texts are reported on; None splits those of `sweep`."""
     trials: int
-    """Recipes in all, those of earlier sessions among them."""
+    """Recipes in total, including those of earlier sessions."""
     budget: int | None
     """Trained tokens of each length search; None: what the sweep's own recipe spends."""
     allow_fewer: bool = False
@@ -57,10 +57,10 @@ def new_tune_folder(sweep: Sweep) -> str:
 def tune(
     request: TuneRequest, url: str, *, inline: bool, address: str | None, take_over: bool, console: Console
 ) -> Exit:
-    """Tune a recipe for each model of the sweep in the folder `url`, or resume that.
+    """Tune the recipe for each model of the sweep in the folder `url`, or resume its tuning.
 
     Raises:
-        BadInput: when the sweep cannot be tuned or the folder not be used; nothing was written then.
+        BadInput: when the sweep cannot be tuned or the folder cannot be used; nothing has been written.
     """
     split = _plan(request)
     files = _open(request, url)
@@ -87,18 +87,18 @@ def tune(
 
 
 def _plan(request: TuneRequest) -> TextSplit:
-    """Everything that may be wrong with the input is reported here."""
+    """The length searches of the request; raises BadInput if it cannot be tuned."""
     sweep = request.sweep
     if sweep.search.policy == "grid":
-        raise BadInput("search.policy: grid asks for given lengths; tune runs length searches: wanted policy: grow.")
+        raise BadInput("search.policy: grid probes given lengths, but tune runs length searches: wanted policy: grow.")
     if len(sweep.num_vectors) > 1:
         raise BadInput(
             f"num_vectors: {list(sweep.num_vectors)}; a recipe is tuned for one number of vectors at a time: "
-            f"wanted [{sweep.num_vectors[0]}], or another of them."
+            f"wanted one of them, such as [{sweep.num_vectors[0]}]."
         )
     plan = make_plan(sweep, allow_fewer=request.allow_fewer)
     if not plan.task.tunable(sweep.recipe):
-        raise BadInput(f"task: {sweep.task}: no field of its recipe may be tuned.")
+        raise BadInput(f"task: {sweep.task}: no field of its recipe can be tuned.")
     others = None
     if request.report is not None:
         there = sweep.model_copy(update={"texts": request.report.texts})
@@ -109,22 +109,22 @@ def _plan(request: TuneRequest) -> TextSplit:
 def _open(request: TuneRequest, url: str) -> Files:
     if "://" in url.removeprefix("file://"):
         raise BadInput(
-            f"{url}: the trials are kept in a journal that is written line by line, which an object store cannot. "
-            "Wanted a folder of this machine, or of a file system that all see: give --run-dir."
+            f"{url}: the trials are kept in a journal that grows line by line, which object stores do not support. "
+            "Wanted a folder on this machine or on a shared file system: give --run-dir."
         )
     files = open_files(url)
     if is_run(files):
-        raise BadInput(f"{url}: holds a run. Wanted a folder that is new, empty, or was made by `capsweep tune`.")
+        raise BadInput(f"{url}: holds a run. Wanted a folder that is new, empty or made by `capsweep tune`.")
     if not files.exists(TUNE_FILE):
         names = [name for name in files.names("", suffix="") if not _is_ours(name)]
         if names:
             raise BadInput(
-                f"{url}: holds {', '.join(names[:3])}, not made by `capsweep tune`. Choose another --run-dir."
+                f"{url}: holds {', '.join(names[:3])}, which `capsweep tune` did not make. Choose another --run-dir."
             )
     elif yaml.safe_load(files.read(TUNE_FILE)) != yaml.safe_load(_asked(request)):
         raise BadInput(
-            f"{url}: already tunes something else ({TUNE_FILE} in it differs from what you ask: sweep, --report or "
-            "--budget). Choose another --run-dir."
+            f"{url}: already holds another tuning ({TUNE_FILE} in it has another sweep, --report or --budget). "
+            "Choose another --run-dir."
         )
     return files
 
@@ -134,7 +134,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _asked(request: TuneRequest) -> str:
-    """What decides the results, as it is kept beside them."""
+    """What decides the results, in the form that is stored beside them."""
     report = None if request.report is None else yaml.safe_load(dump(request.report))["texts"]
     asked: dict[str, Any] = {"sweep": yaml.safe_load(dump(request.sweep)), "report": report, "budget": request.budget}
     return yaml.safe_dump(asked, sort_keys=False, allow_unicode=True)
@@ -146,7 +146,9 @@ def _locked(files: Files, *, take_over: bool) -> Iterator[None]:
     try:
         lock.take(take_over=take_over)
     except OSError as error:
-        raise BadInput(f"{files.url}: cannot be written to ({error.strerror or error}). Choose another.") from error
+        raise BadInput(
+            f"{files.url}: cannot be written to ({error.strerror or error}). Choose another --run-dir."
+        ) from error
     try:
         yield
     finally:
@@ -163,7 +165,9 @@ def _tuner(request: TuneRequest, split: TextSplit, model: str, folder: Path, con
         if request.budget is not None:
             study.note(BUDGET, request.budget)
     elif study.attribute(INPUTS) != inputs:
-        raise BadInput(f"{folder}: the texts or the model {model} have changed since. Restore them, or begin anew.")
+        raise BadInput(
+            f"{folder}: the texts or the model {model} have changed since it began. Restore them, or begin anew."
+        )
     return ModelTuner(model=model, recipe=recipe, split=mine, study=study, on_message=_printer(console))
 
 
@@ -211,6 +215,6 @@ def _conclude(files: Files, found: list[TuningResult], stop: Stop, console: Cons
         on_message(f"  reported on: {evidence_line(one.reporting)} ({one.reporting.verdict})")
     on_message(f"trials: {files.url}/{TRIALS_FILE}, page: {files.url}/{PAGE_FILE}")
     if stop.interrupted:
-        on_message("interrupted: the same command resumes it.")
+        on_message(f"interrupted: the same command with --run-dir {files.url} resumes it.")
         return Exit.INTERRUPTED
     return Exit.DONE

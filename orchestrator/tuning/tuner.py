@@ -1,7 +1,7 @@
-"""The way of one model from its sweep's recipe to a better one: budget, trials, finalists, evidence.
+"""Tunes the recipe of one model in four steps: budget, trials, finalists, evidence.
 
-Each step asks for jobs and takes what came of them; whoever drives it decides where they are done. Everything is noted
-in the study before the next step, so that a session that follows continues where this one ended.
+Each step yields requests and receives their results; the caller decides where they are answered. Results are noted in
+the study before the next step, so that a later session continues where this one ended.
 """
 
 import contextlib
@@ -17,10 +17,10 @@ from orchestrator.tuning.study import RecipeStudy, key_of
 from orchestrator.tuning.texts import TextSplit
 
 PART = 16
-"""Length searches that are measured before a trial is looked at: fewer leave most of an engine's step idle."""
+"""Length searches that are measured before a trial may be pruned: fewer leave most of an engine's step idle."""
 FINALISTS = 3
-"""The best trials that are measured once more, from other starts, beside the sweep's own recipe: the best of many noisy
-means is best by luck in part."""
+"""Best trials that are measured again, from other starts, beside the sweep's own recipe: the best of many noisy means
+is best partly by luck."""
 BUDGET, FINALS, REPORTED = "budget", "finals", "reported"
 
 Asking = Generator[MeasurementRequest, tuple[SearchResult, ...], None]
@@ -32,28 +32,28 @@ class ModelTuner:
 
     model: str
     recipe: Mapping[str, Any]
-    """The sweep's own, every field."""
+    """The sweep's own recipe, every field."""
     split: TextSplit
     study: RecipeStudy
     on_message: Callable[[str], None]
 
     def measure_budget(self) -> Iterator[Asking]:
-        """What the sweep's own recipe and length search spend on a text, unless the study knows a budget."""
+        """Measure what a length search spends with the sweep's own recipe, unless the study has a budget."""
         if self.study.attribute(BUDGET) is None:
             yield self._budget()
 
     def try_recipes(self, trials: int) -> Iterator[Asking]:
-        """As many trials as are missing."""
+        """Run as many trials as the study still lacks."""
         for _ in range(trials - len(self.study.results)):
             yield self._trial(trials)
 
     def measure_finalists(self) -> Iterator[Asking]:
-        """The best trials and the sweep's own recipe, from other starts."""
+        """Measure the best trials and the sweep's own recipe, from other starts."""
         for recipe in self.finalists():
             yield from self._measure(FINALS, recipe, self.split.choosing, again=1)
 
     def measure_evidence(self) -> Iterator[Asking]:
-        """The best recipe and the sweep's own on texts that chose nothing."""
+        """Measure the best recipe and the sweep's own on texts they were not chosen on."""
         for recipe in {key_of(recipe): recipe for recipe in (self.recipe, self.best())}.values():
             yield from self._measure(REPORTED, recipe, self.split.reporting, again=0)
 
@@ -74,7 +74,7 @@ class ModelTuner:
         return max(self.finalists(), key=mean)
 
     def reached(self, what: str, recipe: Mapping[str, Any]) -> dict[str, int]:
-        """search_id -> tokens, of what was noted under FINALS or REPORTED."""
+        """search_id -> tokens with this recipe, as noted under `what` (FINALS or REPORTED)."""
         return (self.study.attribute(what) or {}).get(key_of(recipe), {})
 
     def _budget(self) -> Asking:
@@ -82,9 +82,7 @@ class ModelTuner:
         reached = yield MeasurementRequest(model=self.model, recipe=self.recipe, search_ids=searches, budget=None)
         budget = round(fmean(one.trained_tokens for one in reached))
         self.study.note(BUDGET, max(1, budget))
-        self.on_message(
-            f"budget: {budget:,} trained tokens a text, what the sweep's own recipe and length search spend"
-        )
+        self.on_message(f"budget: {budget:,} trained tokens per length search, as spent with the sweep's own recipe")
 
     def _trial(self, trials: int) -> Asking:
         trial = self.study.ask()
@@ -98,13 +96,13 @@ class ModelTuner:
                 if pruned:
                     break
         except BaseException:
-            # Also when nobody asks any more: the generator is closed then.
+            # Includes GeneratorExit, raised when the session ends and closes this generator.
             self.study.put_back(trial)
             raise
         whole = len(known) == len(self.split.choosing)
         self.study.end(trial, pruned=not whole)
         mean = fmean(one.capacity for one in known)
-        ended = "" if whole else f", pruned after {len(known)} texts"
+        ended = "" if whole else f", pruned after {len(known)} length searches"
         self.on_message(f"trial {trial.number}: {mean:.2f} tokens{ended} ({len(self.study.results)} of {trials})")
 
     def _measure(
@@ -124,7 +122,7 @@ class ModelTuner:
 
 
 def _parts(searches: Sequence[Search]) -> list[tuple[str, ...]]:
-    """About PART length searches each, and no small one at the end."""
+    """The ids in parts of about PART each, without a small one at the end."""
     count = max(1, round(len(searches) / PART))
     ends = [round(len(searches) * i / count) for i in range(count + 1)]
     ids = [search.search_id for search in searches]
@@ -132,7 +130,7 @@ def _parts(searches: Sequence[Search]) -> list[tuple[str, ...]]:
 
 
 def drive(workers: Workers, asking: Iterable[Asking]) -> bool:
-    """Let each worker follow one of these at a time; returns whether all came to their end."""
+    """Let each worker follow one generator at a time; returns whether all of them finished."""
     waiting = iter(asking)
     running: dict[int, Asking] = {}
     with contextlib.ExitStack() as begun:
@@ -154,7 +152,7 @@ def drive(workers: Workers, asking: Iterable[Asking]) -> bool:
 
 
 def tune_model(tuner: ModelTuner, workers: Workers, *, trials: int) -> bool:
-    """Go through all steps; returns whether the last was reached."""
+    """Run all steps; returns whether all of them finished."""
     steps: Sequence[Callable[[], Iterator[Asking]]] = (
         tuner.measure_budget,
         lambda: tuner.try_recipes(trials),

@@ -94,7 +94,7 @@ def test_an_interrupted_tuning_continues_to_its_trials(bad_recipe, tmp_path, cap
         patch.setattr(ToyEngine, "step", interrupted)
         cut = capsweep(*asked)
     assert cut.returncode == 130
-    assert "the same command resumes it" in cut.stdout
+    assert "the same command with --run-dir" in cut.stdout
     assert Counter(trial["state"] for trial in trials_of(folder)) == {"complete": 1, "fail": 1, "waiting": 1}
     assert not (folder / "recipe.yaml").exists()
     again = capsweep(*asked)
@@ -122,7 +122,7 @@ def test_another_question_in_the_same_folder_is_refused(toy_sweep, tmp_path, cap
     asked = ("tune", toy_sweep, "--trials", 1, "--inline", "--run-dir", folder)
     assert capsweep(*asked).returncode == 0
     refused = capsweep(*asked, "--budget", 77)
-    assert (refused.returncode, "already tunes something else" in refused.stderr) == (2, True)
+    assert (refused.returncode, "already holds another tuning" in refused.stderr) == (2, True)
 
 
 def test_a_language_model_is_tuned(stories_model, shared_data, tmp_path, capsweep):
