@@ -167,7 +167,7 @@ def tune(
     allow_fewer: AllowFewer = False,
     take_over: TakeOver = False,
 ) -> None:
-    """Find the recipe that proves the most tokens for a given budget; with the same --run-dir, resume."""
+    """Find the recipe that proves the most tokens for a given budget; repeat with its --run-dir to resume."""
     with bad_input(again="the same command with its --run-dir continues"):
         from rich.console import Console
 

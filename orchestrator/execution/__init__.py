@@ -1,1 +1,1 @@
-"""Carries out a plan: what every executor shares, and the one in this process."""
+"""Carries out a plan: what all executors share, and the executor in this process."""

@@ -1,4 +1,4 @@
-"""What an executor reports of its engines while a run goes on.
+"""What an executor reports about its engines during a run.
 
 Knows nothing of how it is shown.
 """
@@ -13,22 +13,22 @@ EngineState: TypeAlias = Literal["loading", "running", "idle", "lost"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineProgress:
-    """What one engine does now."""
+    """What one engine is doing."""
 
     name: str
-    """Which one it is: its model, and where there are several its node or device."""
+    """Its model, and a number where a run may have several engines."""
     num_slots: int
-    """Probes that it can optimize at a time; 0 while that is not known."""
+    """Probes that it can optimize at a time; 0 while unknown."""
     num_busy: int
     """Probes that it optimizes now."""
     tokens_per_second: float
-    """Tokens trained on, summed over slots and steps, a second lately."""
+    """Trained tokens per second since the last report, summed over slots."""
     steps_per_second: float
-    """Optimizer steps of all its slots together, a second lately."""
+    """Steps of the engine per second since the last report."""
     longest: int
-    """Tokens of the longest length that it has reached; 0 before the first."""
+    """Longest length that it has reached, in tokens; 0 before the first."""
     state: EngineState
-    """loading: reads its model; idle: has no probe; lost: ended without being asked to."""
+    """loading: its model is being read; idle: it has no probe; lost: it ended without being asked to."""
 
 
 def engine_progress(
@@ -41,7 +41,7 @@ def engine_progress(
     before: EngineStats | None = None,
     seconds: float = 0.0,
 ) -> EngineProgress:
-    """The line of an engine whose counts were `before` so many seconds ago."""
+    """The progress of an engine whose counts were `before` so many `seconds` ago."""
     stats = stats or EngineStats()
     before = before or stats
     seconds = max(1e-9, seconds)

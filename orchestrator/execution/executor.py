@@ -1,4 +1,4 @@
-"""What carries out a session, and who watches it: one protocol for this process and for Ray."""
+"""The protocol of executors, in this process and on Ray, and of what watches a session."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,13 +11,13 @@ from tasks.values import EngineStats
 
 
 class Watcher:
-    """Is told how a session goes on. This one tells nobody; the live view is another."""
+    """Is told about the progress of a session. This one ignores it; the live view shows it."""
 
     def show_verdicts(self, verdicts: Sequence[Verdict]) -> None:
-        """Probes have finished: their rows are on disk, and the ledger knows."""
+        """Probes have finished: their rows are on disk, and the ledger has recorded them."""
 
     def show_engines(self, progress: Sequence[EngineProgress]) -> None:
-        """What all engines do now, about once a second."""
+        """What all engines are doing, about once a second."""
 
     def show_message(self, message: str) -> None:
         """A line for the user, such as where the cluster can be watched."""
@@ -29,21 +29,21 @@ class Executor(Protocol):
     def run(self, session: Session, *, stop: Stop, watcher: Watcher) -> EngineStats:
         """Run until no search is open or `stop` is true.
 
-        A verdict is recorded by the ledger, and shown, once its row is on disk. When `stop` ends the run, probes in
-        flight are saved and their searches stay open. Nothing is left running, whatever happens.
+        The ledger records a verdict, and the watcher shows it, once its row is on disk. When `stop` ends the run,
+        probes in flight are saved and their searches stay open. Nothing is left running, even after an error.
 
         Args:
-            session: The run; its sweep states the engines.
-            stop: Asked at least twice a second.
-            watcher: Told from the thread that runs this.
+            session: The session; its sweep states the engines.
+            stop: Checked at least twice a second.
+            watcher: Called from the thread that runs this.
 
         Returns:
-            What the engines have done.
+            What the engines have done, in total.
 
         Raises:
-            BadInput: when the sweep asks for what is not there.
+            BadInput: when the machine or cluster lacks what the sweep asks for.
             TaskError: when an engine cannot load its model.
-            OSError: when rows could not be written.
-            SessionFaultError: when an engine broke down.
+            OSError: when rows cannot be written.
+            SessionFaultError: when an engine breaks down.
         """
         ...

@@ -20,21 +20,19 @@ from tasks.values import EngineStats, Finished, Probe
 
 INLINE_ENGINE = "inline"
 GATHER_SECONDS = 0.2
-"""Finished probes are written together, at most so long after the first of them."""
-
-
+"""Longest time that a finished probe waits for others, to be written in one file with them."""
 PROGRESS_SECONDS = 1.0
 """How often progress is reported."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopCallbacks:
-    """What a loop calls, beside the ledger."""
+    """What `answer` calls, besides the ledger."""
 
     make_probe: Callable[[Order], Probe]
-    """The probe an order stands for, complete with its memory."""
+    """The probe of an order, complete with the memory it begins from."""
     record: Callable[[Sequence[Finished]], object]
-    """Keeps what has finished; the ledger records the verdicts once this returns."""
+    """Stores what has finished; the ledger records the verdicts once this returns."""
     on_verdicts: Callable[[Sequence[Verdict]], object] = lambda verdicts: None
     """Called with verdicts after the ledger has recorded them."""
     on_step: Callable[[], object] = lambda: None
@@ -45,7 +43,7 @@ class InlineExecutor:
     """Runs a session in this process, one model after the other."""
 
     def run(self, session: Session, *, stop: Stop, watcher: Watcher) -> EngineStats:
-        """See `Executor`; `stop` is asked after every step."""
+        """See `Executor`; `stop` is checked after every step."""
         recorder, snapshots = session.recorder(), Snapshots(session.files, session.session_id)
         plan, total = session.plan, EngineStats()
 
@@ -80,7 +78,7 @@ def answer(ledger: Ledger, model: str, engine: Engine, callbacks: LoopCallbacks,
     gathered: list[Finished] = []
     first_gathered = 0.0
     while not stop and (engine.num_held or gathered or ledger.num_ready(model)):
-        # 1. One probe more than there are slots waits, so that a slot that leaves is replaced at once.
+        # 1. One probe waits beyond the slots, so that a slot that becomes free is filled at once.
         orders = ledger.next_orders(model, max(0, engine.num_slots + 1 - engine.num_busy))
         engine.submit([callbacks.make_probe(order) for order in orders], num_open=ledger.num_open_of(model))
         # 2. One optimizer step of every slot.
@@ -88,7 +86,7 @@ def answer(ledger: Ledger, model: str, engine: Engine, callbacks: LoopCallbacks,
         if finished and not gathered:
             first_gathered = time.monotonic()
         gathered += finished
-        # 3. Rows first, verdicts after. The engine does not wait for company if it has nothing else to do.
+        # 3. Rows first, then verdicts. With slots free, write at once: verdicts bring the probes that fill them.
         starving = engine.num_busy < engine.num_slots
         if gathered and (starving or time.monotonic() - first_gathered > GATHER_SECONDS):
             callbacks.record(gathered)
@@ -97,13 +95,13 @@ def answer(ledger: Ledger, model: str, engine: Engine, callbacks: LoopCallbacks,
                 ledger.record(verdict)
             callbacks.on_verdicts(verdicts)
             gathered = []
-        # 4. What a crash would cost.
+        # 4. Snapshots, which bound what a crash costs, and progress.
         callbacks.on_step()
     callbacks.record(gathered)
 
 
 class _Saver:
-    """Saves the probes of an engine that are in flight, from time to time."""
+    """Saves the probes in flight of an engine, from time to time."""
 
     def __init__(self, engine: Engine, snapshots: Snapshots, every_seconds: float) -> None:
         self._engine = engine
@@ -116,21 +114,21 @@ class _Saver:
         self._snapshots.save(INLINE_ENGINE, self._engine.snapshots())
 
     def save_in_time(self) -> None:
-        """Save them if the last time is long ago."""
+        """Save them if they are due."""
         if time.monotonic() - self._saved_at > self._every_seconds:
             self.save()
             self._saved_at = time.monotonic()
 
 
 class _ProgressReporter:
-    """Reports from time to time what an engine does."""
+    """Reports the progress of an engine, from time to time."""
 
     def __init__(self, name: str, engine: Engine, watcher: Watcher) -> None:
         self._name, self._engine, self._watcher = name, engine, watcher
         self._at, self._stats = time.monotonic(), engine.stats()
 
     def report_in_time(self) -> None:
-        """Report it if the last report is a while ago."""
+        """Report it if a report is due."""
         seconds = time.monotonic() - self._at
         if seconds < PROGRESS_SECONDS:
             return

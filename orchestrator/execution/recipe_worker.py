@@ -1,4 +1,4 @@
-"""What measures a recipe: length searches of a plan, each with the same budget, in the engine that a recipe asks for.
+"""Measures a recipe: runs length searches of a plan, each with the same budget, in an engine with that recipe.
 
 Knows nothing of trials, Optuna or Ray.
 """
@@ -18,49 +18,49 @@ from tasks.values import COLD, EngineSettings, Failed, Finished, Probe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementRequest:
-    """Length searches to be answered with one recipe."""
+    """Length searches to run with one recipe."""
 
     model: str
-    """Name of the model as the plan uses it."""
+    """The model's name in the plan."""
     recipe: Mapping[str, Any]
-    """Every field of it."""
+    """The recipe, every field."""
     search_ids: tuple[str, ...]
     budget: int | None
-    """Trained tokens of each length search; None: as in the sweep."""
+    """Trained tokens of each length search; None: those of the sweep."""
     again: int = 0
-    """0 for the starts that all recipes share; another number for others, shared as well."""
+    """Selects the random starts, which all recipes share: 0 the first ones, another number others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """What one length search came to."""
+    """The result of one length search."""
 
     search_id: str
     capacity: int
     """Tokens proven."""
     trained_tokens: int
-    """Sum over its optimizer steps of the tokens trained on."""
+    """Sum, over its optimizer steps, of the tokens trained on."""
     seconds: float
-    """Share of the engine's time that its probes took."""
+    """Its probes' share of the engine's time."""
 
 
 class Workers(Protocol):
-    """Places at which jobs are done side by side."""
+    """Workers that measure recipes side by side."""
 
     size: int
-    """How many."""
+    """Number of workers."""
 
     def submit(self, worker: int, request: MeasurementRequest) -> None:
         """Give a request to a worker that has none."""
         ...
 
     def wait(self) -> tuple[int, tuple[SearchResult, ...]] | None:
-        """A worker that is done with its request, and what came of it; None once the session should end."""
+        """A worker that has finished its request, and the results; None once the session should end."""
         ...
 
 
 class Worker:
-    """One engine at a time; parts of a trial that follow each other share it."""
+    """Holds one engine at a time; consecutive requests with the same model and recipe share it."""
 
     def __init__(self, plan: Plan, settings: EngineSettings) -> None:
         self._plan = plan
@@ -69,7 +69,7 @@ class Worker:
         self._opened: tuple[tuple[str, Mapping[str, Any]], Engine] | None = None
 
     def measure(self, request: MeasurementRequest, stop: Stop) -> tuple[SearchResult, ...] | None:
-        """Answer the request's searches, in their order; None if `stop` came first: half a measurement is none."""
+        """The results of the request's searches, in their order; None if `stop` became true before all had finished."""
         retries = self._plan.sweep.search.retries
         settings = replace(self._plan.sweep.search_settings(), retries=retries, max_trained_tokens=request.budget)
         ledger = Ledger([self._searches[search_id] for search_id in request.search_ids], settings)
@@ -77,7 +77,7 @@ class Worker:
         callbacks = LoopCallbacks(make_probe=notes.make, record=notes.record)
         answer(ledger, request.model, self._engine(request), callbacks, stop=stop)
         if ledger.num_open:
-            self._opened = None  # slots of this request are in it
+            self._opened = None  # its slots hold probes of this request
             return None
         return tuple(
             SearchResult(
@@ -92,7 +92,7 @@ class Worker:
     def _engine(self, request: MeasurementRequest) -> Engine:
         key = (request.model, request.recipe)
         if self._opened is None or self._opened[0] != key:
-            self._opened = None  # its device memory is free before the next one is loaded
+            self._opened = None  # frees its device memory before the next engine loads
             planned, task = self._plan.model(request.model), self._plan.task
             recipe, _ = task.recipe_for(planned.model, planned.facts, request.recipe)
             question = replace(self._plan.question, recipe=recipe)
@@ -101,7 +101,7 @@ class Worker:
 
 
 class _Notes:
-    """Memories and times of one request: nothing of it is written."""
+    """The memories and times of one request, kept in this process only."""
 
     def __init__(self, plan: Plan, request: MeasurementRequest) -> None:
         self._plan = plan
@@ -110,13 +110,13 @@ class _Notes:
         self.seconds = dict.fromkeys(request.search_ids, 0.0)
 
     def make(self, order: Order) -> Probe:
-        """The probe, with the memory it begins from. Its random numbers come from its id, the same in every trial."""
+        """The probe, with the memory it begins from. Its id seeds its random numbers: all trials share it."""
         probe = make_probe(self._plan, order)
         probe = replace(probe, probe_id=f"{probe.probe_id}/{self._again}" if self._again else probe.probe_id)
         return probe if probe.start == COLD else replace(probe, start_memory=self._memories[probe.start])
 
     def record(self, finished: Sequence[Finished]) -> None:
-        """Keep the memories of these."""
+        """Keep their memories, and add up their times."""
         for item in finished:
             if not isinstance(item.outcome, Failed):
                 self._memories[item.probe.probe_id] = item.outcome.measurement.memory
@@ -134,11 +134,11 @@ class InlineWorkers:
         self._request: MeasurementRequest | None = None
 
     def submit(self, worker: int, request: MeasurementRequest) -> None:
-        """Remember the request; `wait` does it."""
+        """Remember the request; `wait` runs it."""
         self._request = request
 
     def wait(self) -> tuple[int, tuple[SearchResult, ...]] | None:
-        """Do the request."""
-        assert self._request is not None, "nobody waits for nothing"
+        """Run the request."""
+        assert self._request is not None, "wait before submit"
         reached = self._worker.measure(self._request, self._stop)
         return None if reached is None else (0, reached)

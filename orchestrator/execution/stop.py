@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class Stop:
-    """False until the session should end; then it states why."""
+    """False until the session should end; then true, with the reason."""
 
     def __init__(self, *, budget_seconds: float | None = None) -> None:
         self._deadline = None if budget_seconds is None else time.monotonic() + budget_seconds
@@ -16,11 +16,11 @@ class Stop:
 
     @property
     def budget_spent(self) -> bool:
-        """Whether the time given to the session is over."""
+        """Whether the session has used up its time."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
     def interrupt(self) -> None:
-        """Somebody asks for the end."""
+        """Ask the session to end."""
         self.interrupted = True
 
     def __bool__(self) -> bool:
@@ -29,7 +29,7 @@ class Stop:
 
 @contextmanager
 def stop_on_signals(stop: Stop) -> Iterator[None]:
-    """SIGINT and SIGTERM ask the session to end; a second one ends the process as usual."""
+    """The first SIGINT or SIGTERM asks the session to end; a second one ends the process as usual."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.interrupted = True
