@@ -1,4 +1,4 @@
-"""A run on disk, to be read: its sweep, models, samples, probes and searches.
+"""Reads a run on disk: its sweep, models, samples, probes and searches.
 
 Writes nothing. Knows nothing of Ray or torch.
 """
@@ -35,22 +35,22 @@ from tasks.values import Model, Text
 SWEEP_FILE = "sweep.yaml"
 PROVENANCE_FILE = "provenance.json"
 EXTENDING_FILE = "extending.yaml"
-"""Is there while a run gets more searches: until it is gone, tables may hold more than the sweep asks for."""
+"""Exists while an extension is written: until it is removed, tables may hold more than the sweep asks for."""
 REPORT_FILE = "report/index.html"
 DAMAGED_FOLDER = "damaged"
 RUN_FOLDERS = (PROBE_FOLDER, "snapshots", DAMAGED_FOLDER, "report", "logs")
 TABLE_FILES = (SAMPLES_FILE, SEARCHES_FILE, BITS_FILE, LINES_FILE)
 RUN_NAMES = frozenset([SWEEP_FILE, PROVENANCE_FILE, EXTENDING_FILE, *TABLE_FILES, LOCK_FILE, STOP_FILE, *RUN_FOLDERS])
-"""Everything that may lie in a run directory."""
+"""Every name that may be in a run directory."""
 LIGHT_COLUMNS = [
     name for name in PROBES.names if name != "memory" and "_by_token" not in name and "_by_length" not in name
 ]
-"""All columns of probes but the memories and the values of single tokens."""
+"""All columns of probes except memories and values per token or length."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run, as it lies on disk."""
+    """One run on disk."""
 
     files: Files
     sweep: Sweep
@@ -58,15 +58,15 @@ class Run:
     _samples: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def probes(self, columns: Sequence[str] = LIGHT_COLUMNS) -> pa.Table:
-        """The rows, without memories and single tokens unless asked for."""
+        """The rows of probes; by default without memories and values per token or length."""
         return read_probes(self.files, columns)
 
     def searches(self) -> pa.Table:
-        """One row per search, derived anew from the rows: correct also while a session writes."""
+        """One row per search, derived from the rows of probes: correct even while a session writes."""
         return derive_searches(read_searches(self.files), self.probes(), self.sweep.search_settings())
 
     def samples(self) -> pa.Table:
-        """The texts."""
+        """The texts, one row per model and sample."""
         return read_samples(self.files)
 
     def sample(self, model: str, sample_id: str) -> dict[str, Any]:
@@ -76,17 +76,17 @@ class Run:
         return self._samples[model, sample_id]
 
     def model(self, name: str) -> Model:
-        """The model that rows call `name`."""
+        """The model named `name` in rows."""
         return Model(**self.provenance["models"][name]["model"])
 
 
 def is_run(files: Files) -> bool:
-    """Whether a session ever began here."""
+    """Whether a session has begun a run here."""
     return files.exists(SWEEP_FILE)
 
 
 def drawn_texts(url: str) -> dict[tuple[str, str], Text]:
-    """The texts of the run at `url` by model and source; none where there is no run yet, or they cannot be read."""
+    """The texts of the run at `url` by model and source; empty if there is no run yet or they cannot be read."""
     refuse_credentials(url)
     files = open_files(url)
     try:
@@ -133,7 +133,7 @@ def read_sweep(files: Files) -> Sweep:
 
 
 def read_provenance(files: Files) -> dict[str, Any]:
-    """What a run records of its models and sessions.
+    """What a run records about its models and sessions.
 
     Raises:
         BadInput: when it cannot be read.
@@ -149,5 +149,5 @@ def _as_written(files: Files, name: str) -> Iterator[None]:
     except (yaml.YAMLError, ValueError, FileNotFoundError) as error:
         raise BadInput(
             f"{files.url}/{name}: cannot be read as this version writes it ({' '.join(str(error).split())[:200]}). "
-            "It is not to be edited: restore it, or begin a new run."
+            "Do not edit it: restore it, or begin a new run."
         ) from error

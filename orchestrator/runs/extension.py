@@ -1,7 +1,6 @@
-"""More models, texts, k or seeds for a run that is there: the union of its sweep and another file's.
+"""Extends a run by models, texts, k or seeds: the union of its sweep and that of another file.
 
-Searches keep their identity, so those that are finished stay finished. Writes nothing: orchestrator/runs/session.py
-writes.
+Searches keep their identity, so finished searches stay finished. Writes nothing; orchestrator/runs/session.py does.
 """
 
 import json
@@ -22,42 +21,41 @@ from orchestrator.store.parquet import read_searches
 from tasks.texts import TextEntry
 
 DECIDING = ("task", "prefix", "special_tokens", "criterion", "decode_from", "search", "recipe")
-"""Fields of a sweep that decide results, beside what is added: one run holds one value of each."""
+"""Fields that decide results and cannot be extended: a run holds one value of each."""
 GROWING = ("models", "texts", "num_vectors", "seeds")
 """Fields that an extension adds to."""
 WHERE_GIVEN = ("num_vectors", "seeds")
-"""Those of them that have a default, which in an addition means: none but the run's."""
+"""Those of GROWING that have a default: an addition that leaves one out adds nothing to it."""
 FROM_ADDITION = ("budget", "engines")
-"""Fields that the new file may set anew: they decide no result."""
+"""Fields that the addition may change: they decide no result."""
 MOST_PROBLEMS = 5
-"""Searches that are named where they would change; there may be thousands."""
+"""Most changed searches that are named; there may be thousands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extension:
-    """What a session is to add to the run it opens."""
+    """What a session adds to the run it opens."""
 
     held: Plan
-    """The run as it is."""
+    """Plan of the run before the extension."""
     added: Mapping[str, Sequence[Any]]
-    """Field of the sweep -> the entries that are new; without those that have none."""
+    """Field of the sweep -> its new entries; fields without any are left out."""
 
 
 def plan_extension(url: str, spec: Path, *, allow_fewer: bool = False) -> tuple[Plan, Extension]:
-    """The plan of the run at `url` with what the sweep file adds to it.
+    """The plan of the run at `url`, extended by the sweep file `spec`.
 
     Raises:
-        BadInput: when there is no such run, or the file would change a result of it.
+        BadInput: when there is no such run, or the file would change one of its results.
     """
     run, drawn = open_run(url), drawn_texts(url)
     held = run.sweep
     addition = with_held_models(load_sweep(spec), held)
     if differing := differences(held, addition):
         raise BadInput(
-            f"{spec}: {'; '.join(differing)}. What decides results must be as it is in {url}: make it so, or begin a "
-            "new run."
+            f"{spec}: {'; '.join(differing)}. What decides results must be as in {url}: change it, or begin a new run."
         )
-    # As for `resume`: samples that were few at the start are no news.
+    # As for `resume`: the number of samples was settled when the run began.
     held_plan = make_plan(held, allow_fewer=True, drawn=drawn)
     check_same_run(held_plan, run.files)
     sweep = union(held, addition)
@@ -72,7 +70,7 @@ def plan_extension(url: str, spec: Path, *, allow_fewer: bool = False) -> tuple[
 
 
 def differences(held: Sweep, addition: Sweep) -> list[str]:
-    """One phrase for each field that decides results and is not the same in both; of another task only that it is."""
+    """One phrase for each field of DECIDING that differs; if the task differs, for the task alone."""
     found: list[str] = []
     for name in DECIDING if held.task == addition.task else ("task",):
         before, now = held.model_dump(mode="json")[name], addition.model_dump(mode="json")[name]
@@ -81,7 +79,7 @@ def differences(held: Sweep, addition: Sweep) -> list[str]:
             pairs = [(f"{name}.{key}", before.get(key), now.get(key)) for key in keys]
         else:
             pairs = [(name, before, now)]
-        # As JSON, which YAML reads too: null and true, not None and True.
+        # As JSON, which is YAML, too: null and true, not None and True.
         found += [
             f"{where} is {json.dumps(new)} here, {json.dumps(old)} in the run"
             for where, old, new in pairs
@@ -91,9 +89,9 @@ def differences(held: Sweep, addition: Sweep) -> list[str]:
 
 
 def union(held: Sweep, addition: Sweep) -> Sweep:
-    """The sweep of both: name and storage of the run, budget and engines of the addition where it sets them.
+    """The union of both sweeps: name and storage of the run, budget and engines of the addition if it sets them.
 
-    Numbers of vectors and seeds are added where the addition sets them: its defaults mean those of the run.
+    Numbers of vectors and seeds are added only if the addition sets them: its defaults add none.
     """
     given = addition.model_fields_set
     grown: dict[str, Any] = {
@@ -110,7 +108,7 @@ def _with_new(held: tuple[Any, ...], more: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _texts_of_both(held: Sequence[TextEntry], more: Sequence[TextEntry]) -> tuple[TextEntry, ...]:
-    """Entries that differ in `samples` alone are one: that with more of them, in the place of the first."""
+    """All entries; of those that differ only in `samples`, the one with most samples, in the place of the first."""
     entries = list(held)
     for entry in more:
         same = [i for i, other in enumerate(entries) if _whole(other) == _whole(entry)]
@@ -130,7 +128,7 @@ def _num_samples(entry: TextEntry) -> float:
 
 
 def additions(held: Sweep, extended: Sweep) -> dict[str, list[Any]]:
-    """Field -> entries of the extended sweep that the run did not have, as a sweep file writes them."""
+    """Field -> entries of the extended sweep that the run did not have, in the form of a sweep file."""
     added: dict[str, list[Any]] = {}
     for name in GROWING:
         written = extended.model_dump(mode="json")[name]
@@ -141,28 +139,28 @@ def additions(held: Sweep, extended: Sweep) -> dict[str, list[Any]]:
 
 
 def changed_searches(held: Plan, extended: Plan) -> Iterator[str]:
-    """One message for each search of the run that the extended plan does not have as it was."""
+    """One message for each search of the run that the extended plan would change."""
     kept = {search.search_id: search for search in extended.searches}
     for search in held.searches:
         source = held.columns(search).source
         now = kept.get(search.search_id)
         if now is None:
             yield (
-                f"texts: {source} would be another text for {search.model} than it is in the run. Give the new texts "
-                "an entry of their own, with a name."
+                f"texts: {source} would be another text for {search.model} than in the run. Give the new texts an "
+                "entry of their own, with a name."
             )
         elif now.model != search.model:
-            # Names are in every row; a second revision of a model gives the first one another name.
+            # Rows hold the names of models, and a second revision of a model renames the first.
             yield f"models: {search.model} of the run would be called {now.model}. Begin a new run for both."
         elif (called := extended.columns(now).source) != source:
-            yield f"texts: {source} of the run would be called {called}, which holds the same tokens. Take it out."
+            yield f"texts: {source} of the run would be called {called}, which holds the same tokens. Remove {called}."
 
 
 def _unknown_searches(run: Run, plan: Plan) -> Iterator[str]:
-    """A message if the run's table has searches that the plan has not, although sweep and texts are the same."""
+    """A message if the run's table has searches that the plan lacks, although sweep and texts are the same."""
     known = {search.search_id for search in plan.searches}
     unknown = set(read_searches(run.files)["search_id"].to_pylist()) - known
-    # An extension that was cut off may have left searches that nobody asks for.
+    # An extension that was interrupted may have left searches that no sweep asks for.
     if unknown and not run.files.exists(EXTENDING_FILE):
         yield (
             f"{len(unknown)} searches of {run.files.url} have another identity in this version of capsweep: they would "

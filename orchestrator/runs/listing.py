@@ -1,6 +1,6 @@
-"""What `capsweep runs` shows of the runs below a folder: from their small files, never from their rows.
+"""What `capsweep runs` shows of the runs in a folder, from their small files and never from their rows.
 
-Counts are those that the last session's end wrote. Knows nothing of Ray, torch or the terminal.
+Counts are those written at the end of the last session. Knows nothing of Ray, torch or the terminal.
 """
 
 import json
@@ -22,27 +22,27 @@ from orchestrator.store.parquet import SEARCHES_FILE, parse_table
 from orchestrator.store.schema import SEARCHES
 
 READ_TOGETHER = 256
-"""Runs whose files are asked for at once."""
+"""Runs whose files are read in one call."""
 COLUMNS = ("task", "model", "sample_id", "num_vectors", "status", "capacity_tokens")
 WANTED = (SWEEP_FILE, PROVENANCE_FILE, LOCK_FILE, SEARCHES_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedRun:
-    """One run in a line."""
+    """One run of the list."""
 
     name: str
     """Its folder's name."""
     begun: datetime
     """When its first session began, UTC."""
     written: datetime
-    """When its last session ended; of one that did not end, when its last heartbeat was, or when it began."""
+    """When its last session ended, UTC; while it has not, its last heartbeat or its start."""
     task: str | None
-    """None in tables of an early version."""
+    """None in tables of early versions."""
     models: tuple[str, ...]
-    """As its tables call them."""
+    """Names of its models in its tables."""
     num_texts: int
-    """Most texts of one model."""
+    """Texts of the model that has most."""
     num_vectors: tuple[int, ...]
     done: int
     """Searches that are finished."""
@@ -61,18 +61,18 @@ class ListedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """What lies below a folder."""
+    """What a folder contains."""
 
     runs: tuple[ListedRun, ...]
     """Newest first."""
     damaged: Mapping[str, str]
     """Run that cannot be read -> why."""
     foreign: tuple[str, ...]
-    """Folders and files that are no runs."""
+    """Folders and files that are not runs."""
 
 
 def list_runs(url: str) -> Listing:
-    """The runs directly below a folder or URL.
+    """The runs directly in a folder or URL.
 
     Raises:
         BadInput: when the URL holds credentials, or is itself a run.
@@ -81,7 +81,9 @@ def list_runs(url: str) -> Listing:
     refuse_credentials(url)
     files = open_files(url)
     if is_run(files):
-        raise BadInput(f"{url}: is a run itself. Give the folder it lies in, or see it with `capsweep status {url}`.")
+        raise BadInput(
+            f"{url}: is a run itself. Give the folder that contains it, or see it with `capsweep status {url}`."
+        )
     runs: list[ListedRun] = []
     damaged: dict[str, str] = {}
     foreign: list[str] = []
@@ -103,12 +105,12 @@ def list_runs(url: str) -> Listing:
 
 
 def _contents(files: Files) -> Iterator[tuple[str, dict[str, bytes] | OSError]]:
-    """Each name below the folder with those of WANTED that it holds, or why they cannot be read."""
+    """Each name in the folder, with the contents of its WANTED files or the error of reading them."""
     names = files.names("", suffix="")
     for first in range(0, len(names), READ_TOGETHER):
         some = names[first : first + READ_TOGETHER]
         try:
-            # Many at a time on an object store.
+            # One call for all: an object store reads many at a time.
             read = files.read_all([f"{name}/{wanted}" for name in some for wanted in WANTED])
         except OSError:
             yield from ((name, _content_of(files, name)) for name in some)
@@ -118,7 +120,7 @@ def _contents(files: Files) -> Iterator[tuple[str, dict[str, bytes] | OSError]]:
 
 
 def _content_of(files: Files, name: str) -> dict[str, bytes] | OSError:
-    """The same for one name, so that one that cannot be read hides no other."""
+    """The same for one name, so that a folder that cannot be read hides no other."""
     try:
         read = files.read_all([f"{name}/{wanted}" for wanted in WANTED])
     except NotADirectoryError:

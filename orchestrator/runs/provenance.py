@@ -1,4 +1,4 @@
-"""What a reader of a run needs to know about how it was made: models, versions, hardware and command of each session.
+"""Records how a run was made: its models, and the versions, hardware and command of each session.
 
 Knows nothing of rows.
 """
@@ -28,7 +28,7 @@ def with_session(
     notes: Sequence[str],
     added: Mapping[str, Sequence[Any]] | None,
 ) -> dict[str, Any]:
-    """The run's provenance with a session that begins now, and what it adds to the run; None if it extends nothing."""
+    """The run's provenance with a session that begins now; `added` is None unless the session extends the run."""
     known = read_provenance(files) if files.exists(PROVENANCE_FILE) else {}
     session = {
         "session_id": session_id,
@@ -44,7 +44,7 @@ def with_session(
     }
     return {
         "models": {model.name: {"model": asdict(model.model), "facts": asdict(model.facts)} for model in plan.models},
-        # Later sessions read the same texts, or refuse: the first knows which commit they are of.
+        # The first session's entries stay: later sessions read the same texts, or refuse.
         "text_commits": {**plan.text_commits, **known.get("text_commits", {})},
         "notes": list(plan.notes),
         "sessions": [*known.get("sessions", []), session],
@@ -52,14 +52,14 @@ def with_session(
 
 
 def with_end(known: dict[str, Any], session_id: str, now: datetime) -> dict[str, Any]:
-    """The run's provenance with the moment at which this session ended."""
+    """The run's provenance with the time at which this session ended."""
     ended = {"ended_at": now.isoformat(timespec="seconds")}
     sessions = [{**each, **ended} if each["session_id"] == session_id else each for each in known["sessions"]]
     return {**known, "sessions": sessions}
 
 
 def _git_commit() -> str | None:
-    """Commit of the code that runs, if it runs from a checkout."""
+    """Commit of this code; None outside a checkout."""
     try:
         found = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5

@@ -1,4 +1,4 @@
-"""Whether a plan may be carried out in a run directory: it is new, or holds this very sweep with unchanged inputs.
+"""Checks that a run directory is new, or holds the sweep of a plan with unchanged inputs.
 
 Reads the run, writes nothing.
 """
@@ -12,17 +12,17 @@ from orchestrator.store.parquet import DamagedFileError, read_samples, row_files
 
 
 def check_same_run(plan: Plan, files: Files) -> None:
-    """Raise BadInput unless `files` is empty or holds this very sweep with unchanged inputs."""
+    """Raise BadInput unless `files` is empty or holds the plan's sweep with unchanged inputs."""
     if not is_run(files):
         if row_files(files):
-            raise BadInput(f"{files.url}: holds rows but no {SWEEP_FILE}; not a run that can be resumed. Use another.")
+            raise BadInput(f"{files.url}: holds rows but no {SWEEP_FILE}: it cannot be resumed. Choose another.")
         if foreign := [name for name in files.names("", suffix="") if name not in RUN_NAMES]:
             raise BadInput(
-                f"{files.url}: holds {', '.join(foreign[:3])}, which is no part of a run. Wanted a folder that is new, "
-                "empty or a run; choose another --run-dir."
+                f"{files.url}: holds {', '.join(foreign[:3])}, which is not part of a run. Wanted a folder that is "
+                "new, empty or a run; choose another --run-dir."
             )
         return
-    # Read, not compared as text: a field that is new since then stands at its default.
+    # Parsed, not compared as text: a field that was added since then has its default.
     if without_places(read_sweep(files)) != without_places(plan.sweep):
         raise BadInput(
             f"{files.url}: already holds another sweep ({SWEEP_FILE} in it differs from yours). "
@@ -36,19 +36,19 @@ def check_same_run(plan: Plan, files: Files) -> None:
         for model in plan.models
         if model.name in known and known[model.name]["facts"]["fingerprint"] != model.facts.fingerprint
     ]
-    # A model that has changed may cut its texts otherwise.
+    # Texts only if no model has changed: a changed model may cut its texts differently.
     if problems := problems or _changed_texts(plan, files):
         raise BadInput(*problems)
 
 
 def _changed_texts(plan: Plan, files: Files) -> list[str]:
-    """One message for each text that is not that of the run."""
+    """One message for each text that differs from the run's."""
     try:
         stored = {(row["model"], row["source"]): row["sample_id"] for row in read_samples(files).to_pylist()}
     except (FileNotFoundError, DamagedFileError):
-        return []  # it is written anew; rows of other texts belong to other searches
+        return []  # the table is rewritten; rows of other texts belong to other searches
     now = {(model, sample.source): sample.sample_id for (model, _), sample in plan.samples.items()}
-    # While an extension is not settled, the table may have its texts or not.
+    # During an unfinished extension, the table may or may not have its texts.
     compared = stored.keys() & now.keys() if files.exists(EXTENDING_FILE) else stored.keys() | now.keys()
     changed = {key[1]: key for key in compared if stored.get(key) != now.get(key)}
     return [

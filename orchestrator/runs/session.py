@@ -1,6 +1,6 @@
-"""One session of a run: the lock is held, the rows on disk are folded into a ledger, new rows are recorded.
+"""One session of a run: it holds the lock, folds the rows on disk into a ledger, and records new rows.
 
-The parts that every executor shares, in process or on Ray. Knows nothing of Ray or torch.
+All executors share it, in process or on Ray. Knows nothing of Ray or torch.
 """
 
 import json
@@ -63,11 +63,11 @@ class Session:
     """What was found in the run directory that a user should know."""
 
     def recorder(self) -> Recorder:
-        """The one writer of rows; at most one of them may be in use."""
+        """The one writer of rows; no other recorder of this run may be in use."""
         return new_recorder(self.files.url, self.context)
 
     def finish(self) -> None:
-        """Derive the searches table from all rows on disk, and note when that was."""
+        """Derive the searches table from all rows on disk, and note when the session ended."""
         write_searches(self.files, self.plan.sweep.search_settings())
         if holds(self.files, self.session_id):
             ended = with_end(read_provenance(self.files), self.session_id, datetime.now(UTC))
@@ -109,15 +109,15 @@ def open_session(
     """Begin the run at `url`, or resume it if it holds the same sweep.
 
     Args:
-        plan: What to do.
-        url: The run.
-        take_over: Whether to take it from a session that seems to live.
-        retry_failed: Whether to try probes again that the machine failed too often.
-        extension: What `plan` adds to the run that is there; None if it is to hold the same sweep.
-        asked_to_stop: Called, from another thread, when somebody asks for the session's end by `capsweep stop`.
+        plan: The searches and their inputs.
+        url: Folder or URL of the run.
+        take_over: Whether to take the run from a session that seems to be alive.
+        retry_failed: Whether to retry probes that the machine failed too often.
+        extension: What `plan` adds to an existing run; None if the run must hold the same sweep.
+        asked_to_stop: Called from another thread when `capsweep stop` asks the session to end.
 
     Raises:
-        BadInput: when the folder holds something else, another session, or the inputs have changed since.
+        BadInput: when the folder holds something else, another session holds the run, or the inputs have changed.
     """
     refuse_credentials(url)
     files = open_files(url)
@@ -125,15 +125,7 @@ def open_session(
     check_same_run(held, files)
     now = datetime.now(UTC)
     session_id = f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-    lock = RunLock(files, session_id, asked_to_stop=asked_to_stop)
-    try:
-        lock.take(take_over=take_over)
-    except OSError as error:
-        raise BadInput(
-            f"{url}: cannot be written to ({error.strerror or error}). Wanted a folder of its own for the run; "
-            "choose another --run-dir or storage."
-        ) from error
-    try:
+    with _held(RunLock(files, session_id, asked_to_stop=asked_to_stop), url, take_over=take_over):
         if extension is not None and read_sweep(files) != held.sweep:
             raise BadInput(f"{url}: another session has extended this run in the meantime. Try again.")
         files.remove_unfinished()
@@ -143,34 +135,51 @@ def open_session(
         added = None if extension is None else extension.added
         provenance = with_session(plan, files, session_id, now, notes=notes, added=added)
         files.write(PROVENANCE_FILE, json.dumps(provenance, indent=2).encode())
-        # 1. What a plan gives by itself, also where it was damaged.
+        # 1. What the plan alone determines, including tables that were damaged.
         _write_planned(plan, files, is_extended=extension is not None)
-        # 2. What was found out so far.
+        # 2. The rows of earlier sessions.
         if len(names := row_files(files)) > COMPACT_FILES:
             compact(files, names, session_id, may_write=_may_write(files, session_id))
-        settings = plan.sweep.search_settings()
         yield Session(
             plan=plan,
             files=files,
             session_id=session_id,
-            ledger=Ledger(plan.searches, settings, verdicts_of(probes), retry_failed=retry_failed),
-            context=RowContext(
-                run_id=Path(url).name,
-                session_id=session_id,
-                task=plan.task.name,
-                question=plan.question,
-                searches={search.search_id: plan.columns(search) for search in plan.searches},
-            ),
+            ledger=Ledger(plan.searches, plan.sweep.search_settings(), verdicts_of(probes), retry_failed=retry_failed),
+            context=_context(plan, url, session_id),
             notes=tuple(notes),
         )
+
+
+@contextmanager
+def _held(lock: RunLock, url: str, *, take_over: bool) -> Iterator[None]:
+    """Hold the lock of the run at `url`."""
+    try:
+        lock.take(take_over=take_over)
+    except OSError as error:
+        raise BadInput(
+            f"{url}: cannot be written to ({error.strerror or error}). Wanted a folder of its own for the run; "
+            "choose another --run-dir or storage."
+        ) from error
+    try:
+        yield
     finally:
         lock.release()
 
 
+def _context(plan: Plan, url: str, session_id: str) -> RowContext:
+    return RowContext(
+        run_id=Path(url).name,
+        session_id=session_id,
+        task=plan.task.name,
+        question=plan.question,
+        searches={search.search_id: plan.columns(search) for search in plan.searches},
+    )
+
+
 def _write_planned(plan: Plan, files: Files, *, is_extended: bool) -> None:
-    """Write what is missing of a plan's tables and its sweep, or all of it where they get more."""
+    """Write the plan's tables and sweep where they are missing; for an extension, write all of them."""
     if is_extended:
-        # From here to the end whoever resumes the run, as it was or as it is to be, writes its tables anew.
+        # Until this file is removed, any session that opens the run, extended or not, rewrites its tables.
         files.write(EXTENDING_FILE, dump(plan.sweep).encode())
     unsettled = files.exists(EXTENDING_FILE)
     begun = files.exists(SWEEP_FILE)
@@ -179,14 +188,14 @@ def _write_planned(plan: Plan, files: Files, *, is_extended: bool) -> None:
     if unsettled or not files.exists(SEARCHES_FILE):
         write_table(files, SEARCHES_FILE, with_known(plan.searches_table(), read_searches(files)))
     if is_extended or not begun:
-        # Last: what has a sweep file is a run, and that run, whatever killed the session that began it.
+        # Last: a folder with a sweep file is a run of that sweep, even if this session is killed now.
         files.write(SWEEP_FILE, dump(plan.sweep).encode())
     if unsettled:
         files.remove(EXTENDING_FILE)
 
 
 def _set_aside_damaged(files: Files, damaged: list[DamagedFileError]) -> list[str]:
-    """Move files of rows that are damaged, and other tables that are, to `damaged/`; returns what becomes of them."""
+    """Move damaged row files and tables to `damaged/`; returns a note about each."""
     damaged = list(damaged)
     for name, read in ((SAMPLES_FILE, read_samples), (SEARCHES_FILE, read_searches)):
         try:
@@ -197,9 +206,9 @@ def _set_aside_damaged(files: Files, damaged: list[DamagedFileError]) -> list[st
     for found in damaged:
         files.move(found.name, f"{DAMAGED_FOLDER}/{Path(found.name).name}")
     return [
-        f"{found.name} was damaged ({found.damage}): it lies in {DAMAGED_FOLDER}/ now. "
+        f"{found.name} was damaged ({found.damage}): it is in {DAMAGED_FOLDER}/ now. "
         + (
-            "It is derived and was written anew."
+            "It is derived and was rewritten."
             if found.name in (SAMPLES_FILE, SEARCHES_FILE)
             else "The probes it held run again."
         )
@@ -208,7 +217,7 @@ def _set_aside_damaged(files: Files, damaged: list[DamagedFileError]) -> list[st
 
 
 def make_probe(plan: Plan, order: Order) -> Probe:
-    """The probe that an order of the ledger stands for, with its text; a warm one still lacks its memory."""
+    """The probe of an order of the ledger, with its text; a warm probe still lacks its memory."""
     search, step = order.search, order.step
     sample = plan.samples[search.model, search.sample_id]
     return Probe(

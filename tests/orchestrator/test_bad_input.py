@@ -294,7 +294,7 @@ class TestRunDirectories:
 
     def test_one_that_holds_other_things(self, refused, toy_sweep, tmp_path):
         (line,) = refused("run", toy_sweep, "--inline", "--run-dir", tmp_path / "texts")
-        assert line.startswith(f"{tmp_path / 'texts'}: holds 00.txt, 01.txt, 02.txt, which is no part of a run.")
+        assert line.startswith(f"{tmp_path / 'texts'}: holds 00.txt, 01.txt, 02.txt, which is not part of a run.")
         assert "choose another --run-dir" in line
 
     def test_an_empty_one_will_do(self, capsweep, toy_sweep, tmp_path):
