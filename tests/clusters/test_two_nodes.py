@@ -64,7 +64,7 @@ def test_a_sweep_is_submitted_and_outlives_a_node_a_driver_and_a_stop(cluster, t
     wait_until(lambda: num_rows(run) > 10, awaited="rows")
     output = cluster.capsweep("status", DASHBOARD)
     assert re.search(rf"{job[1]}\s+running", output)
-    assert "runs it already" in cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
+    assert "already runs it" in cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
 
     # 2. Watched: what a Prometheus would scrape.
     wait_until(lambda: "ray_capsweep_verdicts_total" in metrics(cluster), awaited="metrics of the driver")

@@ -1,1 +1,1 @@
-"""Sweeps as jobs of a cluster: submitted, followed, stopped."""
+"""Sweeps as jobs on a cluster: submits, follows and stops them."""

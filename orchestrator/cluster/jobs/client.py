@@ -1,6 +1,6 @@
-"""Sweeps as jobs of a cluster, through Ray's Jobs API: submit, follow, list, stop.
+"""Sweeps as jobs on a cluster, through Ray's Jobs API: submit, follow, list, stop.
 
-The API is that of the cluster's dashboard, so this needs no Ray of its own to run here.
+The API belongs to the cluster's dashboard, so no Ray has to run on this machine.
 """
 
 import asyncio
@@ -22,17 +22,18 @@ from orchestrator.errors import BadInput
 from orchestrator.spec.sweep import Sweep
 
 RUN_DIR, SWEEP = "capsweep_run_dir", "capsweep_sweep"
-"""What a job of ours states about itself in its metadata."""
+"""Keys of a job's metadata; they mark the jobs of capsweep."""
 POLL_SECONDS = 1.0
 LAST_LINES = 3
+"""Lines of a failed job's output that `capsweep status` shows."""
 TALKATIVE = (
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
     "ray._private.runtime_env.packaging",
 )
-"""Loggers of Ray that report packages and sockets, on which nobody acts."""
+"""Loggers of Ray whose messages about packages and sockets are of no use here."""
 EXIT_LOST = 1
-"""Exit code of following a job that ended without one of its own."""
+"""Exit code for a job that ended without one of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +44,13 @@ class Job:
     sweep: str
     run_dir: str
     status: str
-    """In Ray's words: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
+    """Ray's name of it: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
     message: str
-    """What Ray reports about that."""
+    """What Ray reports about the status."""
     started: float | None
     """Unix time in seconds; None before it started."""
     exit_code: int | None
-    """Of `capsweep run`; None while it runs, or where its machine was lost."""
+    """Exit code of `capsweep run`; None while it runs, or if its machine was lost."""
 
     @property
     def is_over(self) -> bool:
@@ -58,20 +59,20 @@ class Job:
 
     @property
     def last_words(self) -> list[str]:
-        """The last lines that a job printed which failed; none of one that did not."""
+        """The last lines that a failed job printed; empty if it did not fail."""
         lines = [line for line in self.message.splitlines() if line.strip()]
         return lines[-LAST_LINES:] if self.status == JobStatus.FAILED else []
 
 
 @contextmanager
 def _answers(address: str) -> Iterator[None]:
-    """Raise BadInput that explains what keeps the Jobs API from answering."""
+    """Turn errors of the Jobs API into BadInput with an explanation."""
     try:
         yield
     except ConnectionError as error:
         raise BadInput(
             f"--address {address}: no Jobs API answers there. Wanted the address of the cluster's dashboard, such as "
-            "http://127.0.0.1:8265; `ray dashboard cluster.yaml` brings it to this machine."
+            "http://127.0.0.1:8265; `ray dashboard cluster.yaml` forwards it to this machine."
         ) from error
     except RuntimeError as error:
         if "401" in str(error) or "auth" in str(error).lower():
@@ -91,23 +92,23 @@ class Jobs:
             logging.getLogger(talkative).setLevel(logging.WARNING)
 
     def submit(self, sweep: Sweep, run_dir: str, *, options: list[str], install: bool) -> str:
-        """Send a sweep with its files and this code; returns the job's id.
+        """Submit a sweep with its files and this code; returns the job's id.
 
         Args:
-            sweep: As loaded here.
-            run_dir: Where the run lies, as the cluster's head sees it.
+            sweep: The sweep, as loaded here.
+            run_dir: Folder or URL of the run, as the cluster's head sees it.
             options: Further options of `capsweep run`.
-            install: Whether the versions that are installed here are installed for the job.
+            install: Whether to install the package versions of this machine for the job.
 
         Raises:
-            BadInput: when it cannot be sent, or its run would not outlive it.
+            BadInput: when it cannot be submitted, or its run would not outlive the job.
         """
         check_run_url(run_dir)
-        # An id names its run: so a run is not submitted twice at a time by mistake.
+        # Named for the run and the second: of two submissions at the same time, Ray refuses one.
         job_id = f"{Path(run_dir).name}-{time.strftime('%Y%m%d-%H%M%S')}"
         if same := [job for job in self.all() if job.run_dir == run_dir and not job.is_over]:
             running = same[0].job_id
-            raise BadInput(f"{run_dir}: job {running} runs it already; `capsweep stop {running}` ends it.")
+            raise BadInput(f"{run_dir}: job {running} already runs it; `capsweep stop {running}` ends it.")
         with tempfile.TemporaryDirectory(prefix="capsweep-job-") as folder, _answers(self.address):
             stage(sweep, Path(folder))
             environment: dict[str, Any] = {"working_dir": folder}
@@ -121,13 +122,13 @@ class Jobs:
             )
 
     def all(self) -> list[Job]:
-        """Every sweep that was submitted here, the latest first."""
+        """Every sweep that was submitted to the cluster, latest first."""
         with _answers(self.address):
             found = [_job(details) for details in self._client.list_jobs() if RUN_DIR in (details.metadata or {})]
         return sorted(found, key=lambda job: job.started or 0.0, reverse=True)
 
     def find(self, name: str) -> Job:
-        """The job with this id, or the latest one of the run of this name.
+        """The job with this id, or the latest job of the run with this name or URL.
 
         Raises:
             BadInput: when there is none.
@@ -140,7 +141,7 @@ class Jobs:
         return found[0]
 
     def follow(self, job_id: str, on_message: Callable[[str], None]) -> int:
-        """Hand on what a job prints until it ends; returns the exit code of its `capsweep run`."""
+        """Pass on the output of a job until it ends; returns the exit code of its `capsweep run`."""
         with _answers(self.address):
             asyncio.run(self._tail(job_id, on_message))
         while not (job := self.find(job_id)).is_over:
@@ -154,7 +155,7 @@ class Jobs:
             on_message(part)
 
     def stop(self, job: Job) -> None:
-        """Ask a job to end: it saves what is in flight. Returns at once."""
+        """Ask a job to end, which saves the probes in flight. Returns at once."""
         with _answers(self.address):
             self._client.stop_job(job.job_id)
 

@@ -2,7 +2,7 @@
 
     python -m orchestrator.cluster.jobs.driver RUN_DIR [options of `capsweep run`]
 
-in a folder that orchestrator/cluster/jobs/submission.py filled. Knows nothing of what a run does.
+It runs in a folder that orchestrator/cluster/jobs/submission.py filled. Knows nothing of what a run does.
 """
 
 import logging
@@ -17,13 +17,17 @@ from orchestrator.cluster.jobs.submission import SWEEP_NAME, VERSIONS_NAME
 from orchestrator.execution.stop import Stop, stop_on_signals
 
 DECIDE = ("ray", "torch", "transformers", "tokenizers", "pyarrow")
-"""Distributions of which another version may give other results, or none."""
+"""Distributions of which a different version may change the results, or fail."""
 MOST_DEATHS = 3
-"""A driver that was killed so often is not begun again."""
+"""A driver that was killed this often is not restarted."""
 
 
 def different_versions(text: str) -> list[str]:
-    """What is installed here and differs from what the sender has, of what decides results."""
+    """One message for each distribution of DECIDE whose version here differs from the sender's.
+
+    Args:
+        text: The sender's versions, `name==version` on each line.
+    """
     sent = dict(line.split("==") for line in text.split())
     found: list[str] = []
     for name in DECIDE:
@@ -40,23 +44,23 @@ def main() -> int:
     """Run to the end; returns the exit code of `capsweep run`."""
     if found := different_versions(Path(VERSIONS_NAME).read_text()):
         print(*found, sep="\n", file=sys.stderr)
-        print("Install the same on all nodes, or submit with --install.", file=sys.stderr)
+        print("Install the same versions on all nodes, or submit with --install.", file=sys.stderr)
         return 2
     set_variables("auto")
     import ray
 
     here = Path.cwd()
-    # Ray removes the job's files from all nodes once no driver of it is left, also if another one is to follow.
+    # Stay connected: Ray removes the job's files from all nodes when no driver is left, even if another will follow.
     ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     run_dir, *options = sys.argv[1:]
     command = [sys.executable, "-m", "orchestrator.cli", "run", SWEEP_NAME, "--run-dir", run_dir, *options]
-    # Ray signals every process of a job, the driver too: handed on, it would come twice, which ends a driver at once.
+    # Ray signals every process of a job. Do not pass signals on: a second one ends the run at once.
     stop = Stop()
     with stop_on_signals(stop):
         code = 0
         for death in range(1, MOST_DEATHS + 1):
             code = subprocess.run([*command, "--address", "auto"], cwd=here).returncode
-            # Python's own exit codes are not negative: something killed it.
+            # Negative codes mean death by a signal: resume unless the session was asked to stop.
             if code >= 0 or stop:
                 break
             message = f"the driver was killed by signal {-code}, {death} of {MOST_DEATHS} times"

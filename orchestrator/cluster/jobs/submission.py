@@ -1,6 +1,6 @@
-"""What is sent to a cluster with a job: the code that runs here, the sweep, and the files that it names.
+"""What is sent to a cluster with a job: this code, the sweep, and the files that the sweep names.
 
-Knows nothing of Ray: it fills a folder.
+Fills a folder. Knows nothing of Ray.
 """
 
 import glob
@@ -23,25 +23,25 @@ VERSIONS_NAME = "versions.txt"
 INPUTS = "inputs"
 PACKAGES = ("orchestrator", "tasks")
 MOST_BYTES = 400_000_000
-"""Ray takes jobs of up to 512 MiB; weights of more lie better where all nodes see them."""
+"""Ray accepts jobs of up to 512 MiB; larger weights belong where all nodes can read them."""
 
 
 def check_run_url(url: str) -> None:
-    """Raise BadInput unless runs at `url` outlive the job: its own folder on the cluster goes with it."""
+    """Raise BadInput unless a run at `url` outlives the job, whose folder on the cluster is removed with it."""
     refuse_credentials(url)
     if "://" not in url and not os.path.isabs(url):
         raise BadInput(
-            f"--run-dir {url}: a relative folder would lie in the job's own files on the cluster, and go with them. "
-            "Give a URL such as s3://bucket/runs/NAME, or an absolute folder of the head; `storage` of the sweep may "
-            "name the place where runs lie."
+            f"--run-dir {url}: a relative folder would lie in the job's own files on the cluster, and be removed with "
+            "them. Give a URL such as s3://bucket/runs/NAME or an absolute folder on the head, or set the sweep's "
+            "`storage` to such a place."
         )
 
 
 def stage(sweep: Sweep, folder: Path) -> None:
-    """Fill `folder` with all that a job needs to run `sweep` in it.
+    """Fill `folder` with everything that a job needs to run `sweep` in it.
 
     Raises:
-        BadInput: when the files are more than can be sent.
+        BadInput: when the files exceed MOST_BYTES.
     """
     for package in PACKAGES:
         spec = find_spec(package)
@@ -51,7 +51,7 @@ def stage(sweep: Sweep, folder: Path) -> None:
         shutil.copytree(source, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     document: dict[str, Any] = sweep.model_dump(mode="json")
     for number, model in enumerate(document["models"]):
-        # Below the name of the folder it was in: tables call `pythia/model` by that.
+        # Keep the name of the parent folder, by which tables name a model such as `pythia/model`.
         model["name"] = _send(model["name"], folder, f"model-{number}/{Path(model['name']).parent.name}")
     for number, entry in enumerate(document["texts"]):
         for key, value in entry.items():
@@ -59,18 +59,18 @@ def stage(sweep: Sweep, folder: Path) -> None:
                 entry[key] = _send(value, folder, f"texts-{number}")
     if (size := sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())) > MOST_BYTES:
         raise BadInput(
-            f"the sweep's models and texts are {size / 1e6:,.0f} MB; a job takes up to {MOST_BYTES / 1e6:,.0f} MB with "
-            "it. Name models of the hub, or put them where all nodes see them and submit from a node that does, too."
+            f"the sweep's models and texts are {size / 1e6:,.0f} MB; a job can carry up to {MOST_BYTES / 1e6:,.0f} MB. "
+            "Name models of the hub, or put them where all nodes see them and submit from a node that sees them, too."
         )
     (folder / SWEEP_NAME).write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
     (folder / VERSIONS_NAME).write_text("".join(f"{name}=={number}\n" for name, number in versions().items()))
 
 
 def _send(value: str, folder: Path, place: str) -> str:
-    """Copy the file, folder or pattern that `value` names, if it does; returns what names it within the job."""
+    """Copy the file, folder or pattern that `value` names, if any; returns its name within the job."""
     if not os.path.isabs(value):
-        return value  # no path: a loaded sweep holds all of them as absolute ones
-    # A pattern begins below the last folder that is none; a path that exists is copied whole.
+        return value  # not a path: all paths of a loaded sweep are absolute
+    # A pattern is copied from below its last folder without wildcards, an existing path as a whole.
     parts = Path(value).parts
     plain = len(parts) - 1 if os.path.exists(value) else next(i for i, part in enumerate(parts) if glob.has_magic(part))
     root, target = Path(*parts[:plain]), folder / INPUTS / place
@@ -85,7 +85,7 @@ def _send(value: str, folder: Path, place: str) -> str:
 
 
 def versions(distribution: str = "capsweep") -> dict[str, str]:
-    """Name -> version of every distribution that this one needs, with those that they need, as installed here."""
+    """Name -> version installed here, of all direct and indirect dependencies of a distribution."""
     found: dict[str, str] = {}
     left = [distribution]
     while left:
@@ -95,7 +95,7 @@ def versions(distribution: str = "capsweep") -> dict[str, str]:
             if name in found or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
                 continue
             try:
-                # A local part, such as +cpu, is no version of the index.
+                # The package index has no versions with a local part, such as +cpu.
                 found[name] = version(name).partition("+")[0]
             except PackageNotFoundError:
                 continue

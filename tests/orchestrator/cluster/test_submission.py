@@ -68,7 +68,7 @@ def test_a_run_resumes_where_its_inputs_lie_elsewhere(toy_sweep, tmp_path, capsw
 
 @pytest.mark.parametrize("url", ["runs/mine", "mine", "../runs"])
 def test_a_run_that_would_go_with_its_job_is_refused(url):
-    with pytest.raises(BadInput, match=r"s3://bucket/runs/NAME, or an absolute folder"):
+    with pytest.raises(BadInput, match=r"s3://bucket/runs/NAME or an absolute folder"):
         check_run_url(url)
 
 
