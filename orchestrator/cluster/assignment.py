@@ -1,6 +1,6 @@
-"""Probes that one trial follows: what Tune is shown of them, and what becomes of them if their engine is lost.
+"""The probes that one trial follows: what Tune shows of them, and their outcomes if their engine is lost.
 
-Starts nothing and asks nobody. Knows nothing of the ledger or of other assignments.
+Starts nothing and calls no actor. Knows nothing of the ledger or of other assignments.
 """
 
 from collections.abc import Collection
@@ -16,11 +16,11 @@ from tasks.values import Failed, Finished, Probe
 
 @dataclass(slots=True, kw_only=True)
 class Assignment:
-    """Probes that one trial follows, and another one if that is lost."""
+    """Probes that one trial follows; if that trial is lost, another follows them."""
 
     assignment_id: str
     number: int
-    """From 0, for its name."""
+    """Counted from 0, for the name of its trials."""
     engine: EngineHandle
     probes: dict[str, Probe] = field(default_factory=dict)
     """By probe_id; those that have finished are removed."""
@@ -28,15 +28,15 @@ class Assignment:
     """Trials of this assignment that were lost."""
 
     def config(self, *, most_running: int) -> dict[str, Any]:
-        """The configuration of a trial that follows it, which Tune shows.
+        """The configuration of a trial that follows this assignment, which Tune shows.
 
         Args:
-            most_running: Trials that run at a time.
+            most_running: Most trials that run at a time.
         """
         return {
             "assignment": self.assignment_id,
             "number": self.number,
-            # It only waits, but its share of what is left of the processors bounds how many run.
+            # A trial only waits, but this share of the spare processors bounds how many run.
             "cpus": SPARE_CPUS / most_running,
             "engine": self.engine.name,
             "recorder": RECORDER_NAME,
@@ -47,12 +47,12 @@ class Assignment:
         }
 
     def failed(self, why_lost: str | None, *, known: Collection[str], now: float) -> list[Finished]:
-        """Its probes as the machine failed them.
+        """Its probes as failed by the machine.
 
         Args:
-            why_lost: Why its engine is gone; None if it works, and trials were lost instead.
-            known: Ids of probes that have a verdict already.
-            now: The time.
+            why_lost: Why its engine is gone; None if the engine works, and trials were lost instead.
+            known: Ids of probes that already have a verdict.
+            now: Unix time in seconds.
         """
         trials = f"the process of its trial was lost {self.losses} times"
         outcome = Failed(reason=trials if why_lost is None else f"its engine was lost: {why_lost}")

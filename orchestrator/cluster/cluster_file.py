@@ -1,7 +1,7 @@
-"""Checks a cluster file offline, as `ray up` would read it, and reports what a sweep may use of it.
+"""Checks a cluster file offline, as `ray up` would read it, and reports what a sweep may use of the cluster.
 
-Ray's own code decides what is valid. It ends at the first problem, and knows nothing of this project: all problems at
-once, what a misspelt key may have been, and versions that differ from those here are added.
+Ray's own code decides what is valid, but stops at the first problem and knows nothing of this project. This module
+adds all problems at once, suggestions for misspelt keys, and versions that differ from those installed here.
 """
 
 import contextlib
@@ -26,9 +26,9 @@ from orchestrator.spec.yaml_file import read_mapping
 TYPES = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number"}
 """JSON schema's names of types, in the words of a YAML file."""
 RAY = re.compile(r"rayproject/ray(?:-\w+)?(?::(?P<image>[\w.]+)|(?![\w/-]))|\bray(?:\[[^\]]*\])?==(?P<pip>[\w.]+)")
-"""Ray's image with its version, or with none, and Ray as pip is asked for it."""
+"""An image of Ray, with or without a version, and Ray as a requirement of pip."""
 PYTHON = re.compile(r"(?:\bpython|rayproject/ray\S*-py)(?P<major>\d)\.?(?P<minor>\d+)\b")
-"""`python3.12` in a command, and the `py312` of an image of Ray."""
+"""`python3.12` in a command, and `py312` in an image of Ray."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class NodeType:
     name: str
     instance: str
     cpus: float | None
-    """CPUs of one node; None where Ray finds out on the node."""
+    """CPUs of one node; None if Ray detects them on the node."""
     gpus: float | None
     """GPUs of one node; None as above."""
     min_workers: int
@@ -51,20 +51,20 @@ class ClusterFile:
     """A cluster file in which no problem was found."""
 
     nodes: Sequence[NodeType]
-    """What `ray up` and its autoscaler may launch."""
+    """Node types that `ray up` and its autoscaler may launch."""
     max_workers: int
-    """Workers of all types together, at a time."""
+    """Most workers of all types together, at a time."""
 
     @property
     def most_gpus(self) -> float | None:
-        """GPUs of the workers that have most of them, as many as there may be; None where Ray finds out."""
+        """Most GPUs that the workers may have together; None if Ray detects them on the nodes."""
         workers = [node.gpus for node in self.nodes for _ in range(node.max_workers)]
         known = [gpus for gpus in workers if gpus is not None]
         return sum(sorted(known)[-self.max_workers :]) if len(known) == len(workers) and self.max_workers else None
 
 
 def is_cluster_file(document: Mapping[Any, Any]) -> bool:
-    """Whether this is meant for `ray up` rather than a sweep."""
+    """Whether the document is a file for `ray up` rather than a sweep."""
     return "provider" in document or "cluster_name" in document
 
 
@@ -98,7 +98,7 @@ def check_cluster_file(path: Path) -> ClusterFile:
 
 
 def show_cluster_file(path: Path, console: Console) -> None:
-    """Check the file, and print its node types and what a sweep may use of them.
+    """Check the file, and print its node types and the workers and GPUs that a sweep may use.
 
     Raises:
         BadInput: with every problem of the file.
@@ -119,14 +119,14 @@ def _count(number: float | None) -> str:
 
 
 def _schema_problems(document: Mapping[Any, Any]) -> Iterator[str]:
-    """All that Ray's schema refuses; its own validation ends at the first."""
+    """Everything that Ray's schema refuses; Ray's own validation stops at the first."""
     import jsonschema
     import ray.autoscaler
 
     schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
     given = dict(document)
     if _mapping(given.get("provider")).get("type") == "local":
-        given.pop("min_workers", None)  # Ray moves it before it validates
+        given.pop("min_workers", None)  # Ray moves it elsewhere before it validates
     for error in jsonschema.Draft7Validator(schema).iter_errors(given):
         place = [str(part) for part in error.absolute_path]
         where = ".".join(place)
@@ -150,12 +150,12 @@ def _schema_problems(document: Mapping[Any, Any]) -> Iterator[str]:
 
 
 def _version_problems(document: Any) -> Iterator[str]:
-    """Versions of Ray and Python that are not those here: such a cluster refuses the driver, or cannot install it."""
+    """Versions of Ray and Python that differ from those here: the cluster would refuse the driver or not install."""
     ray, pythons = version("ray"), metadata("capsweep")["Requires-Python"]
     for where, text in _texts(document):
         for found in RAY.finditer(text):
             if (theirs := found["image"] or found["pip"] or "latest") != ray:
-                yield f"{where}: {found[0]!r} is Ray {theirs}; wanted {ray}, as it is here. Name that version."
+                yield f"{where}: {found[0]!r} is Ray {theirs}; wanted {ray}, the version here. Name that version."
         for found in PYTHON.finditer(text):
             python = f"{found['major']}.{found['minor']}"
             if python not in SpecifierSet(pythons):
@@ -163,7 +163,7 @@ def _version_problems(document: Any) -> Iterator[str]:
 
 
 def _texts(value: Any, *place: str) -> Iterator[tuple[str, str]]:
-    """Every text of the file below a place, after the names of its keys: images and commands may stand in many."""
+    """Every string below a place of the file, with its path: images and commands may be under many keys."""
     if isinstance(value, str):
         yield ".".join(place), value
     parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
@@ -172,7 +172,7 @@ def _texts(value: Any, *place: str) -> Iterator[tuple[str, str]]:
 
 
 def _mount_problems(document: Mapping[str, Any]) -> Iterator[str]:
-    """Sources of file_mounts that are not there, the token among them; Ray looks from where it is called."""
+    """Sources of file_mounts that do not exist, such as the token; Ray reads relative ones from the current folder."""
     for target, source in _mapping(document.get("file_mounts")).items():
         if isinstance(source, str) and not Path(source).expanduser().exists():
             hint = " Make it with `ray get-auth-token --generate`." if source.endswith("auth_token") else ""
@@ -180,7 +180,7 @@ def _mount_problems(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _as_ray_reads(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The file with what Ray adds to it, and what Ray itself objects to in it."""
+    """The file as Ray completes it, and the problem that Ray itself finds."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     output = io.StringIO()
@@ -188,12 +188,12 @@ def _as_ray_reads(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             prepared = prepare_config(copy.deepcopy(document))
             validate_config(prepared)
-    except Exception as error:  # Ray raises what it likes, click's exceptions among them
+    except Exception as error:  # Ray raises exceptions of any kind, including click's
         why = str(error).strip() or output.getvalue().strip() or type(error).__name__
         return {}, [f"Ray refuses it: {' '.join(why.split())}"]
     return prepared, []
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is a mapping, else an empty one: Ray's schema reports what is none."""
+    """The value if it is a mapping, else an empty one: Ray's schema reports the wrong type."""
     return value if isinstance(value, Mapping) else {}

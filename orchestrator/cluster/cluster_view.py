@@ -1,4 +1,4 @@
-"""What a cluster has and may get: its nodes, and what the autoscaler may add."""
+"""The nodes of a cluster, and those that its autoscaler may add."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -18,7 +18,7 @@ ACCELERATOR = "accelerator_type:"
 
 
 def node_of(resources: Mapping[str, float], *, present: bool = True) -> Node:
-    """A node by its resources, as Ray counts them."""
+    """The node with these resources, as Ray counts them."""
     gpus = resources.get("GPU", 0.0)
     kinds = [name.removeprefix(ACCELERATOR) for name in resources if name.startswith(ACCELERATOR)]
     sizes = [GPU_GIGABYTES.get(kind, UNKNOWN_GPU_GIGABYTES) for kind in kinds] or [UNKNOWN_GPU_GIGABYTES]
@@ -28,7 +28,7 @@ def node_of(resources: Mapping[str, float], *, present: bool = True) -> Node:
 
 
 def cluster_nodes() -> list[Node]:
-    """The nodes that are there, and after them those that the autoscaler may add."""
+    """The nodes that are present, followed by those that the autoscaler may add."""
     present = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     path = AUTOSCALER_FILE.expanduser()
     config = _read(path, path.stat().st_mtime_ns) if path.exists() else {}
@@ -37,15 +37,15 @@ def cluster_nodes() -> list[Node]:
 
 @lru_cache(maxsize=1)
 def _read(path: Path, changed_at: int) -> Mapping[str, Any]:
-    """A cluster file; the pool asks every second, and `ray up` may write it anew at any time."""
+    """A cluster file, read again only when it has changed: the pool asks every second, and `ray up` may rewrite it."""
     return yaml.safe_load(path.read_text()) or {}
 
 
 def addable(config: Mapping[str, Any], *, num_workers: int) -> list[Node]:
-    """Nodes that a cluster file lets the autoscaler add to the workers there are.
+    """Nodes that a cluster file lets the autoscaler add to the present workers.
 
-    Which of its types those are is not known: they are taken to be of the first ones, so that nodes of every type are
-    left to be asked for as long as there may be more at all.
+    The types of the present workers are not known, so none is deducted from its type: every type offers its
+    `max_workers`, and the first nodes are taken, as many as the cluster may still add.
     """
     types = config.get("available_node_types", {})
     head = config.get("head_node_type")
@@ -56,10 +56,10 @@ def addable(config: Mapping[str, Any], *, num_workers: int) -> list[Node]:
         if name != head
         for _ in range(min(int(kind.get("max_workers", 0)), max(0, most)))
     ]
-    # Spot and on-demand types stand for each other: no more in all than may come.
+    # Types may replace each other, such as spot and on-demand: no more in total than the cluster may add.
     return nodes[: max(0, most)]
 
 
 def free_nodes() -> list[Node]:
-    """The nodes that are there with what nobody has reserved of them."""
+    """The present nodes, with the resources that nobody has reserved."""
     return [node_of(free) for free in available_resources_per_node().values()]

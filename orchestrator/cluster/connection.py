@@ -1,4 +1,4 @@
-"""The way to a Ray cluster: joined, or started on this machine and stopped again."""
+"""The connection to a Ray cluster: joins one, or starts one on this machine and stops it again."""
 
 import logging
 import signal
@@ -16,8 +16,8 @@ from orchestrator.errors import BadInput
 def wants_token(address: str | None) -> BadInput:
     """The error for a cluster that refuses calls without its token."""
     return BadInput(
-        f"--address {address}: that cluster wants its token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
-        "RAY_AUTH_TOKEN_PATH) here as they are there; docs/operations.md explains how."
+        f"--address {address}: that cluster requires its token. Set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
+        "RAY_AUTH_TOKEN_PATH) here as on the cluster; docs/operations.md explains how."
     )
 
 
@@ -26,14 +26,14 @@ def cluster(namespace: str, address: str | None, on_message: Callable[[str], Non
     """Join a cluster or start one on this machine; stop it only if it was started here.
 
     Args:
-        namespace: Of the actors that are made.
+        namespace: Namespace of the actors.
         address: A cluster to join; None starts one.
-        on_message: Called with where it can be watched.
+        on_message: Called with the address of the dashboard.
 
     Raises:
-        BadInput: when no cluster answers there, or it wants a token.
+        BadInput: when no cluster answers there, or it requires a token.
     """
-    # It prints a traceback for each trial that the machine fails; the searcher gets them, and reports what is of use.
+    # Tune prints a traceback for each trial that the machine fails; the searcher receives and reports those faults.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     was_running = ray.is_initialized()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -46,8 +46,8 @@ def cluster(namespace: str, address: str | None, on_message: Callable[[str], Non
         except AuthenticationError as error:
             raise wants_token(address) from error
         if dashboard:
-            on_message(f"dashboard: http://{dashboard} (it asks for what `ray get-auth-token` prints)")
-    # Ray puts its own handler in place of ours, which would end the process silently.
+            on_message(f"dashboard: http://{dashboard} (it asks for the token that `ray get-auth-token` prints)")
+    # Ray replaces our signal handlers with its own, which would end the process silently.
     if threading.current_thread() is threading.main_thread():
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -60,7 +60,7 @@ def cluster(namespace: str, address: str | None, on_message: Callable[[str], Non
 
 def _start_ray(namespace: str, address: str | None) -> Any:
     return ray.init(
-        # `local`: a cluster of our own, also where another one happens to run.
+        # `local`: a cluster of our own, even if another one runs on this machine.
         address=address or "local",
         namespace=namespace,
         log_to_driver=False,

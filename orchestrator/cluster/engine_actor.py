@@ -1,7 +1,7 @@
 """An engine as a Ray actor: probes of many assignments are slots of one batch.
 
-A thread steps the engine and saves them from time to time; calls from trials of probes only queue probes and wait for
-what finished. What a trial was given is kept until it asks again, so that a trial that dies loses nothing. Knows
+A thread steps the engine and saves the probes from time to time; calls from trials only queue probes and wait for
+those that finish. What a trial was given is kept until it asks again, so that a trial that dies loses nothing. Knows
 nothing of searches, files or Tune.
 """
 
@@ -17,14 +17,14 @@ from tasks.registry import TASKS
 from tasks.values import EngineSettings, EngineStats, Finished, Model, Probe, Question, Snapshot
 
 IDLE_SECONDS = 1.0
-"""How often an engine without probes reports that it is there."""
+"""How often an engine without probes notes that it is alive."""
 EXPORT_SECONDS = 1.0
 """How often the metrics of an engine are set; Ray exports them every ten seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLoad:
-    """What an engine is to do."""
+    """What an engine is loaded with."""
 
     run: str
     """Name of the run, for metrics."""
@@ -42,15 +42,15 @@ class EngineReport:
     """What an engine reports about itself."""
 
     at: float
-    """When, in seconds of its own clock."""
+    """Time of the report, in seconds of its own clock."""
     silent_seconds: float
-    """How long ago it last took a step, or had none to take."""
+    """Time since it last took a step, or had none to take."""
     num_slots: int
-    """About how many slots are optimized at a time."""
+    """Approximate number of slots that are optimized at a time."""
     num_busy: int
-    """Slots that are optimized or wait to be."""
+    """Probes that occupy a slot or wait for one."""
     stats: EngineStats
-    """What it has done."""
+    """What it has done so far."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,18 +61,18 @@ class _Assignment:
     """probe_ids that were ever submitted."""
     running: set[str] = field(default_factory=set)
     ready: list[Finished] = field(default_factory=list)
-    """Finished, and not yet taken."""
+    """Finished, not yet given to a trial."""
     taken: list[Finished] = field(default_factory=list)
-    """Given to the trial, which has not yet confirmed that it has dealt with them."""
+    """Given to the trial, which has not yet confirmed that they are recorded."""
     turn: int = 0
-    """Which trial of this assignment is served; rises with each that follows it."""
+    """Number of the trial that is served; each new trial of this assignment raises it."""
 
 
 class EngineActor:
     """One frozen model on one device, serving assignments until it is killed."""
 
     def __init__(self, model: str) -> None:
-        # Ray sets it to the GPUs that it gave this process.
+        # Ray sets this variable to the GPUs of this process.
         gpus = [f"gpu{number}" for number in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if number]
         self._model = model
         self._title = f"engine {model.rpartition('/')[2]} {' '.join(gpus) or 'cpu'}"
@@ -90,18 +90,18 @@ class EngineActor:
         self._stepped_at = time.monotonic()
 
     def __repr__(self) -> str:
-        """What the dashboard and log lines call it."""
+        """Its name on the dashboard and in log lines."""
         return self._title
 
     def load(self, load: EngineLoad, recorder: Any) -> int:
         """Load the model and begin to step; not in the constructor, whose errors reach the driver as a dead actor.
 
         Args:
-            load: What it is to do.
-            recorder: The actor that takes the snapshots.
+            load: The model, the question and the settings.
+            recorder: The actor that saves the snapshots.
 
         Returns:
-            About how many slots are optimized at a time.
+            Approximate number of slots that are optimized at a time.
 
         Raises:
             TaskError: when the model cannot be loaded.
@@ -117,11 +117,11 @@ class EngineActor:
         return self._num_slots
 
     def fault(self) -> str | None:
-        """What the engine broke down with; None while it works."""
+        """The error that broke the engine down; None while it works."""
         return None if self._fault is None else repr(self._fault)
 
     def report(self) -> EngineReport:
-        """How it does."""
+        """The state of the engine."""
         return EngineReport(
             at=time.monotonic(),
             silent_seconds=time.monotonic() - self._stepped_at,
@@ -131,19 +131,19 @@ class EngineActor:
         )
 
     def expect(self, num_open: int) -> None:
-        """So many searches are left for this engine."""
+        """Set how many searches are left for this engine."""
         self._num_open = num_open
 
     def submit(self, assignment_id: str, probes: Sequence[Probe], *, anew: bool) -> int:
-        """Queue the probes of an assignment that are not known yet.
+        """Queue the probes of an assignment that are not yet known.
 
         Args:
-            assignment_id: Whose.
+            assignment_id: Assignment of the probes.
             probes: Some of them may have been submitted before.
-            anew: Whether a new trial follows this assignment: it gets again what the one before was given.
+            anew: Whether a new trial follows this assignment: it is given again what the trial before did not confirm.
 
         Returns:
-            The turn of the trial, to be given back when it takes.
+            The turn of the trial, which it passes to `take`.
         """
         with self._changed:
             assignment = self._assignments.setdefault(assignment_id, _Assignment())
@@ -160,16 +160,16 @@ class EngineActor:
             return assignment.turn
 
     def take(self, assignment_id: str, turn: int, wait_seconds: float) -> tuple[list[Finished], int, int]:
-        """What has finished of this assignment since it was last asked, waiting a while if that is nothing.
+        """What has finished of this assignment since the last call, waiting up to `wait_seconds` if that is nothing.
 
-        Asking confirms that what was taken before has been dealt with. A trial that was killed while it asked still
-        stands here; once another follows the assignment, it takes nothing.
+        The call confirms that what was taken before is recorded. The call of a trial that was killed may still wait
+        here; once another trial follows the assignment, it takes nothing.
 
         Returns:
-            What has finished, about how many slots the engine has, and how many probes of the assignment are left.
+            What has finished, the approximate number of slots, and how many probes of the assignment are left.
 
         Raises:
-            RuntimeError: when the engine broke down; its probes have no verdict.
+            RuntimeError: when the engine has broken down; its probes have no verdict.
         """
         with self._changed:
             assignment = self._assignments[assignment_id]
@@ -186,7 +186,7 @@ class EngineActor:
             return assignment.taken, self._num_slots, len(assignment.running)
 
     def forget(self, assignment_id: str) -> None:
-        """Nobody will ask for this assignment again."""
+        """Drop this assignment; no trial will ask for it again."""
         with self._changed:
             self._assignments.pop(assignment_id, None)
             self._assignment_of = {
@@ -197,7 +197,7 @@ class EngineActor:
         """Take no further step.
 
         Returns:
-            What has finished and was not dealt with, and the probes in flight.
+            What has finished without being confirmed, and the probes in flight.
         """
         with self._changed:
             self._paused = True

@@ -1,4 +1,4 @@
-"""An engine as the pool holds it: its actor, what was given to it, and what it reported last.
+"""The pool's handle of an engine: its actor, its load of probes, and its last report.
 
 Knows nothing of other engines.
 """
@@ -14,30 +14,30 @@ from orchestrator.execution.engine_progress import EngineProgress, engine_progre
 
 @dataclass(slots=True, kw_only=True)
 class EngineHandle:
-    """An engine and what was given to it."""
+    """An engine of the pool."""
 
     name: str
     model: str
     actor: Any
     loading: Any
-    """Reply of its load; None once it has loaded."""
+    """Reference to the result of `load`; None once it has loaded."""
     need: EngineNeed
     made_at: float = field(default_factory=time.monotonic)
     num_slots: int = 1
     in_flight: int = 0
     """Probes given to it that have no verdict yet."""
     expects: int = 0
-    """Searches that are left for it, as last reported to it."""
+    """Searches that are left for it, as it was last told."""
     leaves: bool = False
-    """Whether it gets no more probes, because its place is wanted for others."""
+    """Whether it gets no more probes, because other engines need its place."""
     lost: str | None = None
-    """Why it is gone; None while it is not known to be."""
+    """Why it is gone; None while it is not known to be gone."""
     report: EngineReport | None = None
-    """What it reported about itself last."""
+    """Its last report."""
     report_before: EngineReport | None = None
     """The one before that."""
     asked: tuple[Any, float] | None = None
-    """A report that was asked for, and when."""
+    """Reference to a report that was requested, and the time of the request."""
 
     @property
     def is_ready(self) -> bool:
@@ -46,7 +46,7 @@ class EngineHandle:
 
     @property
     def line(self) -> EngineProgress:
-        """What it does, for the live view."""
+        """Its progress, for the live view."""
         report, before = self.report, self.report_before
         if report is None:
             return engine_progress(self.name, state="loading" if self.loading is not None else "running")

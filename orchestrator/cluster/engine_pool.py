@@ -1,7 +1,7 @@
-"""The engines of a run: opened where searches can use them, moved from model to model, replaced when they are lost.
+"""The engines of a run: opened where searches can use them, moved between models, replaced when they are lost.
 
 Knows nothing of assignments or verdicts; placement.py decides how many there should be of each model, and
-turnover.py which of them leave.
+turnover.py decides which of them leave.
 """
 
 import contextlib
@@ -29,46 +29,46 @@ from orchestrator.search.ledger import Ledger
 from tasks.values import EngineSettings, EngineStats, Finished, Snapshot
 
 ANSWER_SECONDS = 10.0
-"""An engine answers between two steps; one that does not is taken to be gone."""
+"""An engine answers between two steps; one that does not within this is taken to be gone."""
 STALL_SECONDS = 600.0
-"""An engine that takes no step for so long is ended and replaced."""
+"""An engine that takes no step for this long is ended and replaced."""
 PAUSE_SECONDS = 60.0
-"""An engine that is asked to pause ends its step first."""
+"""Longest wait for an engine to pause: it finishes its step first."""
 TEND_SECONDS = 1.0
-"""How often the pool looks after its engines and the cluster's nodes."""
+"""How often the pool checks its engines and the cluster's nodes."""
 ENGINE_CALLS = 64
-"""Calls that an engine serves at a time: nearly all of them wait for probes to finish, a second at most, each in a
-thread of its own. With a thousand, a hundred engines came to more threads than a machine has numbers for."""
+"""Calls that an engine serves at a time. Nearly all of them wait up to a second for probes to finish, each in a thread
+of its own: with a thousand calls, a hundred engines exceeded the number of threads that a machine allows."""
 LOADING_SECONDS = 60.0
-"""An engine that has not loaded within this waits for a place, or for a download: the others do not wait for it."""
+"""An engine that takes longer to load waits for a place or a download; the other engines share its searches."""
 MOST_LOSSES = 3
-"""Engines lost one after the other, without any verdict in between, before the session ends: then it is not chance."""
+"""Engines lost in a row, without a verdict in between, that end the session: so many are not chance."""
 
 
 @dataclass(slots=True, kw_only=True)
 class EnginePool:
-    """Engines of all models of a run."""
+    """The engines of all models of a run."""
 
     plan: Plan
     ledger: Ledger
     settings: EngineSettings
     recorder: Any
-    """Name of the recorder actor."""
+    """The recorder actor."""
     look: Callable[[], Sequence[Node]] = cluster_nodes
-    """The cluster as it is now."""
+    """Returns the nodes that the cluster has now and may get."""
     engines: list[EngineHandle] = field(default_factory=list)
     stats: EngineStats = field(default_factory=EngineStats)
-    """What the engines that were closed have done."""
+    """What the closed engines have done, in total."""
     num_restarts: int = 0
-    """Engines that were lost."""
+    """Engines lost so far."""
     losses: int = 0
-    """Those of them since the last verdict."""
+    """Engines lost since the last verdict."""
     num_wanted: int = 0
-    """Engines that the run would have now."""
+    """Engines that the run wants now."""
     _neighbours: Neighbours = field(default_factory=Neighbours)
     _num_begun: dict[str, int] = field(default_factory=dict)
     _longest: dict[str, int] = field(default_factory=dict)
-    """Tokens of the longest text that searches of a model may ask for."""
+    """Model -> longest length that its searches may ask for, in tokens."""
     _numbers: Any = field(default_factory=count)
     _tended_at: float = 0.0
 
@@ -91,7 +91,7 @@ class EnginePool:
         return None if number == "auto" else number
 
     def _demands(self, nodes: Sequence[Node]) -> list[EngineDemand]:
-        """What each model with open searches asks for; raises BadInput when a node for it is not to be had."""
+        """What each model with open searches asks for; raises BadInput when no node can hold one of its engines."""
         demands = [
             model_needs(
                 self.plan.model(model),
@@ -106,25 +106,25 @@ class EnginePool:
         return [engine_demand(self.plan.sweep.engines, each, nodes) for each in demands]
 
     def wait_ready(self, seconds: float) -> None:
-        """Wait a while for an engine that loads, if there is none else."""
+        """Wait up to `seconds` for an engine to load, if none is ready."""
         loading = [engine.loading for engine in self.engines if engine.loading is not None]
         if loading and not self.ready:
             ray.wait(loading, timeout=seconds)
             self._check_loading()
 
     def progress(self) -> list[EngineProgress]:
-        """What the engines do, for the live view."""
+        """The progress of all engines, for the live view."""
         return [engine.line for engine in self.engines]
 
     def tend(self) -> bool:
-        """Replace engines that are gone or hang, and have as many of each model as the cluster has room for.
+        """Replace engines that are gone or hang, and adapt their number to the searches and the cluster.
 
         Returns:
-            Whether it was time to.
+            Whether this was due; it is done once per TEND_SECONDS.
 
         Raises:
             TaskError: when a model cannot be loaded.
-            SessionFaultError: when engines are lost one after the other.
+            SessionFaultError: when MOST_LOSSES engines are lost in a row.
         """
         if time.monotonic() - self._tended_at < TEND_SECONDS:
             return False
@@ -134,7 +134,7 @@ class EnginePool:
             self._look_at(engine)
         self._neighbours.look()
         nodes = self.look()
-        with contextlib.suppress(BadInput):  # what is left of the cluster may be too small: wait for more
+        with contextlib.suppress(BadInput):  # the rest of the cluster may be too small: wait for nodes
             asked = self._demands(nodes)
             most, share = self._neighbours.most_engines(asked, nodes, held=len(self.engines))
             limits = [limit for limit in (most, self._most) if limit is not None]
@@ -144,14 +144,14 @@ class EnginePool:
         return True
 
     def _have(self, wanted: dict[str, int], needs: dict[str, EngineNeed]) -> None:
-        """Come nearer to so many engines of each model."""
+        """Close and open engines to approach the wanted number of each model."""
         self.num_wanted = sum(wanted.values())
-        # 1. Those beyond get no more probes, and are closed when they have none left.
+        # 1. Surplus engines get no more probes, and are closed when they have none left.
         for engine, leaves in zip(self.engines, leaving(self._held(), wanted), strict=True):
             engine.leaves = leaves
         for engine in [engine for engine in self.engines if engine.leaves and not engine.in_flight]:
             self._retire(engine)
-        # 2. New ones come where places are.
+        # 2. New engines are made where there are places.
         for model in lacking(self._held(), wanted):
             self._make(model, needs[model])
 
@@ -184,13 +184,13 @@ class EnginePool:
             try:
                 engine.num_slots = ray.get(engine.loading)
                 engine.loading = None
-            except RayTaskError:  # the model's own error
+            except RayTaskError:  # raised by the engine, such as for a model that cannot be loaded
                 raise
             except RayError as error:
                 self.lose(engine, _first_line(error))
 
     def _look_at(self, engine: EngineHandle) -> None:
-        """Find out without waiting how an engine does, and whether it still steps."""
+        """Read the report of an engine without waiting, and give the engine up if it has stopped stepping."""
         if engine.asked is None:
             engine.asked = engine.actor.report.remote(), time.monotonic()
         reply, asked_at = engine.asked
@@ -206,13 +206,13 @@ class EnginePool:
             engine.report_before = engine.report
             engine.report, engine.num_slots, silent = report, report.num_slots, report.silent_seconds
         if silent > STALL_SECONDS:
-            self.lose(engine, f"it took no step for {silent:.0f} s, where {STALL_SECONDS:.0f} s are the most")
+            self.lose(engine, f"it took no step for {silent:.0f} s; the limit is {STALL_SECONDS:.0f} s")
 
     def lose(self, engine: EngineHandle, why: str) -> None:
-        """Give an engine up; another one takes its place. Once is enough.
+        """Give an engine up, so that another one takes its place; does nothing if it was given up before.
 
         Raises:
-            SessionFaultError: when engines are lost one after the other.
+            SessionFaultError: when MOST_LOSSES engines are lost in a row.
         """
         if engine not in self.engines:
             return
@@ -225,7 +225,7 @@ class EnginePool:
             raise SessionFaultError(f"{self.losses} engines were lost without a verdict in between, the last: {why}")
 
     def why_lost(self, engine: EngineHandle) -> str | None:
-        """Why an engine is gone, asking it if that is not known; None if it works."""
+        """Why an engine is gone; asks the engine if that is not known. None if it works."""
         if engine.lost is None:
             try:
                 broke = ray.get(engine.actor.fault.remote(), timeout=ANSWER_SECONDS)
@@ -238,7 +238,7 @@ class EnginePool:
         return engine.lost
 
     def expect(self) -> None:
-        """Report to each engine how many searches are left for it, which is what idle slots are counted against."""
+        """Tell each engine how many searches are left for it; its idle slots are counted against that number."""
         shares = {model: self.share(model) for model in {engine.model for engine in self.ready}}
         for engine in self.ready:
             if engine.expects != shares[engine.model]:
@@ -246,9 +246,9 @@ class EnginePool:
                 engine.actor.expect.remote(engine.expects)
 
     def share(self, model: str) -> int:
-        """Open searches for each engine of a model; 0 while there is no engine.
+        """Open searches per engine of a model; 0 while there is no engine.
 
-        Engines that will soon have loaded count, too: the first one shall not take all there is.
+        Engines that began to load recently count, too, so that the first engine does not take all searches.
         """
         soon = time.monotonic() - LOADING_SECONDS
         mine = [engine for engine in self.engines if engine.model == model and not engine.leaves]
@@ -256,25 +256,25 @@ class EnginePool:
         return math.ceil(self.ledger.num_open_of(model) / engines) if engines else 0
 
     def pause(self) -> list[tuple[str, list[Finished], list[Snapshot]]]:
-        """Stop every engine after its step: its name, what it finished that nobody took, and its probes in flight."""
+        """Stop every engine after its step; returns its name, what it finished that nobody took, and its snapshots."""
         asked = [(engine.name, engine.actor.pause.remote()) for engine in self.engines if engine.loading is None]
         held: list[tuple[str, list[Finished], list[Snapshot]]] = []
         for name, reply in asked:
-            # An engine that died has taken its probes along: what it saved last is on disk.
+            # The probes of a dead engine are lost; their last snapshots are on disk.
             with contextlib.suppress(RayError):
                 finished, snapshots = ray.get(reply, timeout=PAUSE_SECONDS)
                 held.append((name, finished, snapshots))
         return held
 
     def close(self) -> None:
-        """End the engines; what they held has no verdict."""
+        """End all engines; the probes they held get no verdict."""
         for engine in list(self.engines):
             self._retire(engine)
 
     def _retire(self, engine: EngineHandle) -> None:
-        """End an engine, and keep the count of what it has done."""
+        """End an engine, and add what it has done to `stats`."""
         if engine.loading is None:
-            # An engine that died has taken its counters along.
+            # The counters of a dead engine are lost.
             with contextlib.suppress(RayError):
                 report: EngineReport = ray.get(engine.actor.report.remote(), timeout=ANSWER_SECONDS)
                 self.stats += report.stats

@@ -1,6 +1,6 @@
-"""Run a session on Ray: start or join a cluster, tune, and leave nothing running.
+"""Run a session on Ray: start or join a cluster, run Tune, and leave nothing running.
 
-Knows how to make Ray do things; what is done is the searcher's affair.
+Sets Ray up; the searcher decides what runs.
 """
 
 import contextlib
@@ -25,8 +25,9 @@ from orchestrator.runs.session import Session
 from tasks.values import EngineStats
 
 RECORDER_CALLS = 256
-"""Calls that the recorder serves at a time: those of all trials, each of which waits for its rows to be on disk."""
+"""Calls that the recorder serves at a time, for all trials together: each waits until its rows are on disk."""
 MOST_TRIALS = 10_000
+"""More than ever run at a time, so that only the searcher limits them."""
 TRIALS_PER_SEARCH = 1000
 """More than a search can need, so that only the searcher ends the run."""
 
@@ -39,7 +40,7 @@ class RayExecutor:
         self._address = address
 
     def run(self, session: Session, *, stop: Stop, watcher: Watcher) -> EngineStats:
-        """See `Executor`; `stop` is asked whenever Tune looks for work. BadInput, too, where no cluster answers."""
+        """See `Executor`; `stop` is checked whenever Tune asks for work. BadInput also when no cluster answers."""
         with cluster(session.session_id, self._address, watcher.show_message), _recorder_of(session) as recorder:
             settings, per_trial = session.plan.sweep.engine_settings(), session.plan.sweep.engines.probes_per_trial
             pool = EnginePool(plan=session.plan, ledger=session.ledger, settings=settings, recorder=recorder)
@@ -63,7 +64,7 @@ class RayExecutor:
 
 def _tune(searcher: LedgerSearcher, session: Session, stop: Stop) -> None:
     """Run trials until the searcher has nothing more to ask, or `stop` is true."""
-    # Tune's own state is a by-product that nobody reads: it goes to a folder that is removed.
+    # Nobody reads Tune's own state: it goes to a temporary folder.
     with tempfile.TemporaryDirectory(prefix="capsweep-tune-", ignore_cleanup_errors=True) as scratch:
         tune.Tuner(
             ProbeTrial,
@@ -73,7 +74,7 @@ def _tune(searcher: LedgerSearcher, session: Session, stop: Stop) -> None:
                 reuse_actors=True,
                 trial_name_creator=lambda trial: name_of(trial.config),
                 trial_dirname_creator=lambda trial: trial.trial_id,
-                # How many there are is the searcher's affair; nodes that come later bring more.
+                # The searcher limits the trials; the limit grows with nodes that join later.
                 max_concurrent_trials=MOST_TRIALS,
             ),
             run_config=tune.RunConfig(
@@ -89,7 +90,7 @@ def _tune(searcher: LedgerSearcher, session: Session, stop: Stop) -> None:
 
 @contextmanager
 def _recorder_of(session: Session) -> Iterator[Any]:
-    """The recorder of a session, on this node, for as long as it is needed."""
+    """The recorder of a session, on this node; it is killed on exit."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote: Any = ray.remote(RecorderActor)
     recorder = remote.options(
@@ -102,10 +103,10 @@ def _recorder_of(session: Session) -> Iterator[Any]:
 
 
 def _put_away(pool: EnginePool, recorder: Any, *, unfinished: bool) -> None:
-    """Save what the engines hold, as far as that can be done, and end them."""
+    """Save the probes that the engines hold, as far as possible, and end the engines."""
     if unfinished:
         for name, finished, snapshots in pool.pause():
-            # What could not be written is why the session ends, or runs again.
+            # A failure here is why the session ends, or only makes these probes run again.
             with contextlib.suppress(Exception):
                 ray.get(recorder.record.remote(finished))
                 ray.get(recorder.save_snapshots.remote(name, snapshots))
@@ -113,7 +114,7 @@ def _put_away(pool: EnginePool, recorder: Any, *, unfinished: bool) -> None:
 
 
 class _StopWhenAsked(tune.Stopper):
-    """Ends all trials once the session should end; never a single one."""
+    """Ends all trials once the session should end; never ends a single trial."""
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
@@ -125,5 +126,5 @@ class _StopWhenAsked(tune.Stopper):
         return bool(self._stop)
 
     def __deepcopy__(self, memo: dict[int, object]) -> "_StopWhenAsked":
-        # Tune copies its configuration; a copy would never notice a signal.
+        # Tune copies its configuration, and a copy of `Stop` would not notice a signal.
         return self

@@ -1,6 +1,6 @@
-"""What a run shows to whoever scrapes the cluster's nodes: counters and gauges named `capsweep_..`.
+"""Metrics of a run: counters and gauges named `capsweep_..`, to be scraped from the cluster's nodes.
 
-Ray exports them on every node, with `ray_` before the name. Knows nothing of how the numbers come about.
+Ray exports them on every node, with the prefix `ray_`. Knows nothing of how the numbers are made.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ RUN_TAGS = ("run",)
 
 
 class EngineMetrics:
-    """What one engine does, from its own process."""
+    """The metrics of one engine, set in its process."""
 
     def __init__(self, *, run: str, model: str, engine: str) -> None:
         tags = {"run": run, "model": model, "engine": engine}
@@ -34,16 +34,14 @@ class EngineMetrics:
         self._tokens = counter("tokens_total", "Tokens trained on, summed over slots and optimizer steps.")
         self._slot_steps = counter("slot_steps_total", "Optimizer steps of single slots.")
         self._finished_steps = counter("finished_steps_total", "Optimizer steps of the probes that finished.")
-        self._failing_steps = counter(
-            "failing_steps_total", "Those of them after the last gain: they led to nothing but the end of the probe."
-        )
+        self._failing_steps = counter("failing_steps_total", "Optimizer steps of those probes after their last gain.")
         self._slots = gauge("slots", "Slots that fit into a step.")
         self._slots_busy = gauge("slots_busy", "Slots that are optimized.")
         self._probes_waiting = gauge("probes_waiting", "Probes that wait for a slot.")
         self._exported = EngineStats()
 
     def export(self, stats: EngineStats, *, num_slots: int, num_busy: int) -> None:
-        """Export what an engine has done since the last export, and what it does now."""
+        """Export what an engine has done since the last export, and its present load."""
         if stats.trained_tokens > self._exported.trained_tokens:
             self._tokens.inc(stats.trained_tokens - self._exported.trained_tokens)
             self._slot_steps.inc(stats.slot_steps - self._exported.slot_steps)
@@ -65,7 +63,7 @@ class EngineMetrics:
 
 
 class RunMetrics:
-    """The progress of one run, from its driver."""
+    """The metrics of one run, set in its driver."""
 
     def __init__(self, *, run: str) -> None:
         self._verdicts = Counter(
@@ -87,7 +85,7 @@ class RunMetrics:
             self._verdicts.inc(tags={"outcome": verdict.outcome})
 
     def export(self, ledger: Ledger, *, ready: int, loading: int, wanted: int, restarts: int) -> None:
-        """Export how things stand."""
+        """Export the number of searches, engines and restarts."""
         for state, number in (
             ("done", ledger.num_searches - ledger.num_open),
             ("in_flight", ledger.num_in_flight),

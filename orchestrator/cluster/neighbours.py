@@ -1,6 +1,6 @@
-"""Runs that share a cluster: each gets its share of the engines, and what the others leave.
+"""Runs that share a cluster: each gets its share of the engines, and those that the others leave unused.
 
-A run finds the others by the names of their recorders, and its own recorder reports to them how many engines it lacks.
+A run finds the others by the names of their recorders, and asks each recorder how many engines its run lacks.
 """
 
 import math
@@ -16,25 +16,25 @@ from orchestrator.cluster.cluster_view import free_nodes
 from orchestrator.cluster.placement import EngineDemand, Node, allot
 
 RECORDER_NAME = "recorder"
-"""Name of a run's recorder within the namespace of its session."""
+"""Name of a run's recorder in the namespace of its session."""
 LOOK_SECONDS = 5.0
-"""How often the others are asked."""
+"""How often the other runs are asked."""
 MOST_ENGINES = 10_000
-"""More than any cluster has places for."""
+"""More engines than any cluster has places for."""
 
 
 class Neighbours:
-    """Other runs on this cluster, and what is left of it for this one."""
+    """The other runs on this cluster, and how many engines they leave to this one."""
 
     def __init__(self) -> None:
         self.num_others = 0
         self.one_lacks = False
-        """Whether one of them lacks engines that are its share."""
+        """Whether one of them lacks engines of its share."""
         self._asked: list[Any] = []
         self._looked_at = -LOOK_SECONDS
 
     def look(self) -> None:
-        """Find them now and then; never waits for their answers."""
+        """Find the other runs, at most once per LOOK_SECONDS; never waits for their answers."""
         if time.monotonic() - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = time.monotonic()
@@ -59,15 +59,15 @@ class Neighbours:
     def most_engines(
         self, asked: Sequence[EngineDemand], nodes: Sequence[Node], *, held: int
     ) -> tuple[int | None, int]:
-        """Engines that this run may have: its share, and what nobody else wants.
+        """How many engines this run may have: its share, and what no other run lacks.
 
         Args:
             asked: What its models ask for.
             nodes: The cluster.
-            held: Engines that it has.
+            held: Engines that the run has.
 
         Returns:
-            The most it may have, None while it is alone, and how many of those that are its share it would have.
+            The most engines it may have (None while it is the only run), and how many engines of its share it can use.
         """
         if not self.num_others or not asked:
             return None, 0

@@ -1,10 +1,10 @@
-"""How many engines of each model a cluster has room for, and what each takes.
+"""How many engines of each model a cluster has room for, and what each of them takes.
 
-Models come in the sweep's order. Each first gets the engines that its open searches fill, so that early models take the
-whole cluster while they can; what is left over, at their end above all, the next ones get at once. Places that nobody
-fills are then shared out again, so that no device idles while searches are open.
+Models are served in the sweep's order. Each first gets the engines that its open searches fill, so that early models
+take the whole cluster while they can fill it; the next ones get what is left, above all near the end of the early ones.
+Places that no model fills are then given out again, so that no device idles while searches are open.
 
-Pure: numbers in, numbers out. Knows nothing of Ray, models' files or probes.
+Pure: numbers in, numbers out. Knows nothing of Ray, model files or probes.
 """
 
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from orchestrator.errors import BadInput
 from orchestrator.spec.engines import EnginesEntry
 
 SPARE_CPUS = 0.5
-"""What trials get beside engines that take all other processors. A trial only waits, but its share of this bounds how
-many run, so that others wait for a process to become free instead of starting one."""
+"""CPUs of a node left to trials when engines take the rest. A trial only waits, but its share of these bounds how many
+run, so that further trials wait for a free process instead of starting one."""
 SMALLEST_SHARE = 0.05
-"""CPUs an engine reserves at least; with less the machine is crowded beyond use."""
+"""Fewest CPUs that an engine reserves; with less, the machine is too crowded to be of use."""
 SEARCHES_PER_PROCESSOR = 16
-"""Searches that fill an engine on a processor: with fewer slots most of a step is not computing."""
+"""Searches that fill an engine on a processor: with fewer slots, most of a step is overhead."""
 SEARCHES_PER_GPU = 64
-"""Searches that fill an engine on a GPU: a step of 64 slots of 30 tokens is 2,000 tokens. Reckoned, not measured."""
+"""Searches that fill an engine on a GPU: a step of 64 slots of 30 tokens is 2,000 tokens. Estimated, not measured."""
 FEWEST_SEARCHES = 8
-"""Searches that an engine gets at least, where places would stay empty otherwise: the quickstart's 24 on two cores take
-134 seconds with an engine on each, 189 with one."""
+"""Fewest searches per engine where places would stay empty otherwise: the quickstart's 24 searches on two cores take
+134 s with an engine on each core, 189 s with one engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +34,9 @@ class Node:
     cpus: float
     gpus: float = 0.0
     gpu_gigabytes: float = 0.0
-    """Device memory of each of its GPUs; 0 without any."""
+    """Device memory of each of its GPUs, in GB; 0 without a GPU."""
     present: bool = True
-    """False while it is only what the autoscaler may add."""
+    """False for a node that the autoscaler may add."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,22 +56,22 @@ class EngineDemand:
     fills: int
     """Engines that its open searches fill."""
     most: int
-    """Engines among which they can be spread where there is room to spare; at least `fills`."""
+    """Engines over which its searches can be spread if there is spare room; at least `fills`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelNeeds:
-    """What is known of a model before its engines are placed."""
+    """What is known about a model before its engines are placed."""
 
     model: str
     num_open: int
     """Searches that are not done."""
     num_begun: int
-    """Searches that were not done when the session began: engines made for them stay while nobody needs their place."""
+    """Searches not done when the session began: engines made for them stay until their place is needed."""
     gpus: float
-    """GPUs that one engine takes where there are any, a part of one among them; from the device memory it needs."""
+    """GPUs, or the fraction of one, that an engine takes if there are GPUs; from the device memory it needs."""
     is_small: bool
-    """Whether it has no use for more than one processor."""
+    """Whether more than one processor does not speed it up."""
 
 
 def uses_gpus(engines: EnginesEntry, nodes: Sequence[Node]) -> bool:
@@ -85,9 +85,9 @@ def engine_demand(engines: EnginesEntry, demand: ModelNeeds, nodes: Sequence[Nod
     """What a model asks of a cluster.
 
     Args:
-        engines: What the sweep asks for; `auto` leaves it to this function.
+        engines: Settings of the sweep; this function decides those that are `auto`.
         demand: The model.
-        nodes: The cluster, and what may be added to it.
+        nodes: The cluster, and the nodes that may be added to it.
 
     Raises:
         BadInput: when no node can hold one engine.
@@ -113,12 +113,12 @@ def engine_demand(engines: EnginesEntry, demand: ModelNeeds, nodes: Sequence[Nod
     places = sum(per_node)
     if gpus and places < (count or 1):
         raise BadInput(
-            f"engines: {count or 1} engines of {gpus:g} GPUs were asked for, the cluster has "
-            f"{sum(node.gpus for node in nodes):g}. Ask for fewer, or leave engines.gpus and engines.count at auto."
+            f"engines: asked for {count or 1} engines of {gpus:g} GPUs each; the cluster has "
+            f"{sum(node.gpus for node in nodes):g} GPUs. Ask for fewer, or set engines.gpus and engines.count to auto."
         )
     if cpus < SMALLEST_SHARE or (not gpus and not places and count is None):
         raise BadInput(
-            f"engines.count: {count or 1} engines do not fit beside each other on {len(nodes)} nodes of at most "
+            f"engines.count: {count or 1} engines do not fit side by side on {len(nodes)} nodes of at most "
             f"{max((node.cpus for node in nodes), default=0):g} CPUs. Ask for fewer."
         )
     filled = max(1, count or demand.num_open // fills)
@@ -127,22 +127,22 @@ def engine_demand(engines: EnginesEntry, demand: ModelNeeds, nodes: Sequence[Nod
 
 
 def _largest_share(count: int, room: Sequence[float]) -> float:
-    """Most processors that each of `count` engines can have where each node has so many for them."""
+    """The most processors that each of `count` engines can get, given the processors of each node."""
     shares = sorted((here / engines for here in room if here > 0 for engines in range(1, count + 1)), reverse=True)
-    # A little tolerance: thirds of a node must fit three times.
+    # The tolerance lets thirds of a node fit three times.
     return next((share for share in shares if sum(int(here / share + 1e-9) for here in room) >= count), 0.0)
 
 
 def allot(demands: Sequence[EngineDemand], nodes: Sequence[Node], *, most: int | None = None) -> dict[str, int]:
-    """Engines of each model, all of them at once.
+    """How many engines each model gets.
 
     Args:
-        demands: In the order in which models are served.
-        nodes: The cluster, and what may be added to it: there only engines go that searches fill.
-        most: Engines in all, at most; None leaves it to the room there is.
+        demands: Demands of the models, in the order in which they are served.
+        nodes: The cluster, and nodes that may be added to it, which only get engines that searches fill.
+        most: Most engines in total; None: as many as there is room for.
 
     Returns:
-        Models with at least one engine, and how many.
+        Model -> its engines; models without an engine are left out.
     """
     room = [replace(node, cpus=node.cpus - SPARE_CPUS) for node in nodes]
     counts: dict[str, int] = {}
@@ -160,7 +160,7 @@ def allot(demands: Sequence[EngineDemand], nodes: Sequence[Node], *, most: int |
 
 
 def _first_place(need: EngineNeed, room: Sequence[Node], *, only_present: bool) -> int | None:
-    """The first node with room, those that are there before those that may come."""
+    """Index of the first node with room, present nodes before those that may be added; None if there is none."""
     fitting = [
         i
         for i, node in enumerate(room)

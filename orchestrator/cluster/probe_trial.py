@@ -1,7 +1,7 @@
 """One Tune trial: follows its probes through an engine until all have finished.
 
-Holds no model, and nothing that is lost with it: when a trial dies, another takes over its probes. A trial reports
-verdicts; memories go to the recorder and nowhere else.
+Holds no model and no state of its own: when a trial dies, another takes over its probes. A trial reports verdicts;
+memories go only to the recorder.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from orchestrator.store.probe_columns import verdict_of
 
 
 def name_of(config: Mapping[str, Any]) -> str:
-    """What Tune and the dashboard call a trial: `trial 12 · pythia-160m · 64 probes of 180-220 tokens`."""
+    """The name of a trial in Tune and on the dashboard: `trial 12 · pythia-160m · 64 probes of 180-220 tokens`."""
     lengths, model = config["lengths"], config["model"].rpartition("/")[2]
     shortest, longest = min(lengths, default=0), max(lengths, default=0)
     tokens = f"{shortest}" if shortest == longest else f"{shortest}-{longest}"
@@ -23,22 +23,22 @@ def name_of(config: Mapping[str, Any]) -> str:
 
 
 class ProbeTrial(tune.Trainable):
-    """Claims its probes, hands them to its engine, and reports what has finished once it is on disk."""
+    """Claims its probes, hands them to its engine, and reports those that have finished once their rows are on disk."""
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        """The part of a processor that bounds how many trials run."""
+        """The share of a processor that bounds how many trials run."""
         return tune.PlacementGroupFactory([{"CPU": config["cpus"]}])
 
     def __repr__(self) -> str:
-        """What the dashboard calls the process, which follows one assignment after the other."""
+        """The name of the process on the dashboard; it follows one assignment after another."""
         return "trials of probes"
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Note which assignment this is. Tune may set up a process for a trial that another process then runs."""
+        """Note the assignment, no more: Tune may set up a process for a trial that another process then runs."""
         self._assignment_id: str = config["assignment"]
         self._begun = False
-        self._turn: Any = 0  # Any: what an actor returns has no type
+        self._turn: Any = 0  # Any: results of actors are untyped
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next assignment in the same process."""
@@ -50,7 +50,7 @@ class ProbeTrial(tune.Trainable):
         if not self._begun:
             self._recorder = ray.get_actor(self.config["recorder"])
             self._engine = ray.get_actor(self.config["engine"])
-        # What lies ready: the whole assignment at first, and later what it was topped up with.
+        # At first the whole assignment, later the probes it was topped up with.
         probes = ray.get(self._recorder.claim.remote(self._assignment_id, anew=not self._begun))
         if probes:
             self._turn = ray.get(self._named("submit").remote(self._assignment_id, probes, anew=not self._begun))
@@ -67,5 +67,5 @@ class ProbeTrial(tune.Trainable):
         }
 
     def _named(self, method: str) -> Any:
-        """A method of the engine under the name of the assignment: so the dashboard's tasks show what is waited for."""
+        """A method of the engine, named for this trial, so that the dashboard shows what its tasks wait for."""
         return getattr(self._engine, method).options(name=name_of(self.config))

@@ -1,4 +1,4 @@
-"""Workers that measure recipes, as Ray actors: trials side by side, each in an engine with an actor of its own.
+"""Workers that measure recipes, as Ray actors: trials run side by side, each on the engine of its own actor.
 
 Knows nothing of trials or of what a recipe is.
 """
@@ -24,23 +24,25 @@ from orchestrator.planning.plan import Plan
 from tasks.values import EngineSettings
 
 LISTEN_SECONDS = 0.5
-"""How often a signal is looked for while workers measure."""
-
-
+"""How often `stop` is checked while workers measure."""
 MANY_SEARCHES = 1_000_000
-"""A trial needs no neighbours to be worth an engine: as many as there are places."""
+"""More than any cluster has places for: a single trial fills an engine, so there are as many engines as places."""
 
 
 class TuningActor:
-    """A worker in a process of its own; ended from outside when the session ends."""
+    """A worker in a process of its own, which is killed when the session ends."""
 
     def __init__(self, plan: Plan, settings: EngineSettings) -> None:
         self._worker = Worker(plan, settings)
 
     def measure(self, request: MeasurementRequest) -> tuple[SearchResult, ...]:
-        """Raises TaskError when the model cannot be loaded."""
+        """The results of the request.
+
+        Raises:
+            TaskError: when the model cannot be loaded.
+        """
         reached = self._worker.measure(request, Stop())
-        assert reached is not None, "nothing stops a worker but its end"
+        assert reached is not None, "nothing sets this Stop"
         return reached
 
 
@@ -62,11 +64,11 @@ class RayWorkers:
         self._asked[self._actors[worker].measure.remote(request)] = worker
 
     def wait(self) -> tuple[int, tuple[SearchResult, ...]] | None:
-        """The next worker that is done.
+        """The next worker that has finished, and its results; None once the session should end.
 
         Raises:
             TaskError: when a model cannot be loaded.
-            SessionFaultError: when a worker was lost; its trial is tried again by the session that follows.
+            SessionFaultError: when a worker is lost; the next session tries its trial again.
         """
         while not self._stop:
             done, _ = ray.wait(list(self._asked), timeout=LISTEN_SECONDS)
@@ -75,7 +77,7 @@ class RayWorkers:
             worker = self._asked.pop(done[0])
             try:
                 reached: Any = ray.get(done[0])
-            except RayTaskError:  # the task's own error
+            except RayTaskError:  # raised by the worker itself
                 raise
             except RayError as error:
                 raise SessionFaultError(f"a worker was lost: {str(error).strip().splitlines()[0]}") from error
@@ -83,7 +85,7 @@ class RayWorkers:
         return None
 
     def close(self) -> None:
-        """End all actors, whatever they are at."""
+        """End all actors, even those that are measuring."""
         for actor in self._actors:
             ray.kill(actor)
 
@@ -95,7 +97,7 @@ def ray_workers(
     """Join a cluster, or start one on this machine and stop it afterwards, and make workers there.
 
     Raises:
-        BadInput: when the cluster is not there or cannot hold what the sweep asks for.
+        BadInput: when no cluster answers or it cannot hold what the sweep asks for.
     """
     with cluster(f"tune-{uuid.uuid4().hex[:8]}", address, on_message):
         count, need = _places(plan)
@@ -109,7 +111,7 @@ def ray_workers(
 
 
 def _places(plan: Plan) -> tuple[int, EngineNeed]:
-    """Workers that find room on the nodes that are there, and what each takes: enough for any model of the plan."""
+    """How many workers the present nodes have room for, and what each takes: enough for any model of the plan."""
     nodes = [node for node in cluster_nodes() if node.present]
     longest = max(search.limit for search in plan.searches)
     demands = [

@@ -1,6 +1,6 @@
-"""The recorder as a Ray actor on the driver's node: the one writer of rows, and the desk where assignments lie ready.
+"""The recorder as a Ray actor on the driver's node: the one writer of rows, which also passes assignments to trials.
 
-Calls of many trials become one file: whoever records waits until the file that holds its rows is durable.
+Calls of many trials become one file: each caller waits until the file with its rows is durable.
 """
 
 import contextlib
@@ -16,12 +16,13 @@ from orchestrator.store.snapshots import Snapshots
 from tasks.values import Finished, Probe, Snapshot
 
 GATHER_SECONDS = 0.2
+"""How long rows wait for those of other trials, to be written in one file with them."""
 STAGE_SECONDS = 60.0
-"""A trial starts within milliseconds of its assignment being staged; so long a wait means that the driver is gone."""
+"""A trial starts within milliseconds of its assignment being staged; a longer wait means that the driver is gone."""
 
 
 class RecorderActor:
-    """Group commit of rows, and assignments handed from the searcher to their trials."""
+    """Writes rows in groups, and hands assignments from the searcher to their trials."""
 
     def __init__(self, url: str, context: RowContext) -> None:
         self._title = f"recorder of {context.run_id}"
@@ -29,7 +30,7 @@ class RecorderActor:
         self._snapshots = Snapshots(open_files(url), context.session_id)
         self._changed = threading.Condition()
         self._staged: dict[str, list[Probe]] = {}
-        """assignment_id -> all its probes so far, until the assignment is released."""
+        """assignment_id -> all its probes so far; removed when the assignment is released."""
         self._num_claimed: dict[str, int] = {}
         self._stage_faults: dict[str, Exception] = {}
         self._pending: list[_Recording] = []
@@ -38,11 +39,11 @@ class RecorderActor:
         threading.Thread(target=self._write_gathered, name="recorder", daemon=True).start()
 
     def __repr__(self) -> str:
-        """What the dashboard calls it."""
+        """Its name on the dashboard."""
         return self._title
 
     def stage(self, assignment_id: str, probes: Sequence[Probe]) -> None:
-        """Lay probes of an assignment ready, with the memories and states that they begin from."""
+        """Hold probes of an assignment ready to be claimed, with the memories and snapshots that they begin from."""
         fault, equipped = None, []
         try:
             for probe in map(self._recorder.give_memory, probes):
@@ -56,15 +57,15 @@ class RecorderActor:
             self._changed.notify_all()
 
     def claim(self, assignment_id: str, *, anew: bool) -> Sequence[Probe]:
-        """The probes of an assignment that lie ready and were not claimed yet.
+        """The staged probes of an assignment that were not claimed yet.
 
         Args:
-            assignment_id: Whose.
-            anew: Whether a trial begins to follow it: then all its probes, and some must come.
+            assignment_id: Assignment of the probes.
+            anew: Whether a new trial follows the assignment: then all its probes, and the call waits for them.
 
         Raises:
-            TimeoutError: when nobody staged it.
-            Exception: what kept it from being staged.
+            TimeoutError: when it is not staged in time.
+            Exception: the error that staging it raised.
         """
         with self._changed:
             seconds = STAGE_SECONDS if anew else 0.0
@@ -78,31 +79,31 @@ class RecorderActor:
             return staged[first:]
 
     def release(self, assignment_id: str) -> None:
-        """Nobody will claim this assignment again."""
+        """Drop this assignment; no trial will claim it again."""
         with self._changed:
             self._staged.pop(assignment_id, None)
             self._num_claimed.pop(assignment_id, None)
             self._stage_faults.pop(assignment_id, None)
 
     def save_snapshots(self, engine: str, snapshots: Sequence[Snapshot]) -> None:
-        """Save the probes that an engine holds; the next `record` raises what prevents it."""
+        """Save the probes that an engine holds. Errors are ignored here: the next `record` raises them, too."""
         with contextlib.suppress(OSError):
             self._snapshots.save(engine, snapshots)
 
     def report_lacking(self, num_engines: int) -> None:
-        """So many engines are this run's share of the cluster and have no place."""
+        """Set how many engines of its share of the cluster this run lacks."""
         self._lacking = num_engines
 
     def lacking(self) -> int:
-        """What other runs on this cluster ask of this one."""
+        """Engines of its share that this run lacks; other runs on the cluster ask for it."""
         return self._lacking
 
     def fault(self) -> Exception | None:
-        """What kept rows from being written; None if nothing did."""
+        """The error that kept rows from being written; None if there was none."""
         return self._fault
 
     def record(self, finished: Sequence[Finished]) -> None:
-        """Return once these rows are durable; raises the error of the disk if they could not be written."""
+        """Return once these rows are durable; raises the error that kept them from being written."""
         recording = _Recording(finished)
         with self._changed:
             self._pending.append(recording)
@@ -112,14 +113,14 @@ class RecorderActor:
             raise recording.fault
 
     def recorded(self, probe_ids: Sequence[str]) -> list[Verdict]:
-        """The verdicts on disk of those of these probes that this session recorded."""
+        """The verdicts of those of these probes whose rows this session has written."""
         return self._recorder.recorded(probe_ids)
 
     def _write_gathered(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._pending)
-            # Others that finish meanwhile share the file.
+            # Rows that arrive meanwhile share the file.
             threading.Event().wait(GATHER_SECONDS)
             with self._changed:
                 gathered, self._pending = self._pending, []

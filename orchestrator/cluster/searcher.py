@@ -1,7 +1,7 @@
 """The binary search as a Ray Tune searcher: each suggestion is an assignment of probes.
 
-Tune asks for trials and reports their results; the ledger decides. What Tune itself remembers is disposable: a new
-session folds the rows on disk into a new ledger and starts a new Tuner.
+Tune asks for trials and reports their results; the ledger decides. Tune's own state is disposable: a new session folds
+the rows on disk into a new ledger and starts a new Tuner.
 """
 
 import time
@@ -36,16 +36,16 @@ from orchestrator.store.probe_columns import verdict_of
 from tasks.values import Probe
 
 LOADING_SECONDS = 0.5
-"""Longest single wait for the first engine: a signal is handled between two waits."""
+"""Longest single wait for an engine to load: signals are handled between two waits."""
 
 
 def _cause(fault: Exception) -> Exception:
-    """What an actor raised, without the traceback that Ray makes its message of."""
+    """The exception that an actor raised, without the traceback that Ray puts into its message."""
     return fault.cause if isinstance(fault, RayTaskError) and isinstance(fault.cause, Exception) else fault
 
 
 class LedgerSearcher(Searcher):
-    """Suggests assignments from the ledger and folds what their trials report into it."""
+    """Suggests assignments from the ledger, and folds the verdicts that trials report into it."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class LedgerSearcher(Searcher):
         on_verdicts: Callable[[Sequence[Verdict]], None],
         on_engines: Callable[[Sequence[EngineProgress]], None],
     ) -> None:
-        """See `RayExecutor`; `probes_per_trial` None chooses by the engine."""
+        """See `RayExecutor`; with `probes_per_trial` None, the number depends on the engine."""
         super().__init__(metric="left", mode="min")
         self._session = session
         self._pool = pool
@@ -68,7 +68,7 @@ class LedgerSearcher(Searcher):
         self._on_verdicts = on_verdicts
         self._on_engines = on_engines
         self._most_running = 1
-        """Trials that run at a time, where the cluster was largest: a process serves only trials that ask the same."""
+        """Most trials that could run at a time so far. Tune reuses processes among trials that ask for equal CPUs."""
         self._metrics = RunMetrics(run=session.plan.sweep.name)
         self._assignments: dict[str, Assignment] = {}
         """By trial id."""
@@ -76,7 +76,7 @@ class LedgerSearcher(Searcher):
         """Assignments whose trial was lost: their engine continues, and another trial must follow them."""
         self._numbers = count()
         self.fault: Exception | None = None
-        """What ended the session early; None if nothing did."""
+        """The error that ended the session early; None if there was none."""
 
     @property
     def _ledger(self) -> Ledger:
@@ -100,22 +100,22 @@ class LedgerSearcher(Searcher):
         )
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
-        """How many assignments are in flight is this searcher's own affair."""
+        """Return True, so that Tune leaves the number of assignments in flight to this searcher."""
         return True
 
     def suggest(self, trial_id: str) -> Any:
-        """The next assignment; None while there is nothing to ask, FINISHED when there never will be."""
+        """The next assignment; None while there is none, FINISHED when there will be no more."""
         if self._stop or self.fault is not None or self._ledger.num_open == 0:
             return Searcher.FINISHED
         try:
             return self._next_assignment(trial_id)
         except Exception as fault:
-            # Tune would end in a traceback of its own; the runner raises it once everything is put away.
+            # Raised here, it would end Tune with a traceback; the executor raises it after all engines are closed.
             self.fault = _cause(fault)
             return Searcher.FINISHED
 
     def _tend(self) -> None:
-        """Look after the engines now and then, and report how things stand."""
+        """Tend the engines if that is due, and report their progress."""
         if not self._pool.tend():
             return
         pool = self._pool
@@ -135,7 +135,7 @@ class LedgerSearcher(Searcher):
             self._assignments[trial_id] = assignment
             return self._config(assignment)
         if not self._assignments:
-            # Tune asks again in a second; with no other report to expect, wait here instead.
+            # With no trial running, Tune asks again only after a second: wait for an engine here instead.
             self._pool.wait_ready(LOADING_SECONDS)
         self._pool.expect()
         if self._stop or len(self._assignments) >= most_trials(self._num_engines):
@@ -157,7 +157,7 @@ class LedgerSearcher(Searcher):
         return assignment.config(most_running=self._most_running)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Some probes of an assignment have finished, and their rows are on disk."""
+        """Record the verdicts of probes that have finished; their rows are on disk."""
         if (assignment := self._assignments.get(trial_id)) is not None and "num_slots" in result:
             assignment.engine.num_slots = result["num_slots"]
         self._fold(trial_id, [Verdict(**fields) for fields in result.get("verdicts", [])])
@@ -169,7 +169,7 @@ class LedgerSearcher(Searcher):
             self.fault = _cause(fault)
 
     def _top_up(self, assignment: Assignment) -> None:
-        """Give a running trial more probes, where its engine has free slots and no further trial may start."""
+        """Give a running trial more probes if its engine has free slots and no further trial may start."""
         engine = assignment.engine
         if engine.leaves or self._stop or self.fault is not None:
             return
@@ -178,20 +178,20 @@ class LedgerSearcher(Searcher):
         )
         probes = self._take_probes(size, assignment)
         if probes:
-            # The trial claims them at its next step, which Tune begins after this.
+            # The trial claims them at its next step, which Tune starts after this returns.
             ray.get(self._recorder.stage.remote(assignment.assignment_id, probes))
 
     def _take_probes(self, most: int, assignment: Assignment) -> list[Probe]:
-        """The next probes of the ledger for this assignment's engine, now of this assignment."""
+        """Add the next probes of the ledger for its engine to an assignment, and return them."""
         orders = self._ledger.next_orders(assignment.engine.model, most)
-        # Memories of warm starts are the recorder's: they never pass through the driver.
+        # The recorder adds the memories of warm starts: they never pass through the driver.
         probes = {order.probe_id: make_probe(self._session.plan, order) for order in orders}
         assignment.probes.update(probes)
         assignment.engine.in_flight += len(probes)
         return list(probes.values())
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial is over. Its assignment is, too, unless the machine lost the trial."""
+        """End the assignment of a trial that is over, or recover it if the machine lost the trial."""
         if result is not None and not error:
             self.on_trial_result(trial_id, result)
         assignment = self._assignments.pop(trial_id, None)
@@ -207,7 +207,7 @@ class LedgerSearcher(Searcher):
             self._leave(assignment)
 
     def _recover(self, assignment: Assignment) -> None:
-        """See to it that probes whose trial was lost, or ended without them, get their verdicts."""
+        """Get verdicts for probes whose trial was lost or ended without them."""
         unwritten: Exception | None = ray.get(self._recorder.fault.remote())
         if unwritten is not None:
             raise unwritten
@@ -216,7 +216,7 @@ class LedgerSearcher(Searcher):
         if why is None and assignment.losses < MACHINE_FAILURES:
             self._lost_trials.append(assignment)
             return
-        # Rows may have been written between two reports.
+        # Rows may have been written after the last report of the trial.
         recorded: list[Verdict] = ray.get(self._recorder.recorded.remote(list(assignment.probes)))
         failed = assignment.failed(why, known={verdict.probe_id for verdict in recorded}, now=time.time())
         ray.get(self._recorder.record.remote(failed))
@@ -225,7 +225,7 @@ class LedgerSearcher(Searcher):
         self._record_verdicts([*recorded, *map(verdict_of, failed)])
 
     def _leave(self, assignment: Assignment) -> None:
-        """Nothing more is expected of an assignment; what it has no verdict on goes back."""
+        """Drop an assignment; its probes without a verdict go back to the ledger."""
         assignment.engine.in_flight -= len(assignment.probes)
         self._ledger.give_back(probe.search_id for probe in assignment.probes.values())
         assignment.probes.clear()
@@ -245,7 +245,7 @@ class LedgerSearcher(Searcher):
         for verdict in verdicts:
             self._ledger.record(verdict)
         if verdicts:
-            # Also here: Tune asks for no suggestion while all trials that may run do.
+            # Also here, because Tune asks for no suggestion while as many trials run as may.
             self._pool.expect()
             if any(verdict.outcome != "failed" for verdict in verdicts):
                 self._pool.losses = 0
@@ -253,11 +253,11 @@ class LedgerSearcher(Searcher):
             self._on_verdicts(verdicts)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles searchers to restore them, and the rows on disk are the only state here."""
+        """Empty: Tune pickles searchers to restore them, but the only state is the rows on disk."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing, as above."""
+        """Do nothing: the only state is the rows on disk."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing, as above."""
+        """Do nothing: the only state is the rows on disk."""

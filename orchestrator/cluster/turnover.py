@@ -1,6 +1,6 @@
-"""Which engines leave and which models get new ones, so that a pool comes nearer to what placement.py allots.
+"""Which engines leave and which models get new ones, so that a pool approaches what placement.py allots.
 
-Pure: values in, values out. Knows nothing of Ray, of engines as such or of the ledger.
+Pure: values in, values out. Knows nothing of Ray, engine actors or the ledger.
 """
 
 from collections import Counter
@@ -16,17 +16,17 @@ class HeldEngine:
     in_flight: int = 0
     """Probes given to it that have no verdict yet."""
     leaves: bool = False
-    """Whether it leaves already."""
+    """Whether it is already leaving."""
 
 
 def leaving(held: Sequence[HeldEngine], wanted: Mapping[str, int]) -> list[bool]:
-    """Of each engine, whether it gets no more probes: those beyond what is wanted of its model.
+    """For each engine, whether it gets no more probes because its model wants fewer engines.
 
-    Those that leave already go first, then those with fewest probes in flight.
+    Engines that are already leaving go first, then those with the fewest probes in flight.
 
     Args:
-        held: Engines there are.
-        wanted: Model -> its engines; a model that is not in it wants none.
+        held: All engines of the pool.
+        wanted: Model -> number of engines; a model that is missing wants none.
     """
     left = dict(wanted)
     leaves = [True] * len(held)
@@ -41,12 +41,12 @@ def leaving(held: Sequence[HeldEngine], wanted: Mapping[str, int]) -> list[bool]
 def lacking(held: Sequence[HeldEngine], wanted: Mapping[str, int]) -> list[str]:
     """The model of each engine that should be made now, in the order of `wanted`.
 
-    No more than there will be places: what is asked of Ray beyond that would look like a need for more nodes. An engine
-    that leaves keeps its place until it has no probes left.
+    No more engines than places: Ray would take a request beyond them for a need of more nodes. An engine that is
+    leaving keeps its place until it has no probes left.
 
     Args:
-        held: Engines there are, those that leave among them.
-        wanted: Model -> its engines.
+        held: All engines of the pool, including those that are leaving.
+        wanted: Model -> number of engines.
     """
     have = Counter(engine.model for engine in held if not engine.leaves)
     lacks = [model for model, number in wanted.items() for _ in range(number - have[model])]

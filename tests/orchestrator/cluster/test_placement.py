@@ -47,7 +47,7 @@ def test_engines_take_what_there_is(engines, nodes, expected):
     ("engines", "message"),
     [
         (EnginesEntry(gpus=1), "the cluster has 0"),
-        (EnginesEntry(count=80), "do not fit beside each other"),
+        (EnginesEntry(count=80), "do not fit side by side"),
         (EnginesEntry(cpus=4), "do not fit"),
     ],
 )
