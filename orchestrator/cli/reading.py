@@ -48,7 +48,7 @@ def report(
 
 @app.command(epilog="Example: `capsweep verify runs/quickstart-20260101-120000`")
 def verify(run: RunArgument, device: Device = "auto") -> None:
-    """Decode every stored memory again, one text at a time; exit 1 if any does not give its text."""
+    """Decode every stored memory again, one text at a time; exit 1 if any does not reproduce its text."""
     with bad_input():
         from orchestrator.analysis.memories import verify as verify_run
         from orchestrator.runs.directory import open_run
@@ -64,8 +64,8 @@ def verify(run: RunArgument, device: Device = "auto") -> None:
                 )
         typer.echo(f"{total} memories decoded, {total - wrong} exact, {wrong} not")
         if not total:
-            # Happens where the criterion accepts memories that do not give the first token.
-            typer.echo("by the column exact_prefix, no memory of this run gives even its first token by itself")
+            # Happens where the criterion accepts memories that do not reproduce the first token.
+            typer.echo("by the column exact_prefix, no memory of this run reproduces even the first token by itself")
     raise typer.Exit(1 if wrong else 0)
 
 

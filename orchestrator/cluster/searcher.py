@@ -68,7 +68,7 @@ class LedgerSearcher(Searcher):
         self._on_verdicts = on_verdicts
         self._on_engines = on_engines
         self._most_running = 1
-        """Most trials that could run at a time so far. Tune reuses processes among trials that ask for equal CPUs."""
+        """Most trials that could run at a time so far; kept, as Tune reuses processes only for equal CPU requests."""
         self._metrics = RunMetrics(run=session.plan.sweep.name)
         self._assignments: dict[str, Assignment] = {}
         """By trial id."""

@@ -42,7 +42,7 @@ class ListedRun:
     models: tuple[str, ...]
     """Names of its models in its tables."""
     num_texts: int
-    """Texts of the model that has most."""
+    """Number of texts of the model with the most."""
     num_vectors: tuple[int, ...]
     done: int
     """Searches that are finished."""

@@ -142,7 +142,7 @@ class RecipeStudy:
             self.study.tell(trial, mean_capacity(trial.user_attrs[RESULTS_OF_SEARCHES]))
 
     def put_back(self, trial: Trial) -> None:
-        """Mark a trial that was cut short as failed, and have its recipe tried again."""
+        """Mark a trial that was cut short as failed, and enqueue its recipe again."""
         self._put_back(trial.number, trial.params)
 
     def _put_back(self, number: int, params: Mapping[str, Any]) -> None:

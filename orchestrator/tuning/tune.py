@@ -166,7 +166,8 @@ def _tuner(request: TuneRequest, split: TextSplit, model: str, folder: Path, con
             study.note(BUDGET, request.budget)
     elif study.attribute(INPUTS) != inputs:
         raise BadInput(
-            f"{folder}: the texts or the model {model} have changed since it began. Restore them, or begin anew."
+            f"{folder}: the texts or the model {model} have changed since this tuning began. "
+            "Restore them, or choose another --run-dir."
         )
     return ModelTuner(model=model, recipe=recipe, split=mine, study=study, on_message=_printer(console))
 
