@@ -13,8 +13,8 @@ The life of one probe, in order:
 5. `outcome_of` turns what was decoded and counted into the outcome, and `step` returns the probe as `Finished`.
 
 A slot also leaves when its loss or gradient is not finite, or when the device cannot hold it even alone. If it has
-proven the length asked for, steps 4 and 5 follow. Otherwise its probe ends as `Failed`; a probe whose numbers were not
-finite first begins again, once, cold and at a lower rate.
+proven the length asked for, steps 4 and 5 follow. Otherwise its probe ends as `Failed`. After numbers that are not
+finite, a probe begins again once, cold and at a lower rate; it fails if that happens again.
 
 Knows nothing of Ray, runs, files or which probe comes next.
 """
@@ -46,10 +46,10 @@ from tasks.values import EngineSettings, EngineStats, Failed, Finished, Outcome,
 
 EXPECTED_SLOT_TOKENS = 24
 """Room in tokens that a new slot is given, unless its text is shorter: it begins with 4 tokens and grows. Without that
-room, a step of a real model on a CPU takes in 64 searches, which all end together after hours."""
+room, a step of 256 tokens takes in 64 searches of a real model, which all end together after hours."""
 NOT_FINITE = "not finite: loss or gradient"
 """Reason of a failed probe, and remark on one that had proven its length before."""
-BEGUN_ANEW = "begun anew: its snapshot could not be read"
+SNAPSHOT_LOST = "begun anew: its snapshot could not be read"
 """Remark on a probe."""
 
 
@@ -71,7 +71,7 @@ class BatchedEngine:
         self._slots: Slots | None = None
         self._probes: list[Probe] = []
         self._started_at: list[float] = []
-        self._not_finite: set[str] = set()
+        self._to_begin_slowly: set[str] = set()
         """probe_ids of waiting probes that begin again, cold and at a lower rate."""
         self._steps = 0
         self._num_open = 0
@@ -128,7 +128,7 @@ class BatchedEngine:
             numbers = _read(measured)
             judged = judge(slots, numbers, question=self._question, recipe=self._recipe)
             # Memories are kept as they were measured, before the optimizer moves them.
-            slots.keep_correct(judged.asked_B, measured.correct_BL)
+            slots.keep_correct(judged.closer_B, measured.correct_BL)
             slots.keep_proofs(judged.longer_B)
             self._update(slots, measured.gradient_BKD, judged)
             slots.keep_at_marks()
@@ -163,9 +163,9 @@ class BatchedEngine:
             self._slots = joined if self._slots is None else stack([self._slots, joined])
 
     def _slot_of(self, probe: Probe) -> Slots:
-        if probe.probe_id not in self._not_finite:
+        if probe.probe_id not in self._to_begin_slowly:
             return self._starts.slot_of(probe)
-        self._not_finite.remove(probe.probe_id)
+        self._to_begin_slowly.remove(probe.probe_id)
         return self._starts.slow_slot_of(probe)
 
     def _measure(self, slots: Slots, batch: Batch) -> StepResult:
@@ -231,7 +231,7 @@ class BatchedEngine:
             remarks = [] if fault is None else [f"ended at {int(slot.length_B)} tokens: {fault}"]
             if probe.probe_id in self._starts.lost_snapshots:
                 self._starts.lost_snapshots.remove(probe.probe_id)
-                remarks.append(BEGUN_ANEW)
+                remarks.append(SNAPSHOT_LOST)
             leaving = Leaving(
                 probe=probe,
                 slot=slot,
@@ -242,7 +242,7 @@ class BatchedEngine:
             self._certifier.add(leaving, step=self._steps)
             return []
         if fault == NOT_FINITE and float(slot.rate_scale_B) == 1.0:
-            self._not_finite.add(probe.probe_id)
+            self._to_begin_slowly.add(probe.probe_id)
             self._waiting.appendleft(replace(probe, snapshot=None))
             return []
         reason = f"{fault}, and again from a cold start at a lower rate" if fault == NOT_FINITE else fault

@@ -14,7 +14,7 @@ from tasks.scoring import Scored, score_with_memory, score_without_memory
 from tasks.slots import MARKS
 from tasks.values import Lossless, Lossy, Measurement, Question
 
-BEGUN_AGAIN = "begun again cold and at a lower rate, after a loss or gradient that was not finite"
+BEGUN_SLOWLY = "begun again cold and at a lower rate, after a loss or gradient that was not finite"
 """Remark on a probe whose rate was scaled down."""
 
 
@@ -114,7 +114,7 @@ def _measurement(
     # Decoding may prove less than teacher forcing reached: the step is the one that reached the proven length.
     is_step_of_length = proven and question.criterion is None
     memory = certificate.memory_KD.numpy().astype("<f4")
-    remarks = [*leaving.remarks, *([BEGUN_AGAIN] if float(slot.rate_scale_B) < 1 else [])]
+    remarks = [*leaving.remarks, *([BEGUN_SLOWLY] if float(slot.rate_scale_B) < 1 else [])]
     return Measurement(
         proven_length=proven,
         exact_prefix=decoding.exact_prefix,

@@ -23,12 +23,13 @@ from tasks.values import Probe
 WIDTH_STEP = 16
 """Fixed shapes have widths that are multiples of this many tokens: few shapes, and at most 15 tokens of padding."""
 FIRST_ADDED = 4
-"""Tokens that adaptive growth takes as added before the first stage, unless the first length is shorter."""
+"""Increment of adaptive growth before the first stage, in tokens, unless the first length is shorter. A quick first
+stage doubles it."""
 NO_LIMIT = 2**62
 """More tokens than any slot can train on, and still an int64."""
 MARKS = tuple(50 * 2**i for i in range(8))
 """Optimizer steps after which a copy of the memory that has proved most is kept, to be certified at the end. They show
-how the certified length rises with the steps."""
+how the certified length rises with the steps, up to more of them than a start takes."""
 
 
 def round_up(length: int) -> int:

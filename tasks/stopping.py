@@ -16,8 +16,8 @@ from tasks.values import CRITERION_TOLERANCE, Question
 
 QUICK_STAGE_STEPS, SLOW_STAGE_STEPS = 8, 24
 """Steps of a stage, from one growth to the next. A stage of at most QUICK_STAGE_STEPS doubles the tokens that the next
-growth adds; one of more than SLOW_STAGE_STEPS halves them. Chosen on book passages for SmolLM2 and stories for
-tinystories-656k; there, other rules of growth ended at similar lengths."""
+growth adds; one of more than SLOW_STAGE_STEPS halves them. Chosen on books_choose for SmolLM2 and on stories_choose
+for tinystories-656k; there, other rules of growth ended at similar lengths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Judgement:
 
     longer_B: Tensor
     """Slots that proved more than before."""
-    asked_B: Tensor
+    closer_B: Tensor
     """Slots that came closer to the length asked for."""
     stops_B: Tensor
     """Slots that stop: they are at their limit, have stalled, or have spent their budget of trained tokens."""
@@ -55,8 +55,8 @@ def judge(slots: Slots, numbers: StepNumbers, *, question: Question, recipe: Rec
     # correct tokens at the length asked for count as a gain, too.
     better_B = numbers.correct_B > slots.best_correct_B
     met_B, longer_B = _note_proofs(slots, numbers, better_B, question=question)
-    asked_B = _note_progress(slots, numbers, better_B)
-    gained_B = longer_B if question.criterion is None else longer_B | asked_B
+    closer_B = _note_progress(slots, numbers, better_B)
+    gained_B = longer_B if question.criterion is None else longer_B | closer_B
     slots.since_gain_B = torch.where(gained_B, 0, slots.since_gain_B + 1)
     if recipe.stop_at == "every_token":
         met_B = numbers.correct_B >= slots.length_B
@@ -81,7 +81,7 @@ def judge(slots: Slots, numbers: StepNumbers, *, question: Question, recipe: Rec
     slots.best_correct_B = torch.where(changed_B, -1, slots.best_correct_B)
     slots.since_better_B = torch.where(changed_B, 0, slots.since_better_B)
     slots.since_growth_B = torch.where(changed_B, 0, slots.since_growth_B)
-    return Judgement(longer_B=longer_B, asked_B=asked_B, stops_B=at_end_B | stalled_B | spent_B, again_B=again_B)
+    return Judgement(longer_B=longer_B, closer_B=closer_B, stops_B=at_end_B | stalled_B | spent_B, again_B=again_B)
 
 
 def _note_proofs(slots: Slots, numbers: StepNumbers, better_B: Tensor, *, question: Question) -> tuple[Tensor, Tensor]:
@@ -119,11 +119,11 @@ def _note_progress(slots: Slots, numbers: StepNumbers, better_B: Tensor) -> Tens
     slots.since_better_B = torch.where(better_B, 0, slots.since_better_B + 1)
     slots.since_growth_B = slots.since_growth_B + 1
     slots.share_correct_B = numbers.correct_B / slots.length_B
-    asked_B = better_B & (slots.length_B == slots.asked_B)
-    slots.asked_correct_B = torch.where(asked_B, numbers.correct_B, slots.asked_correct_B)
-    slots.asked_prefix_B = torch.where(asked_B, numbers.prefix_B, slots.asked_prefix_B)
-    slots.asked_nats_B = torch.where(asked_B, numbers.nats_B, slots.asked_nats_B)
-    return asked_B
+    closer_B = better_B & (slots.length_B == slots.asked_B)
+    slots.asked_correct_B = torch.where(closer_B, numbers.correct_B, slots.asked_correct_B)
+    slots.asked_prefix_B = torch.where(closer_B, numbers.prefix_B, slots.asked_prefix_B)
+    slots.asked_nats_B = torch.where(closer_B, numbers.nats_B, slots.asked_nats_B)
+    return closer_B
 
 
 def _grow(slots: Slots, met_B: Tensor, growth: float | None) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ class LiveView(Watcher):
         self._started = self._printed = time.monotonic()
         self._pace = Pace(self._started)
         self._of_model = Counter(sample.model for sample in samples.values())
-        self._probes = {search_id: ledger.bracket(search_id).verdicts for search_id in samples}
+        self._probes = {search_id: ledger.bracket(search_id).num_answered for search_id in samples}
         self._open = {search_id for search_id in samples if ledger.status(search_id) == "open"}
         self._unfinished = Counter(self._probes[search_id] for search_id in self._open)
         self._finished = Counter(self._probes.values()) - self._unfinished
@@ -108,7 +108,7 @@ class LiveView(Watcher):
         if search_id not in self._open:
             return
         self._unfinished[self._probes[search_id]] -= 1
-        self._probes[search_id] = self._ledger.bracket(search_id).verdicts
+        self._probes[search_id] = self._ledger.bracket(search_id).num_answered
         if self._ledger.status(search_id) == "open":
             self._unfinished[self._probes[search_id]] += 1
         else:

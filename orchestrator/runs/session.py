@@ -218,17 +218,17 @@ def _set_aside_damaged(files: Files, damaged: list[DamagedFileError]) -> list[st
 
 def make_probe(plan: Plan, order: Order) -> Probe:
     """The probe of an order of the ledger, with its text; a warm probe still lacks its memory."""
-    search, step = order.search, order.step
+    search, asked = order.search, order.probe
     sample = plan.samples[search.model, search.sample_id]
     return Probe(
         probe_id=order.probe_id,
         search_id=search.search_id,
-        number=step.number,
-        attempt=step.attempt,
+        number=asked.number,
+        attempt=asked.attempt,
         sample_id=search.sample_id,
-        tokens=sample.tokens[: step.limit],
-        length=step.length,
+        tokens=sample.tokens[: asked.limit],
+        length=asked.length,
         num_vectors=search.num_vectors,
-        start=step.start,
-        max_trained_tokens=step.max_trained_tokens,
+        start=asked.start,
+        max_trained_tokens=asked.max_trained_tokens,
     )

@@ -3,7 +3,7 @@
 The life of one probe, in order:
 
 1. A search that is not done and has no probe in flight is ready. `Ledger.next_orders` takes the ready searches that
-   have waited longest. For each, `policy.next_step` decides from its bracket the length, the start and the budget of
+   have waited longest. For each, `policy.next_probe` decides from its bracket the length, the start and the budget of
    its next probe. The search is now in flight: no search has two probes at a time.
 2. The caller adds the text and the memory to begin from, and an engine optimizes the probe (tasks/engine.py). The
    search learns nothing of that.

@@ -47,14 +47,14 @@ class Bracket:
     """probe_id that proved it first; None before the first."""
     failures: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     """Length -> number of starts that gave up on it, including lengths that were proven later."""
-    verdicts: int = 0
-    """Number of probes that ended lossless or lossy."""
+    num_answered: int = 0
+    """Probes that ended lossless or lossy."""
     stalls: int = 0
     """Number of starts that gave up on any length."""
     trained_tokens: int = 0
     """Tokens that its probes trained on, summed over their steps."""
     attempts: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
-    """Number of a probe without a verdict -> how often the machine failed during it."""
+    """Position of a probe that is not answered yet -> how often the machine failed during it."""
     forgiven: Mapping[int, int] = field(default_factory=lambda: MappingProxyType({}))
     """The part of `attempts` that no longer counts, because the user asked to try these probes again."""
     last_reason: str | None = None
@@ -101,7 +101,7 @@ def fold(verdicts: Iterable[Verdict], *, forgiven: Mapping[int, int] = MappingPr
         proven=proven,
         proven_by=proven_by,
         failures=MappingProxyType(dict(failures)),
-        verdicts=len(by_number),
+        num_answered=len(by_number),
         stalls=failures.total(),
         trained_tokens=sum(verdict.trained_tokens for verdict in by_number.values()),
         attempts=MappingProxyType({number: len(seen) for number, seen in attempts.items() if number not in by_number}),

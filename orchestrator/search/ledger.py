@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.search.bracket import Bracket, Verdict, fold
-from orchestrator.search.policy import Lengths, SearchSettings, Status, Step, is_done, next_step, status_of
+from orchestrator.search.policy import Lengths, NextProbe, SearchSettings, Status, is_done, next_probe, status_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +33,13 @@ class Search(Lengths):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """A probe to be made: its search, and the step of that search."""
+    """A probe to be made: its search, and what the search asks of it."""
 
     probe_id: str
-    """Hash of the search and the number of the step."""
+    """Hash of the search and the number of the probe."""
     search: Search
     """Search that the probe belongs to."""
-    step: Step
+    probe: NextProbe
     """What the probe asks for."""
 
 
@@ -120,11 +120,11 @@ class Ledger:
         ready = self._ready[model]
         while ready and len(orders) < count:
             search = self._searches[ready.popleft()]
-            step = next_step(self._brackets[search.search_id], search, self._settings)
-            assert step is not None, "a search that is done does not wait for a probe"
+            probe = next_probe(self._brackets[search.search_id], search, self._settings)
+            assert probe is not None, "a search that is done does not wait for a probe"
             self._in_flight.add(search.search_id)
-            probe_id = probe_id_of(search.search_id, step.number)
-            orders.append(Order(probe_id=probe_id, search=search, step=step))
+            probe_id = probe_id_of(search.search_id, probe.number)
+            orders.append(Order(probe_id=probe_id, search=search, probe=probe))
         return orders
 
     def record(self, verdict: Verdict) -> bool:

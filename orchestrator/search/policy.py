@@ -37,7 +37,8 @@ class SearchSettings:
     retries: int = 2
     """Stalled starts after the first one before the search ends."""
     first_length: int = 8
-    """Tokens that the first probe asks for. Probes reach long texts by growing from short ones: with AdamW, starts at
+    """Tokens that the first probe asks for; each recipe suggests its own. Probes reach long texts by growing from short
+    ones: with AdamW, starts at
     16 or 20 tokens ended 1.2 or 3.6 tokens lower, although capacities are near 28."""
     cold_share: float | None = 0.5
     """Length of a later cold start, as a share of the proven length; None: the first length."""
@@ -59,7 +60,7 @@ class Lengths:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class NextProbe:
     """The next probe of a search."""
 
     number: int
@@ -76,20 +77,22 @@ class Step:
     """Trained tokens left in the budget of the search; None: no limit."""
 
 
-def next_step(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> Step | None:
+def next_probe(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> NextProbe | None:
     """The next probe of a search with this bracket; None if the search is done."""
     if is_done(bracket, lengths, settings):
         return None
-    number, limit = bracket.verdicts, lengths.limit
+    number, limit = bracket.num_answered, lengths.limit
     attempt = bracket.attempts.get(number, 0)
     if lengths.grid is not None:
         length = lengths.grid[number]
-        return Step(number=number, attempt=attempt, length=length, start=COLD, limit=length)
+        return NextProbe(number=number, attempt=attempt, length=length, start=COLD, limit=length)
     budget = settings.max_trained_tokens
     left = None if budget is None else budget - bracket.trained_tokens
     if settings.policy == "bisect":
         length = _bisected(bracket, lengths, settings)
-        return Step(number=number, attempt=attempt, length=length, start=COLD, limit=length, max_trained_tokens=left)
+        return NextProbe(
+            number=number, attempt=attempt, length=length, start=COLD, limit=length, max_trained_tokens=left
+        )
     if number == 0:
         length, start = min(settings.first_length, limit), COLD
     elif bracket.proven_by is not None and (bracket.stalls % 2 or bracket.cut_short):
@@ -98,7 +101,7 @@ def next_step(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> S
         length, start = min(settings.first_length, limit), COLD
     else:
         length, start = max(1, round(settings.cold_share * bracket.proven)), COLD
-    return Step(number=number, attempt=attempt, length=length, start=start, limit=limit, max_trained_tokens=left)
+    return NextProbe(number=number, attempt=attempt, length=length, start=start, limit=limit, max_trained_tokens=left)
 
 
 def is_done(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> bool:
@@ -119,7 +122,7 @@ def status_of(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> S
 
 def _is_answered(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> bool:
     if lengths.grid is not None:
-        return bracket.verdicts >= len(lengths.grid)
+        return bracket.num_answered >= len(lengths.grid)
     if bracket.proven >= lengths.limit:
         return True
     if settings.max_trained_tokens is not None:

@@ -63,7 +63,7 @@ def _derive(search: dict[str, Any], rows: list[dict[str, Any]], ledger: Ledger) 
     derived = {
         **search,
         # A search without a verdict shows nothing about the model: no capacity, not a capacity of 0.
-        "capacity_tokens": bracket.proven if bracket.verdicts else None,
+        "capacity_tokens": bracket.proven if bracket.num_answered else None,
         "status": ledger.status(search["search_id"]),
         "smallest_failed": bracket.smallest_failed,
         "probes": len(rows),
@@ -75,7 +75,7 @@ def _derive(search: dict[str, Any], rows: list[dict[str, Any]], ledger: Ledger) 
     }
     if best is None:
         gains = ("capacity_nats", "capacity_bits", "token_gain", "information_gain_nats", "information_gain_bits")
-        return {**derived, **dict.fromkeys((*gains, "utilization"), 0.0 if bracket.verdicts else None)}
+        return {**derived, **dict.fromkeys((*gains, "utilization"), 0.0 if bracket.num_answered else None)}
     gain_nats = best["proven_nats_without_memory"] - best["proven_nats_with_memory"]
     return {
         **derived,

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.search.bracket import Verdict, fold
-from orchestrator.search.policy import Lengths, SearchSettings, next_step, status_of
+from orchestrator.search.policy import Lengths, SearchSettings, next_probe, status_of
 from tasks.values import COLD
 
 LIMIT = 100
@@ -17,7 +17,7 @@ def search(capacity: int, *, retries: int = 0, first_length: int = 4, prefix: in
     """
     settings = SearchSettings(policy="bisect", retries=retries, first_length=first_length)
     verdicts: list[Verdict] = []
-    while (step := next_step(fold(verdicts), Lengths(limit=LIMIT), settings)) is not None:
+    while (step := next_probe(fold(verdicts), Lengths(limit=LIMIT), settings)) is not None:
         assert (step.start, step.limit, step.number) == (COLD, step.length, len(verdicts))
         lossless = step.length <= capacity
         verdicts.append(

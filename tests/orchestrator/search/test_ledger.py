@@ -25,16 +25,16 @@ def make_search(number: int, limit: int = 40) -> Search:
 def answer(order: Order, capacity: int) -> Verdict:
     """The verdict of a noiseless probe on a text with this capacity."""
     reached = min(capacity, order.search.limit)
-    lossless = reached >= order.step.length
+    lossless = reached >= order.probe.length
     return Verdict(
         probe_id=order.probe_id,
         search_id=order.search.search_id,
-        number=order.step.number,
-        attempt=order.step.attempt,
+        number=order.probe.number,
+        attempt=order.probe.attempt,
         outcome="lossless" if lossless else "lossy",
-        length=order.step.length,
+        length=order.probe.length,
         proven_length=reached if lossless else 0,
-        failed_length=None if lossless and reached == order.search.limit else max(order.step.length, reached + 1),
+        failed_length=None if lossless and reached == order.search.limit else max(order.probe.length, reached + 1),
     )
 
 
@@ -105,12 +105,12 @@ def test_a_failure_of_the_machine_raises_the_attempt_and_nothing_else():
             number=0,
             attempt=0,
             outcome="failed",
-            length=order.step.length,
+            length=order.probe.length,
             reason="node lost",
         )
     )
     (again,) = ledger.next_orders("model", 1)
-    assert (again.probe_id, again.step.attempt, again.step.length) == (order.probe_id, 1, order.step.length)
+    assert (again.probe_id, again.probe.attempt, again.probe.length) == (order.probe_id, 1, order.probe.length)
 
 
 def test_rows_of_searches_that_are_not_asked_for_are_not_looked_at():
