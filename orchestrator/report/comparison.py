@@ -1,4 +1,4 @@
-"""A run beside published figures: each printed number of the models, sources and k that the run has, and the run's own.
+"""Compares a run with published figures: for its models, sources and k, each printed number and the run's own.
 
 Pure functions from Arrow tables to values. Knows nothing of figures, HTML or run directories.
 """
@@ -17,14 +17,14 @@ from orchestrator.report.published_measures import GroupMeasures, mean_and_sd, p
 from orchestrator.report.tables import UNFINISHED, source_kind
 
 PROGRESSIVE_SOURCE = "pg19"
-"""The texts of "Progressive Cramming", by the name that a sweep gives them."""
+"""The name under which a sweep has the texts of "Progressive Cramming"."""
 ONE_STEP_CRITERIA = ("exact", "teacher_forced>=0.99")
-"""What the paper on one step counts, an accuracy of at least 0.99, and what this project asks instead."""
+"""Criteria compared with the one-step paper: it counts an accuracy of at least 0.99, this project asks for `exact`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """One measure of one group, measured and published."""
+    """One measure of one group: the run's value and the published one."""
 
     model: str
     source: str
@@ -38,21 +38,21 @@ class Compared:
 
     @property
     def difference_in_sd(self) -> float | None:
-        """Measured less published, in published standard deviations; None where one of them is not known."""
+        """Measured minus published, in published standard deviations; None without a measured value or a deviation."""
         if self.measured is None or not self.published_sd:
             return None
         return (self.measured - self.published) / self.published_sd
 
 
 def compare(probes: pa.Table, searches: pa.Table, paper: Paper) -> list[Compared]:
-    """Each published measure of the models, sources and k of a run beside the run's.
+    """Every published measure of the run's models, sources and k, with the run's own value.
 
-    A model goes by its hub id, or by a folder that is called as the paper calls it.
+    A model is matched by its hub id, or by a folder name that equals the paper's name for it.
 
     Args:
         probes: Rows of PROBES.
         searches: Rows of SEARCHES.
-        paper: Whose figures, measured by that paper's conventions.
+        paper: The set of published figures; its paper's conventions define the run's values.
     """
     if paper == "published":
         return [line for group in published_measures(probes) for line in _beside_published(group)]
@@ -116,7 +116,7 @@ def _beside_capacities(searches: pa.Table, paper: Paper) -> list[Compared]:
 
 
 def _asks_what(paper: Paper, search: Mapping[str, Any]) -> bool:
-    """Whether a search asks what the paper asked: anything else is no number to put beside the paper's."""
+    """Whether a search asks the paper's question; only then are its numbers comparable."""
     if paper == "progressive":
         asked = (search["task"], search["criterion"], search["decode_from"], search["num_vectors"])
         return asked == ("cramming", "exact", "memory", 1) and source_kind(search["source"]) == PROGRESSIVE_SOURCE

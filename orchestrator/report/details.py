@@ -1,4 +1,4 @@
-"""What a page shows of one search when it is opened: its text token by token, and all its probes.
+"""What the page shows when a reader opens a search: its text token by token, and all its probes.
 
 Pure functions from Arrow tables to values that become JSON. Knows nothing of HTML or files.
 """
@@ -11,11 +11,11 @@ from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.tables import SearchRow
 
 MOST_TOKENS = 200_000
-"""Tokens that all searches of a page show together: what keeps 2,000 searches below some megabytes."""
+"""Tokens that all searches of a page show together; keeps a page of 2,000 searches to a few megabytes."""
 FEWEST_TOKENS = 64
 """Tokens that each search may show, however many searches there are."""
 BEYOND = 12
-"""Tokens of the text shown after those that came back."""
+"""Tokens shown after the last one that the memory gives back."""
 
 
 def search_details(tables: ReportTables, rows: Sequence[SearchRow]) -> list[dict[str, Any]]:

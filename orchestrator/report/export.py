@@ -1,4 +1,4 @@
-"""The tables of a report for a paper: values, and how Markdown and LaTeX write them.
+"""The tables of a report for use in a paper, as values, Markdown and LaTeX.
 
 Pure functions. Knows nothing of files.
 """
@@ -17,12 +17,12 @@ from orchestrator.report.tables import GAINS, Spread, capacity_by_group
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     c: f"\\{c}" for c in "&%$#_{}"
 }
-"""Characters that LaTeX would take for commands."""
+"""Characters that LaTeX would read as commands, and how to write them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """A table for people."""
+    """A table for a reader."""
 
     caption: str
     columns: tuple[str, ...]
@@ -30,7 +30,7 @@ class Exported:
 
 
 def exported_tables(tables: ReportTables) -> dict[str, Exported]:
-    """By name: capacity by group, pairs of models, the bits ledger, and what is beside published figures."""
+    """Tables by name: capacity by group, pairs of models, the bits ledger, comparisons with published figures."""
     found = {"capacity": _capacity(tables), "pairs": _pairs(tables), "bits": _bits(tables)}
     for paper in PUBLISHED_SETS:
         columns = ("model", "source", "k", "measure", "unit", "measured", "measured sd", "published", "published sd")
@@ -41,7 +41,7 @@ def exported_tables(tables: ReportTables) -> dict[str, Exported]:
             )
             for line in compare(tables.probes, tables.searches, paper)
         )
-        found[f"beside_{paper}"] = Exported(caption="Measured beside published.", columns=columns, rows=rows)
+        found[f"beside_{paper}"] = Exported(caption="Measured and published values.", columns=columns, rows=rows)
     return {name: table for name, table in found.items() if table.rows}
 
 
@@ -102,7 +102,7 @@ def _pairs(tables: ReportTables) -> Exported:
 def _bits(tables: ReportTables) -> Exported:
     columns = tuple(tables.bits.column_names)
     rows = tuple(tuple(row[name] for name in columns) for row in tables.bits.to_pylist())
-    return Exported(caption="The bits ledger, one search a line.", columns=columns, rows=rows)
+    return Exported(caption="The bits ledger, one line per search.", columns=columns, rows=rows)
 
 
 def _shown(value: Any) -> str:
@@ -128,7 +128,7 @@ def markdown(table: Exported) -> str:
 
 
 def latex(table: Exported) -> str:
-    """The table as LaTeX, for the package booktabs."""
+    """The table as LaTeX that needs the package booktabs."""
 
     def line(cells: Sequence[str]) -> str:
         return " & ".join("".join(LATEX.get(c, c) for c in cell).replace("\n", " ") for cell in cells) + r" \\"

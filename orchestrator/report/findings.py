@@ -1,4 +1,4 @@
-"""What a run found, in sentences: the headline, and what a reader would otherwise trip over.
+"""What a run found, in sentences: the headline, and remarks on what a reader may not expect.
 
 Pure functions from Arrow tables to plain text. Knows nothing of HTML.
 """
@@ -20,11 +20,11 @@ from orchestrator.report.tables import (
 )
 
 FEW_GROUPS = 3
-"""So many groups the headline names one by one; of more it names the smallest and the largest."""
+"""Most groups that the headline names one by one; of more it names only the smallest and the largest."""
 THIN_MARGIN = 1e-3
 """Logit margins below this may flip on other hardware: float32 kernels differ by up to about a tenth of it."""
 EXAMPLES = 3
-"""So many searches a remark names."""
+"""Most searches that a remark names, and most remarks of engines that are quoted."""
 REASONS = {
     "at_text_end": "with their text",
     "at_max_length": "at the sweep's max_length",
@@ -33,11 +33,11 @@ REASONS = {
 
 
 def headline(searches: pa.Table, samples: pa.Table | None = None) -> list[str]:
-    """At most three parts: what was asked, what came out, how sure that is.
+    """At most three parts: what was asked, what was found, how certain it is.
 
     Args:
         searches: Rows of SEARCHES.
-        samples: Rows of SAMPLES, which distinguish different texts of one name; without them names are counted.
+        samples: Rows of SAMPLES, which tell apart texts of the same name; without them, names are counted.
     """
     if searches.num_rows == 0:
         return ["This run has no searches yet."]
@@ -52,7 +52,7 @@ def headline(searches: pa.Table, samples: pa.Table | None = None) -> list[str]:
 def _asked(searches: pa.Table, samples: pa.Table | None) -> str:
     vectors = sorted(set(searches["num_vectors"].to_pylist()))
     models = list(short_names(searches["model"].to_pylist()).values())
-    # Not sample_id: the same text is another sample to another tokenizer.
+    # Not sample_id: each tokenizer makes another sample of the same text.
     hashes = text_hashes(samples) if samples is not None else {}
     rows = searches.select(["model", "sample_id", "source"]).to_pylist()
     texts = len({hashes.get((row["model"], row["sample_id"]), row["source"]) for row in rows})
@@ -92,7 +92,7 @@ def _tokens(group: GroupSummary) -> Spread:
 
 
 def group_name(group: GroupSummary, groups: Sequence[GroupSummary], between: str = ", ") -> str:
-    """The group's model, and of its source and vectors what distinguishes it from the others."""
+    """The group's model, with its source and its k where these differ among `groups`."""
     parts = [short_names(other.model for other in groups)[group.model]]
     if len({other.source for other in groups}) > 1:
         parts.append(group.source)
@@ -118,7 +118,7 @@ def _how_sure(searches: pa.Table) -> str:
 
 
 def worth_knowing(probes: pa.Table, searches: pa.Table) -> list[str]:
-    """Remarks on what would surprise; none if nothing does."""
+    """Remarks on what a reader may not expect; empty if there are none."""
     columns = ["search_id", "source", "status", "capacity_tokens", "margin", "criterion", "exact_in_float32"]
     asked = searches.select(columns).to_pylist()
     tried = probes.select(["search_id", "outcome", "reason", "failed_length"]).to_pylist()
@@ -149,8 +149,8 @@ def _failed(probes: Rows, searches: Rows) -> str | None:
     )
     because = f" Most often: {reasons.most_common(1)[0][0]}." if reasons else ""
     return (
-        f"{_count(len(failed), 'search', 'searches')} failed for reasons of the machine, which is no evidence about "
-        f"the model ({_examples(failed)}); no mean counts them.{because}"
+        f"{_count(len(failed), 'search', 'searches')} failed because of the machine, which says nothing about the "
+        f"model ({_examples(failed)}); means leave them out.{because}"
     )
 
 
@@ -159,9 +159,9 @@ def _open(searches: Rows) -> str | None:
     if not waiting:
         return None
     return (
-        f"{_count(waiting, 'search is', 'searches are')} open: what is proven so far is a lower bound "
-        "and counts in no mean. Searches that get far take longer, so means lean low until all are done; "
-        "“capsweep resume” continues them."
+        f"{_count(waiting, 'search is', 'searches are')} open: a length proven so far is a lower bound, and means "
+        "leave it out. Searches that reach far take longer, so means are biased low until all have finished; "
+        "“capsweep resume” continues the open ones."
     )
 
 
@@ -187,7 +187,7 @@ def _not_monotone(probes: Rows, searches: Rows) -> str | None:
         f"Success is not monotone in length: in {len(widest)} of {_count(len(searches), 'search', 'searches')} "
         "one start gave up on a length that another start proved or passed. "
         f"The widest gap: {failed} tokens given up, {proven} proven ({by_id[search_id]['source']}). "
-        "A capacity is what was reached, not a limit of the model."
+        "A capacity is the length that was reached, not a limit of the model."
     )
 
 
@@ -206,7 +206,7 @@ def _thin_margins(searches: Rows) -> str | None:
     if not thin:
         return None
     return (
-        f"In {_count(thin, 'search', 'searches')} the two largest logits come closer than {THIN_MARGIN:g} somewhere "
+        f"In {_count(thin, 'search', 'searches')} the two largest logits differ by less than {THIN_MARGIN:g} somewhere "
         "in the text: other hardware may decode these memories differently."
     )
 
@@ -224,7 +224,7 @@ def _lost_in_float32(searches: Rows) -> str | None:
     return (
         f"In {_count(len(lost), 'search', 'searches')} ({_examples(lost)}) the memory gives back less when "
         f"transformers decodes it in float32, at worst {100 * kept:.0f} % of its tokens: it was optimized in "
-        "another precision, and is exact in that one."
+        "another precision, in which it is exact."
     )
 
 
@@ -234,13 +234,13 @@ def _machine_failures(probes: Rows, searches: Rows) -> str | None:
     if not repeated:
         return None
     return (
-        f"{_count(repeated, 'probe')} broke off for reasons of the machine and had to be repeated; "
-        "no length counts as failed by it."
+        f"{_count(repeated, 'probe')} failed because of the machine and had to be repeated; "
+        "no length counts as failed because of that."
     )
 
 
 def _out_of_the_ordinary(probes: Rows) -> list[str]:
-    """What engines remarked about probes that came to a verdict, the most frequent first."""
+    """What engines remarked about probes with a verdict, the most frequent remarks first."""
     remarks = Counter(row["reason"] for row in probes if row["outcome"] != "failed" and row["reason"])
     return [f"{_count(count, 'probe')}: {remark}." for remark, count in remarks.most_common(EXAMPLES)]
 

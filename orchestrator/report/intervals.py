@@ -1,4 +1,4 @@
-"""How sure a mean or a share is: bootstrap and Wilson intervals at 95 %.
+"""95 % intervals: bootstrap for means, Wilson for shares.
 
 Knows nothing of tables, models or texts.
 """
@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 
 RESAMPLES = 4000
-"""Bootstrap means drawn: the ends of the interval then wander by about a hundredth of its width."""
+"""Bootstrap means drawn: with so many, the ends of an interval vary by about a hundredth of its width."""
 QUANTILE = NormalDist().inv_cdf(0.975)
 """Standard deviations from the middle to the ends of a 95 % interval."""
 
@@ -20,7 +20,7 @@ def bootstrap_mean(values: Sequence[float], clusters: Sequence[str], *, seed: in
 
     Args:
         values: One number per observation.
-        clusters: What each observation belongs to: seeds of one text are not independent, texts are.
+        clusters: The cluster of each observation: texts are independent, seeds of one text are not.
         seed: Equal seeds give equal intervals.
 
     Returns:
@@ -38,7 +38,7 @@ def bootstrap_mean(values: Sequence[float], clusters: Sequence[str], *, seed: in
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
-    """95 % interval of a probability of which `share` was seen in `n` trials.
+    """95 % interval of a probability, from the `share` of successes seen in `n` trials.
 
     Source: Wilson, Journal of the American Statistical Association 22 (1927), 209-212.
     """

@@ -1,6 +1,6 @@
-"""Progress of a run while it is running: a view that is redrawn in a terminal, plain lines elsewhere.
+"""Live progress of a run: a view that is redrawn in a terminal, plain lines elsewhere.
 
-Knows nothing of who computes: it is given verdicts and the states of engines, and reads the ledger.
+Knows nothing of executors: it receives verdicts and the states of engines, and reads the ledger.
 """
 
 import time
@@ -25,14 +25,14 @@ LAST_VERDICTS = 5
 BAR_WIDTH = 24
 """Leaves room for the time left in a terminal of 80 columns."""
 PLAIN_SECONDS = 10.0
-"""A plain line is printed at most so often."""
+"""Least time between two plain lines."""
 
 
 class LiveView(Watcher):
     """Progress of one session, as a context manager."""
 
     def __init__(self, console: Console, ledger: Ledger, *, samples: Mapping[str, Sample]) -> None:
-        """`samples` has each search's text by search_id."""
+        """`samples` maps the search_id of each search to its sample."""
         self._console = console
         self._ledger = ledger
         self._samples = samples
@@ -86,7 +86,7 @@ class LiveView(Watcher):
             self._print_in_time()
 
     def show_engines(self, progress: Sequence[EngineProgress]) -> None:
-        """Show what engines do now: all of them, about once a second."""
+        """Show the state of all engines; called about once a second."""
         self._engines = progress
         if self._console.is_terminal:
             self._live.update(self._view())
@@ -94,17 +94,17 @@ class LiveView(Watcher):
             self._print_in_time()
 
     def show_message(self, message: str) -> None:
-        """Show a line that stays."""
+        """Print a line that is not redrawn."""
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
 
     def _print_in_time(self) -> None:
-        """Print a plain line if the last one is a while ago."""
+        """Print a plain line, unless the last one was printed less than PLAIN_SECONDS ago."""
         if time.monotonic() - self._printed > PLAIN_SECONDS:
             self._printed = time.monotonic()
             self._console.print(self._line(), highlight=False, soft_wrap=True)
 
     def _count(self, search_id: str) -> None:
-        """Note how many probes a search has run, and whether it is finished by them."""
+        """Update how many probes a search has run, and whether it has finished."""
         if search_id not in self._open:
             return
         self._unfinished[self._probes[search_id]] -= 1
@@ -125,13 +125,13 @@ class LiveView(Watcher):
         )
 
     def _before_the_first(self) -> str:
-        """What shows that something happens before the first verdict."""
+        """Progress to show before the first verdict."""
         longest = max((line.longest for line in self._engines), default=0)
         steps = sum(line.steps_per_second for line in self._engines)
         return f"; {rate(steps)} steps a second, {longest} tokens reached" if longest else ""
 
     def _left(self) -> str:
-        """How long it will take; empty until enough is known, and when nothing is left."""
+        """The time left; empty until it can be estimated, and when nothing is left."""
         if (pace := self._pace.per_minute(time.monotonic())) is None:
             return ""
         seconds = seconds_left(finished=self._finished, unfinished=self._unfinished, verdicts_per_minute=pace[0])
@@ -139,7 +139,7 @@ class LiveView(Watcher):
 
     def _pace_line(self) -> str:
         pace = self._pace.per_minute(time.monotonic())
-        lately = "" if pace is None else f"; a minute {rate(pace[0])} probes, {rate(pace[1])} searches"
+        lately = "" if pace is None else f"; {rate(pace[0])} probes and {rate(pace[1])} searches a minute"
         return f"{self._num_verdicts:,} probes finished, {self._ledger.num_in_flight:,} in flight{lately}"
 
     def _view(self) -> Group:

@@ -1,6 +1,6 @@
 """The tables of the live view: models, engines, last verdicts. Nothing in them wraps; what is too long is cut.
 
-Texts, names and reasons come from anywhere, so they are shown literally, each on one line.
+Texts, names and reasons may hold anything, so they are shown literally, each on one line.
 """
 
 from collections import Counter
@@ -16,14 +16,14 @@ from orchestrator.report.terminal import name_end
 from orchestrator.search.bracket import Verdict
 
 MOST_MODELS = MOST_ENGINES = 6
-"""Lines of each; a terminal may have no more than 24."""
+"""Most lines of each table: a terminal may have only 24."""
 NAME_WIDTH, SOURCE_WIDTH, TEXT_WIDTH = 24, 20, 200
 OUTCOME_STYLES = {"lossless": "green", "failed": "red"}
 STATE_STYLES = {"loading": "yellow", "lost": "red"}
 
 
 def models_table(done: Mapping[str, int], total: Mapping[str, int]) -> Table:
-    """Searches done of each model; of many models, those with open ones come first."""
+    """Finished searches by model; if not all models fit, those with open searches come first."""
     table = _grid("model", "searches")
     names = short_names(total)
     order = list(total)
@@ -37,7 +37,7 @@ def models_table(done: Mapping[str, int], total: Mapping[str, int]) -> Table:
 
 
 def engines_table(lines: Sequence[EngineProgress]) -> Table:
-    """One line an engine, those that do not run first; of many engines the rest and all together."""
+    """One line per engine, those that are not running first, and one for all; of many engines only the first."""
     table = _grid("engine", "slots busy", "steps/s", "tokens/s", "longest")
     table.add_column("state", no_wrap=True)
     order = sorted(lines, key=lambda line: line.state == "running")
@@ -65,7 +65,7 @@ def engines_table(lines: Sequence[EngineProgress]) -> Table:
 
 
 def verdicts_table(verdicts: Sequence[tuple[Verdict, Sample]]) -> Table:
-    """Verdicts of probes, each with the text that its memory gives back, or why the machine failed it."""
+    """Verdicts of probes, each with the text that its memory gives back, or with the reason of a failure."""
     table = _grid("text", "asked", "proven")
     table.add_column("verdict", no_wrap=True)
     table.add_column("what the memory gives back", no_wrap=True, overflow="ellipsis", ratio=1)
@@ -83,7 +83,7 @@ def verdicts_table(verdicts: Sequence[tuple[Verdict, Sample]]) -> Table:
 
 
 def rate(number: float) -> str:
-    """With a decimal where it is below ten: .3, 4.2, 85."""
+    """A rate, with one decimal below ten: 0.3, 4.2, 85."""
     return f"{number:.1f}" if 0 < number < 10 else f"{number:,.0f}"
 
 

@@ -1,37 +1,37 @@
-"""How fast a run goes, and how long it will take at that pace.
+"""How fast a run goes, and how much time is left at that pace.
 
-Pure: the caller passes the time. Knows nothing of searches but how many probes each has run.
+Pure: the caller passes the time. Of searches it knows only how many probes each has run.
 """
 
 from collections import deque
 from collections.abc import Mapping
 
 WINDOW_SECONDS = 60.0
-"""What `lately` means: long enough that verdicts which come together do not show."""
+"""Time over which a pace is taken: long enough to smooth verdicts that arrive together."""
 FEWEST_NOTES = 10
-"""Where probes take minutes, lately goes back to the last so many notes."""
+"""Notes that are kept even when they are older than the window: some probes take minutes."""
 ENOUGH_SECONDS = 5.0
-"""Of a shorter time no pace is reported: the first verdicts come together."""
+"""Least time for which a pace is reported: the first verdicts arrive together."""
 ENOUGH_SEARCHES = 5
-"""Finished searches from which a mean is taken; of fewer no time left is reported."""
+"""Fewest finished searches from which the time left is estimated."""
 
 
 class Pace:
-    """What finished lately; times in seconds of any one clock."""
+    """The recent pace of a run; times are in seconds of any one clock."""
 
     def __init__(self, now: float) -> None:
         self._notes: deque[tuple[float, int, int]] = deque()
         self._since = now
-        """When what `_notes` holds began to be counted."""
+        """The time from which `_notes` count."""
 
     def note(self, now: float, *, verdicts: int, searches: int) -> None:
-        """So many verdicts have come, and so many searches are finished by them."""
+        """Count new verdicts, and the searches that they finished."""
         self._notes.append((now, verdicts, searches))
         while len(self._notes) > FEWEST_NOTES and self._notes[0][0] < now - WINDOW_SECONDS:
             self._since = self._notes.popleft()[0]
 
     def per_minute(self, now: float) -> tuple[float, float] | None:
-        """Verdicts and finished searches a minute lately; None until enough is known."""
+        """Recent verdicts and finished searches a minute; None until enough is known."""
         seconds = now - self._since
         if not self._notes or seconds < ENOUGH_SECONDS:
             return None
@@ -42,14 +42,14 @@ class Pace:
 def seconds_left(
     *, finished: Mapping[int, int], unfinished: Mapping[int, int], verdicts_per_minute: float
 ) -> float | None:
-    """Seconds until no search is open, if the rest goes as what is finished did; None until enough is known.
+    """Estimated seconds until no search is open; None until enough is known.
 
-    A search is taken to need as many probes as finished ones did on average, and at least one more than it has run.
+    Assumes that a search needs as many probes as finished ones did on average, and at least one more than it has run.
 
     Args:
-        finished: Number of probes -> finished searches that ran so many.
-        unfinished: Number of probes -> open searches that have run so many.
-        verdicts_per_minute: How fast they come lately.
+        finished: Number of probes -> how many finished searches ran that many.
+        unfinished: Number of probes -> how many open searches have run that many.
+        verdicts_per_minute: The recent pace.
     """
     num_finished = sum(finished.values())
     if not sum(unfinished.values()):
@@ -62,7 +62,7 @@ def seconds_left(
 
 
 def duration(seconds: float) -> str:
-    """About so long, in the largest unit that is precise enough: 40 s, 12 min, 3 h 20 min, 2 d 5 h."""
+    """A duration, rounded to units that are precise enough: 40 s, 12 min, 3 h 20 min, 2 d 5 h."""
     if seconds < 100:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)

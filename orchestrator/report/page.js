@@ -4,7 +4,7 @@ const config = { responsive: true, displayModeBar: false };
 // A mouse draws a rectangle to zoom, a double click goes back; a finger must still scroll the page.
 const dragmode = matchMedia("(pointer: fine)").matches ? "zoom" : false;
 
-// What is large lies in the page as gzip in base64.
+// Large data lies in the page as gzip in base64.
 const unpacked = async (id) => {
   const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
   return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
@@ -18,20 +18,20 @@ const draw = (plot) => {
   if (drawn.has(plot)) return;
   drawn.add(plot);
   const { data, layout } = described(plot);
-  // A narrow legend has one entry a line: it shall not take the plot's height.
+  // A narrow legend has one entry per line, which must not take height from the plot.
   if (plot.clientWidth < NARROW_PIXELS) {
     layout.height += LEGEND_LINE_PIXELS * Math.ceil(data.filter((trace) => trace.showlegend).length / 2);
   }
   Plotly.newPlot(plot, data, { ...layout, dragmode }, config);
 };
-// Figures are as wide as the screen's column; paper is narrower.
+// Figures are as wide as their column on the screen; paper is narrower.
 const PAPER_PIXELS = 660;
 if (plots.length) {
   unpacked("plotly").then((code) => {
     const script = document.createElement("script");
     script.textContent = code;
     document.head.append(script);
-    // A figure is drawn when it is about to be seen: fifteen at once would keep a reader waiting.
+    // A figure is drawn when it is about to become visible: fifteen at once would take too long.
     const seen = new IntersectionObserver(
       (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
       { rootMargin: "800px" },
@@ -45,21 +45,21 @@ if (plots.length) {
   });
 }
 
-// A figure's data, one line a point.
+// A figure's data, one line per point.
 const plainText = (html) => new DOMParser().parseFromString(String(html).replaceAll("<br>", "; "), "text/html").body.textContent;
 const csvCell = (value) => {
-  // A spreadsheet takes what begins so for a formula.
+  // A spreadsheet reads a cell that begins with one of these as a formula.
   const text = value === null || value === undefined ? "" : String(value);
   const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 };
-// "x" or "x2" -> that axis; panels share the title of the lowest.
+// "x" or "x2" -> the axis of that id; panels share the title of the lowest one.
 const axisOf = (layout, id, letter) => layout[`${letter}axis${(id ?? letter).slice(1)}`] ?? {};
 const titleOf = (layout, letter) => {
   const axes = Object.keys(layout).filter((key) => key.startsWith(`${letter}axis`));
   return plainText(axes.map((key) => layout[key].title?.text).find(Boolean) || letter);
 };
-// What the axis writes there: where it has words for places, the word nearest to the value.
+// The axis's label for a value: of an axis with words at its ticks, the word nearest to the value.
 const valueOf = (axis, value) => {
   if (!axis.ticktext || typeof value !== "number") return typeof value === "string" ? plainText(value) : value;
   const distances = axis.tickvals.map((place) => Math.abs(place - value));
@@ -83,7 +83,7 @@ const csvOf = ({ data, layout }) => {
       lines.push([plainText(trace.name ?? ""), ...point, at(trace.marker?.color, i), label && plainText(label)]);
     });
   }
-  // An axis of words has no bounds, and no column for them.
+  // An axis of words has no bounds, so their columns are left out.
   const kept = lines[0].map((head, i) => !/ (low|high)$/.test(head) || lines.slice(1).some((line) => line[i] !== undefined));
   return lines.map((line) => line.filter((_, i) => kept[i]).map(csvCell).join(",")).join("\n") + "\n";
 };
@@ -162,7 +162,7 @@ const svg = (name, attributes, text = "") => {
 const SCALES = {
   nats_with_memory: ["plain: certain, red: 4 nats and more", (value) => `rgba(214, 69, 48, ${Math.min(0.75, value / 5.3)})`],
   nats_without_memory: ["plain: certain, red: 4 nats and more", (value) => `rgba(214, 69, 48, ${Math.min(0.75, value / 5.3)})`],
-  margins: ["the bluer, the closer a second token comes", (value) => `rgba(46, 118, 196, ${0.75 / (1 + Math.max(0, value))})`],
+  margins: ["the bluer, the smaller the margin to the second token", (value) => `rgba(46, 118, 196, ${0.75 / (1 + Math.max(0, value))})`],
 };
 const showTokens = (search) => {
   const which = document.querySelector("input[name=colouring]:checked").value;

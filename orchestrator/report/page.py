@@ -27,9 +27,9 @@ from orchestrator.report.statistics import starts_by_group, survival_by_group
 from orchestrator.report.tables import beginning, capacity_by_group, search_rows, short_names
 
 MANY_ENTRIES = 9
-"""Entries of a legend with which a figure takes the page's width."""
+"""A figure with more legend entries than this takes the page's whole width."""
 TALL_PIXELS = 600
-"""A figure higher than this has the page's whole width: beside it another would stand in an empty card."""
+"""A figure taller than this takes the page's whole width: the card of a figure beside it would be mostly empty."""
 STATUS_WORDS = {
     "measured": "measured",
     "at_text_end": "text ended",
@@ -41,12 +41,12 @@ STATUS_WORDS = {
 
 
 def render_page(tables: ReportTables, *, sweep_yaml: str, provenance: Mapping[str, Any]) -> str:
-    """The page as one string of HTML: styles, script, figures and data inside, nothing fetched.
+    """The page as one string of HTML that holds styles, script, figures and data, and fetches nothing.
 
     Args:
-        tables: Of one run, or of several together; duplicates dropped.
-        sweep_yaml: The sweep file as resolved, or several.
-        provenance: What is known of versions, hardware and sessions; nested values are shown as JSON.
+        tables: Tables of one run, or of several together, without duplicates.
+        sweep_yaml: The resolved sweep file, or several.
+        provenance: Versions, hardware and sessions; nested values are shown as JSON.
     """
     searches = tables.searches
     groups = capacity_by_group(searches)
@@ -62,7 +62,7 @@ def render_page(tables: ReportTables, *, sweep_yaml: str, provenance: Mapping[st
     return environment.from_string(resource("page.html.j2")).render(
         style=Markup(resource("page.css")),
         script=Markup(resource("page.js")),
-        # The only bundle that python's plotly ships, 4.8 MB; left out where nothing is drawn.
+        # The Python package of plotly ships only this bundle, 4.8 MB: left out if nothing is drawn.
         plotly_js=packed(get_plotlyjs()) if drawn else None,
         details=packed(json.dumps(search_details(tables, rows), ensure_ascii=False, separators=(",", ":"))),
         name=_name_of(sweep_yaml),
@@ -89,19 +89,19 @@ def render_page(tables: ReportTables, *, sweep_yaml: str, provenance: Mapping[st
 
 
 def resource(name: str, package: str = "orchestrator.report") -> str:
-    """A file of this package."""
+    """The text of a file of a package."""
     return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def _name_of(sweep_yaml: str) -> str:
-    """What the sweep calls itself: the line `name: ..` at the margin."""
+    """The sweep's name, from the first line `name: ..` without indentation."""
     names = [line.partition(":")[2].strip(" '\"") for line in sweep_yaml.splitlines() if line.startswith("name:")]
     return names[0] if names and names[0] else "capsweep run"
 
 
 def packed(text: str) -> Markup:
     """Text for a <script type="application/gzip">, a fifth as large; the page's script unpacks it."""
-    # No time in it: the same tables give the same page.
+    # No timestamp: the same tables give the same page.
     return Markup(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode())
 
 
@@ -115,7 +115,7 @@ def _number(value: float | None, digits: int = 0) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """A long name that may break after its separators."""
+    """A name that the browser may break after separators."""
     return Markup("<wbr>").join(re.split(r"(?<=[/:#_])", name))
 
 

@@ -19,13 +19,13 @@ COLUMNS = [
 ]
 
 THRESHOLD = 0.99
-"""Decoding capacity is the longest length whose accuracy reaches this; gains are averaged only over probes that are at
-most so accurate, whose memory was full."""
+"""Accuracy that a length must reach to count for decoding capacity. Gains are averaged only over probes of at most this
+accuracy, whose memory was full."""
 DRAWN_SOURCE = "random"
-"""Random words, whose lengths are drawn: of them a single text that reaches the threshold will do; of all other sources
-it is the mean over the texts of a length that must."""
+"""Random words, whose lengths are drawn: a single text that reaches the threshold is enough. For all other sources the
+mean over the texts of a length must reach it."""
 ROUNDING = 1e-9
-"""Accuracies are sums of shares of tokens: 99 of 100 correct is 0.99, however the last bit is rounded."""
+"""Tolerance of a comparison with the threshold: 99 of 100 tokens correct are 0.99, however the last bit is rounded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +45,11 @@ class GroupMeasures:
 
 
 def published_measures(probes: pa.Table) -> list[GroupMeasures]:
-    """The measures of every group of probes that asked for given lengths.
+    """The measures of every group of `cramming` probes under a teacher-forced criterion.
 
     Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), section 3 and table 1.
     """
-    # A search for the longest exact length asks other lengths of every text: nothing there is a mean over texts.
+    # An exact search asks other lengths of every text, so none of its lengths has a mean over texts.
     asked = (row for row in probes.select(["task", *COLUMNS]).to_pylist() if _is_published(row))
     groups = _scored_groups(asked)
     return [_measures(key, groups[key]) for key in sorted(groups)]
@@ -81,10 +81,9 @@ def _scored_groups(rows: Iterable[Mapping[str, Any]]) -> dict[Group, list[dict[s
 
 
 def _scored(row: Mapping[str, Any]) -> dict[str, float]:
-    """One probe over the tokens that are scored.
+    """The measures of one probe over the tokens that are scored.
 
-    Sums over the L - 1 tokens that are scored where t_1 is given are scaled to L: published means were multiplied by
-    the length.
+    Where t_1 is given, sums over the other L - 1 tokens are scaled to L: the published sums are means times the length.
     """
     length = row["measured_length"]
     given = int(row["decode_from"] == "memory+first_token")
@@ -125,5 +124,5 @@ def _measures(key: Group, rows: Sequence[Mapping[str, float]]) -> GroupMeasures:
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float | None] | None:
-    """Mean and standard deviation, which a single value has not; None without a value."""
+    """Mean and standard deviation (None for a single value); None without a value."""
     return (fmean(values), stdev(values) if len(values) > 1 else None) if values else None

@@ -1,6 +1,6 @@
-"""What `capsweep runs` prints: two lines a run, the second with what it is made of.
+"""What `capsweep runs` prints: two lines per run, first its progress, then its task, models, texts and times.
 
-Names come from folders that anyone may have made: they are shown literally.
+Anyone may have made the folders that are listed, so their names are shown literally.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ NAME_WIDTH = 40
 """Longer names push what follows to the right."""
 MOST_MODELS = 2
 MOST_NAMED = 5
-"""Folders that are no runs, by name."""
+"""Most folders named that are not runs."""
 
 
 def print_listing(console: Console, listing: Listing, url: str, *, limit: int) -> None:
-    """The newest `limit` runs, then what cannot be read, then what is no run."""
+    """Print the newest `limit` runs, then runs that cannot be read, then folders that are not runs."""
     if not listing.runs and not listing.damaged:
         _print_message(console, f"no runs in {url}; `capsweep run SPEC` makes one, `storage` in SPEC sets where.")
     width = min(NAME_WIDTH, max((len(run.name) for run in listing.runs[:limit]), default=0))
@@ -32,14 +32,14 @@ def print_listing(console: Console, listing: Listing, url: str, *, limit: int) -
         _print_message(console, f"the newest {limit} of {len(listing.runs)} runs (--limit)")
     if any(run.writer for run in listing.runs[:limit]):
         _print_message(
-            console, "For a run in progress, counts are those of its last session; `capsweep status RUN` counts anew."
+            console, "Counts of a run in progress are those of its last session; `capsweep status RUN` counts again."
         )
     for name, why in sorted(listing.damaged.items()):
         _print_message(console, f"{name}: {why}")
     if listing.foreign:
         named = ", ".join(listing.foreign[:MOST_NAMED])
         more = len(listing.foreign) - MOST_NAMED
-        _print_message(console, f"no runs: {named}" + (f" and {more} more" if more > 0 else ""))
+        _print_message(console, f"not runs: {named}" + (f" and {more} more" if more > 0 else ""))
 
 
 def _print_message(console: Console, message: str) -> None:

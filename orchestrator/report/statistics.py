@@ -18,34 +18,34 @@ from orchestrator.report.tables import UNFINISHED, Group, source_kind, text_hash
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survival:
-    """Capacities of a group where some searches ran out of text before their memory was full."""
+    """Survival of the capacities of a group, in which some texts may have ended before their memory was full."""
 
     curve: tuple[tuple[int, float], ...]
     """(length in tokens, share of searches that reach it), where the share changes; the first is (0, 1)."""
     median: int | None
-    """Longest length that at least half reach; None if more than half were still going where the texts ended."""
+    """Longest length that at least half of the searches reach; None if the curve never falls below half."""
     restricted_mean: float
     """Mean capacity up to the longest length seen: a lower bound where the last search was censored."""
 
 
 def kaplan_meier(capacities: Iterable[tuple[int, bool]]) -> Survival:
-    """Survival of lengths: a search that was censored counts as reaching what it proved, and not beyond.
+    """Survival of lengths; a censored search counts up to the length that it proved.
 
     Args:
-        capacities: (capacity in tokens, whether it was measured and not censored) of each search; at least one.
+        capacities: (capacity in tokens, whether it was measured and not censored) of each search, at least one.
 
     Source: Kaplan and Meier, Journal of the American Statistical Association 53 (1958), 457-481.
     """
     ended = sorted(capacities)
     share, curve = 1.0, [(0, 1.0)]
     for capacity in sorted({capacity for capacity, measured in ended if measured}):
-        # One whose text ended here may have reached further: it is not at risk of ending here.
+        # A search that was censored here might have reached further, so it is not at risk here.
         at_risk = sum(other > capacity or (other == capacity and measured) for other, measured in ended)
         share *= 1 - sum(other == capacity and measured for other, measured in ended) / at_risk
         curve.append((capacity + 1, share))
     below = next((length for length, reached in curve if reached < 0.5), None)
     longest = ended[-1][0]
-    # Every length from 1 on that is reached counts one token.
+    # Each length from 1 on that is reached adds one token.
     steps = [*curve, (longest + 1, share)]
     mean = sum(reached * (max(1, later) - max(1, at)) for (at, reached), (later, _) in pairwise(steps))
     return Survival(curve=tuple(curve), median=None if below is None else below - 1, restricted_mean=mean)
@@ -72,7 +72,7 @@ class Starts:
 
 
 def starts_by_group(probes: pa.Table) -> dict[Group, Starts]:
-    """The fraction of starts, cold and warm, that succeed; failures of the machine are no starts."""
+    """Share of starts, cold and warm, that succeed; failures of the machine do not count as starts."""
     lossless: dict[Group, list[bool]] = defaultdict(list)
     for row in probes.select(["model", "source", "num_vectors", "outcome"]).to_pylist():
         if row["outcome"] != "failed":
@@ -90,22 +90,22 @@ class Pair:
     first: str
     second: str
     num_vectors: str
-    """Of the first and of the second, where they differ."""
+    """k of both, or of the first and the second where they differ."""
     num_texts: int
     difference: float
-    """Mean over texts of the first's capacity less the second's, in tokens of each one's own tokenizer."""
+    """Mean over texts of the first model's capacity minus the second's, each in tokens of its own tokenizer."""
     interval: tuple[float, float] | None
     """95 % bootstrap interval over texts."""
     difference_bits: float | None
     """The same in bits under each model."""
     first_larger: float
-    """Share of texts of which the first holds more; ties count half."""
+    """Share of texts of which the first model holds more tokens; ties count half."""
 
 
 def paired(searches: pa.Table, samples: pa.Table) -> list[Pair]:
-    """Every two models on the texts that both were measured on, with equal numbers of vectors where there are such.
+    """Every pair of models on the texts that both were measured on, at equal k where one of them has both k.
 
-    A text is known by its hash: its name may be that of another text in another run, or of what another model wrote.
+    Texts are matched by hash: another run, or a model that draws its own texts, may use the same name for another text.
     """
     hashes = text_hashes(samples)
     by_text: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))

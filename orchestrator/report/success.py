@@ -1,4 +1,4 @@
-"""How success falls with length: of probes that tried a length, and of searches that reach it.
+"""How success falls with length: the share of probes lossless at a length they tried, and of searches that reach it.
 
 Pure functions from Arrow tables to values. Knows nothing of figures, HTML or files.
 """
@@ -16,18 +16,18 @@ from orchestrator.report.statistics import kaplan_meier
 from orchestrator.report.tables import Group, source_kind
 
 MOST_BINS = 15
-"""Bins of length in one curve: more have too few probes each, fewer hide the slope."""
+"""Most bins of length in a curve: with more, each has too few probes; fewer hide the slope."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuccessBin:
-    """How probes of one group fared that tried lengths from `shortest` to `longest`."""
+    """Results of the probes of one group that tried lengths from `shortest` to `longest`."""
 
     group: Group
     shortest: int
     longest: int
     share: float
-    """Mean over probes of the share of their tried lengths, in this bin, that were lossless."""
+    """Share of the lengths tried in this bin that were lossless: the mean over probes."""
     interval: tuple[float, float]
     """95 % Wilson interval, each probe counted once however many lengths it tried."""
     num_probes: int
@@ -45,9 +45,9 @@ class ReachPoint:
 def success_by_length(probes: pa.Table, searches: pa.Table) -> list[SuccessBin]:
     """How often a probe that tried a length was lossless there, by group.
 
-    A probe that grows was lossless at every length up to its proven one and lossy at the length it gave up on; longer
-    lengths it did not try. A probe of a grid tried the length it was asked for and no other. What was never tried does
-    not count, so this is not the share of texts that reach a length (`reach_by_length` is).
+    A probe that grows was lossless at every length up to its proven one and lossy at the length it gave up on; it did
+    not try longer lengths. A probe of a grid tried only the length it was asked for. Lengths that were never tried do
+    not count, so this is not the share of searches that reach a length (`reach_by_length` is).
     """
     grids = {row["search_id"] for row in searches.select(["search_id", "grid"]).to_pylist() if row["grid"] is not None}
     columns = ["search_id", "model", "source", "num_vectors", "outcome", "length", "proven_length", "failed_length"]
@@ -77,7 +77,7 @@ Vote = tuple[dict[str, Any], int, int, float]
 
 def _votes_of_grid(rows: Sequence[dict[str, Any]]) -> Iterable[Vote]:
     lengths = {row["length"] for row in rows}
-    # Lengths drawn at random are seldom asked twice: they share bins.
+    # Lengths drawn at random seldom repeat, so they share bins.
     width = 1 if len(lengths) <= MOST_BINS else _bin_width(max(lengths))
     for row in rows:
         number = (row["length"] - 1) // width
@@ -112,9 +112,9 @@ def _shares_by_bin(proven: int, failed: int | None, width: int) -> Iterable[tupl
 
 
 def reach_by_length(searches: pa.Table) -> list[ReachPoint]:
-    """Share of searches that reach a length, where it changes, by group.
+    """Share of searches that reach a length, at the lengths where the share changes, by group.
 
-    A search that was censored or is open counts up to the length it proved.
+    A censored or open search counts up to the length it proved.
     """
     groups: dict[Group, list[tuple[int, bool]]] = defaultdict(list)
     for row in searches.select(["model", "source", "num_vectors", "status", "capacity_tokens"]).to_pylist():

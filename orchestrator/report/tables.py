@@ -1,4 +1,4 @@
-"""What the rows of a run amount to: groups, searches, steps.
+"""Summaries of the rows of a run: by group, by search, and of steps.
 
 Pure functions from Arrow tables (orchestrator/store/schema.py) to values. Knows nothing of figures, HTML or files.
 """
@@ -20,14 +20,14 @@ Group = tuple[str, str, int]
 CENSORED = frozenset({"at_text_end", "at_max_length", "at_model_limit"})
 """Statuses of searches that ran out of text or room: their capacity is a lower bound."""
 UNFINISHED = frozenset({"open", "failed"})
-"""Statuses of searches whose capacity is not known, and which no mean counts."""
+"""Statuses of searches whose capacity is not known; means leave them out."""
 GAINS = ("token_gain", "information_gain_nats", "information_gain_bits", "utilization")
 RETURN_SIGN = "↵"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """How the values of one group lie."""
+    """The distribution of the values of one group."""
 
     mean: float
     median: float
@@ -43,10 +43,10 @@ class GroupSummary:
 
     model: str
     source: str
-    """Kind of the source: what stands before ':' in the searches' `source`."""
+    """Kind of the source: the part of the searches' `source` before ':'."""
     num_vectors: int
     num_searches: int
-    """Finished searches: those that the figures below count."""
+    """Finished searches; the fields below are taken over them, except `num_open` and `num_failed`."""
     num_texts: int
     """Different samples among them."""
     tokens: Spread | None
@@ -57,7 +57,7 @@ class GroupSummary:
     information_gain_nats: Spread | None
     information_gain_bits: Spread | None
     utilization: Spread | None
-    """Token gain over theoretical capacity; like the gains None where no search has it."""
+    """Token gain over theoretical capacity. None, like the gains, if no search has it."""
     num_censored: int
     """Finished searches that ended with the text, at max_length or at the model's limit."""
     num_open: int
@@ -65,14 +65,14 @@ class GroupSummary:
     num_in_float32: int
     """Finished exact searches whose memory transformers decoded in float32."""
     num_exact_in_float32: int
-    """Those of them that gave their whole capacity back there, too."""
+    """Searches among them whose memory gave its whole capacity back in float32."""
     mean_steps: float | None
-    """Optimizer steps a finished search took, on average."""
+    """Mean optimizer steps of a finished search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRow:
-    """One search as a reader wants to see it."""
+    """One search, as reports show it."""
 
     search_id: str
     model: str
@@ -86,7 +86,7 @@ class SearchRow:
     smallest_failed: int | None
     """Shortest length above the capacity that was given up on, in tokens."""
     margin: float | None
-    """Smallest difference of the two largest logits over the text."""
+    """Smallest difference between the two largest logits over the text."""
     probes: int
     steps: int
     """Optimizer steps, summed over its probes."""
@@ -102,7 +102,7 @@ class StepsSplit:
     before: int
     """Up to the step at which its longest length was proven."""
     after: int
-    """From there to its end: the price of knowing that no more fits."""
+    """From there to its end: the cost of showing that no more fits."""
 
 
 def source_kind(source: str) -> str:
@@ -169,7 +169,7 @@ def _spread(rows: Sequence[dict[str, Any]], column: str) -> Spread | None:
 
 
 def search_rows(searches: pa.Table, samples: pa.Table) -> list[SearchRow]:
-    """The searches, by model, vectors, source and seed, each with the text that its memory gives back."""
+    """The searches, sorted by model, k, source and seed, each with the text that its memory gives back."""
     texts = {
         (row["sample_id"], row["model"]): (row["text"], row["token_ends"])
         for row in samples.select(["sample_id", "model", "text", "token_ends"]).to_pylist()
@@ -196,12 +196,12 @@ def search_rows(searches: pa.Table, samples: pa.Table) -> list[SearchRow]:
 
 
 def _natural(name: str) -> list[str | int]:
-    """So sorted, `#2` stands before `#10`."""
+    """Sort key that puts `#2` before `#10`."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def given_back(text: str, token_ends: Sequence[int], capacity: int) -> str:
-    """The first `capacity` tokens of a text, whose tokens end at these characters."""
+    """The text of the first `capacity` tokens; `token_ends` has the character at which each token ends."""
     capacity = min(capacity, len(token_ends))
     return text[: token_ends[capacity - 1]] if capacity else ""
 
@@ -214,7 +214,7 @@ def beginning(text: str, width: int = 80) -> str:
 
 
 def steps_around_last_gain(probes: pa.Table) -> list[StepsSplit]:
-    """Optimizer steps of each search until its proven length last rose, and since then."""
+    """Optimizer steps of each search before and after its proven length last rose."""
     columns = ["search_id", "number", "outcome", "proven_length", "steps", "steps_to_proof"]
     by_search: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in probes.select(columns).to_pylist():

@@ -1,6 +1,6 @@
-"""The tables that end a run in the terminal, at most 100 columns wide.
+"""Tables for the terminal, at most 100 columns wide.
 
-Text from data goes in as rich.text.Text: rich would take `[bold]` in a string for markup.
+Text from data is wrapped in rich.text.Text, because rich reads `[bold]` in a string as markup.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ MODEL_WIDTH, SOURCE_WIDTH, ID_WIDTH, TEXT_WIDTH = 16, 20, 6, 80
 
 
 def summary_table(groups: Sequence[GroupSummary]) -> Table:
-    """Capacity by group, with 95 % intervals of the means, and how many memories hold in float32, too."""
+    """Capacity by group, with 95 % intervals of the means, and how many memories are exact in float32."""
     table = _table("Capacity by group", "model", "source", "k", "n", "tokens", "bits", "steps")
     captions: list[str] = []
     if any(group.num_censored for group in groups):
@@ -62,7 +62,7 @@ def searches_table(searches: pa.Table, samples: pa.Table, limit: int = 20) -> Ta
     several = len(names) > 1
     table = _table("Searches", "source", "search", *(["model"] if several else []), "k", "tokens", "bits")
     table.add_column("status", no_wrap=True)
-    # Takes what the others leave: of two terminals the wider shows more of the text.
+    # Takes the width that is left, so that a wider terminal shows more of the text.
     table.add_column("what the memory gives back", no_wrap=True, overflow="ellipsis", ratio=1)
     table.expand = True
     if len(rows) > limit:
@@ -70,7 +70,7 @@ def searches_table(searches: pa.Table, samples: pa.Table, limit: int = 20) -> Ta
     for row in rows[:limit]:
         table.add_row(
             Text(name_end(row.source, SOURCE_WIDTH)),
-            # `decode` takes the beginning of an id.
+            # `capsweep decode` accepts the beginning of an id.
             Text(row.search_id[:ID_WIDTH], style="dim"),
             *([Text(name_end(names[row.model], MODEL_WIDTH))] if several else []),
             str(row.num_vectors),
@@ -83,7 +83,7 @@ def searches_table(searches: pa.Table, samples: pa.Table, limit: int = 20) -> Ta
 
 
 def compared_table(lines: Sequence[Compared]) -> Table:
-    """Measured beside published, one line a measure."""
+    """Measured and published values, one line per measure."""
     table = _table("Measured and published", "model", "source", "k")
     table.add_column("measure", no_wrap=True)
     for column in ("unit", "measured", "published", "difference"):
@@ -105,7 +105,7 @@ def compared_table(lines: Sequence[Compared]) -> Table:
 
 
 def estimates_table(estimates: Sequence[ModelEstimate], *, tflops: float | None) -> Table:
-    """What a sweep will take, about, one line a model: on a device of so many Tflop/s, or on the one that was timed."""
+    """Estimated cost of a sweep, one line per model: on a device of `tflops` Tflop/s, or on the one that was timed."""
     table = _table("", "model", "params", "context", "texts", "searches", "probes", "Tflop", "time")
     table.title = None
     names = short_names(row.model for row in estimates)
@@ -129,7 +129,7 @@ def _time(row: ModelEstimate, tflops: float | None) -> str:
 
 
 def _count(number: float) -> str:
-    """To three digits at most before a unit: 6.9B, 160M, 19.2k, 870, 0.032."""
+    """A number with a unit, in at most three digits: 6.9B, 160M, 19.2k, 870, 0.032."""
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
         if number >= size:
             scaled = number / (1e3 if unit == "k" else size)
@@ -158,7 +158,7 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def name_end(name: str, width: int) -> str:
-    """On one line the last `width` characters: names of texts and models differ at their end."""
+    """The last `width` characters of a name, on one line: names of texts and models differ at their end."""
     name = literal(name).replace("\n", RETURN_SIGN)
     return name if len(name) <= width else "…" + name[1 - width :]
 

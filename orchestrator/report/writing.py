@@ -24,13 +24,13 @@ from orchestrator.store.parquet import read_bits_and_lines
 from orchestrator.store.probe_columns import PROBES
 
 MOST_BYTES = 512_000_000
-"""Bytes of memories, or of numbers of single tokens, that a report reads of a run; it leaves out what is larger."""
+"""Most bytes that a report reads of a run's memories, and of its numbers by token; it leaves out what is larger."""
 BITS_COLUMNS = ("correct_by_token", "correct_by_token_without_memory")
 NUMBER_COLUMNS = ("nats_by_token", "nats_by_token_without_memory", "margin_by_token")
 
 
 def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
-    """Everything of a run that a report shows; `searches` if they are derived already."""
+    """All tables of a run that a report shows; pass `searches` if they are derived already."""
     light = run.probes([*LIGHT_COLUMNS, *BITS_COLUMNS])
     shapes, proven = light["memory_shape"].to_pylist(), light["proven_length"].to_pylist()
     wanted: list[str] = []
@@ -53,11 +53,10 @@ def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
 
 
 def together(runs: Sequence[tuple[str, ReportTables]]) -> ReportTables:
-    """The tables of several runs as of one.
+    """The tables of several runs as if of one.
 
-    Models that several of them measured are distinguished by the task or else by the run's name, and where there are
-    several tasks every model is called by its own. Two runs of one sweep also call their searches and probes alike:
-    those of the later ones are numbered.
+    A model that several runs of the same task measured gets the run's name. If the runs have several tasks, every model
+    also gets its task. Two runs of one sweep have the same ids of searches and probes: later runs have theirs numbered.
 
     Args:
         runs: Name and tables of each.
@@ -74,13 +73,13 @@ def together(runs: Sequence[tuple[str, ReportTables]]) -> ReportTables:
 
 
 def _called(runs: Sequence[tuple[str, ReportTables]]) -> list[dict[str, str]]:
-    """For each run, what its models are called beside those of the others."""
+    """For each run, the names of its models in the joint tables."""
     names = [name for name, _ in runs]
     tasks = [" and ".join(sorted(set(tables.searches["task"].to_pylist()) - {None})) for _, tables in runs]
     models = [set(tables.searches["model"].to_pylist()) for _, tables in runs]
     called: list[dict[str, str]] = []
     for number, (name, mine) in enumerate(zip(names, models, strict=True)):
-        # Two runs of one sweep are called alike.
+        # Two runs of one sweep have the same name.
         label = name if names.count(name) == 1 else f"{name} #{number + 1}"
         found: dict[str, str] = {}
         for model in mine:
@@ -93,7 +92,7 @@ def _called(runs: Sequence[tuple[str, ReportTables]]) -> list[dict[str, str]]:
 
 
 class _Numbered:
-    """Names of searches and probes, numbered where an earlier run has the same: `ab12`, `ab12#2`."""
+    """Ids of searches and probes, numbered where an earlier run has the same id: `ab12`, `ab12#2`."""
 
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
@@ -104,7 +103,7 @@ class _Numbered:
         self._seen.update({name for column in named for name in column.to_pylist() if name is not None})
 
     def of(self, name: str | None) -> str | None:
-        """What this run calls `name`, as it is called beside the others; `cold` is no name and stays."""
+        """The id in the joint tables for the id `name` of this run; `cold` is not an id and stays."""
         times = self._seen[name] if name is not None else 0
         return f"{name}#{times}" if times > 1 else name
 
@@ -123,14 +122,14 @@ def _renamed(table: pa.Table, called: dict[str, str], ids: _Numbered) -> pa.Tabl
 
 
 def write_report(run: Run, searches: pa.Table | None = None) -> str:
-    """Write the page of a run; returns where it is."""
+    """Write the page of a run; returns its path or URL."""
     page = render_page(report_tables(run, searches), sweep_yaml=dump(run.sweep), provenance=run.provenance)
     run.files.write(REPORT_FILE, page.encode())
     return f"{run.files.url}/{REPORT_FILE}"
 
 
 def all_tables(runs: Sequence[Run]) -> ReportTables:
-    """The tables of these runs, as of one."""
+    """The tables of these runs, joined."""
     read = [(run.sweep.name, report_tables(run)) for run in runs]
     return read[0][1] if len(read) == 1 else together(read)
 
@@ -148,7 +147,7 @@ def write_page(runs: Sequence[Run], tables: ReportTables, to: Path) -> None:
 
 
 def write_tables(tables: ReportTables, folder: Path) -> list[Path]:
-    """Write the tables that a paper shows, each as CSV, Markdown and LaTeX."""
+    """Write the tables for a paper, each as CSV, Markdown and LaTeX."""
     written: list[Path] = []
     for name, table in exported_tables(tables).items():
         for suffix, content in (("csv", _csv(table)), ("md", markdown(table)), ("tex", latex(table))):

@@ -82,7 +82,7 @@ def test_who_writes_now(first, capsweep, runs):
     (first / "lock").write_text(json.dumps(holder))
     output = capsweep("runs", runs).stdout
     assert f"process {os.getpid()} on {socket.gethostname()} writes" in output
-    assert "`capsweep status RUN` counts anew" in output
+    assert "`capsweep status RUN` counts again" in output
     (first / "lock").write_text(json.dumps({**holder, "heartbeat": time.time() - 3600}))
     assert list_runs(str(runs)).runs[0].writer is None
 
@@ -105,7 +105,7 @@ def test_damaged_and_foreign_folders_are_named_in_a_line_each(first, capsweep, r
         "odd provenance",
         "odd time",
         "torn",
-        "no runs",
+        "not runs",
     ]
     assert "damaged" in lines[5]
     assert "\x1b" not in ended.stdout

@@ -1,1 +1,1 @@
-"""The figures of a report, one module a subject."""
+"""The figures of a report, one module per subject."""

@@ -96,7 +96,7 @@ def capacity_per_model(tables: ReportTables) -> CaptionedFigure | None:
         name="capacity-per-model",
         title="How many tokens come back, per model",
         caption=(
-            "A dot is a search, a diamond the mean of its group with its 95 % bootstrap interval over texts. "
+            "Each dot is a search; each diamond is the mean of a group, with its 95 % bootstrap interval over texts. "
             f"{count_of(rows)}."
         ),
         figure=figure,
@@ -140,9 +140,9 @@ def bits_against_tokens(tables: ReportTables) -> CaptionedFigure | None:
     mean_rates = f" Mean bits a token: {', '.join(rates)}." if rates else ""
     return CaptionedFigure(
         name="bits-against-tokens",
-        title="How many bits those tokens are worth",
+        title="How many bits the tokens are worth",
         caption=(
-            f"A dot is a search: text that the model predicts well costs few bits a token.{mean_rates} "
+            f"Each dot is a search. Text that the model predicts well costs few bits a token.{mean_rates} "
             f"{count_of(rows)}."
         ),
         figure=figure,
@@ -166,4 +166,4 @@ FIGURES: tuple[Callable[[ReportTables], CaptionedFigure | None], ...] = (
     memories_in_two_dimensions,
     accuracy_along_lines,
 )
-"""Those of the page, in its order; each gives None where there is nothing to draw."""
+"""The figures of the page, in its order; each function returns None where there is nothing to draw."""

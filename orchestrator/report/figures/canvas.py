@@ -1,7 +1,7 @@
-"""What the figures of a report share: an empty one, colours, symbols, words beside a point.
+"""What the figures of a report share: an empty figure, colours, symbols, hover texts.
 
-Colours are of middling lightness and backgrounds transparent, so that a figure reads on white and on black; the page's
-style sheet sets the colour of text and lines. Titles and captions are text beside the figure, where they can wrap.
+Colours have a medium lightness and backgrounds are transparent, so that a figure is legible on white and on black; the
+page's style sheet sets the colour of text and lines. Titles and captions are text of the page, where they can wrap.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -34,7 +34,7 @@ LEGEND_LINE_PIXELS = 20
 IMAGE_PIXELS = 900
 """Width of an image file."""
 CAPTION_CHARACTERS = 120
-"""So many characters of a caption stand in one line of an image."""
+"""Characters of a caption in one line of an image."""
 TITLE_PIXELS, AXIS_PIXELS, CAPTION_LINE_PIXELS = 44, 58, 17
 
 
@@ -53,10 +53,10 @@ class CaptionedFigure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportTables:
-    """The tables of a run, or of several together."""
+    """The tables of a run, or of several runs together."""
 
     probes: pa.Table
-    """Rows of PROBES, with their columns of single tokens; memories may be null."""
+    """Rows of PROBES, with their columns by token; memories may be null."""
     searches: pa.Table
     samples: pa.Table
     bits: pa.Table = field(default_factory=BITS.empty_table)
@@ -69,10 +69,10 @@ def blank_figure(x_title: str, y_title: str, height: int = FIGURE_PIXELS, panels
     """A figure with titled axes and nothing in it.
 
     Args:
-        x_title: Under the lowest panel.
-        y_title: Beside each.
-        height: Of all of it, in pixels.
-        panels: What each of several panels shows, from the top; one or none is a plain figure.
+        x_title: Title of the x axis, under the lowest panel.
+        y_title: Title of the y axis of each panel.
+        height: Height of the figure in pixels; ignored with several panels.
+        panels: Titles of the panels, from the top; with one or none the figure has a single panel without a title.
     """
     if len(panels) > 1:
         height = PANEL_PIXELS * len(panels) + FIGURE_PIXELS - PANEL_PIXELS
@@ -84,7 +84,7 @@ def blank_figure(x_title: str, y_title: str, height: int = FIGURE_PIXELS, panels
     figure.update_layout(
         template=go.layout.Template(),
         height=height,
-        # What it is before a legend makes it higher.
+        # The height without a legend, which add_key adds to.
         meta=height,
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         paper_bgcolor="rgba(0,0,0,0)",
@@ -104,7 +104,7 @@ def blank_figure(x_title: str, y_title: str, height: int = FIGURE_PIXELS, panels
 
 
 def standing_alone(drawn: CaptionedFigure) -> go.Figure:
-    """The figure on white, with its title above and its caption below: on a page these are text beside it."""
+    """The figure for an image file: on white, with its title above and its caption below."""
     figure = go.Figure(drawn.figure)
     lines = wrap(drawn.caption, CAPTION_CHARACTERS)
     entries = len(list(figure.select_traces({"showlegend": True})))
@@ -145,7 +145,7 @@ def standing_alone(drawn: CaptionedFigure) -> go.Figure:
 
 
 def finished_rows(tables: ReportTables) -> list[SearchRow]:
-    """The searches that means count."""
+    """The searches that means are taken over."""
     return [row for row in search_rows(tables.searches, tables.samples) if row.status not in UNFINISHED]
 
 
@@ -167,7 +167,7 @@ def symbols_of(rows: Sequence[SearchRow]) -> dict[tuple[str, int], str]:
 
 
 def kind_name(pair: tuple[str, int], pairs: Collection[tuple[str, int]]) -> str:
-    """Of (kind of source, num_vectors), what differs among `pairs`."""
+    """The parts of (kind of source, num_vectors) that differ among `pairs`, as text."""
     kind, num_vectors = pair
     parts = [kind] if len({other for other, _ in pairs}) > 1 else []
     parts += [f"k = {num_vectors}"] if len({other for _, other in pairs}) > 1 else []
@@ -175,22 +175,22 @@ def kind_name(pair: tuple[str, int], pairs: Collection[tuple[str, int]]) -> str:
 
 
 def add_key(figure: go.Figure, looks: Mapping[str, Mapping[str, Any]], mode: str = "markers") -> None:
-    """Legend entries of their own: one for each colour, symbol or dash, not for each of their combinations."""
+    """Add one legend entry for each colour, symbol or dash, rather than for each of their combinations."""
     for name, look in looks.items():
         look = {part: {"color": NEUTRAL, **value} for part, value in look.items()}
         figure.add_scatter(x=[None], y=[None], mode=mode, name=plain(name), showlegend=True, **look)
     entries = len(list(figure.select_traces({"showlegend": True})))
-    # Two entries or three to a line: the plot below keeps its height.
+    # A line holds two or three entries; the figure grows by the lines, so that the plot keeps its height.
     figure.update_layout(height=figure.layout["meta"] + LEGEND_LINE_PIXELS * (entries // 2))
 
 
 def plain(text: str) -> str:
-    """Text as plotly shows it literally: it takes <b>, <a href=..> and entities in any text for markup."""
+    """Text escaped for plotly, which reads <b>, <a href=..> and entities in any text as markup."""
     return escape(text, quote=False)
 
 
 def hover_text(row: SearchRow) -> str:
-    """Where a search's text is from, what came of it, and how the text begins; safe as plotly text."""
+    """The source of a search's text, the result, and the beginning of the text, escaped for plotly."""
     tokens = "" if row.capacity_tokens is None else f"{row.capacity_tokens} tokens, "
     bits = "" if row.capacity_bits is None else f"{row.capacity_bits:.1f} bits, "
     lines = [f"{plain(row.source)}, k = {row.num_vectors}", f"{tokens}{bits}{row.status}"]

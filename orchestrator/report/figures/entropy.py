@@ -1,4 +1,4 @@
-"""The figure of cross-entropies: what each memory takes from its text's, and the lines that sum it up."""
+"""The figure of cross-entropies: how much of its text's each memory removes, and lines that summarize it."""
 
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -24,7 +24,7 @@ from orchestrator.report.figures.canvas import (
 from orchestrator.report.tables import short_names
 
 MOST_DOTS = 4000
-"""Probes drawn in one figure: of more a browser takes seconds, and dots hide each other."""
+"""Most probes drawn: with more, a browser takes seconds, and dots hide each other."""
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -52,15 +52,15 @@ def entropy_with_and_without_memory(tables: ReportTables) -> CaptionedFigure | N
     _draw_probes(figure, rows, names)
     remarks = _draw_lines(figure, rows, names, colours_of(tables))
     if len(rows) > MOST_DOTS:
-        remarks += f" {MOST_DOTS:,} of them are drawn, chosen at random."
+        remarks += f" {MOST_DOTS:,} probes are drawn, chosen at random."
     removed = 1 - sum(row["nats_with_memory"] for row in rows) / (sum(row["nats_without_memory"] for row in rows) or 1)
     return CaptionedFigure(
         name="entropy-with-and-without-memory",
         title="How much of a text's cross-entropy the memory removes",
         caption=(
-            "A dot is a probe, over the tokens it was measured on (colour); open where it stayed lossy. Over all of "
-            f"them the memory removes {100 * removed:.0f} % of the bits. Lossless texts keep some: decoded greedily, "
-            f"a token need only be the likeliest.{remarks} n = {len(rows):,} probes."
+            "Each dot is a probe, over the tokens it was measured on (colour); open dots stayed lossy. Over all probes "
+            f"the memory removes {100 * removed:.0f} % of the bits. Lossless texts keep some bits, because greedy "
+            f"decoding only needs each token to be the likeliest.{remarks} n = {len(rows):,} probes."
         ),
         figure=figure,
     )
@@ -91,7 +91,7 @@ def _draw_probes(figure: go.Figure, rows: Rows, names: Mapping[str, str]) -> Non
             ),
             showlegend=False,
         )
-        # A legend cannot take its colour from a scale: its entries have the symbol only.
+        # A legend entry cannot show a colour scale, so it has only the symbol.
         name = (f"{names[model]}: " if len(names) > 1 else "") + outcome
         add_key(figure, {name: {"marker": {"symbol": symbol, "size": 8}}})
     figure.update_layout(
@@ -103,7 +103,7 @@ def _draw_probes(figure: go.Figure, rows: Rows, names: Mapping[str, str]) -> Non
 
 
 def _draw_lines(figure: go.Figure, rows: Rows, names: Mapping[str, str], colours: Mapping[str, str]) -> str:
-    """For each model what its memories remove, by k, and where lossless begins; returns sentences for the caption."""
+    """Draw each model's mean gain, by k, and its lossless threshold; returns sentences for the caption."""
     longest = max(row["nats_without_memory"] for row in rows) / log(2)
     vectors = sorted({row["num_vectors"] for row in rows})
     gains: list[str] = []
@@ -133,11 +133,11 @@ def _draw_lines(figure: go.Figure, rows: Rows, names: Mapping[str, str], colours
     remarks = ""
     if gains:
         remarks += (
-            " Slanted lines, y = x - gain: what a memory that stayed lossy, and so was full, removes on average, in "
-            f"bits ({'; '.join(gains)})."
+            " Slanted lines, y = x - gain: bits that a full memory, one that stayed lossy, removes on average "
+            f"({'; '.join(gains)})."
         )
     if thresholds:
-        remarks += f" Level lines: bits with memory that separate lossless from lossy best ({'; '.join(thresholds)})."
+        remarks += f" Level lines: bits with memory that best separate lossless from lossy ({'; '.join(thresholds)})."
     return remarks
 
 
@@ -150,7 +150,7 @@ def _draw_line(
 
 
 def mean_gain(rows: Rows) -> float | None:
-    """Bits that memories remove on average where they stayed lossy, and so were full; None if none did.
+    """Mean bits that memories remove that stayed lossy, and so were full; None if there are none.
 
     Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), section 3: information gain.
     """
@@ -161,7 +161,7 @@ def mean_gain(rows: Rows) -> float | None:
 
 
 def lossless_threshold(rows: Rows) -> float | None:
-    """Bits with memory that put fewest probes on the wrong side; None unless there are both kinds."""
+    """The threshold, in bits with memory, with fewest probes on the wrong side; None unless both outcomes occur."""
     ordered = sorted((row["nats_with_memory"] / log(2), row["outcome"] == "lossless") for row in rows)
     wrong = sum(lossless for _, lossless in ordered)
     if wrong in (0, len(ordered)):

@@ -1,4 +1,4 @@
-"""Figures of the memories themselves: what they cost in bytes, how they lie to each other, what lies between them."""
+"""Figures of the memories: their size in bytes, how similar they are, and what lies between two of them."""
 
 from collections import defaultdict
 from math import log10
@@ -31,7 +31,7 @@ COMPRESSORS = {
 }
 REMOVED = "bits the memory removes"
 MOST_MEMORIES = 400
-"""Memories of one model that are held against each other; the first by text."""
+"""Most memories of one model and k that are compared, the first by sample_id: every pair of them is a cosine."""
 COSINE_BINS = 40
 
 
@@ -51,22 +51,7 @@ def bits_ledger(tables: ReportTables) -> CaptionedFigure | None:
     ]
     figure = blank_figure("bytes (mean)", "", height=150 + 30 * len(ways))
     for model in sorted(names):
-        mine = [row for row in rows if row["model"] == model]
-        found: list[tuple[str, float, str]] = [("text, plain", fmean(row["text_bytes"] for row in mine), "")]
-        for name, way in COMPRESSORS.items():
-            packed = [row[f"{name}_bytes"] for row in mine if row[f"{name}_bytes"] is not None]
-            if packed:
-                found.append((way, fmean(packed), f"{len(packed)} texts came back to the byte"))
-        found.append(("the model's bits", fmean(row["model_bits"] for row in mine) / 8, "cross-entropy, not encoded"))
-        removed = fmean(row["removed_bits"] or 0 for row in mine) / 8
-        if removed > 0:
-            detail = f"{removed / (fmean(row['model_bits'] for row in mine) / 8):.0%} of the model's bits"
-            found.append((REMOVED, removed, detail))
-        for name in PRECISIONS:
-            whole = fmean(_still_lossless(row, name) for row in mine)
-            prefix = fmean(row[f"{name}_exact_prefix"] / row["tokens"] for row in mine)
-            detail = f"{whole:.0%} still meet the criterion; decoded, {prefix:.0%} of the tokens come before an error"
-            found.append((f"memory, {name}", fmean(row[f"{name}_bytes"] for row in mine), detail))
+        found = _mean_sizes([row for row in rows if row["model"] == model])
         figure.add_scatter(
             x=[round(size, 1) for _, size, _ in found],
             y=[way for way, _, _ in found],
@@ -86,17 +71,37 @@ def bits_ledger(tables: ReportTables) -> CaptionedFigure | None:
         name="bits-ledger",
         title="Why this is not compression",
         caption=(
-            "What a search's text takes to store, each way run there and back (arithmetic coding: same model), and "
-            f"what its memory takes; logarithmic. Of the model's bits the memory removes {removed / (of or 1):.0%}. "
-            f"Quantized and read again, memories still meet the run's criterion: {still_lossless}. "
+            "Bytes that store a search's text, each compressor run both ways (arithmetic coding: with the same model), "
+            f"and bytes of its memory; logarithmic axis. The memory removes {removed / (of or 1):.0%} of the model's "
+            f"bits. Share of memories that still meet the run's criterion when quantized: {still_lossless}. "
             f"n = {len(rows):,} searches."
         ),
         figure=figure,
     )
 
 
+def _mean_sizes(rows: list[dict[str, Any]]) -> list[tuple[str, float, str]]:
+    """(way to store a text or its memory, mean bytes, detail for the hover text), over rows of BITS."""
+    found: list[tuple[str, float, str]] = [("text, plain", fmean(row["text_bytes"] for row in rows), "")]
+    for name, way in COMPRESSORS.items():
+        packed = [row[f"{name}_bytes"] for row in rows if row[f"{name}_bytes"] is not None]
+        if packed:
+            found.append((way, fmean(packed), f"{len(packed)} texts restored to the byte"))
+    found.append(("the model's bits", fmean(row["model_bits"] for row in rows) / 8, "cross-entropy, not encoded"))
+    removed = fmean(row["removed_bits"] or 0 for row in rows) / 8
+    if removed > 0:
+        detail = f"{removed / (fmean(row['model_bits'] for row in rows) / 8):.0%} of the model's bits"
+        found.append((REMOVED, removed, detail))
+    for name in PRECISIONS:
+        whole = fmean(_still_lossless(row, name) for row in rows)
+        prefix = fmean(row[f"{name}_exact_prefix"] / row["tokens"] for row in rows)
+        detail = f"{whole:.0%} still meet the criterion; decoding gives {prefix:.0%} of the tokens before an error"
+        found.append((f"memory, {name}", fmean(row[f"{name}_bytes"] for row in rows), detail))
+    return found
+
+
 def _still_lossless(row: dict[str, Any], precision: str) -> bool:
-    """Whether a memory at this precision meets its run's criterion; before schema 4 only decoding was noted."""
+    """Whether a memory at this precision meets its run's criterion; rows before schema 4 hold only the prefix."""
     found = row[f"{precision}_lossless"]
     return row[f"{precision}_exact_prefix"] == row["tokens"] if found is None else found
 
@@ -114,7 +119,7 @@ def _memories(tables: ReportTables) -> dict[tuple[str, int], list[tuple[dict[str
 
 
 def cosines_of_memories(tables: ReportTables) -> CaptionedFigure | None:
-    """How alike memories of one text are, and memories of different texts."""
+    """How similar memories of one text are, and memories of different texts."""
     groups = _memories(tables)
     within: list[float] = []
     between: list[float] = []
@@ -146,10 +151,10 @@ def cosines_of_memories(tables: ReportTables) -> CaptionedFigure | None:
     means = f" Means: {fmean(within):.2f} within a text," if within else " Mean:"
     return CaptionedFigure(
         name="cosines-of-memories",
-        title="How alike memories are, within a text and between texts",
+        title="How similar memories are, within a text and between texts",
         caption=(
-            "Pairs of memories of one model and k, their vectors end to end, of one text and of different ones; a warm "
-            "start's memory begins as another of its text."
+            "Pairs of memories of one model and k, each memory as one long vector. A warm start begins from another "
+            "memory of the same text."
             f"{means} {fmean(between):.2f} between texts. n = {len(within) + len(between):,} pairs of "
             f"{sum(map(len, groups.values())):,} memories."
         ),
@@ -200,7 +205,7 @@ def memories_in_two_dimensions(tables: ReportTables) -> CaptionedFigure | None:
         name="memories-in-two-dimensions",
         title="Where memories lie",
         caption=(
-            f"Each model in axes of its own; two components hold of the variance: {plain(', '.join(explained))}. "
+            f"Each model has its own axes. Share of the variance in the two components: {plain(', '.join(explained))}. "
             f"n = {sum(len(groups[key]) for key in fewest.items()):,} memories."
         ),
         figure=figure,
@@ -248,7 +253,7 @@ def accuracy_along_lines(tables: ReportTables) -> CaptionedFigure | None:
         name="accuracy-along-lines",
         title="What lies between two memories of one text",
         caption=(
-            "Thin: two memories of one text, both of which prove it, and the vectors between them, teacher forced. "
+            "Thin: accuracy, teacher forced, on the line between two memories that both prove the text. "
             f"Thick: the mean of a model. n = {len(pairs):,} pairs."
         ),
         figure=figure,

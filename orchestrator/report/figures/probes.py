@@ -24,7 +24,7 @@ from orchestrator.store.probe_columns import unpacked_bits
 MOST_POSITION_BINS = 40
 """Points of a curve over positions."""
 FEW_PROBES = 3
-"""Positions that fewer probes reach are not drawn: their mean is one text's."""
+"""Positions that fewer probes reach are not drawn: their mean would be that of one or two texts."""
 
 
 def success_against_length(tables: ReportTables) -> CaptionedFigure | None:
@@ -66,9 +66,10 @@ def success_against_length(tables: ReportTables) -> CaptionedFigure | None:
         name="success-against-length",
         title="How success falls with length",
         caption=(
-            "Line: share of searches whose capacity is at least this length (Kaplan-Meier where the text ended first). "
-            "Points: of the probes that tried a length, the share lossless, with 95 % Wilson interval; lengths beyond "
-            f"the one a probe gave up on do not count, nor what a grid did not ask. n = {num_probes:,} probes."
+            "Lines: share of searches whose capacity is at least this length (Kaplan-Meier where a text ended first). "
+            "Points: share of probes lossless at a length, among those that tried it, with 95 % Wilson interval. A "
+            "probe does not try lengths beyond the one it gave up on, nor lengths that its grid does not ask. "
+            f"n = {num_probes:,} probes."
         ),
         figure=figure,
     )
@@ -149,8 +150,8 @@ def accuracy_over_positions(tables: ReportTables) -> CaptionedFigure | None:
         name="accuracy-over-positions",
         title="Where in the text a full memory errs",
         caption=(
-            "Probes that stayed lossy, at the step with most tokens correct, teacher forced: the share of them correct "
-            f"at each position; positions that fewer than {FEW_PROBES} probes reach are left out. n = {total:,} probes."
+            "Share of lossy probes that are correct at a position, teacher forced, at the step with most tokens "
+            f"correct. Positions that fewer than {FEW_PROBES} probes reach are left out. n = {total:,} probes."
         ),
         figure=figure,
     )
@@ -175,10 +176,10 @@ def steps_before_and_after(tables: ReportTables) -> CaptionedFigure | None:
         return None
     sources = dict(zip(*(tables.searches[name].to_pylist() for name in ("search_id", "source")), strict=True))
     labels = [plain(sources.get(split.search_id, split.search_id)) for split in splits]
-    figure = blank_figure("searches, by their optimizer steps", "optimizer steps")
+    figure = blank_figure("searches, sorted by optimizer steps", "optimizer steps")
     parts = (
         ("until the last gain", [split.before for split in splits], COLOURS[0]),
-        ("after it, in vain", [split.after for split in splits], NEUTRAL),
+        ("after the last gain", [split.after for split in splits], NEUTRAL),
     )
     for name, values, colour in parts:
         figure.add_bar(
@@ -198,8 +199,8 @@ def steps_before_and_after(tables: ReportTables) -> CaptionedFigure | None:
         name="steps-before-and-after",
         title="Where the optimizer steps went",
         caption=(
-            f"A bar is a search: {100 * vain:.0f} % of all optimizer steps came after the last gain and showed only "
-            f"that no more fits. On average {total / len(splits):,.0f} optimizer steps a search. "
+            f"Each bar is a search. {100 * vain:.0f} % of all optimizer steps came after the last gain and only showed "
+            f"that no more fits. Mean: {total / len(splits):,.0f} optimizer steps a search. "
             f"n = {len(splits):,} searches."
         ),
         figure=figure,
@@ -212,24 +213,16 @@ def steps_by_start(tables: ReportTables) -> CaptionedFigure | None:
     rows = [row for row in tables.probes.select(columns).to_pylist() if row["outcome"] != "failed"]
     if not rows:
         return None
-    proven: dict[str, int] = defaultdict(int)
-    spent: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for row in sorted(rows, key=lambda row: (row["search_id"], row["number"])):
-        kind = "first start" if row["number"] == 0 else "cold restart" if row["start"] == "cold" else "warm restart"
-        steps, gained = row["steps"] or 0, (row["proven_length"] or 0) > proven[row["search_id"]]
-        useful = (row["steps_to_proof"] or 0) if gained else 0
-        proven[row["search_id"]] = max(proven[row["search_id"]], row["proven_length"] or 0)
-        spent[row["model"]][f"{kind}, until its last gain"] += useful
-        spent[row["model"]][f"{kind}, in vain"] += steps - useful
+    spent = _steps_by_kind(rows)
     names = short_names(spent)
     figure = blank_figure("share of the optimizer steps", "", height=150 + 50 * len(spent))
     looks = {
         "first start, until its last gain": COLOURS[0],
-        "first start, in vain": "rgba(59,130,196,.35)",
+        "first start, without a gain": "rgba(59,130,196,.35)",
         "warm restart, until its last gain": COLOURS[1],
-        "warm restart, in vain": "rgba(217,119,58,.35)",
+        "warm restart, without a gain": "rgba(217,119,58,.35)",
         "cold restart, until its last gain": COLOURS[2],
-        "cold restart, in vain": "rgba(63,157,118,.35)",
+        "cold restart, without a gain": "rgba(63,157,118,.35)",
     }
     models = sorted(spent)
     for kind, colour in looks.items():
@@ -251,10 +244,24 @@ def steps_by_start(tables: ReportTables) -> CaptionedFigure | None:
     total = sum(sum(kinds.values()) for kinds in spent.values())
     return CaptionedFigure(
         name="steps-by-start",
-        title="Which starts the optimizer steps were for",
+        title="Which starts took the optimizer steps",
         caption=(
-            "Full colour: steps up to the point where the start proved more than all before it. Pale: steps that "
-            f"gained nothing; {total:,} optimizer steps in all. n = {len(rows):,} probes."
+            "Full colour: steps until a start last proved more than all starts before it. Pale: steps that gained "
+            f"nothing. {total:,} optimizer steps in all. n = {len(rows):,} probes."
         ),
         figure=figure,
     )
+
+
+def _steps_by_kind(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Mapping[str, int]]:
+    """Model -> kind of start, before or after its last gain -> optimizer steps."""
+    proven: dict[str, int] = defaultdict(int)
+    spent: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for row in sorted(rows, key=lambda row: (row["search_id"], row["number"])):
+        kind = "first start" if row["number"] == 0 else "cold restart" if row["start"] == "cold" else "warm restart"
+        steps, gained = row["steps"] or 0, (row["proven_length"] or 0) > proven[row["search_id"]]
+        useful = (row["steps_to_proof"] or 0) if gained else 0
+        proven[row["search_id"]] = max(proven[row["search_id"]], row["proven_length"] or 0)
+        spent[row["model"]][f"{kind}, until its last gain"] += useful
+        spent[row["model"]][f"{kind}, without a gain"] += steps - useful
+    return spent

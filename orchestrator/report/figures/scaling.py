@@ -1,10 +1,12 @@
-"""Figures of how capacity scales: with vectors, with theory, between models, over positions and starts."""
+"""Figures of how capacity scales with vectors, how it compares with theory, and how models differ."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from statistics import fmean
 from typing import Any
+
+import plotly.graph_objects as go
 
 from orchestrator.report.figures.canvas import (
     COLOURS,
@@ -28,7 +30,7 @@ MEASURES = (
     ("information_gain_bits", "information gain"),
 )
 PATTERNS = ("", "/", ".", "x", "-", "+")
-"""Of bars, by number of vectors."""
+"""Fill patterns of bars, by number of vectors."""
 
 
 def _finished(tables: ReportTables) -> list[dict[str, Any]]:
@@ -37,7 +39,7 @@ def _finished(tables: ReportTables) -> list[dict[str, Any]]:
 
 
 def scaling_with_vectors(tables: ReportTables) -> CaptionedFigure | None:
-    """Capacity and gains against the number of vectors, beside what k times as many vectors would ideally hold."""
+    """Capacity and gains against the number of vectors; ideally they grow as fast as it does."""
     rows = _finished(tables)
     by_model: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -45,7 +47,7 @@ def scaling_with_vectors(tables: ReportTables) -> CaptionedFigure | None:
     several = {model: groups for model, groups in sorted(by_model.items()) if len(groups) > 1}
     if not several:
         return None
-    figure = blank_figure("vectors in the memory (k)", "times what the fewest vectors hold")
+    figure = blank_figure("vectors in the memory (k)", "multiple of the mean at the fewest vectors")
     colours, names = colours_of(tables), short_names(several)
     for model, groups in several.items():
         fewest = min(groups)
@@ -65,18 +67,7 @@ def scaling_with_vectors(tables: ReportTables) -> CaptionedFigure | None:
                 showlegend=False,
             )
     vectors = sorted({k for groups in several.values() for k in groups})
-    # Each model is held against its own fewest vectors, and so is what would be ideal for it.
-    for fewest in sorted({min(groups) for groups in several.values()}):
-        reached = sorted({k for groups in several.values() if min(groups) == fewest for k in groups})
-        figure.add_scatter(
-            x=reached,
-            y=[k / fewest for k in reached],
-            mode="lines",
-            name=f"ideal, from k = {fewest} on",
-            line={"color": NEUTRAL, "dash": "dot"},
-            hoverinfo="skip",
-            showlegend=False,
-        )
+    _draw_ideal(figure, {model: list(groups) for model, groups in several.items()})
     add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in several}, mode="lines")
     looks = {measure: {"line": {"dash": dash}} for (_, measure), dash in zip(MEASURES, DASHES, strict=False)}
     add_key(figure, {**looks, "ideal: k times as much": {"line": {"dash": "dot", "width": 1}}}, mode="lines")
@@ -92,6 +83,22 @@ def scaling_with_vectors(tables: ReportTables) -> CaptionedFigure | None:
         ),
         figure=figure,
     )
+
+
+def _draw_ideal(figure: go.Figure, vectors: Mapping[str, Sequence[int]]) -> None:
+    """Draw the ideal, k times as much, from the fewest vectors of each model on."""
+    # A model's values are multiples of those at its own fewest vectors, so each such k has a line.
+    for fewest in sorted({min(numbers) for numbers in vectors.values()}):
+        reached = sorted({k for numbers in vectors.values() if min(numbers) == fewest for k in numbers})
+        figure.add_scatter(
+            x=reached,
+            y=[k / fewest for k in reached],
+            mode="lines",
+            name=f"ideal, from k = {fewest} on",
+            line={"color": NEUTRAL, "dash": "dot"},
+            hoverinfo="skip",
+            showlegend=False,
+        )
 
 
 def gain_against_theory(tables: ReportTables) -> CaptionedFigure | None:
@@ -182,14 +189,14 @@ def utilization_by_source(tables: ReportTables) -> CaptionedFigure | None:
     add_key(figure, looks)
     for number, num_vectors in enumerate(vectors if len(vectors) > 1 else []):
         pattern = {"shape": PATTERNS[number % len(PATTERNS)]}
-        # An offset of its own: otherwise it would take a place beside the bars that are there.
+        # With its own offset, this empty bar takes no place beside the others.
         key = {"name": f"k = {num_vectors}", "offset": 0, "marker": {"color": NEUTRAL, "pattern": pattern}}
         figure.add_bar(x=[None], y=[None], **key)
     figure.update_layout(barmode="group", bargap=0.3)
     figure.update_yaxes(tickformat=".0%", rangemode="tozero")
     return CaptionedFigure(
         name="utilization-by-source",
-        title="How much of it is used, by kind of text",
+        title="How much of the theoretical capacity is used, by source",
         caption=(
             "Utilization is token gain over theoretical capacity: the mean over searches, with 95 % bootstrap interval "
             f"over texts. n = {len(rows):,} finished searches."
@@ -218,7 +225,7 @@ def models_paired(tables: ReportTables) -> CaptionedFigure | None:
         name="mean difference",
         marker={"color": COLOURS[0], "size": 10, "symbol": "diamond"},
         text=[
-            f"{pair.num_texts} texts<br>the first holds more of {pair.first_larger:.0%}<br>"
+            f"{pair.num_texts} texts<br>the first model holds more of {pair.first_larger:.0%} of them<br>"
             f"{pair.difference_bits or 0:+.1f} bits"
             for pair in pairs
         ],
@@ -229,7 +236,7 @@ def models_paired(tables: ReportTables) -> CaptionedFigure | None:
     figure.update_yaxes(
         tickvals=list(range(len(pairs))),
         ticktext=[
-            f"{plain(names[pair.first])}<br>less {plain(names[pair.second])}<br>k = {pair.num_vectors}"
+            f"{plain(names[pair.first])}<br>minus {plain(names[pair.second])}<br>k = {pair.num_vectors}"
             for pair in pairs
         ],
         range=[len(pairs) - 0.5, -0.5],
@@ -240,8 +247,9 @@ def models_paired(tables: ReportTables) -> CaptionedFigure | None:
         name="models-paired",
         title="Which model holds more of the same texts",
         caption=(
-            "Mean difference over the texts that both were measured on, each counted in its own model's tokens, with "
-            f"95 % bootstrap interval over texts. n = {sum(pair.num_texts for pair in pairs):,} pairs of searches."
+            "Mean difference in capacity over the texts that both models were measured on, each in its own tokens, "
+            "with 95 % bootstrap interval over texts. "
+            f"n = {sum(pair.num_texts for pair in pairs):,} pairs of searches."
         ),
         figure=figure,
     )

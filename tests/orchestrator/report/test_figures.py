@@ -134,7 +134,7 @@ def test_the_ledger_shows_how_many_bits_the_memory_removes(generated):
     sizes = dict(zip(ledger.y, ledger.x, strict=True))
     assert sizes["bits the memory removes"] == pytest.approx(0.75 * sizes["the model's bits"], abs=0.1)
     assert drawn is not None
-    assert "the memory removes 75%" in drawn.caption
+    assert "The memory removes 75%" in drawn.caption
 
 
 def test_every_series_of_every_figure_has_a_name_of_its_own(generated):

@@ -121,12 +121,12 @@ def test_time_left_is_shown_once_enough_is_known(show, monkeypatch):
         now[0] += 2
         shown.add(verdict(f"search-{number}", 0, proven=20))
     assert "left" not in shown.screen
-    assert "4 probes finished, 0 in flight; a minute 30 probes, 30 searches" in shown.screen
+    assert "4 probes finished, 0 in flight; 30 probes and 30 searches a minute" in shown.screen
     now[0] += 2
     shown.add(verdict("search-4", 0, proven=20))
     assert "about 6 s left" in shown.lines[0]
     now[0] += 50
-    assert "a minute 5.0 probes, 5.0 searches" in shown.screen
+    assert "5.0 probes and 5.0 searches a minute" in shown.screen
 
 
 def test_models_have_a_line_each_where_there_are_several(show):

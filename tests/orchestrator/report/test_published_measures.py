@@ -275,7 +275,7 @@ def test_the_readme_names_figures_as_the_report_does():
     drawn = "".join(path.read_text() for path in Path(figures.__file__).parent.glob("*.py"))
     sections = re.findall(r'"([A-Z][^"]+)"', "\n".join(line for line in readme.splitlines() if line.startswith("|")))
     assert len(sections) > 8
-    assert [name for name in sections if name not in drawn and name != "Beside published figures"] == []
+    assert [name for name in sections if name not in drawn and name != "Comparison with published figures"] == []
 
 
 def test_there_is_a_sweep_for_each_model_of_table_1():
