@@ -1,1 +1,1 @@
-"""What can be asked of the memories of a finished run."""
+"""Analyses of the memories of a finished run."""

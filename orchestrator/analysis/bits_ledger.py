@@ -1,4 +1,4 @@
-"""What of a finished run needs its models again: the bits ledger, and the line between two memories of one text.
+"""Measurements of a finished run that need its models: the bits ledger, and the line between two memories of one text.
 
 Knows nothing of Ray or of how memories came to be.
 """
@@ -23,11 +23,11 @@ from tasks.contract import Prover
 from tasks.values import Question
 
 LINE_POINTS = 21
-"""Places on the line between two memories, ends included."""
+"""Points on the line between two memories, ends included."""
 LINES_PER_GROUP = 12
-"""Texts whose lines are measured, by model and number of vectors: their mean is enough."""
+"""Most texts whose lines are measured, for each model and k: the mean over so many is enough."""
 INT8_SCALE_BYTES = 4
-"""int8 keeps one float32 for each vector: what its largest value stands for."""
+"""int8 stores one float32 scale for each vector."""
 
 Compressor = tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]
 
@@ -39,7 +39,7 @@ def _zstd(level: int = 19) -> Compressor:
         return codec.compress(data, asbytes=True)
 
     def decompress(data: bytes) -> bytes:
-        # As a stream: in one piece Arrow needs the size, which would have to be stored beside it.
+        # As a stream: in one piece, Arrow needs the decompressed size, which would have to be stored as well.
         return pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()
 
     return compress, decompress
@@ -54,7 +54,7 @@ COMPRESSORS: dict[str, Compressor] = {
     ),
     "zstd": _zstd(),
 }
-"""Name -> how text is made smaller, and back."""
+"""Name -> (compress, decompress)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +62,17 @@ class Quantized:
     """A memory in fewer bits."""
 
     num_bytes: int
-    """What it takes to store."""
+    """Size when stored."""
     values: NDArray[np.float32]
-    """What is read back, (K, D)."""
+    """The values when read back, (K, D)."""
 
 
 def quantize(memory_KD: NDArray[np.float32], precision: str) -> Quantized:
-    """The memory at `precision` (float32, bfloat16, float16 or int8), rounded to nearest, and read back."""
+    """The memory rounded to `precision` (float32, bfloat16, float16 or int8) and read back.
+
+    Raises:
+        ValueError: when `precision` is none of these.
+    """
     match precision:
         case "float32":
             return Quantized(num_bytes=memory_KD.nbytes, values=memory_KD)
@@ -94,7 +98,7 @@ def measure_run(run: Run, *, device: str = "auto") -> tuple[pa.Table, pa.Table]:
     columns = ("probe_id", "attempt", "search_id", "proven_length", "memory", "memory_shape")
     memories: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in run.probes(columns).to_pylist():
-        # By the run's criterion: where t_1 is given, or .99 will do, decoding from the memory alone may give nothing.
+        # Proven by the run's criterion: with t_1 given, or at 0.99, decoding from the memory alone may give nothing.
         if row["memory"] is not None and row["proven_length"]:
             memories[row["search_id"]].append(row)
     bits, lines = [], []
@@ -124,7 +128,7 @@ def _bits_of(
         "model_bits": search["capacity_bits"],
         "removed_bits": search["information_gain_bits"],
     }
-    # 1. The text, smaller: each way there and back.
+    # 1. The text: compressed, and decompressed to check.
     for name, (compress, decompress) in COMPRESSORS.items():
         packed = compress(text)
         assert decompress(packed) == text, f"{name} did not give the text back"
@@ -132,7 +136,7 @@ def _bits_of(
     packed = prover.compress(tokens)
     if prover.decompress(packed, num_tokens, given=tokens[: question.num_given]) == tuple(tokens):
         row["arithmetic_bytes"] = len(packed)
-    # 2. The memory, smaller: decoded again from what is left of it.
+    # 2. The memory: quantized, and decoded again.
     memory_KD = np.frombuffer(best["memory"], dtype="<f4").reshape(best["memory_shape"])
     for precision in ("float32", "bfloat16", "float16", "int8"):
         smaller = quantize(memory_KD, precision)
@@ -152,7 +156,7 @@ def _bits_of(
 def _line_of(
     search: dict[str, Any], sample: dict[str, Any], held: list[dict[str, Any]], prover: Prover
 ) -> Iterator[dict[str, Any]]:
-    """From the memory that proves most to the one that proves next to it."""
+    """Rows of LINES, from the memory that proves the longest length to the one that proves the second longest."""
     first, second = sorted(held, key=lambda row: (-row["proven_length"], row["probe_id"]))[:2]
     tokens = sample["tokens"][: second["proven_length"]]
     ends = [np.frombuffer(row["memory"], dtype="<f4") for row in (first, second)]

@@ -1,4 +1,4 @@
-"""What can be done with the stored memories of a run: verify, decode, export.
+"""Verify, decode and export the stored memories of a run.
 
 Knows nothing of Ray or of how memories came to be.
 """
@@ -27,10 +27,10 @@ class Verified:
     probe_id: str
     source: str
     claimed: int
-    """Tokens that it gives back according to its row."""
+    """Tokens that the memory gives back according to its row."""
     proof: Proof
     row_margin: float | None
-    """Smallest logit margin as its row has it."""
+    """Smallest logit margin according to its row."""
 
 
 def verify(run: Run, *, device: str = "auto") -> Iterator[Verified]:
@@ -64,11 +64,11 @@ def decode(run: Run, search_id: str, *, device: str = "auto") -> str:
     """The text that the best memory of a search gives back, decoded from the memory alone.
 
     Raises:
-        BadInput: when there is no such search, or it has no memory.
+        BadInput: when `search_id` begins no search_id of the run, or several, or the search has no memory.
     """
     searches = [row for row in run.searches().to_pylist() if row["search_id"].startswith(search_id)]
     if len(searches) != 1:
-        found = f"{len(searches)} searches of this run begin so" if searches else "no search of this run begins so"
+        found = f"{len(searches) or 'no'} search_ids of this run begin with it"
         known = ", ".join(row["search_id"] for row in (searches or run.searches().to_pylist())[:3])
         raise BadInput(f"{search_id!r}: {found}; wanted one search_id of {SEARCHES_FILE}, such as {known}.")
     search = searches[0]
@@ -82,7 +82,7 @@ def decode(run: Run, search_id: str, *, device: str = "auto") -> str:
 
 
 def export(run: Run, folder: Path) -> int:
-    """Write the best memory of each search as `memories.safetensors` and their table as `memories.parquet`.
+    """Write the best memory of each search to `memories.safetensors`, and the searches table to `memories.parquet`.
 
     Returns:
         How many memories were written; the tensors are named by search_id.
@@ -109,7 +109,7 @@ def export(run: Run, folder: Path) -> int:
 
 
 class Provers:
-    """The models of a run, one loaded at a time."""
+    """The models of a run, at most one of them loaded."""
 
     def __init__(self, run: Run, device: str) -> None:
         self._run = run
@@ -118,7 +118,7 @@ class Provers:
         self._prover: Prover | None = None
 
     def of(self, model: str) -> Prover:
-        """The model that rows call `model`; the one before it is let go."""
+        """The model that rows call `model`; the one that was loaded before is released."""
         if self._prover is None or model != self._model:
             question: Question = self._run.sweep.question()
             self._prover = TASKS[self._run.sweep.task].prove(self._run.model(model), question, self._device)

@@ -327,11 +327,11 @@ class TestRunDirectories:
 
     def test_a_search_that_is_not_in_the_run(self, refused, run):
         (line,) = refused("decode", run, "zz")
-        assert line.startswith("'zz': no search of this run begins so; wanted one search_id of searches.parquet, such")
+        assert line.startswith("'zz': no search_ids of this run begin with it; wanted one search_id of searches.")
 
     def test_too_short_a_beginning_of_a_search_id(self, refused, run):
         (line,) = refused("decode", run, "")
-        assert line.startswith("'': 12 searches of this run begin so; ")
+        assert line.startswith("'': 12 search_ids of this run begin with it; ")
 
     def test_a_file_to_export_to(self, refused, run, toy_sweep):
         (line,) = refused("export", run, "--to", toy_sweep)
