@@ -1,1 +1,1 @@
-"""From a sweep to its searches, and what they will cost."""
+"""Turns a sweep into searches, and estimates their cost."""

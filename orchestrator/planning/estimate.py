@@ -1,4 +1,4 @@
-"""What a sweep will cost, before it is run: a rough figure and what it rests on.
+"""Estimates roughly what a sweep will cost before it is run.
 
 Pure. Knows nothing of Ray, files or torch.
 """
@@ -13,29 +13,32 @@ from orchestrator.store.searches import theoretical_tokens
 from tasks.values import Price, StepCost
 
 BITS_PER_DIMENSION = 0.6
-"""Capacity in bits over k times the width: .36 on the quickstart model, .78 on tinystories-656k, .91 on stories260K, 1
-on SmolLM2-135M; as published, .74 for Pythia-160M and 1.3 for Llama-3.1-8B."""
+"""Capacity in bits over k times the width: 0.36 on the quickstart model, 0.78 on tinystories-656k, 0.91 on stories260K,
+1 on SmolLM2-135M; as published, 0.74 for Pythia-160M and 1.3 for Llama-3.1-8B."""
 SHARE_OF_THEORY = 0.1
-"""Capacity over theoretical capacity, where no text was read: .24 on stories260K, .07 on tinystories-656k, .04 on the
-quickstart model; as published, .1 for Pythia-160M to .4 for Llama-3.1-8B."""
+"""Capacity over theoretical capacity, used where the model read no text: 0.24 on stories260K, 0.07 on tinystories-656k,
+0.04 on the quickstart model; as published, from 0.1 for Pythia-160M to 0.4 for Llama-3.1-8B."""
 START_TOKENS, START_POWER = 105.0, 1.3
-"""A start that ends at n tokens has trained on 105 n^1.3 (default recipe): within a tenth of what stories260K (31
-tokens), tinystories-656k (19), the quickstart (23) and SmolLM2-135M (98, not at its end) took."""
+"""A start that ends at n tokens has trained on 105 n^1.3 tokens (default recipe): within a tenth of the measured
+trained tokens of stories260K (n = 31), tinystories-656k (19), the quickstart (23) and SmolLM2-135M (98, not at its
+end)."""
 GRID_STEPS = 400
-"""Optimizer steps of a probe of a grid that succeeds."""
+"""Optimizer steps of a grid's probe that succeeds."""
 GRID_PATIENCES = 1.5
-"""Steps of a probe of a grid that fails, in patiences: a guess between one, the least, and the recipe's most steps."""
+"""Optimizer steps of a grid's probe that fails, in units of `patience`: a guess between one, the least possible, and
+the recipe's limit on steps."""
 BATCHES_PER_STEP = 2
-"""Batches into which the slots of a step are cut, about."""
+"""Batches into which a step cuts its slots, roughly."""
 CERTIFICATES = 1.1
-"""Time of a run over that of its steps: slots that leave are decoded."""
+"""Time of a run over the time of its steps: slots that leave are decoded."""
 PASSES = 4
-"""Multiply-adds a weight costs per token and step, times two: forward, and backward through activations only."""
+"""Floating-point operations per weight, token and step: a multiply and an add forward, and the same backward, which
+goes through activations only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelEstimate:
-    """What the searches of one model will take, about."""
+    """Estimated cost of the searches of one model."""
 
     model: str
     parameters: int
@@ -44,11 +47,11 @@ class ModelEstimate:
     searches: int
     probes: int
     expected_tokens: float
-    """Mean capacity assumed, in tokens."""
+    """Assumed mean capacity, in tokens."""
     tera_operations: float
     """Floating-point operations, in units of 10^12."""
     seconds: float | None = None
-    """On the device that was timed; None where none was."""
+    """Time on the device that was timed; None if the model was not timed."""
 
     def gpu_hours(self, tflops: float) -> float:
         """Hours on a device that does `tflops` times 10^12 operations a second."""
@@ -56,7 +59,7 @@ class ModelEstimate:
 
 
 def estimate(plan: Plan, prices: Mapping[str, Price] | None = None) -> list[ModelEstimate]:
-    """One estimate per model of the plan; with the time, where it was priced."""
+    """One estimate per model of the plan, with `seconds` for the models in `prices`."""
     found: list[ModelEstimate] = []
     for model in plan.models:
         searches = [search for search in plan.searches if search.model == model.name]
@@ -82,7 +85,7 @@ def estimate(plan: Plan, prices: Mapping[str, Price] | None = None) -> list[Mode
 
 
 def _expected(plan: Plan, search: Search, price: Price | None) -> float:
-    """Capacity to expect of a search, in tokens."""
+    """Expected capacity of a search, in tokens."""
     facts = plan.model(search.model).facts
     if price is None or not any(price.nats_by_token):
         theory = theoretical_tokens(facts, num_vectors=search.num_vectors)
@@ -93,7 +96,7 @@ def _expected(plan: Plan, search: Search, price: Price | None) -> float:
 
 
 def _tokens_for(nats_by_token: Sequence[float], nats: float) -> float:
-    """Tokens of a text that cost so much; beyond what was read, at the mean of what was."""
+    """Tokens at the beginning of a text that cost `nats`; beyond its known tokens, each costs their mean."""
     left = nats
     for number, cost in enumerate(nats_by_token):
         if cost > left:
@@ -103,18 +106,18 @@ def _tokens_for(nats_by_token: Sequence[float], nats: float) -> float:
 
 
 def _trained_tokens(plan: Plan, search: Search, expected: float) -> list[float]:
-    """Trained tokens of each probe that a search will make, about."""
+    """Estimated trained tokens of each probe of a search."""
     if search.grid is None:
-        # Every start but those that reach a text's end stalls once, and a search ends after so many stalls.
+        # A start stalls once unless it reaches the text's end, and a search ends after 1 + retries stalls.
         return [START_TOKENS * expected**START_POWER] * (1 + plan.sweep.search.retries)
-    # A probe that fails continues until its patience is over, which begins anew with every gain.
+    # A probe that fails runs until its patience is spent, which every gain renews.
     patience = min(plan.sweep.recipe.get("steps", 0), GRID_PATIENCES * plan.sweep.recipe.get("patience", 0))
     return [length * (GRID_STEPS if length <= expected else patience) for length in search.grid]
 
 
 def _seconds(cost: StepCost, trained_tokens: float, tokens_of_all: float) -> float:
-    """Time of so many trained tokens where all open searches together have `tokens_of_all` at a time."""
-    # A step takes on so many tokens that a batch's own cost is a sixteenth; with few searches it has fewer.
+    """Time of `trained_tokens`, where the texts of all open searches together have `tokens_of_all` at a time."""
+    # A step takes on tokens until the cost of a batch itself is a sixteenth; few searches give it fewer tokens.
     tokens_per_step = max(1.0, min(tokens_of_all, 16 * cost.batch_seconds / cost.token_seconds))
     batches = BATCHES_PER_STEP * trained_tokens / tokens_per_step
     return CERTIFICATES * (trained_tokens * cost.token_seconds + batches * cost.batch_seconds)

@@ -15,19 +15,19 @@ from tasks.registry import TASKS
 
 
 def sample_id_of(tokenizer: str, tokens: Sequence[int]) -> str:
-    """Equal for equal tokens of equal tokenizers.
+    """An id that is equal for equal tokens of equal tokenizers.
 
     Args:
-        tokenizer: Its fingerprint.
-        tokens: Those that may be used, and no others.
+        tokenizer: Fingerprint of the tokenizer.
+        tokens: The tokens that a search may use, and no others.
     """
     return _hash(tokenizer, json.dumps(tokens))
 
 
 def identity_of(sweep: Sweep, model: PlannedModel) -> Mapping[str, Any]:
-    """What decides the results of all searches of this model alike.
+    """What all searches of this model have in common that decides their results.
 
-    The keys are those of identity, not names in the code: a field can be renamed and every search_id stays.
+    The keys belong to the identity, not to the code: a field can be renamed without changing any search_id.
     """
     question = sweep.question()
     return {
@@ -45,21 +45,21 @@ def identity_of(sweep: Sweep, model: PlannedModel) -> Mapping[str, Any]:
 
 
 def search_id_of(identity: Mapping[str, Any], *, sample_id: str, num_vectors: int, seed: int, limit: int) -> str:
-    """Equal for searches whose results must be equal.
+    """An id that is equal for searches whose results must be equal.
 
     Args:
-        identity: That of all searches of the model.
-        sample_id: Which text.
-        num_vectors: Vectors of a memory.
-        seed: That of the search.
-        limit: Longest length it may ask for, in tokens.
+        identity: The result of `identity_of`.
+        sample_id: Id of the text.
+        num_vectors: Vectors in a memory.
+        seed: Seed of the search.
+        limit: Longest length that the search may ask for, in tokens.
     """
     own = {"sample": sample_id, "num_vectors": num_vectors, "seed": seed, "limit": limit}
     return _hash(json.dumps({**identity, **own}, sort_keys=True))
 
 
 def _lengths_identity(lengths: Sequence[int] | RandomLengths | None) -> Any:
-    """What of a grid decides results, as JSON."""
+    """The part of a grid that decides results, as JSON."""
     if isinstance(lengths, RandomLengths):
         return {"draws": lengths.draws, "shortest": lengths.shortest, "longest": lengths.longest}
     return None if lengths is None else list(lengths)

@@ -1,6 +1,6 @@
-"""What has been read for a plan, and what reading had to say.
+"""The inputs of a plan, with the problems and notes that reading them gave.
 
-Values only: orchestrator/planning/planner.py has them read, orchestrator/planning/searches.py makes searches of them.
+Values only: orchestrator/planning/planner.py collects them, orchestrator/planning/searches.py makes searches of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,25 +17,25 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found(Generic[Value]):
-    """What a step of planning found, and what a user has to hear about it."""
+    """What a step of planning found, and what to tell the user about it."""
 
     value: Value
-    """Not for use by the next step where there are problems."""
+    """The result; incomplete if there are problems, so the next step must not use it then."""
     problems: tuple[str, ...] = ()
-    """One line each: what stands in the way of a plan, and what to do."""
+    """One line each: what prevents a plan, and what to do."""
     notes: tuple[str, ...] = ()
     """What a user should know before the run starts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadModel:
-    """A model of the sweep, and what it will be asked about."""
+    """A model of the sweep, with its tokenizer and texts."""
 
     planned: PlannedModel
     codec: TextCodec
     """Its tokenizer."""
     texts: tuple[Text, ...] = ()
-    """All texts of the sweep in its order, those that depend on this model among them."""
+    """All texts of the sweep in its order, including those that depend on this model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +43,12 @@ class Inputs:
     """Everything that a plan is made of."""
 
     sweep: Sweep
-    """With what was decided about its models filled in."""
+    """The sweep, with what planning decided about its models filled in."""
     models: Sequence[ReadModel]
     text_commits: Mapping[str, str]
-    """Place in the sweep, such as texts.0 -> the commit of what was read there, where it is known."""
+    """Place in the sweep, such as texts.0 -> the commit of the data read there, where it is known."""
     notes: tuple[str, ...] = ()
-    """What reading had to say."""
+    """Notes from reading."""
 
 
 def problems_of(steps: Sequence[Found[Any]]) -> tuple[str, ...]:

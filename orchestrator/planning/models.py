@@ -1,4 +1,4 @@
-"""The models of a sweep, read as far as a plan needs them: facts, tokenizers, dtypes, recipes.
+"""What a plan needs of a sweep's models: facts, tokenizers, dtypes, recipes.
 
 Knows nothing of texts or searches.
 """
@@ -15,13 +15,13 @@ from tasks.contract import Task
 from tasks.values import Model, TaskError
 
 RECURRENT_NOTE = (
-    "a recurrent model, for which there is no fused kernel here: on a CPU a step takes 7 to 22 times as long as that "
-    "of a Llama of its size."
+    "a recurrent model, without a fused kernel here: on a CPU, a step takes 7 to 22 times as long as for a Llama of "
+    "the same size."
 )
 REMOTE_CODE_NOTE = "trust_remote_code: code that comes with this model may run here, with all your rights."
 PICKLE_NOTE = (
-    "allow_pickle: without safetensors its weights are read as pickles, which are made to run code; torch refuses what "
-    "is no tensor, and nothing else stands between."
+    "allow_pickle: without safetensors, its weights are read from pickles, which can run code; the only protection is "
+    "that torch refuses anything but tensors."
 )
 
 
@@ -34,17 +34,17 @@ def with_dtypes(sweep: Sweep, task: Task) -> Found[Sweep]:
         dtype = task.dtype_for(sweep.engines.device)
     except TaskError as error:
         problems = (str(error),)
-        dtype = "float32"  # for the other problems that its models may have
+        dtype = "float32"  # so that the other problems of the models are found as well
     models = [replace(model, dtype=dtype) if model.dtype == "auto" else model for model in sweep.models]
     return Found(
         value=sweep.model_copy(update={"models": tuple(models)}),
         problems=problems,
-        notes=(f"dtype: auto is {dtype}, by what this machine can do; it is kept with the run.",),
+        notes=(f"dtype: auto is {dtype} on this machine; the run keeps it.",),
     )
 
 
 def with_held_models(sweep: Sweep, held: Sweep) -> Sweep:
-    """The sweep with what a run has decided about its models, where it leaves that open: dtypes and radii."""
+    """The sweep with the dtypes and radii that a run decided for its models, where the sweep leaves them open."""
     dtypes = {replace(model, radius=None, dtype="auto"): model.dtype for model in reversed(held.models)}
     radii = {replace(model, radius=None): model.radius for model in held.models}
     models: list[Model] = []
@@ -56,7 +56,7 @@ def with_held_models(sweep: Sweep, held: Sweep) -> Sweep:
 
 
 def read_models(sweep: Sweep, task: Task) -> Found[list[ReadModel]]:
-    """What is known of each model without its weights, and its tokenizer."""
+    """The facts of each model, which need no weights, and its tokenizer."""
     found: list[ReadModel] = []
     problems: list[str] = []
     for number, model in enumerate(sweep.models):
@@ -73,7 +73,7 @@ def read_models(sweep: Sweep, task: Task) -> Found[list[ReadModel]]:
         if model.revision and sum(other.name == model.name for other in sweep.models) > 1:
             name = f"{name}@{model.revision}"
         if any(other.name == name for other in before):
-            # The same name twice: another revision, dtype or folder. The fingerprint tells them apart.
+            # The same name with another revision, dtype or folder: the fingerprint tells them apart.
             name = f"{name}@{facts.fingerprint[:8]}"
         planned = PlannedModel(name=name, model=model, facts=facts, recipe=sweep.recipe)
         found.append(ReadModel(planned=planned, codec=codec))
@@ -81,7 +81,7 @@ def read_models(sweep: Sweep, task: Task) -> Found[list[ReadModel]]:
 
 
 def _model_name(model: Model) -> str:
-    """The hub id, or the folder's name; a folder called `model` goes by the folder it is in."""
+    """The hub id, or the folder's name; a folder called `model` is named after its parent."""
     folder = Path(model.name).resolve()
     if not folder.is_dir():
         return model.name
@@ -89,7 +89,7 @@ def _model_name(model: Model) -> str:
 
 
 def with_recipes(models: Sequence[ReadModel], task: Task) -> Found[list[ReadModel]]:
-    """The models with their recipes complete, and what was found kept in their entries."""
+    """The models with complete recipes; what was measured for a recipe is kept in the model's entry."""
     found: list[ReadModel] = []
     problems: list[str] = []
     notes: list[str] = []
@@ -108,7 +108,7 @@ def with_recipes(models: Sequence[ReadModel], task: Task) -> Found[list[ReadMode
 
 
 def notes_on(planned: PlannedModel) -> list[str]:
-    """What a user should know of this model before it is run."""
+    """What a user should know about this model before a run."""
     notes = {
         REMOTE_CODE_NOTE: planned.model.trust_remote_code,
         PICKLE_NOTE: planned.model.allow_pickle,

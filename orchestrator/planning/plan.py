@@ -1,6 +1,6 @@
-"""What a run sets out to do: models, samples, searches, and their tables.
+"""The plan of a run: models, samples, searches, and their tables.
 
-Pure: values that orchestrator/planning/planner.py makes. Knows nothing of Ray, torch or files.
+Pure values, made by orchestrator/planning/planner.py. Knows nothing of Ray, torch or files.
 """
 
 import json
@@ -24,11 +24,11 @@ class PlannedModel:
     """A model of the sweep, ready to be measured."""
 
     name: str
-    """What rows and tables call it: the hub id, or the folder's name."""
+    """The model's name in rows and tables: the hub id, or the folder's name."""
     model: Model
     facts: ModelFacts
     recipe: Mapping[str, Any]
-    """That of the sweep, with what was found of this model filled in."""
+    """The recipe of the sweep, with what was measured on this model filled in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Sample:
     """Name of the model whose tokenizer cut it."""
     source: str
     other_sources: tuple[str, ...] = ()
-    """Where the same tokens were met again."""
+    """Other sources of the same tokens."""
     text_sha256: str
     text: str
     """The text up to the last token kept."""
@@ -53,7 +53,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Everything a run sets out to do."""
+    """Everything that a run will do."""
 
     sweep: Sweep
     task: Task
@@ -63,9 +63,9 @@ class Plan:
     """By model name and sample_id."""
     searches: tuple[Search, ...] = field(repr=False)
     text_commits: dict[str, str] = field(default_factory=dict)
-    """Place in the sweep, such as texts.0 -> the commit of what was read there, where it is known."""
+    """Place in the sweep, such as texts.0 -> the commit of the data read there, where it is known."""
     notes: tuple[str, ...] = ()
-    """What a user should know before it starts."""
+    """What a user should know before the run starts."""
 
     def model(self, name: str) -> PlannedModel:
         """The model that rows call `name`."""
@@ -89,7 +89,7 @@ class Plan:
         )
 
     def searches_table(self) -> pa.Table:
-        """All searches in the columns of SEARCHES, nothing known of them yet."""
+        """All searches in the columns of SEARCHES, without results."""
         rows = [
             {
                 "search_id": search.search_id,

@@ -1,6 +1,6 @@
-"""Has read what a sweep names, and its searches laid out.
+"""Makes the plan of a sweep: reads its models and texts, and lays out its searches.
 
-Writes nothing. Knows nothing of Ray or of what was found so far.
+Writes nothing. Knows nothing of Ray or of results.
 """
 
 from collections.abc import Mapping
@@ -30,9 +30,9 @@ def make_plan(
     Args:
         sweep: What the user asks for.
         allow_fewer: Continue when a text source has fewer texts than asked for.
-        drawn: Texts of the run by model and source: what a model drew for it once, another machine may draw otherwise.
-        held: The sweep of the run, if there is one: what was measured of its models is not measured again.
-        measure: Whether to measure on models what their recipe leaves to them, for which their weights are loaded.
+        drawn: Texts of an earlier plan of the run by model and source: another machine may draw other texts.
+        held: The sweep of the run, if there is one: what was measured on its models is not measured again.
+        measure: Whether to measure what a recipe needs of its model, which loads the weights.
 
     Raises:
         BadInput: with every problem found in models and texts.
@@ -43,7 +43,7 @@ def make_plan(
     decided = with_dtypes(sweep if held is None else with_held_models(sweep, held), task)
     models = read_models(decided.value, task)
     steps: list[Found[Any]] = [texts, commits, decided, models]
-    # These two load weights: not before everything else is known to be right.
+    # The next two steps load weights, so everything else must be right before.
     if measure and not problems_of(steps):
         models = with_recipes(models.value, task)
         steps.append(models)

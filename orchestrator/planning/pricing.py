@@ -1,4 +1,4 @@
-"""Prices of a plan's models on this machine: the only part of `check` that loads weights.
+"""Measures the prices of a plan's models on this machine: the only part of `check` that loads weights.
 
 Knows nothing of searches or of what a price is used for.
 """
@@ -11,11 +11,11 @@ from orchestrator.progress import tracked
 from tasks.values import Price, TaskError
 
 TEXTS, TOKENS = 8, 256
-"""Texts of each model that are read, and how many tokens of each: what they cost decides how many will fit."""
+"""Texts that each model reads, and tokens of each: their cross-entropy gives the expected capacity."""
 
 
 def prices_here(plan: Plan, console: Console) -> dict[str, Price]:
-    """Price by model name; a model that cannot be loaded here has none, and the console says why."""
+    """Price by model name; for a model that cannot be loaded here, a note on the console gives the reason."""
     prices: dict[str, Price] = {}
     for model in tracked(plan.models, "timing the models here"):
         texts = [sample.tokens[:TOKENS] for sample in plan.samples.values() if sample.model == model.name]

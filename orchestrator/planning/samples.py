@@ -1,6 +1,6 @@
 """Cuts texts to samples: tokens of one tokenizer, each text once.
 
-Knows nothing of files, models or searches: it is given a tokenizer and texts.
+Knows nothing of files, models or searches: it receives a tokenizer and texts.
 """
 
 import hashlib
@@ -15,24 +15,24 @@ from tasks.contract import TextCodec
 from tasks.values import Encoding, Text
 
 CHARACTERS_PER_TOKEN = 16
-"""Of a long text so many characters for each token are cut to tokens first, and twice as many while that is short."""
+"""A long text is tokenized from this many characters per token first; twice as many while they give too few tokens."""
 WINDOW = 8
-"""Tokens before one that are decoded with it to see how many characters it adds: some join with their neighbours."""
+"""Tokens that are decoded before a token to find how many characters it adds: some join with their neighbours."""
 CUT_MARGIN = 4096
-"""Characters beyond the last token kept: a token near the end of what was read may be another one in the whole text."""
+"""Characters read beyond the last token kept: tokens near the cut may differ from those of the whole text."""
 
 
 def cut_to_samples(
     texts: Sequence[Text], model: str, codec: TextCodec, limit: int | None, *, special: bool
 ) -> Found[list[Sample]]:
-    """Each text as tokens, the same tokens once.
+    """Each text as tokens; texts with the same tokens give one sample.
 
     Args:
-        texts: In the order in which they name a sample.
+        texts: The texts; the first one with the same tokens names the sample.
         model: Name of the model that reads them.
         codec: Its tokenizer.
         limit: Most tokens to keep; None keeps all.
-        special: Whether the special tokens that the tokenizer puts before a text belong to it.
+        special: Whether a sample begins with the special tokens that the tokenizer puts before a text.
     """
     before = codec.special_before if special else ()
     cut: dict[str, Sample] = {}
@@ -69,7 +69,7 @@ def _copies_note(sample: Sample) -> str:
 
 
 def _encode(codec: TextCodec, read: Text, limit: int | None) -> tuple[Encoding, bool]:
-    """The text as tokens, and whether it is the whole; of a book only the beginning that holds `limit` tokens."""
+    """The text as tokens, and whether they are the whole text; of a book only the beginning is tokenized."""
     text = read.text
     if read.tokens is not None:
         return Encoding(tokens=read.tokens, ends=_ends_of(codec, read)), True
@@ -83,7 +83,7 @@ def _encode(codec: TextCodec, read: Text, limit: int | None) -> tuple[Encoding, 
 
 
 def _ends_of(codec: TextCodec, read: Text) -> tuple[int, ...]:
-    """Where each of the source's own tokens ends in its text: how much longer the text gets by it."""
+    """Where each of the source's own tokens ends in its text: the sum of the characters that each token adds."""
     assert read.tokens is not None
     longer: list[int] = []
     for i in range(len(read.tokens)):

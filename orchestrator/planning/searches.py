@@ -1,4 +1,4 @@
-"""From what was read to the plan: samples, searches, and how long each search may get.
+"""Lays out a plan from its inputs: samples, searches, and the longest length of each search.
 
 Pure: values in, values out. Knows nothing of Ray, torch or files.
 """
@@ -33,25 +33,27 @@ class _Asked:
     """What all searches of one model have in common."""
 
     model: str
-    """Its name."""
+    """Name of the model."""
     identity: Mapping[str, Any]
     search: SearchEntry
 
 
 def lay_out(inputs: Inputs) -> Plan:
-    """Every model on every text, with every number of vectors and every seed.
+    """The plan: a search for every model, text, number of vectors and seed.
 
     Raises:
-        BadInput: with every problem of texts that do not fit their model, or when there is nothing to search.
+        BadInput: with every problem of texts that do not fit their model, or when there is no search.
     """
     sweep = inputs.sweep
     parts = [_lay_out_model(sweep, model) for model in inputs.models]
-    if problems := problems_of(parts):  # each number of vectors may have found the same one
+    if problems := problems_of(parts):  # several numbers of vectors may report the same problem
         raise BadInput(*dict.fromkeys(problems))
     notes = (*inputs.notes, *notes_of(parts))
     searches = tuple(search for part in parts for search in part.value.searches)
     if not searches:
-        raise BadInput("texts: every text is empty or too short once cut to tokens; wanted one that is not.", *notes)
+        raise BadInput(
+            "texts: cut to tokens, every text is empty or too short; wanted at least one that is not.", *notes
+        )
     return Plan(
         sweep=sweep,
         task=TASKS[sweep.task],
@@ -67,7 +69,7 @@ def lay_out(inputs: Inputs) -> Plan:
 def _lay_out_model(sweep: Sweep, model: ReadModel) -> Found[_Laid]:
     planned = model.planned
     longest = {num_vectors: longest_length(sweep, planned, num_vectors) for num_vectors in sweep.num_vectors}
-    # As for one vector, whatever k is asked for: a sample keeps its name when a sweep gains another k.
+    # Cut as for one vector, whatever k is asked for: a sample_id must not change when a sweep gains another k.
     cut_at = longest_length(sweep, planned, 1).value
     samples = cut_to_samples(model.texts, planned.name, model.codec, cut_at, special=sweep.special_tokens)
     asked = _Asked(model=planned.name, identity=identity_of(sweep, planned), search=sweep.search)
@@ -91,17 +93,17 @@ def _lay_out_model(sweep: Sweep, model: ReadModel) -> Found[_Laid]:
 
 
 def _beyond_vocabulary(model: PlannedModel, samples: Sequence[Sample]) -> list[str]:
-    """A problem for each sample with a token that the model does not have."""
+    """A problem for each sample with a token that is not in the model's vocabulary."""
     return [
-        f"{model.name}: its tokenizer gives token {max(sample.tokens)} for {sample.source}, its vocabulary "
-        f"has {model.facts.vocabulary}. Wanted the tokenizer of this very model."
+        f"{model.name}: its tokenizer gives token {max(sample.tokens)} for {sample.source}, but its vocabulary "
+        f"has {model.facts.vocabulary}. Wanted the tokenizer of this model."
         for sample in samples
         if max(sample.tokens) >= model.facts.vocabulary
     ]
 
 
 def longest_length(sweep: Sweep, model: PlannedModel, num_vectors: int) -> Found[int | None]:
-    """Longest length that a search of this model may ask for, in tokens; None if only the text bounds it."""
+    """Longest length that a search of this model may ask for, in tokens; None if only the text limits it."""
     try:
         fits = TASKS[sweep.task].longest_text(model.facts, num_vectors=num_vectors, question=sweep.question())
     except TaskError as error:
@@ -120,7 +122,7 @@ def longest_length(sweep: Sweep, model: PlannedModel, num_vectors: int) -> Found
 
 
 def _search(asked: _Asked, sample: Sample, *, num_vectors: int, seed: int, longest: int | None) -> Search:
-    """One question, and the hash of everything that decides its answer."""
+    """The search of one sample, identified by the hash of everything that decides its result."""
     limit = len(sample.tokens) if longest is None else min(longest, len(sample.tokens))
     limit_status: Status = "at_text_end"
     if sample.cut or limit < len(sample.tokens):

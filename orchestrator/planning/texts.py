@@ -14,7 +14,7 @@ from tasks.values import TaskError, Text
 
 
 def read_texts(sweep: Sweep, *, allow_fewer: bool) -> Found[list[list[Text]]]:
-    """The texts of each entry; none yet of those that depend on the model."""
+    """The texts of each entry; an entry whose texts depend on the model has none yet."""
     texts: list[list[Text]] = []
     problems: list[str] = []
     notes: list[str] = []
@@ -32,14 +32,14 @@ def read_texts(sweep: Sweep, *, allow_fewer: bool) -> Found[list[list[Text]]]:
         if source.samples is not None and len(found) < source.samples:
             found_fewer = f"texts.{number}: {source.samples} samples were asked for, the source has {len(found)}."
             if not found or not allow_fewer:
-                problems.append(f"{found_fewer} Ask for fewer, or continue with those by --allow-fewer.")
+                problems.append(f"{found_fewer} Ask for fewer, or continue with these: --allow-fewer.")
             else:
                 notes.append(f"{found_fewer} Continuing with {len(found)}.")
     return Found(value=texts, problems=tuple(problems), notes=tuple(notes))
 
 
 def commits_of_texts(sweep: Sweep) -> Found[dict[str, str]]:
-    """The commit of each entry that has one; a note for each whose texts may change."""
+    """The commit of each entry that has one, with a note for each entry whose texts may change."""
     found: dict[str, str] = {}
     notes: list[str] = []
     for number, source in enumerate(sweep.texts):
@@ -47,8 +47,8 @@ def commits_of_texts(sweep: Sweep) -> Found[dict[str, str]]:
         if commit is not None:
             found[place] = commit
         if source.may_change():
-            pin = commit or "<commit>, one of the history on its page; which it is now could not be found out"
-            notes.append(f"{place}: revision: null takes whatever the hub has now; pin it with revision: {pin}")
+            pin = commit or "<commit>, from the history on its page; the current commit could not be found out"
+            notes.append(f"{place}: revision: null takes what the hub has now; pin it with revision: {pin}")
     return Found(value=found, notes=tuple(notes))
 
 
@@ -61,10 +61,10 @@ def with_texts(
     """The models with the texts of all entries.
 
     Args:
-        models: Without texts yet.
-        entries: Those of the sweep.
-        shared: The texts of each entry that depend on no model.
-        drawn: Texts of the run by model and source.
+        models: The models, without texts.
+        entries: The entries of the sweep.
+        shared: The texts of each entry, as far as they depend on no model.
+        drawn: Texts of an earlier plan of the run by model and source.
     """
     found: list[ReadModel] = []
     problems: list[str] = []
@@ -83,7 +83,7 @@ def with_texts(
 
 
 def _as_drawn(text: Text, before: Text | None) -> Text:
-    """The text as the run has it, unless this one is the same and only longer."""
+    """The text that the run already has, unless `text` begins with the same tokens."""
     if before is None or text.tokens is None or text.tokens[: len(before.tokens or ())] == before.tokens:
         return text
     return before

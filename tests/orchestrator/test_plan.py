@@ -318,7 +318,7 @@ class TestCommitsOfTexts:
     def test_are_kept_and_what_is_not_pinned_is_noted_with_the_commit(self):
         plan = self.plan(now="abc")
         assert plan.text_commits == {"texts.1": "abc"}
-        assert plan.notes == ("texts.1: revision: null takes whatever the hub has now; pin it with revision: abc",)
+        assert plan.notes == ("texts.1: revision: null takes what the hub has now; pin it with revision: abc",)
 
     def test_what_is_pinned_gets_no_note(self):
         plan = self.plan(now="abc", revision="v1")

@@ -27,7 +27,7 @@ def test_the_run_keeps_the_commit_that_its_texts_were_first_read_at(hub, tmp_pat
     spec, run = tmp_path / "sweep.yaml", tmp_path / "run"
     spec.write_text("name: hub\ntask: toy\nmodels: [toy/model]\ntexts: [{source: hub, dataset: a/b, samples: 3}]\n")
     checked = capsweep("check", spec)
-    note = f"texts.0: revision: null takes whatever the hub has now; pin it with revision: {NOW}"
+    note = f"texts.0: revision: null takes what the hub has now; pin it with revision: {NOW}"
     assert note in checked.stdout
     for commit in (NOW, LATER):  # the second session finds its texts unchanged
         hub.commit = commit

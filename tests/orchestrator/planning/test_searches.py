@@ -81,7 +81,7 @@ def test_a_tokenizer_of_another_model_is_named_for_each_text():
     with pytest.raises(BadInput) as error:
         lay_out(inputs)
     (line,) = error.value.problems
-    assert line.startswith("b: its tokenizer gives token 122 for given:1, its vocabulary has 100.")
+    assert line.startswith("b: its tokenizer gives token 122 for given:1, but its vocabulary has 100.")
 
 
 def test_nothing_to_search_is_refused_with_what_was_said():
