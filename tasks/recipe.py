@@ -25,12 +25,12 @@ class SphereRecipe(BaseModel):
 
     optimizer: Literal["sphere"] = "sphere"
     radius: float | None = Field(default=None, gt=0)
-    """Length of a vector, in lengths of a cold one: the standard deviation of the embedding table times sqrt(width).
+    """Norm of a vector, in norms of a cold one: the standard deviation of the embedding table times sqrt(width).
     null: the smallest of 30, 100, 300, 1,000 and 3,000 at which the model's layers leave the memory as it is, found by
     forward passes when the run is planned. A trained transformer adds a long vector to its first position (6,000 cold
-    lengths in SmolLM2); a memory must be long enough to be read beside it."""
+    norms in SmolLM2); a memory must be long enough to be read beside it."""
     turn: float = Field(default=0.25, gt=0)
-    """Length of a step along the tangent, in radii, before annealing and if every element of Adam's update is 1. The
+    """Norm of a step along the tangent, in radii, before annealing and if every element of Adam's update is 1. The
     elements are smaller, so a step really turns a memory by a fifth to a third of this."""
     anneal_steps: int = Field(default=100, ge=1)
     """Steps without a gain, counted as for `patience`, after which the turn of a step is half of `turn`."""

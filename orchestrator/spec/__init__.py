@@ -1,1 +1,1 @@
-"""Sweep files: their fields, and how they are read."""
+"""The fields of sweep files, and reading the files."""

@@ -1,4 +1,4 @@
-"""What a run computes with.
+"""The `engines` of a sweep file.
 
 Knows nothing of how engines are started.
 """
@@ -12,33 +12,36 @@ from orchestrator.spec.fields import AutoCount, Entry, wanted
 
 
 class EnginesEntry(Entry, frozen=True):
-    """What computes, and with what; changes no result but for the last bits of batched arithmetic."""
+    """Devices, engines and batches of a run. They change results only in the last bits of batched arithmetic."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where the models compute."""
+    """Device that the models run on."""
     count: AutoCount = "auto"
-    """Engines at a time; auto: one a GPU, without GPUs one a node, or one a core for small models."""
+    """Engines at a time; auto: one per GPU; without GPUs one per node, or one per core for small models."""
     gpus: Annotated[Annotated[float, Field(ge=0)] | Literal["auto"], wanted("a number of at least 0, or auto")] = "auto"
-    """GPUs of one engine; a part of one is allowed."""
+    """GPUs of one engine; fractions are allowed."""
     cpus: AutoCount = "auto"
     """CPU cores of one engine."""
     tokens_per_step: AutoCount = "auto"
-    """Texts are let into a step while their lengths, taken as 24 at least, sum to no more than this; a batch never has
-    more tokens."""
+    """A step takes on texts while the sum of their lengths, each counted as at least 24, is at most this; a batch never
+    has more tokens."""
     batch_cost_tokens: AutoCount = "auto"
-    """What a batch costs beside its tokens, in tokens; auto measures it when an engine begins, and keeps it with every
+    """Fixed cost of a batch, in tokens of equal cost; auto measures it when an engine starts, and keeps it with every
     probe."""
     probes_per_trial: AutoCount = "auto"
-    """Probes in one Tune trial; 1: each trial is one optimization."""
+    """Probes in one Tune trial; 1 makes each trial one optimization."""
     deterministic: bool = False
-    """Fixed shapes, so that no result depends on its neighbours in the batch."""
+    """Compute with fixed shapes, so that no result depends on the other probes in the batch."""
     snapshot_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """Probes in flight are saved so often: what a lost engine or driver may cost of them."""
+    """Seconds between snapshots of the probes in flight: the most work that a lost engine or driver costs."""
 
     @model_validator(mode="before")
     @classmethod
     def _drop_former(cls, value: Any, info: ValidationInfo) -> Any:
-        """Runs that earlier commits began hold `stall_seconds`; in a user's file, read with places, it is unknown."""
+        """Ignore `stall_seconds`, which runs begun by earlier commits hold.
+
+        In a user's file it is an unknown key. Only such a file is read with a context.
+        """
         if isinstance(value, Mapping) and not info.context:
             return {key: held for key, held in value.items() if key != "stall_seconds"}
         return value

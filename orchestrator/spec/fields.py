@@ -1,4 +1,4 @@
-"""Kinds of values that the fields of a sweep file take, and how a value of the wrong kind is reported.
+"""Types of the fields of a sweep file, and the problems that their checks report.
 
 Knows nothing of which fields there are.
 """
@@ -16,17 +16,17 @@ T = TypeVar("T")
 
 
 def problem(message: str) -> PydanticCustomError:
-    """A problem whose message is a whole sentence already."""
+    """A problem whose message is a whole sentence."""
     return PydanticCustomError("problem", "{message}", {"message": message})
 
 
 def problem_at(key: str, error: PydanticCustomError, found: Any) -> ValidationError:
-    """The error of one key of a mapping that is checked by hand."""
+    """The error of one key of a mapping that pydantic does not check."""
     return ValidationError.from_exception_data("entry", [InitErrorDetails(type=error, loc=(key,), input=found)])
 
 
 def wanted(description: str) -> WrapValidator:
-    """Report `description` in place of pydantic's own messages, such as one line for each branch of a union."""
+    """Report `description` instead of pydantic's own messages, such as one line for each branch of a union."""
 
     def check(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
         try:
@@ -38,19 +38,19 @@ def wanted(description: str) -> WrapValidator:
 
 
 def list_to_tuple(value: Any) -> Any:
-    """A list of YAML as a tuple, which strict fields ask for; anything else as it is."""
+    """A YAML list as a tuple, which strict fields need; any other value unchanged."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def list_of_counts(value: Any) -> Any:
-    """A bare number is refused as no list; of one that is no count either, both are reported at once."""
+    """As `list_to_tuple`, but a bare number below 1 is reported with both of its problems at once."""
     if isinstance(value, int | float) and not isinstance(value, bool) and value < 1:
         raise problem(f"found {value}; it should be a list of whole numbers of at least 1, such as [1].")
     return list_to_tuple(value)
 
 
 def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    """The values, refused when there are none or two are the same."""
+    """The values; refuses an empty list and equal entries."""
     if not values:
         raise problem("the list is empty; it should have at least one entry.")
     met: dict[T, int] = {}
@@ -61,14 +61,14 @@ def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def without_credentials(url: str) -> str:
-    """The URL, refused with credentials in it: tables, pages and messages show it."""
+    """The URL; refuses credentials in it, because tables, pages and messages show it."""
     if message := credentials_in(url):
         raise problem(message)
     return url
 
 
 def name_known(names: Callable[[], Mapping[str, Any]], kind: str) -> AfterValidator:
-    """Refuse a name that is not among `names` now, which are those of `kind`."""
+    """Refuse a name that is not in `names()`, the known names of a `kind`."""
 
     def check(name: str) -> str:
         if name not in names():

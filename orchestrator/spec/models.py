@@ -14,30 +14,30 @@ from tasks.values import Model
 
 
 class ModelEntry(Entry, frozen=True):
-    """One entry of `models`, where more than its name is given."""
+    """One entry of `models` that gives more than a name."""
 
     name: Annotated[str, Field(min_length=1)]
-    """Hub id, or a local folder."""
+    """Hub id or local folder."""
     revision: str | None = None
     """Revision of a hub model; null takes the default branch."""
     revisions: tuple[str, ...] | None = None
-    """Several revisions of it, each measured as a model of its own: checkpoints of one training."""
+    """Several revisions, such as checkpoints of one training; each is measured as a model of its own."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
-    """Precision of weights and activations; auto: bfloat16 where the machine that plans the run multiplies in it, else
-    float32; decided when a run begins, and kept in the run's sweep."""
+    """Precision of weights and activations; auto: bfloat16 if the machine that plans the run multiplies matrices in it,
+    else float32, decided when a run begins and kept in the run's sweep."""
     quantization: Literal["int8", "nf4"] | None = None
-    """Quantize the weights as they are loaded, with bitsandbytes; null leaves them as they are."""
+    """Quantize the weights with bitsandbytes when they are loaded; null loads them as they are."""
     trust_remote_code: bool = False
     """Whether code that comes with the model may run."""
     allow_pickle: bool = False
-    """Whether pickled weights are read where there are no safetensors."""
+    """Whether pickled weights are read if there are no safetensors."""
     radius: Annotated[float, Field(ge=0)] | None = None
-    """Length of its memories under a recipe of the sphere, in lengths of a cold memory; 0 asks for optimizer: adamw;
-    null: found from the model itself when a run begins, by forward passes, and kept in the run's sweep."""
+    """Radius of the model's memories under optimizer: sphere, in norms of a cold memory; 0 asks for optimizer: adamw;
+    null: measured on the model by forward passes when a run begins, and kept in the run's sweep."""
 
 
 def each_revision(value: Any) -> Any:
-    """An entry with `revisions` stands for as many entries with a `revision`."""
+    """Replace an entry with `revisions` by one entry for each `revision`."""
     if not isinstance(value, list):
         return value
     entries: list[Any] = []
@@ -55,7 +55,7 @@ def each_revision(value: Any) -> Any:
 
 
 def _read_model(value: Any, info: ValidationInfo) -> Model:
-    """The model that an entry means: a name alone, or a mapping with more."""
+    """The model of an entry, which is a name or a mapping."""
     if isinstance(value, Model):
         return value
     if not isinstance(value, str | dict):

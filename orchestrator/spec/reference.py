@@ -1,8 +1,8 @@
-"""The fields of a sweep file, written out for readers and for editors, from the models that check them.
+"""Writes the reference of a sweep file's fields, for readers and for editors, from the models that check them.
 
 `python -m orchestrator.spec.reference`, or `make docs`, rewrites `sweeps/sweep.schema.json` and the part of
 `docs/sweep.md` between its two marks. Knows nothing of what the fields mean: descriptions, defaults and allowed values
-are those of the models.
+come from the models.
 """
 
 import json
@@ -15,13 +15,13 @@ from typing import Any
 from orchestrator.spec.sweep import Sweep
 
 ROOT = Path(__file__).parents[2]
-"""The checkout: docs/ and sweeps/ are no part of an installed package."""
+"""The checkout; an installed package has no docs/ and sweeps/."""
 SCHEMA = Path("sweeps/sweep.schema.json")
 PAGE = Path("docs/sweep.md")
 BEGIN, END = "<!-- The fields: written by `make docs`, from the models. -->", "<!-- The end of the fields. -->"
 WIDTH = 120
 SMALL_INT = 2**31
-"""Where whole numbers end that need no word about it."""
+"""An upper bound of this size only guards the types of columns, and is not worth a mention."""
 
 Node = Mapping[str, Any]
 """A JSON Schema, or a part of one."""
@@ -31,7 +31,7 @@ def schema() -> dict[str, Any]:
     """The JSON Schema of a sweep file."""
     found = Sweep.model_json_schema()
     for definition in found["$defs"].values():
-        # The field has a default in its class, so that a source can be made by hand; a sweep file has to name it.
+        # The field has a default in its class, so that code can make a source; a sweep file must name it.
         if "source" in definition["properties"]:
             definition["required"] = ["source", *definition.get("required", [])]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_plain(found)}
@@ -43,10 +43,10 @@ def schema_text() -> str:
 
 
 def page_text(page: str) -> str:
-    """The page with the part between its marks written anew.
+    """The page with a new part between its marks.
 
     Raises:
-        ValueError: when it does not have each mark once, in their order.
+        ValueError: when the page does not have each mark once, in order.
     """
     parts = re.split(f"{re.escape(BEGIN)}|{re.escape(END)}", page)
     if len(parts) != 3 or not page.index(BEGIN) < page.index(END):
@@ -55,7 +55,7 @@ def page_text(page: str) -> str:
 
 
 def fields_text(whole: Node) -> str:
-    """All fields as Markdown: a heading for each mapping, a point for each of its fields."""
+    """All fields as Markdown: a heading for each mapping, a list item for each of its fields."""
     sources = [_resolved(whole, node) for node in whole["properties"]["texts"]["items"]["anyOf"]]
     shared = {
         name: field
@@ -64,7 +64,8 @@ def fields_text(whole: Node) -> str:
     }
     sections = [_section("The whole file", whole)]
     sections += [_section(f"`{path}`", node) for path, node in _mappings(whole)]
-    sections.append(_section("`texts`, whatever the source", {"properties": shared, "description": "Of every entry."}))
+    of_every_source = {"properties": shared, "description": "Fields of every entry."}
+    sections.append(_section("`texts`, whatever the source", of_every_source))
     for source in sources:
         name = source["properties"]["source"]["const"]
         own = {key: field for key, field in source["properties"].items() if key not in {*shared, "source"}}
@@ -73,7 +74,7 @@ def fields_text(whole: Node) -> str:
 
 
 def _mappings(whole: Node) -> Iterator[tuple[str, Node]]:
-    """Path and schema of each mapping below the file itself, but for text entries and recipes."""
+    """Path and schema of each mapping within the file, except text entries and recipes."""
     open_fields = [(name, field) for name, field in whole["properties"].items() if name not in ("texts", "recipe")]
     while open_fields:
         path, field = open_fields.pop(0)
@@ -90,19 +91,19 @@ def _section(heading: str, mapping: Node) -> str:
 
 
 def _point(name: str, field: Node, required: bool) -> str:
-    """One field: its name, what it may be, its default, and its description."""
+    """One field: its name, allowed values, default and description."""
     words = [_values(field)]
     if required:
         words.append("required")
     elif "default" in field:
         words.append(f"default `{_yaml(field['default'])}`")
-    # Pydantic leaves the description to the mapping where both have the same.
-    text = f"- `{name}` ({'; '.join(words)}): {field.get('description', 'Its fields stand below.')}"
+    # Pydantic omits the description of a field that equals that of its mapping.
+    text = f"- `{name}` ({'; '.join(words)}): {field.get('description', 'Its fields are below.')}"
     return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _values(node: Node) -> str:
-    """What a value may be, in words."""
+    """The allowed values, in words."""
     if "anyOf" in node:
         return " or ".join(dict.fromkeys(_values(part) for part in node["anyOf"]))
     if "const" in node:
@@ -145,7 +146,7 @@ def _resolved(whole: Node, node: Node) -> Node:
 
 
 def _plain(node: Any) -> Any:
-    """As pydantic gives it, less what is there twice: titles made of names, defaults of mappings. One line a text."""
+    """A schema without what it repeats (titles made of names, defaults of mappings), each description on one line."""
     if isinstance(node, list):
         return [_plain(item) for item in node]
     if not isinstance(node, dict):
@@ -159,7 +160,7 @@ def _plain(node: Any) -> Any:
 
 
 def main() -> None:
-    """Write both files, and name them."""
+    """Write both files and print their names."""
     for path, text in ((SCHEMA, schema_text()), (PAGE, page_text((ROOT / PAGE).read_text(encoding="utf-8")))):
         (ROOT / path).write_text(text, encoding="utf-8")
         print(path)

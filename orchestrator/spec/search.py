@@ -1,6 +1,6 @@
-"""What a sweep asks of its searches: the criterion, and how a search goes about its question.
+"""The `criterion` and the `search` of a sweep file.
 
-Knows nothing of how it is done; orchestrator/search/ does it.
+Knows nothing of how searches run; that is orchestrator/search/.
 """
 
 import random
@@ -19,24 +19,24 @@ from orchestrator.spec.fields import (
 
 
 class TeacherForced(Entry, frozen=True):
-    """A criterion: enough tokens correct when each is predicted from the correct ones before it."""
+    """A criterion: enough tokens are correct when each is predicted from the correct tokens before it."""
 
     teacher_forced: Annotated[float, Field(gt=0, le=1)]
     """Share of the tokens that must be correct."""
 
 
 class RandomLengths(Entry, frozen=True):
-    """Lengths that each search draws for itself, as published for random words."""
+    """Lengths that each search draws at random for itself, as published for random words."""
 
     draws: Count
-    """How many lengths."""
+    """How many lengths each search draws; equal ones count once."""
     shortest: Count = 1
-    """The shortest that may be drawn, in tokens."""
+    """Shortest length that may be drawn, in tokens."""
     longest: Count
-    """The longest."""
+    """Longest length that may be drawn, in tokens."""
 
     def draw(self, seed: str) -> tuple[int, ...]:
-        """`draws` lengths, each as likely as any other, the same for equal seeds; ascending, none twice."""
+        """At most `draws` lengths, drawn uniformly, ascending, without duplicates; equal seeds give equal lengths."""
         generator = random.Random(seed)
         span = self.longest - self.shortest + 1
         return tuple(sorted({self.shortest + int(generator.random() * span) for _ in range(self.draws)}))
@@ -50,34 +50,34 @@ class RandomLengths(Entry, frozen=True):
 
 
 class SearchEntry(Entry, frozen=True):
-    """How a search goes about its question."""
+    """Which lengths a search asks for, and how often it starts again."""
 
     policy: Literal["grow", "bisect", "grid"] = "grow"
-    """grow: search for the longest lossless length, each probe growing while it can; bisect: search for it by probes of
-    one length each, doubling up to the first that fails, then halving; grid: ask for each of `lengths` once, cold, as
-    published."""
+    """grow: find the longest lossless length with probes that grow while they succeed; bisect: find it with probes of
+    one length each, doubling up to the first that fails, then halving; grid: ask for each of `lengths` once, from a
+    cold start, as published."""
     lengths: Annotated[
         Annotated[tuple[Count, ...], BeforeValidator(list_to_tuple), AfterValidator(distinct)] | RandomLengths | None,
         wanted("a list of lengths in tokens, or {draws: N, shortest: S, longest: L}"),
     ] = None
-    """Of policy: grid, in tokens: a list, or {draws, shortest, longest} for lengths that each search draws."""
+    """Lengths for policy: grid, in tokens: a list, or {draws, shortest, longest} for lengths that each search draws."""
     max_length: Count | None = None
-    """Longest length in tokens; null: to the text's end or the model's context."""
+    """Longest length to ask for, in tokens; null: up to the text's end or the model's context."""
     growth: Annotated[float, Field(gt=1)] | None = None
-    """A probe that is lossless at L continues at L times this, at least at L + 1. null: as the recipe suggests, which
-    is 1.1 for optimizer: adamw; with optimizer: sphere growth adapts and retreats."""
+    """Factor by which a probe grows: one that is lossless at L continues at L times this, and at least at L + 1. null:
+    1.1 with optimizer: adamw; with optimizer: sphere, growth adapts and retreats."""
     retries: Annotated[int, Field(ge=0, lt=2**31)] = 2
-    """Starts after the first that stalled, before the search ends."""
+    """Further starts after the first has stalled, before the search ends."""
 
     @field_validator("lengths")
     @classmethod
     def _belong_to_a_grid(cls, value: Any, info: ValidationInfo) -> Any:
         if value is not None and info.data.get("policy") != "grid":
-            raise problem("lengths are those of a grid; wanted policy: grid with them, or no lengths.")
+            raise problem("only policy: grid has lengths; wanted policy: grid with them, or no lengths.")
         return value
 
     @model_validator(mode="after")
     def _grid_has_lengths(self) -> "SearchEntry":
         if self.policy == "grid" and self.lengths is None:
-            raise problem("policy: grid asks for given lengths; wanted lengths: [64, 128, ..] beside it.")
+            raise problem("policy: grid needs lengths; wanted lengths: [64, 128, ..] with it.")
         return self

@@ -1,7 +1,7 @@
 """The sweep: what a user asks for, checked and with its defaults filled in.
 
-States which values are allowed; what its entries hold stands beside it, and orchestrator/spec/sweep_file.py reads the
-file and words the messages. Knows nothing of files, runs or how a model is loaded.
+Defines the fields of the file; the modules beside it define those of its entries, and orchestrator/spec/sweep_file.py
+reads files and words the messages. Knows nothing of files, runs or how a model is loaded.
 """
 
 from collections.abc import Mapping
@@ -43,51 +43,53 @@ from tasks.toy import ToyRecipe
 from tasks.values import DecodeFrom, EngineSettings, Question, SearchDefaults, TaskError
 
 RecipeEntry: TypeAlias = Literal["default", "published"] | SphereRecipe | AdamWRecipe | ToyRecipe
-"""What a sweep file may say of a recipe, for its schema; whether it fits the task, the task decides."""
+"""What a sweep file may have as recipe, for the schema; the task decides whether a recipe fits it."""
 
 
 class BudgetEntry(Entry, frozen=True):
-    """What a run may spend."""
+    """Limits of a run."""
 
     minutes: Annotated[float, Field(gt=0)] | None = None
-    """Time after which searches stay open, with exit code 3; `capsweep resume` continues them. null: no limit."""
+    """Time after which a run ends with exit code 3 and leaves searches open; `capsweep resume` continues them. null: no
+    limit."""
 
 
 class Sweep(Entry, frozen=True):
     """What the user asks for: models x texts x k x seeds, and how."""
 
     name: Name
-    """Begins the name of the run directory."""
+    """Beginning of the run directory's name."""
     task: Annotated[str, name_known(lambda: TASKS, "task"), WithJsonSchema({"enum": list(TASKS)})] = "cramming"
-    """What is measured. one_step: two vectors [e, m, m, ..] and one forward pass; toy: known answers, no model."""
+    """What is measured. cramming: k vectors before the text; one_step: two vectors [e, m, m, ..] and one forward pass;
+    toy: known answers, no model."""
     models: Annotated[tuple[ModelOfSweep, ...], BeforeValidator(each_revision), AfterValidator(distinct)]
-    """Hub ids or local folders, or mappings with a name and more: revision, revisions, dtype and others."""
+    """Hub ids, local folders, or mappings with a name and other fields."""
     texts: Annotated[tuple[TextsOfSweep, ...], BeforeValidator(list_to_tuple), AfterValidator(distinct)]
-    """Where the texts come from; each entry names its source."""
+    """Sources of the texts; each entry names its source."""
     num_vectors: Annotated[tuple[Count, ...], BeforeValidator(list_of_counts), AfterValidator(distinct)] = (1,)
-    """Numbers of vectors in a memory; each makes searches of its own."""
+    """Numbers of vectors in a memory (k); each makes its own searches."""
     prefix: Annotated[Literal["bos"] | None, wanted("bos or null")] = None
-    """What stands before the memory; bos: the model's BOS."""
+    """Token before the memory: bos, the model's BOS, or null, none."""
     special_tokens: bool = False
-    """Whether the special tokens (a BOS) that a tokenizer puts before a text are its first tokens, and count, as
+    """Whether the special tokens that a tokenizer puts before a text, such as a BOS, are its first tokens and count, as
     published."""
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(list_to_tuple), AfterValidator(distinct)] = (0,)
-    """Each seed makes every search once more, from other random vectors."""
+    """Seeds of the random starts; each seed repeats every search from other random vectors."""
     criterion: Annotated[
         Literal["exact"] | TeacherForced, wanted("exact, or {teacher_forced: S} with S above 0 and at most 1")
     ] = "exact"
-    """What a probe must reach; under teacher_forced no certificate is claimed."""
+    """What makes a length lossless; under teacher_forced no certificate is claimed."""
     decode_from: DecodeFrom = "memory"
-    """Whether the first token must come out of the memory, or is given: neither trained nor scored then."""
+    """Whether the first token must come out of the memory, or is given and then neither trained nor scored."""
     search: SearchEntry = SearchEntry()
-    """How a search goes about its question."""
+    """Which lengths a search asks for, and how often it starts again."""
     recipe: Mapping[str, Any] = Field(default_factory=dict, validate_default=True)
-    """Name of a recipe, or the fields to change in `default`, which is taken where none is given. tasks/recipe.py has
-    the fields; each is filled in once the sweep is read."""
+    """Name of a recipe, or fields to change in `default`. The fields are in tasks/recipe.py; once a sweep is read,
+    every one has a value."""
     budget: BudgetEntry = BudgetEntry()
-    """What a run may spend."""
+    """Limits of a run."""
     engines: EnginesEntry = EnginesEntry()
-    """What computes, and with what."""
+    """Devices, engines and batches of a run. They change results only in the last bits of batched arithmetic."""
     storage: Annotated[str, Field(min_length=1), AfterValidator(without_credentials)] = "runs/"
     """Folder or fsspec URL in which run directories are made."""
 
@@ -96,12 +98,12 @@ class Sweep(Entry, frozen=True):
     def _fill_in(cls, value: Any, info: ValidationInfo) -> Mapping[str, Any]:
         if not isinstance(value, str | Mapping):
             raise PydanticCustomError("wanted", "{wanted}", {"wanted": "the name of a recipe, or a mapping of fields"})
-        if "task" not in info.data:  # refused already; whose recipe this is, nobody knows
+        if "task" not in info.data:  # the task was refused, so the fields of its recipe are unknown
             return {}
         try:
             return dict(TASKS[info.data["task"]].recipe(value))
         except TaskError as error:
-            # Where the task checks with pydantic, its errors know the field each is about.
+            # A task that checks with pydantic gives an error for each field.
             if isinstance(error.__cause__, ValidationError):
                 raise error.__cause__ from None
             raise problem(str(error)) from None
@@ -110,14 +112,14 @@ class Sweep(Entry, frozen=True):
     @classmethod
     def _fits_criterion(cls, value: DecodeFrom, info: ValidationInfo) -> DecodeFrom:
         if value != "memory" and info.data.get("criterion") == "exact":
-            # A first token that is given is never trained: no memory could be certified by itself.
+            # A given first token is not trained, so no memory alone could be certified.
             raise problem(
                 f"found {value!r}, which cannot be exact; wanted memory, or criterion: {{teacher_forced: S}} with it."
             )
         return value
 
     def question(self) -> Question:
-        """What every search asks; part of its identity."""
+        """The question of every search; part of its identity."""
         return Question(
             criterion=None if self.criterion == "exact" else self.criterion.teacher_forced,
             decode_from=self.decode_from,
@@ -127,7 +129,7 @@ class Sweep(Entry, frozen=True):
         )
 
     def search_settings(self) -> SearchSettings:
-        """How searches go about it."""
+        """Settings of the search policy."""
         defaults = self._search_defaults
         return SearchSettings(
             policy="bisect" if self.search.policy == "bisect" else "grow",
@@ -141,7 +143,7 @@ class Sweep(Entry, frozen=True):
         return TASKS[self.task].search_defaults(self.recipe)
 
     def engine_settings(self) -> EngineSettings:
-        """How engines compute."""
+        """Settings of the engines."""
         cpus, tokens, cost = self.engines.cpus, self.engines.tokens_per_step, self.engines.batch_cost_tokens
         return EngineSettings(
             device=self.engines.device,
@@ -153,9 +155,9 @@ class Sweep(Entry, frozen=True):
 
 
 def without_places(sweep: Sweep) -> dict[str, Any]:
-    """The sweep with nothing but the last names of its files and folders: what they hold is known by its hashes.
+    """The sweep as JSON, with absolute paths cut to their last name; hashes identify the contents.
 
-    A sweep that was sent to a cluster finds them elsewhere each time.
+    A sweep that is sent to a cluster has its files in another folder each time.
     """
     document = sweep.model_dump(mode="json")
     for entry in (*document["models"], *document["texts"]):

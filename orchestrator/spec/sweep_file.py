@@ -1,4 +1,4 @@
-"""Reads sweep files and writes them: places of paths, and one line for each problem.
+"""Reads and writes sweep files: looks paths up, and reports each problem in one line.
 
 Knows nothing of which values a sweep allows; orchestrator/spec/sweep.py and the modules of its entries define that.
 """
@@ -22,9 +22,9 @@ from orchestrator.spec.yaml_file import read_mapping
 from tasks.registry import TASKS, TEXT_SOURCES
 
 LOCAL_MARKS = (".", "/", "~")
-"""A model's name that begins so is a folder; so is one with more than the one slash of a hub id."""
+"""A model's name that begins with one of these is a folder; so is one with more slashes than the one of a hub id."""
 LONGEST_NAME = 255
-"""Bytes of a file's name on common file systems; ids of the hub are shorter."""
+"""Most bytes of a file name on common file systems; hub ids are shorter."""
 PLAIN_NAMES = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -39,10 +39,10 @@ PLAIN_NAMES = {
 
 
 def load_sweep(path: Path) -> Sweep:
-    """The sweep of this file, defaults filled in.
+    """The sweep of this file, with its defaults filled in.
 
     Relative files and folders (`path` and `words` of texts, local model folders) are looked up beside the sweep file
-    first, then in the current directory; the sweep holds them as absolute paths.
+    first, then in the current directory; the sweep has them as absolute paths.
 
     Raises:
         BadInput: with every problem of the file.
@@ -60,12 +60,12 @@ def load_sweep(path: Path) -> Sweep:
 
 
 def dump(sweep: Sweep) -> str:
-    """The sweep as YAML with every default filled in; `load_sweep` gives an equal sweep from it."""
+    """The sweep as YAML with every default filled in; `load_sweep` reads an equal sweep from it."""
     return yaml.safe_dump(sweep.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 class Places:
-    """Where a path of a sweep file may lie."""
+    """The folders in which paths of a sweep file are looked up."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -74,20 +74,20 @@ class Places:
         """The path of an existing file, folder or pattern.
 
         Raises:
-            PydanticCustomError: when there is none, with the places tried.
+            PydanticCustomError: when there is none, with the paths tried.
         """
         if any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(name).parts):
             raise problem(f"found {_short(name)}; no part of a path may be longer than {LONGEST_NAME} bytes.")
         beside, here = self._folder / Path(name).expanduser(), Path(name).expanduser()
         for path in (beside, here):
             if _exists(path):
-                # Absolute, so that a run can be resumed from any directory; rows and tables never hold it.
+                # Absolute, so that a run can be resumed from any directory; rows and tables never hold this path.
                 return Path(os.path.abspath(path)).as_posix()
         tried = " and ".join(dict.fromkeys([f"{beside}", f"{here}"]))
         raise problem(f"found {name!r}, but there is no such file or folder; tried {tried}.")
 
     def find_model(self, name: str) -> str:
-        """A local folder if there is one, else the name of a model of the hub."""
+        """The path of a local folder if there is one, else the name, as a hub id."""
         try:
             return self.find(name)
         except ValueError:
@@ -99,14 +99,14 @@ class Places:
 def _exists(path: Path) -> bool:
     try:
         return path.exists() or any(glob.iglob(str(path), recursive=True))
-    except (OSError, ValueError):  # a name too long, or with a zero in it
+    except (OSError, ValueError):  # a name that is too long or has a null character
         return False
 
 
 def _explain(details: ErrorDetails, document: Mapping[str, Any]) -> str:
-    """One line: place, what was found, what is allowed, what may have been meant."""
+    """One line: the place, what was found, what is allowed, what may have been meant."""
     place, kind, found = details["loc"], details["type"], details["input"]
-    # A key may hold a line break or worse; a problem is one line.
+    # A key may hold a line break or a control character; a problem is one line.
     where = ".".join(str(part) if str(part).isprintable() else repr(part) for part in place) + ": "
     context = details.get("ctx", {})
     match kind:
@@ -144,12 +144,12 @@ def _hint(kind: str, should: str, found: Any) -> str:
         number = float(found)
     except ValueError:
         return ""
-    # Quoted, or like 1e-3, which YAML takes for text because it has no point.
+    # Quoted, or like 1e-3, which YAML reads as text because it has no decimal point.
     return f" It is text in YAML; did you mean {int(number) if number.is_integer() else number}?"
 
 
 def _known_keys(place: tuple[int | str, ...], document: Mapping[str, Any]) -> dict[str, str]:
-    """Key -> its description, of the mapping at this place."""
+    """Key -> description, of the mapping at this place."""
     match place:
         case ("recipe",):
             return dict.fromkeys(TASKS[document.get("task", "cramming")].recipe(_optimizer_of(document)), "")
@@ -164,7 +164,7 @@ def _known_keys(place: tuple[int | str, ...], document: Mapping[str, Any]) -> di
             fields = entry.model_fields
         case ():
             fields = Sweep.model_fields
-        case _:  # within an entry of a text source: its own affair
+        case _:  # within an entry of a text source, which knows its own keys
             fields = {}
     return {name: field.description or "" for name, field in fields.items()}
 

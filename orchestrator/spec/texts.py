@@ -1,4 +1,4 @@
-"""The entries of a sweep's `texts`; which fields each has is its source's affair (tasks/texts/)."""
+"""The entries of a sweep's `texts`; the sources in tasks/texts/ define their fields."""
 
 from functools import reduce
 from operator import or_
@@ -14,7 +14,7 @@ from tasks.texts import TextEntry
 
 
 def _read_text_entry(value: Any, info: ValidationInfo) -> TextEntry:
-    """The entry as the class of its source, which knows its fields."""
+    """The entry as an instance of its source's class, which defines the fields."""
     if isinstance(value, TextEntry):
         return value
     if not isinstance(value, dict):

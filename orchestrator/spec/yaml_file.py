@@ -11,7 +11,7 @@ import yaml
 
 from orchestrator.errors import BadInput
 
-# What PyYAML's constructors let escape for scalars such as `2024-13-45`, `!!int ''` or `!!timestamp x`.
+# Errors that PyYAML's constructors raise for scalars such as `2024-13-45`, `!!int ''` or `!!timestamp x`.
 CONSTRUCTOR_ERRORS = (
     yaml.YAMLError,
     ValueError,
@@ -22,14 +22,14 @@ CONSTRUCTOR_ERRORS = (
     RecursionError,
 )
 LONGEST_NUMBER_BITS = 1024
-"""As many as the exponent of a float reaches."""
+"""The largest float has as many."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe, and refuses scalars that no message, table or page could be written with."""
+    """A safe loader that also refuses scalars that no message, table or page could hold."""
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """Python refuses to write a number of more than 4300 digits as text; nothing here counts beyond a float."""
+        """Refuse numbers beyond a float: Python does not convert numbers of more than 4300 digits to text."""
         number = super().construct_yaml_int(node)
         if number.bit_length() > LONGEST_NUMBER_BITS:
             raise yaml.constructor.ConstructorError(
@@ -38,7 +38,7 @@ class _Loader(yaml.SafeLoader):
         return number
 
     def construct_yaml_str(self, node: yaml.ScalarNode) -> str:
-        """Half of a surrogate pair, written as an escape, is no character: UTF-8 cannot hold it."""
+        """Refuse half of a surrogate pair, written as an escape: UTF-8 cannot encode it."""
         text = super().construct_yaml_str(node)
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise yaml.constructor.ConstructorError(
@@ -53,10 +53,10 @@ _Loader.add_constructor("tag:yaml.org,2002:str", _Loader.construct_yaml_str)
 
 
 def read_mapping(path: Path) -> tuple[dict[Any, Any], list[str]]:
-    """The mapping, and a line for each key that it gives twice.
+    """The mapping, and a line for each key that is given twice.
 
     Raises:
-        BadInput: when there is no such file, or it is not YAML, or not a mapping.
+        BadInput: when there is no such file, or it is not YAML or not a mapping.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -81,7 +81,7 @@ def read_mapping(path: Path) -> tuple[dict[Any, Any], list[str]]:
 
 
 def _place(error: Exception) -> str:
-    """Line, column and what stands there; PyYAML's own text spreads it over several lines."""
+    """Line, column and problem, in one line; PyYAML's own text spreads them over several."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}."
@@ -89,8 +89,8 @@ def _place(error: Exception) -> str:
 
 
 def _repeated_keys(node: yaml.Node, path: str, seen: set[int]) -> Iterator[str]:
-    """PyYAML keeps the last of equal keys and is silent about the others."""
-    if id(node) in seen:  # an alias: reported already, or a mapping within itself
+    """A line for each repeated key; PyYAML silently keeps the last of them."""
+    if id(node) in seen:  # an alias: its mapping was reported, or contains itself
         return
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):

@@ -171,15 +171,15 @@ REFUSED = {
     "models: []": ["models: the list is empty"],
     "models: [{name: a/b, revision: x, revisions: [y]}]": ["models: entry 0 has both revision and revisions"],
     "models: [{name: a/b, revisions: []}]": ["models: entry 0: revisions should be a list of texts"],
-    "search: {policy: grid}": ["search: policy: grid asks for given lengths"],
-    "search: {lengths: [4]}": ["search.lengths: lengths are those of a grid"],
+    "search: {policy: grid}": ["search: policy: grid needs lengths"],
+    "search: {lengths: [4]}": ["search.lengths: only policy: grid has lengths"],
     "search: {policy: grid, lengths: [0]}": ["search.lengths: found [0]; it should be a list of lengths in tokens"],
     "search: {policy: grid, lengths: {draws: 3, shortest: 9, longest: 4}}": ["search.lengths: found"],
     "models: [a/b, a/b]": ["models: entries 0 and 1 are the same"],
     "models: [3]": ["models.0: found 3; it should be the name of a model, or a mapping with its name."],
     "models: [{name: a/b, dtyp: float32}]": ["models.0.dtyp: unknown key.", "Did you mean 'dtype'?"],
     "models: [{name: a/b, dtype: bfloat17}]": ["models.0.dtype: found 'bfloat17'.", "Did you mean 'bfloat16'?"],
-    "models: [{revision: main}]": ["models.0.name: missing. Hub id, or a local folder."],
+    "models: [{revision: main}]": ["models.0.name: missing. Hub id or local folder."],
     "texts: [{source: file, path: texts}]": [
         "texts.0.source: 'file' is not a text source. "
         "known: files, hub, random_words, random_tokens, model_samples. Did you mean 'files'?"

@@ -64,9 +64,9 @@ class TestThePage:
     def test_a_point_has_the_values_the_default_and_the_description(self):
         text = " ".join(fields_text(schema()).split())
         for point in (
-            "- `retries` (whole number of at least 0; default `2`): Starts after the first that stalled",
+            "- `retries` (whole number of at least 0; default `2`): Further starts after the first has stalled",
             "- `path` (text; required): A file, a folder",
-            "- `device` (`auto`, `cpu`, `cuda`, `mps`; default `auto`): Where the models compute.",
+            "- `device` (`auto`, `cpu`, `cuda`, `mps`; default `auto`): Device that the models run on.",
             "- `criterion` (`exact` or mapping; default `exact`): ",
             "- `tokens_per_text` (whole number of at least 1 and below 1,048,576; default `512`): ",
         ):
