@@ -1,4 +1,4 @@
-"""Many small files of rows become one: a run of days leaves as many as it had moments at which probes finished.
+"""Merges small files of rows: a run writes one each time probes finish, which over days makes many.
 
 Knows nothing of sessions, or of what rows mean.
 """
@@ -12,17 +12,17 @@ from orchestrator.store.parquet import parse_table, unique_rows, write_rows
 from orchestrator.store.probe_columns import PROBES
 
 COMPACT_FILES = 100
-"""Files that are worth merging; reading costs about 2 ms each, and a request on an object store."""
+"""Files after which a merge is worth it: reading one costs about 2 ms, or a request to an object store."""
 COMPACT_BYTES = 64 * 2**20
-"""A file of half this size is left alone, and none grows far beyond it."""
+"""Size at which a merged file is written; a file of half this size or more is not merged."""
 
 
 def compact(files: Files, names: Sequence[str], session_id: str, *, may_write: Callable[[], None]) -> None:
-    """Merge these files; the merged one is durable before the first of them is removed.
+    """Merge these files; a merged file is durable before the files it replaces are removed.
 
     Raises:
-        OSError: when the merged file could not be written; those it was made of are there.
-        DamagedFileError: when one cannot be read.
+        OSError: when a merged file could not be written; the files it was to replace are still there.
+        DamagedFileError: when a file cannot be read.
     """
     group: dict[str, bytes] = {}
     for first in range(0, len(names), COMPACT_FILES):

@@ -1,4 +1,4 @@
-"""Named blobs of a run, on a local folder or an object store: durable and whole, or not there.
+"""Named blobs of a run, in a local folder or an object store: each is durable and whole, or absent.
 
 Knows nothing of rows, Parquet or searches.
 """
@@ -15,7 +15,7 @@ import fsspec
 from orchestrator.errors import BadInput
 
 UNFINISHED = ".tmp"
-"""How the name of a file ends that is being written."""
+"""Suffix of a file that is being written."""
 
 
 class Files(Protocol):
@@ -25,26 +25,26 @@ class Files(Protocol):
     """The root, as a user would write it."""
 
     def write(self, name: str, content: bytes, *, may_write: Callable[[], None] | None = None) -> None:
-        """Durable when this returns; a reader sees the old content, none, or all of the new.
+        """Write a blob, durable when this returns; a reader sees the old blob, if any, or the whole new one.
 
-        `may_write` is asked at the last moment, and raises if the blob must not appear.
+        `may_write` is called at the last moment, and raises if the blob must not appear.
         """
         ...
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a blob if there is none of this name; returns whether it did. Of several at once, one does."""
+        """Write a blob if there is none of this name; returns whether it did. Of concurrent calls, one succeeds."""
         ...
 
     def read(self, name: str) -> bytes:
-        """Raises FileNotFoundError when there is no such blob."""
+        """The content of a blob; raises FileNotFoundError when there is none of this name."""
         ...
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
-        """Those of these blobs that are there, by name."""
+        """The contents of those of these blobs that exist, by name."""
         ...
 
     def names(self, folder: str, *, suffix: str) -> list[str]:
-        """Names below `folder` that end in `suffix`, sorted; none if there is no such folder."""
+        """Names in `folder` that end in `suffix`, sorted; none if there is no such folder."""
         ...
 
     def exists(self, name: str) -> bool:
@@ -56,11 +56,11 @@ class Files(Protocol):
         ...
 
     def remove(self, *names: str) -> None:
-        """Remove blobs; nothing happens where there is none."""
+        """Remove blobs; names without a blob are ignored."""
         ...
 
     def remove_unfinished(self) -> None:
-        """Remove what writers left half-written that were killed; one that lives on cannot finish its write then."""
+        """Remove unfinished files of killed writers; a writer that is still alive fails to finish its write then."""
         ...
 
 
@@ -68,7 +68,7 @@ def open_files(url: str) -> Files:
     """A local folder, or whatever fsspec reaches under the URL's protocol.
 
     Raises:
-        BadInput: when no such protocol is known here.
+        BadInput: when fsspec does not know the protocol here.
     """
     if "://" in url and not url.startswith("file://"):
         try:
@@ -89,7 +89,7 @@ class LocalFiles:
         self._root = root
 
     def write(self, name: str, content: bytes, *, may_write: Callable[[], None] | None = None) -> None:
-        """Write beside, fsync, rename, fsync the folder: after a power cut the blob is whole or absent."""
+        """Write a temporary file, fsync, rename, fsync the folder: after a power cut the blob is whole or absent."""
         target = self._root / name
         with _written_beside(target, content) as beside:
             if may_write is not None:
@@ -98,7 +98,7 @@ class LocalFiles:
         _sync_folder(target.parent)
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write beside, and link: a link is never made over a file."""
+        """Write a temporary file and link it: a link never replaces a file."""
         target = self._root / name
         with _written_beside(target, content) as beside:
             try:
@@ -109,11 +109,11 @@ class LocalFiles:
         return True
 
     def read(self, name: str) -> bytes:
-        """Raises FileNotFoundError when there is no such blob."""
+        """The content of a file; raises FileNotFoundError when there is none of this name."""
         return (self._root / name).read_bytes()
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
-        """Those of these blobs that are there, one after the other."""
+        """The contents of those of these files that exist, read one after the other."""
         found: dict[str, bytes] = {}
         for name in names:
             with contextlib.suppress(FileNotFoundError):
@@ -121,12 +121,12 @@ class LocalFiles:
         return found
 
     def names(self, folder: str, *, suffix: str) -> list[str]:
-        """Names below `folder`, sorted."""
+        """Names in `folder`, sorted."""
         found = (path.name for path in (self._root / folder).glob(f"*{suffix}"))
         return sorted(str(PurePosixPath(folder, name)) for name in found if not name.startswith("."))
 
     def exists(self, name: str) -> bool:
-        """Whether a blob of this name can be read."""
+        """Whether there is a file of this name."""
         return (self._root / name).is_file()
 
     def move(self, name: str, to: str) -> None:
@@ -141,14 +141,14 @@ class LocalFiles:
             (self._root / name).unlink(missing_ok=True)
 
     def remove_unfinished(self) -> None:
-        """Remove files that were to be renamed."""
+        """Remove temporary files."""
         for path in self._root.rglob(f".*{UNFINISHED}"):
             path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _written_beside(target: Path, content: bytes) -> Iterator[Path]:
-    """The content in a file next to `target`, on disk, until it is renamed or no longer wanted."""
+    """A temporary file beside `target` with the content, on disk; removed at the end unless it was renamed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     # Outside the `*.parquet` glob, so that no reader meets a half-written file.
     beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
@@ -171,7 +171,7 @@ def _sync_folder(path: Path) -> None:
 
 
 class RemoteFiles:
-    """An object store, through fsspec: one PUT is whole or absent by itself."""
+    """An object store, through fsspec: a PUT leaves the whole object or none."""
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -179,14 +179,14 @@ class RemoteFiles:
         self._root = PurePosixPath(root)
 
     def write(self, name: str, content: bytes, *, may_write: Callable[[], None] | None = None) -> None:
-        """One PUT."""
+        """Write an object with one PUT."""
         if may_write is not None:
             may_write()
         with self._as_os_error():
             self._system.pipe_file(self._path(name), content)
 
     def create(self, name: str, content: bytes) -> bool:
-        """One PUT on the condition that there is no such object (S3: If-None-Match)."""
+        """Write an object with one PUT that fails if the object exists (S3: If-None-Match)."""
         try:
             with self._as_os_error():
                 self._system.pipe_file(self._path(name), content, mode="create")
@@ -195,15 +195,15 @@ class RemoteFiles:
         return True
 
     def read(self, name: str) -> bytes:
-        """Raises FileNotFoundError when there is no such object."""
+        """The content of an object; raises FileNotFoundError when there is none of this name."""
         with self._as_os_error():
             return self._system.cat_file(self._path(name))
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
-        """Those of these objects that are there, many at a time."""
+        """The contents of those of these objects that exist, fetched concurrently."""
         paths = {self._path(name): name for name in names}
         with self._as_os_error():
-            # A store may give other objects than were asked for if it is asked for none.
+            # Asked for no objects, a store may return others.
             contents = self._system.cat(list(paths), on_error="return") if paths else {}
         found: dict[str, bytes] = {}
         for path, content in contents.items():
@@ -216,14 +216,14 @@ class RemoteFiles:
         return found
 
     def names(self, folder: str, *, suffix: str) -> list[str]:
-        """Names below `folder`, sorted; the listing is asked anew each time."""
+        """Names in `folder`, sorted; each call lists the store again."""
         with self._as_os_error():
             self._system.invalidate_cache()
             found = self._system.glob(str(self._root / folder / f"*{suffix}"))
         return sorted(str(PurePosixPath(folder, PurePosixPath(path).name)) for path in found)
 
     def exists(self, name: str) -> bool:
-        """Whether an object of this name is there."""
+        """Whether there is an object of this name."""
         with self._as_os_error():
             self._system.invalidate_cache()
             return bool(self._system.exists(self._path(name)))
@@ -234,19 +234,19 @@ class RemoteFiles:
             self._system.mv(self._path(name), self._path(to))
 
     def remove(self, *names: str) -> None:
-        """Remove objects, many with one request where the store can."""
+        """Remove objects, with one request for many if the store supports it."""
         with self._as_os_error(), contextlib.suppress(FileNotFoundError):
             self._system.rm([self._path(name) for name in names])
 
     def remove_unfinished(self) -> None:
-        """Nothing: an object is whole or absent."""
+        """Do nothing: an object is whole or absent."""
 
     def _path(self, name: str) -> str:
         return str(self._root / name)
 
     @contextlib.contextmanager
     def _as_os_error(self) -> Iterator[None]:
-        """Each store has errors of its own: no credentials, no answer, no such bucket."""
+        """Raise any error of a store as OSError: every store has its own types for missing credentials or buckets."""
         try:
             yield
         except OSError:

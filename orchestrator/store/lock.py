@@ -1,4 +1,4 @@
-"""Who writes to a run now: one session at a time.
+"""The lock of a run: one session writes to it at a time.
 
 Knows nothing of rows or searches.
 """
@@ -16,12 +16,12 @@ from orchestrator.store.files import Files
 
 LOCK_FILE = "lock"
 STOP_FILE = "stop"
-"""Holds the id of a session that somebody asked to end."""
+"""Holds the id of a session that was asked to end."""
 HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 30.0
-"""A holder that was silent for so long is taken to be gone, also if a process has its number: numbers are reused."""
+"""A holder silent for this long counts as gone, even if a process has its pid: pids are reused."""
 SETTLE_SECONDS = 2.0
-"""After taking a run from another session: longer than a write lasts that it had begun, or that another taker had."""
+"""Wait after taking over a lock: longer than a write that the old holder, or another taker, had begun."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,18 +32,18 @@ class Holder:
     host: str
     pid: int
     heartbeat: float
-    """Unix time in seconds of its last sign of life."""
+    """Unix time of its last heartbeat, in seconds."""
 
 
 class LostLockError(SessionFaultError):
-    """Another session has taken over the run: this one must not write any more."""
+    """Another session has taken over the run, so this one must not write any more."""
 
 
 class RunLock:
     """Held from `take` to `release`, with a heartbeat in between."""
 
     def __init__(self, files: Files, session_id: str, *, asked_to_stop: Callable[[], None] = lambda: None) -> None:
-        """`asked_to_stop` is called, from another thread, when somebody asks this session to end."""
+        """`asked_to_stop` is called, from another thread, when this session is asked to end."""
         self._files = files
         self._session_id = session_id
         self._asked_to_stop = asked_to_stop
@@ -54,14 +54,14 @@ class RunLock:
         """Become the one session that may write.
 
         Raises:
-            BadInput: when another session holds the run and still lives.
+            BadInput: when another session holds the run and is alive.
         """
         if not self._files.create(LOCK_FILE, self._content()):
             self._take_from(read_holder(self._files), take_over=take_over)
         self._thread.start()
 
     def _take_from(self, holder: Holder | None, *, take_over: bool) -> None:
-        """Overwrite the lock of a session that is gone; of several that do so the last one has the run."""
+        """Overwrite the lock of a session that is gone; if several sessions do so, the last one holds the run."""
         if holder is not None and not take_over and _lives(holder, self._files):
             raise self._refusal(holder)
         self._files.write(LOCK_FILE, self._content())
@@ -93,7 +93,7 @@ class RunLock:
                 if self._files.exists(STOP_FILE) and self._files.read(STOP_FILE).decode() == self._session_id:
                     self._asked_to_stop()
             except OSError:
-                # A full disk or a slow store now is no reason to be silent for ever.
+                # A full disk or a slow store may recover, so the heartbeat must go on.
                 continue
 
     def _content(self) -> bytes:
@@ -102,7 +102,7 @@ class RunLock:
 
 
 def read_holder(files: Files) -> Holder | None:
-    """Who holds the run; None if nobody does."""
+    """The session that holds the run; None if there is none."""
     try:
         return parse_holder(files.read(LOCK_FILE))
     except FileNotFoundError:
@@ -110,7 +110,7 @@ def read_holder(files: Files) -> Holder | None:
 
 
 def parse_holder(content: bytes) -> Holder | None:
-    """Who holds the run whose lock has this content; a lock that cannot be read names nobody."""
+    """The holder that a lock's content names; None if it cannot be parsed."""
     try:
         return Holder(**json.loads(content))
     except (ValueError, TypeError):
@@ -118,7 +118,7 @@ def parse_holder(content: bytes) -> Holder | None:
 
 
 def ask_to_stop(files: Files) -> Holder | None:
-    """Ask the session that writes to a run to end, wherever it is; returns which one, None if there is none."""
+    """Ask the session that writes to a run, on any machine, to end; returns it, or None if there is none."""
     holder = read_holder(files)
     if holder is not None:
         files.write(STOP_FILE, holder.session_id.encode())
@@ -126,13 +126,13 @@ def ask_to_stop(files: Files) -> Holder | None:
 
 
 def holds(files: Files, session_id: str) -> bool:
-    """Whether this session may write. A session whose driver was killed finds another's name here, or none."""
+    """Whether this session may write: the lock of a session whose driver was killed names another, or is gone."""
     holder = read_holder(files)
     return holder is not None and holder.session_id == session_id
 
 
 def seems_to_live(holder: Holder, now: float) -> bool:
-    """Whether its last heartbeat was not long before `now` (Unix time in seconds), and is not known to be gone."""
+    """Whether the holder's last heartbeat is recent at `now` (Unix time in seconds), and its process not known gone."""
     gone = holder.host == socket.gethostname() and not _runs(holder.pid)
     return not gone and now - holder.heartbeat < STALE_SECONDS
 
@@ -142,7 +142,7 @@ def _lives(holder: Holder, files: Files) -> bool:
         return False
     if seems_to_live(holder, time.time()):
         return True
-    # Clocks of two machines may differ: only a lock that does not change is stale.
+    # The clocks of two machines may differ, so only a lock that does not change is stale.
     time.sleep(2 * HEARTBEAT_SECONDS)
     return read_holder(files) != holder
 

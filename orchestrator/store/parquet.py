@@ -1,7 +1,7 @@
-"""A run's tables as Parquet files, read and written.
+"""Reads and writes the tables of a run as Parquet files.
 
-A file that is not what was written is found out: rows by the hash in their file's name, other tables by the checksums
-of their pages. Knows nothing of Ray, torch or of how rows came to be.
+Damage to a file is detected: in files of rows by the hash in their name, in other tables by page checksums. Knows
+nothing of Ray, torch or of how rows are made.
 """
 
 import hashlib
@@ -27,17 +27,17 @@ LINES_FILE = "lines.parquet"
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{16})\.parquet$")
 VERSION_KEY = b"capsweep_schema_version"
 READ_TOGETHER = 256
-"""Files whose bytes are held at a time; an object store is asked for as many at once."""
+"""Files whose bytes are held at a time, and requested from an object store at once."""
 MOST_LISTINGS = 5
-"""A session that merges files while they are read makes them vanish; it does so rarely."""
+"""Attempts at reading while a session merges files, which removes them; merges are rare."""
 
 
 class DamagedFileError(BadInput):
-    """A file of a run holds something else than was written to it."""
+    """The content of a run's file is not what was written."""
 
     def __init__(self, files: Files, name: str, damage: str) -> None:
         super().__init__(
-            f"{files.url}/{name}: damaged ({damage}). `capsweep resume` sets it aside and runs again what it held."
+            f"{files.url}/{name}: damaged ({damage}). `capsweep resume` sets it aside and computes again what it held."
         )
         self.name = name
         self.damage = damage
@@ -67,17 +67,17 @@ def read(run: str) -> RunTables:
 def read_probes(
     files: Files, columns: Sequence[str] | None = None, *, damaged: list[DamagedFileError] | None = None
 ) -> pa.Table:
-    """All rows, one for each (probe_id, attempt) and one verdict a probe, however often each was written.
+    """All rows without duplicates: one for each (probe_id, attempt), and one verdict per probe.
 
     Args:
         files: The run.
-        columns: Those wanted; all of PROBES if None.
-        damaged: Where to note files that cannot be read, which are left out then.
+        columns: The columns to read; all of PROBES if None.
+        damaged: A list that takes the errors of files that cannot be read, whose rows are then left out.
 
     Raises:
         DamagedFileError: when a file cannot be read and `damaged` is None.
-        BadInput: when a file is of another version than this.
-        OSError: when files vanish under every reading.
+        BadInput: when a version wrote a file that this one does not read.
+        OSError: when files vanished during every attempt to read them.
     """
     wanted = PROBES if columns is None else pa.schema([PROBES.field(name) for name in columns])
     keys = pa.schema([PROBES.field(name) for name in ("probe_id", "attempt", "outcome", "session_id")])
@@ -110,10 +110,10 @@ def row_files(files: Files) -> list[str]:
 
 
 def unique_rows(rows: pa.Table) -> pa.Table:
-    """One row for each (probe_id, attempt), and one verdict a probe: of several that of the latest session.
+    """One row for each (probe_id, attempt), and one verdict per probe: of several, the latest session's.
 
-    A session that was taken over may have written once more what the next one found out anew; and the machine may have
-    been taken to have failed before a verdict came: then the verdict counts.
+    A session that was taken over may have written a row that the next session wrote as well. A probe may have been
+    counted as failed before its verdict arrived: then the verdict counts.
     """
     with duckdb.connect() as database:
         database.register("rows", rows)
@@ -129,7 +129,7 @@ def unique_rows(rows: pa.Table) -> pa.Table:
 
 
 def read_searches(files: Files) -> pa.Table:
-    """One row per search, as last derived; empty before the first session ended."""
+    """One row per search, as last derived; empty until the first session ends."""
     return _read_table(files, SEARCHES_FILE, SEARCHES) if files.exists(SEARCHES_FILE) else SEARCHES.empty_table()
 
 
@@ -139,7 +139,7 @@ def read_samples(files: Files) -> pa.Table:
 
 
 def read_bits_and_lines(files: Files) -> tuple[pa.Table, pa.Table]:
-    """The bits ledger and the lines between memories; empty where `capsweep measure` has not been run."""
+    """The bits ledger and the lines between memories; empty if `capsweep measure` has not run."""
     return tuple(
         _read_table(files, name, schema) if files.exists(name) else schema.empty_table()
         for name, schema in ((BITS_FILE, BITS), (LINES_FILE, LINES))
@@ -151,17 +151,17 @@ def _read_table(files: Files, name: str, schema: pa.Schema) -> pa.Table:
 
 
 def parse_table(files: Files, name: str, content: bytes, schema: pa.Schema) -> pa.Table:
-    """The columns of `schema` from the bytes of a file; those that an earlier version did not have are null.
+    """The columns of `schema` from the bytes of a file; columns that an earlier version did not have are null.
 
     Raises:
-        DamagedFileError: when it holds something else than was written.
-        BadInput: when another version wrote it.
+        DamagedFileError: when the content is not what was written.
+        BadInput: when a version wrote the file that this one does not read.
     """
     hashed = HASH_IN_NAME.search(name)
     if hashed and _hash(content) != hashed[1]:
         raise DamagedFileError(files, name, f"{len(content):,} bytes that do not hash to its name")
     try:
-        # One thread: Arrow's pool aborts a process that ends soon after a read (apache/arrow issues 33975, 50482).
+        # One thread: Arrow's pool can abort a process that ends soon after a read (apache/arrow issues 33975, 50482).
         with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
             version = int((file.schema_arrow.metadata or {}).get(VERSION_KEY, b"0"))
             known = set(file.schema_arrow.names)
@@ -182,12 +182,12 @@ def parse_table(files: Files, name: str, content: bytes, schema: pa.Schema) -> p
 
 
 def write_table(files: Files, name: str, table: pa.Table) -> None:
-    """One Parquet file, durable when this returns."""
+    """Write one Parquet file, durable when this returns."""
     files.write(name, _to_parquet(table))
 
 
 def write_rows(files: Files, session_id: str, rows: pa.Table, *, may_write: Callable[[], None]) -> str:
-    """One file of rows, durable when this returns; returns its name, which is that of its content."""
+    """Write one file of rows, durable when this returns; returns its name, which has the hash of its content."""
     content = _to_parquet(rows)
     name = f"{PROBE_FOLDER}/{session_id}-{_hash(content)}.parquet"
     files.write(name, content, may_write=may_write)

@@ -1,6 +1,6 @@
-"""The columns of the probes table, each with its type and what stands in it.
+"""The columns of the probes table, each with its type and its value.
 
-A column is added here and nowhere else. Columns may follow, none may vanish: papers and notebooks read these names.
+A column is added here and nowhere else. Columns may be added but never removed: papers and notebooks read these names.
 Knows nothing of files, Ray or torch.
 """
 
@@ -20,7 +20,7 @@ from tasks.values import Failed, Finished, Lossless, Measurement, Question
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchColumns:
-    """What is the same in every row of one search."""
+    """Values that are the same in every row of one search."""
 
     model: str
     model_revision: str
@@ -29,12 +29,12 @@ class SearchColumns:
     source: str
     seed: int
     recipe: str
-    """As JSON, every field."""
+    """All fields of the recipe, as JSON."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowContext:
-    """What is the same in every row of a session, and what each search adds."""
+    """Values that are the same in every row of a session, and those of each search by search_id."""
 
     run_id: str
     session_id: str
@@ -50,9 +50,9 @@ class Column:
     name: str
     type: pa.DataType
     of_run: Callable[[RowContext, SearchColumns], Any] | None = None
-    """What stands in it, where the run or the search decides that."""
+    """Gives the value, if it depends on the run or the search only."""
     of_probe: Callable[[Finished], Any] | None = None
-    """What stands in it, where the finished probe does."""
+    """Gives the value, if it depends on the finished probe."""
 
 
 def criterion_name(question: Question) -> str:
@@ -61,13 +61,13 @@ def criterion_name(question: Question) -> str:
 
 
 def packed_bits(bits: Sequence[bool]) -> bytes | None:
-    """One bit each, the first in the lowest bit of the first byte; None if there are none."""
+    """The bits packed into bytes, the first in the lowest bit of the first byte; None if there are none."""
     number = sum(bit << place for place, bit in enumerate(bits))
     return number.to_bytes(-(-len(bits) // 8), "little") if bits else None
 
 
 def unpacked_bits(packed: bytes, count: int) -> list[bool]:
-    """The first `count` bits of `packed_bits`."""
+    """The first `count` bits from the bytes that `packed_bits` returned."""
     number = int.from_bytes(packed, "little")
     return [bool(number >> place & 1) for place in range(count)]
 
@@ -109,7 +109,7 @@ def _outcome(finished: Finished) -> str:
 
 def _reason(finished: Finished) -> str | None:
     if isinstance(finished.outcome, Failed):
-        # It may quote an error, and an error may quote anything.
+        # A reason may quote an error, and an error may quote credentials.
         return redact(finished.outcome.reason)
     return finished.outcome.measurement.remark
 
@@ -182,17 +182,17 @@ _COLUMNS = (
 )
 
 PROBES = pa.schema([(column.name, column.type) for column in _COLUMNS])
-"""One row per probe outcome. `length` was asked; accuracies and nats are taken over `measured_length` tokens, and so
-are `correct_by_token` and `correct_by_token_without_memory`: one bit a token, the first in the lowest bit of the first
-byte. `nats_by_token` and `nats_by_token_without_memory` go to `proven_length`, `margin_by_token` to `exact_prefix`.
-`steps_by_length` and `trained_tokens_by_length` are the curve of the probe: what it had taken when each length, from 1,
-was first reached teacher forced. `certified_lengths` are the tokens that the best memory after `certified_steps` gives
-back when it is decoded, `exact_prefix` those of the last one, and `exact_in_float32` what that one gives back to the
-model in float32. `tokens_per_step` and `batch_cost_tokens` are those of its engine: by the clock where `engines` gives
-none."""
+"""One row per probe outcome. `length` is the length asked for. Accuracies and nats are taken over `measured_length`
+tokens, and so are `correct_by_token` and `correct_by_token_without_memory`: one bit per token, the first in the lowest
+bit of the first byte. `nats_by_token` and `nats_by_token_without_memory` reach to `proven_length`, `margin_by_token` to
+`exact_prefix`. `steps_by_length` and `trained_tokens_by_length` are the curve of the probe: its steps and trained
+tokens when it first reached each length, from 1, teacher forced. `certified_lengths` are the tokens that the best
+memory after `certified_steps` gives back when decoded, `exact_prefix` those of the last memory, and `exact_in_float32`
+those of the last memory when the model is in float32. `tokens_per_step` and `batch_cost_tokens` are those of the
+engine, which measures them where `engines` gives none."""
 
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
-"""Those that the search needs."""
+"""The columns that a search needs."""
 _VERDICT_COLUMNS = {column.name: column for column in _COLUMNS if column.name in VERDICT_COLUMNS}
 
 
@@ -215,12 +215,12 @@ def _value(column: Column, finished: Finished) -> Any:
 
 
 def verdict_of(finished: Finished) -> Verdict:
-    """The part of a finished probe that the search needs: no memory, no measures."""
+    """The part of a finished probe that a search needs, without memory and measures."""
     return _verdict({name: _value(column, finished) for name, column in _VERDICT_COLUMNS.items()})
 
 
 def verdicts_of(probes: pa.Table) -> list[Verdict]:
-    """The same from rows of PROBES."""
+    """The verdicts in rows of PROBES."""
     return [_verdict(row) for row in probes.select(VERDICT_COLUMNS).to_pylist()]
 
 

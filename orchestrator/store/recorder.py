@@ -1,6 +1,6 @@
-"""The one writer of rows: what it has recorded is on disk.
+"""The one writer of rows; a row that it has recorded is on disk.
 
-Knows nothing of Ray or torch, and nothing of what the rows mean for a search.
+Knows nothing of Ray, of torch, or of what the rows mean for a search.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ class Recorder:
         self._context = context
         self._may_write = may_write
         self._recorded: dict[str, Verdict] = {}
-        """probe_id -> what is on disk of it since this session began: a second verdict is never written."""
+        """probe_id -> the verdict that this session wrote: a second one is never written."""
         self._written: list[str] = []
-        """Files of rows written since they were last merged."""
+        """Files of rows written since the last merge."""
         self._memories: dict[str, tuple[str, bytes, int]] = {}
         """search_id -> probe_id, memory and proven length of its best probe."""
 
@@ -35,7 +35,7 @@ class Recorder:
         """Write one file with these rows; they count once this returns.
 
         Raises:
-            OSError: when they could not be written; nothing of them is on disk then.
+            OSError: when the rows could not be written; none of them is on disk then.
         """
         fresh: dict[tuple[str, int | None], Finished] = {}
         for item in finished:
@@ -54,13 +54,13 @@ class Recorder:
             found = item.outcome.measurement
             self._remember(item.probe.search_id, item.probe.probe_id, found.memory, found.proven_length)
         if len(self._written) >= COMPACT_FILES:
-            # The rows are on disk, merged or not; writing the next rows reports what is wrong with the disk.
+            # The rows are on disk, merged or not, and the next write reports a fault of the disk.
             with contextlib.suppress(OSError, BadInput):
                 compact(self._files, self._written, self._context.session_id, may_write=self._may_write)
             self._written = []
 
     def recorded(self, probe_ids: Iterable[str]) -> list[Verdict]:
-        """The verdicts on disk of those of these probes that this session recorded."""
+        """The verdicts of those of these probes that this session recorded."""
         return [self._recorded[probe_id] for probe_id in probe_ids if probe_id in self._recorded]
 
     def _remember(self, search_id: str, probe_id: str, memory: bytes | None, proven: int) -> None:
@@ -69,13 +69,13 @@ class Recorder:
             self._memories[search_id] = (probe_id, memory, proven)
 
     def give_memory(self, probe: Probe) -> Probe:
-        """The probe with the memory it begins from, if it begins from one."""
+        """The probe with its start memory, if its start is warm."""
         if probe.start == COLD:
             return probe
         return replace(probe, start_memory=self._memory_of(probe.search_id, probe.start))
 
     def _memory_of(self, search_id: str, probe_id: str) -> bytes:
-        """The memory a probe ended with: from this session, or from the rows of an earlier one."""
+        """The memory in a probe's row, of this session or of an earlier one."""
         known = self._memories.get(search_id)
         if known is not None and known[0] == probe_id:
             return known[1]

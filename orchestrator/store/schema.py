@@ -1,12 +1,13 @@
-"""The columns of the tables of a run beside the probes, which lie in probe_columns.py.
+"""The columns of a run's tables, except those of the probes table (probe_columns.py).
 
-Columns may follow, none may vanish: papers and notebooks read these names.
+Columns may be added but never removed: papers and notebooks read these names.
 """
 
 import pyarrow as pa
 
 SCHEMA_VERSION = 4
-"""Written into every file. What an earlier one did not have is null; a later one is refused.
+"""Version of the columns, written into every file. Columns that an earlier version did not have are null; a later
+version is refused.
 
 2: the curve of a probe, `steps_by_length` and `trained_tokens_by_length`.
 3: `certified_steps`, `certified_trained_tokens`, `certified_lengths` and `exact_in_float32`.
@@ -50,10 +51,10 @@ SEARCHES = pa.schema(
         ("restarts", pa.int32()),
     ]
 )
-"""One row per search, derived from PROBES. `limit` is the longest length it may ask for and `limit_status` what it
-means to reach it; `grid` are the lengths asked for where they are fixed; `probe_id` holds the memory that gives
-`capacity_tokens` back; `exact_in_float32`, accuracies and first error are that probe's, over its `measured_length`;
-`restarts` are the probes after the first."""
+"""One row per search, derived from PROBES. `limit` is the longest length that the search may ask for, and
+`limit_status` its status if it reaches that length. `grid` has the lengths of a grid. `probe_id` names the probe whose
+memory gives `capacity_tokens` back; `exact_in_float32`, accuracies and first error are those of that probe, over its
+`measured_length`. `restarts` counts the probes after the first."""
 
 SAMPLES = pa.schema(
     [
@@ -93,9 +94,9 @@ BITS = pa.schema(
         ),
     ]
 )
-"""The bits ledger, one row per search with a capacity: its text under the model, under compressors that were really run
-both ways, and its memory at four precisions, each decoded again: `_exact_prefix` is how many tokens still come back,
-`_accuracy` the share that is correct teacher forced, `_lossless` whether the run's criterion is still met."""
+"""The bits ledger, one row per search with a capacity: the size of its text under the model and under compressors that
+were run both ways, and its memory at four precisions, each decoded again. `_exact_prefix` is how many tokens still come
+back, `_accuracy` the share correct under teacher forcing, `_lossless` whether the run's criterion is still met."""
 
 LINES = pa.schema(
     [
@@ -110,5 +111,5 @@ LINES = pa.schema(
         ("accuracy", pa.float64()),
     ]
 )
-"""Along the straight line between two memories of one text: `share` of the way, and `accuracy` there, teacher forced,
-over the `tokens` of which both meet the run's criterion: that both give back, where it is exact."""
+"""Points on the straight line between two memories of one text: `share` of the way, and the teacher-forced `accuracy`
+there over the first `tokens` tokens, for which both memories meet the run's criterion."""

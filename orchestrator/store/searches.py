@@ -1,4 +1,4 @@
-"""The searches table: one row per search, planned at first, then derived from the rows of its probes.
+"""The searches table: one row per search, first as planned, then derived from the rows of its probes.
 
 Knows nothing of files, Ray or torch.
 """
@@ -17,11 +17,11 @@ from orchestrator.store.schema import SEARCHES
 from tasks.values import ModelFacts
 
 BITS_PER_PARAMETER = 16
-"""Bits that one value of a memory is taken to hold, for the theoretical capacity."""
+"""Bits that one element of a memory holds in the theoretical capacity: those of half precision, as published."""
 
 
 def theoretical_tokens(facts: ModelFacts, *, num_vectors: int) -> float:
-    """Tokens that k vectors could hold if every bit of them counted: k d b / log2 V.
+    """Tokens that k vectors could hold if all of their bits were used: k d b / log2 V.
 
     Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), section 3.
     """
@@ -29,25 +29,25 @@ def theoretical_tokens(facts: ModelFacts, *, num_vectors: int) -> float:
 
 
 def searches_of(table: pa.Table) -> list[Search]:
-    """The searches that a table of SEARCHES names, in its order."""
+    """The searches in a table of SEARCHES, in its order."""
     rows = table.select([field.name for field in fields(Search)]).to_pylist()
     return [Search(**{**row, "grid": None if row["grid"] is None else tuple(row["grid"])}) for row in rows]
 
 
 def with_known(planned: pa.Table, known: pa.Table) -> pa.Table:
-    """The searches of `planned`, those that `known` has as they stand there."""
+    """The searches of `planned`, with the rows of `known` for those that it has."""
     rows = {row["search_id"]: row for row in known.to_pylist()}
     merged = [rows.get(row["search_id"], row) for row in planned.to_pylist()]
     return pa.Table.from_pylist(merged, schema=SEARCHES)
 
 
 def derive_searches(planned: pa.Table, probes: pa.Table, settings: SearchSettings) -> pa.Table:
-    """What the rows of `probes` give for each search of `planned`, in its order.
+    """The rows of SEARCHES for the searches of `planned`, in its order, derived from the rows of `probes`.
 
     Args:
         planned: Rows of SEARCHES, as planned or as derived before.
         probes: Rows of PROBES; `memory` is not needed.
-        settings: How the searches went about it.
+        settings: Settings of the search policy.
     """
     ledger = Ledger(searches_of(planned), settings, verdicts_of(probes))
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -62,7 +62,7 @@ def _derive(search: dict[str, Any], rows: list[dict[str, Any]], ledger: Ledger) 
     best = next((row for row in rows if row["probe_id"] == bracket.proven_by and row["outcome"] != "failed"), None)
     derived = {
         **search,
-        # A search without a verdict shows nothing about the model: no capacity, not a capacity of 0.
+        # A search without a verdict says nothing about the model: its capacity is null, not 0.
         "capacity_tokens": bracket.proven if bracket.num_answered else None,
         "status": ledger.status(search["search_id"]),
         "smallest_failed": bracket.smallest_failed,

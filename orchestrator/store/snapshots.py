@@ -1,4 +1,4 @@
-"""Probes in flight, saved from time to time: what a session that ended early need not compute again.
+"""Snapshots of probes in flight, from which a resume continues after a session ended early.
 
 A snapshot that cannot be read costs its steps and nothing else. Knows nothing of Ray, torch or what a state means.
 """
@@ -19,7 +19,7 @@ SNAPSHOTS = pa.schema([("probe_id", pa.string()), ("steps", pa.int64()), ("state
 
 
 class Snapshots:
-    """The newest state of every probe in flight, of this session and of those before it."""
+    """The newest state of every probe in flight, from this session and earlier ones."""
 
     def __init__(self, files: Files, session_id: str) -> None:
         self._files = files
@@ -34,10 +34,10 @@ class Snapshots:
             _keep_newest(self._earlier, [Snapshot(**row) for row in table.to_pylist()])
 
     def save(self, engine: str, snapshots: Sequence[Snapshot]) -> None:
-        """Write all probes that an engine holds, in place of those it held before.
+        """Replace the snapshots of an engine by those of all probes that it holds now.
 
         Raises:
-            OSError: when they could not be written; those before are still there.
+            OSError: when they could not be written; the earlier ones are still there.
         """
         held = self._of_engine.get(engine, {})
         if not snapshots and not held:
@@ -62,6 +62,6 @@ def _keep_newest(kept: dict[str, Snapshot], snapshots: Sequence[Snapshot]) -> No
 
 
 def remove_snapshots(files: Files) -> None:
-    """Remove them all: nothing is in flight any more."""
+    """Remove all snapshots, once nothing is in flight."""
     if names := files.names(SNAPSHOT_FOLDER, suffix=".parquet"):
         files.remove(*names)
