@@ -1,8 +1,8 @@
 """Text sources: where the texts of a sweep come from.
 
-A source is one small class: its fields are those of the sweep file's entry, its `read` returns the texts.
-tasks/registry.py gives it its name. What may be done with the texts of any source (a name, a half, a control) is
-done here. Knows nothing of models, tokens or runs.
+A source is one small class: its fields are those of the sweep file's entry, its `read` returns the texts, and
+tasks/registry.py gives it its name. This module does what every source offers: names, second halves and controls.
+Knows nothing of models, tokens or runs.
 """
 
 import random
@@ -15,19 +15,19 @@ from tasks.contract import Reader
 from tasks.values import TaskError, Text
 
 REPEATED_WORDS = 8
-"""Words of a text that `control: repeated` repeats again and again: few enough that a model sees the pattern soon."""
+"""Words that `control: repeated` repeats: few enough that a model sees the pattern soon."""
 
 Samples = Annotated[int, Field(ge=1, lt=2**31)]
 Control = Literal["repeated", "reversed", "shuffled"]
 
 
 def _find(path: str, info: ValidationInfo) -> str:
-    """Let the reader of a sweep file decide where a relative path lies; without one the path stands as it is."""
+    """The path as found by the reader of a sweep file; unchanged if no sweep file is read."""
     return info.context["find"](path) if info.context else path
 
 
 LocalPath = Annotated[str, Field(min_length=1), AfterValidator(_find)]
-"""A file or folder of this machine; a sweep file may mean it relative to itself."""
+"""A file or folder of this machine; in a sweep file it may be relative to that file."""
 
 
 class TextEntry(
@@ -36,24 +36,24 @@ class TextEntry(
     """One entry of a sweep's `texts`: the fields that every source has."""
 
     needs_reader: ClassVar[bool] = False
-    """Whether its texts depend on the model that reads them: then they are made for each model."""
+    """Whether the texts depend on the model that reads them, so that they are made for each model."""
 
     source: str
-    """Which source: its name in tasks/registry.py."""
+    """Name of the source in tasks/registry.py."""
     samples: Samples | None
-    """The first so many texts; null takes all."""
+    """How many texts to take, from the first; null takes all."""
     name: Annotated[str, Field(pattern=r"^[^:]+$", max_length=100)] | None = None
-    """What tables call these texts, such as pg19; null: the name of the source. Groups are made by it."""
+    """Name of these texts in tables, such as pg19, by which results are grouped; null: the name of the source."""
     second_half: bool = False
-    """Only the second half of each text, counted in sentences, as the published protocol cuts."""
+    """Take only the second half of each text, counted in sentences, as the published protocol does."""
     control: Control | None = None
-    """The same words in another order: `repeated` (the first 8 again and again), `reversed` or `shuffled`."""
+    """Reorder the words of each text: `repeated` (the first 8 over and over), `reversed` or `shuffled`."""
 
     def read(self, reader: Reader | None = None) -> list[Text]:
-        """The first `samples` texts in a fixed order, or fewer if there are fewer.
+        """The first `samples` texts in a fixed order, or all if there are fewer.
 
         Args:
-            reader: The model that will read them; given where `needs_reader`.
+            reader: The model that will read the texts; given if `needs_reader`.
 
         Raises:
             TaskError: when nothing can be read.
@@ -61,16 +61,16 @@ class TextEntry(
         raise NotImplementedError
 
     def commit(self) -> str | None:
-        """The version of the data that `read` takes now, where it has one and it can be found out."""
+        """The commit of the data that `read` takes now; None if there is none or it cannot be found out."""
         return None
 
     def may_change(self) -> bool:
-        """Whether another day may give other texts, though nothing of this machine has changed."""
+        """Whether `read` may give other texts on another day, though nothing on this machine has changed."""
         return False
 
 
 def texts_of(entry: TextEntry, reader: Reader | None = None) -> list[Text]:
-    """The entry's texts: read, cut to their second half, put in the order of their control, and named.
+    """The texts of an entry, with its `second_half`, `control` and `name` applied.
 
     Raises:
         TaskError: when nothing can be read, or nothing is left of a text.
@@ -83,7 +83,7 @@ def _prepared(entry: TextEntry, text: Text) -> Text:
     words = [entry.name or kind]
     if entry.second_half:
         if not (half := second_half(text.text)):
-            raise TaskError(f"{text.source}: second_half: one sentence has none. Take longer texts.")
+            raise TaskError(f"{text.source}: second_half: a text of one sentence has none. Take longer texts.")
         text = Text(text=half, source=text.source)
         words += [] if entry.name else ["second half"]
     if entry.control is not None:
@@ -93,12 +93,12 @@ def _prepared(entry: TextEntry, text: Text) -> Text:
 
 
 def second_half(text: str) -> str:
-    """The sentences from the middle on, with one space between them; empty if there is only one.
+    """The sentences from the middle on, joined by spaces; empty if there is only one sentence.
 
-    Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), section 4; there sentences are split
-    by another library, so that some texts begin at another sentence.
+    Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), section 4. The paper splits sentences
+    with another library, so that some of its texts begin at another sentence.
     """
-    # It takes a moment to import: only who splits sentences waits for it.
+    # Imported here because the import takes a moment, and few sweeps split sentences.
     from sentencex import segment  # pyright: ignore[reportAttributeAccessIssue] - compiled, without stubs
 
     sentences = [sentence.strip() for sentence in segment("en", text) if sentence.strip()]
@@ -106,9 +106,9 @@ def second_half(text: str) -> str:
 
 
 def reordered(text: str, control: Control) -> str:
-    """As many words as the text has, in the control's order, with one space between them; of no words, none.
+    """As many words as the text has, in the control's order, joined by spaces; empty for a text without words.
 
-    A text that a model draws may be white space only; it is left out like any other without tokens.
+    A text that a model draws may be only white space; planning leaves it out like any text without tokens.
     """
     words = text.split()
     match control:
@@ -117,7 +117,7 @@ def reordered(text: str, control: Control) -> str:
         case "reversed":
             words = words[::-1]
         case "shuffled":
-            # Of random() Python promises the sequence for a seed on every platform and version; of shuffle() not.
+            # For a seed, Python promises one sequence on every platform and version from random(), not from shuffle().
             generator = random.Random(text)
             words = [word for _, word in sorted((generator.random(), word) for word in words)]
     return " ".join(words)

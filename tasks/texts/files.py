@@ -18,24 +18,28 @@ from tasks.values import TaskError, Text
 FIELD = "text"
 """Field or column that holds the text."""
 LONGEST_CSV_FIELD = 2**31 - 1
-"""The csv module stops at 128 kB, which is less than a book."""
+"""The csv module's own limit is 128 kB, which is less than a book."""
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 Rows = Iterator[tuple[int | None, Any]]
-"""Number of the line or row from 1 (None: the file is one text), and what stands there as text."""
+"""Number of the line or row, from 1 (None: the file is one text), and its value of FIELD."""
 
 
 class FilesSource(TextEntry, frozen=True):
-    """A file, the files of a folder, or those that a pattern matches, sorted by name."""
+    """Texts from a file, the files of a folder, or the files that match a pattern, sorted by name."""
 
     source: Literal["files"] = "files"
     path: LocalPath
-    """A file, a folder (its files, not those of its subfolders), or a pattern such as `texts/*.txt`."""
+    """A file, a folder (without its subfolders), or a pattern such as `texts/*.txt`."""
     samples: Samples | None = None
-    """The first so many texts; null takes all."""
+    """How many texts to take, from the first; null takes all."""
 
     def read(self, reader: Reader | None = None) -> list[Text]:
-        """The first `samples` texts; raises TaskError when a file that is needed cannot be read."""
+        """The first `samples` texts.
+
+        Raises:
+            TaskError: when there is no usable file or text, or a needed file cannot be read.
+        """
         try:
             texts = list(islice(self._texts(), self.samples))
         except OSError as error:
@@ -49,13 +53,13 @@ class FilesSource(TextEntry, frozen=True):
         for file in files:
             for number, found in READERS[file.suffix.lower()](file):
                 where = "" if number is None else f"#{number}"
-                # Names need not be UTF-8 on every system; tables must be.
+                # Not every system has file names in UTF-8; tables need it.
                 name = os.fsencode(file.relative_to(root).as_posix()).decode(errors="backslashreplace")
                 source = f"files:{name}{where}"
                 yield Text(text=_checked(found, f"{file}{where}"), source=source)
 
     def _files(self) -> tuple[Path, list[Path]]:
-        """The folder that names are relative to, and the usable files in their order."""
+        """The folder that names are relative to, and the usable files, sorted."""
         path = Path(self.path).expanduser()
         if path.is_file():
             root, files = path.parent, [path]
@@ -91,11 +95,11 @@ def _checked(found: Any, where: str) -> str:
 
 def _no_field(where: str, what: str, known: list[str]) -> TaskError:
     there = ", ".join(map(str, known)) or "none"
-    return TaskError(f"{where}: no {what} {FIELD!r}; there: {there}. Name the {what} that holds the text {FIELD!r}.")
+    return TaskError(f"{where}: no {what} {FIELD!r}; found: {there}. Name the {what} that holds the text {FIELD!r}.")
 
 
 def _decoded(data: bytes, path: Path, offset: int) -> str:
-    """UTF-8 text of bytes that begin at `offset` of the file; a byte order mark at its start is no text."""
+    """The text of UTF-8 bytes that begin at `offset` of the file, without a byte order mark at its start."""
     if offset == 0 and data.startswith(codecs.BOM_UTF8):
         data, offset = data[len(codecs.BOM_UTF8) :], len(codecs.BOM_UTF8)
     try:
@@ -148,7 +152,7 @@ def _read_csv(path: Path) -> Rows:
 
 
 def _read_parquet(path: Path) -> Rows:
-    # pyarrow takes a moment to import: only who reads such a file waits for it.
+    # Imported here because the import takes a moment, and only Parquet files need it.
     import pyarrow
     import pyarrow.parquet
 
@@ -171,4 +175,4 @@ READERS: dict[str, Callable[[Path], Rows]] = {
     ".parquet": _read_parquet,
     ".csv": _read_csv,
 }
-"""How each kind of file is read, by the end of its name."""
+"""Suffix of a file -> its reader."""

@@ -19,7 +19,7 @@ ASK_SECONDS = 10.0
 
 
 class HubSource(TextEntry, frozen=True):
-    """One column of one split of a data set; only as much is fetched as `samples` needs."""
+    """Texts from one column of one split of a data set; only as many rows are fetched as `samples` needs."""
 
     source: Literal["hub"] = "hub"
     dataset: Name
@@ -29,33 +29,37 @@ class HubSource(TextEntry, frozen=True):
     column: Name = "text"
     """Column that holds the text."""
     revision: str | None = None
-    """Commit, tag or branch; null takes the default branch, which may change from day to day. The run writes down the
+    """Commit, tag or branch; null takes the default branch, which may change from day to day. The run records the
     commit that it read."""
     samples: Samples | None = None
-    """The first so many texts; null takes all."""
+    """How many texts to take, from the first; null takes all."""
 
     def read(self, reader: Reader | None = None) -> list[Text]:
-        """The first `samples` texts in the data set's order; raises TaskError when they cannot be had."""
+        """The first `samples` texts in the data set's order.
+
+        Raises:
+            TaskError: when the split is empty, a row has no text, or the data set cannot be read.
+        """
         texts = list(islice(self._texts(), self.samples))
         if not texts:
             raise TaskError(f"{self._where}: the split is empty. Choose another split.")
         return texts
 
     def commit(self) -> str | None:
-        """Commit of the data set on the hub; where that cannot be asked, the one in the cache."""
+        """Commit of the data set on the hub, or in the cache if the hub does not answer."""
         if self.revision and COMMIT.fullmatch(self.revision):
             return self.revision
-        # Half a second to import, like `datasets`.
+        # Imported here because the import takes half a second.
         from huggingface_hub import HfApi
 
         try:
             return HfApi().dataset_info(self.dataset, revision=self.revision, timeout=ASK_SECONDS).sha
-        # The texts are read already: whatever stands in the way, no commit is no reason to stop.
+        # The texts are already read, so a missing commit is no reason to stop.
         except Exception:
             return self._cached_commit()
 
     def may_change(self) -> bool:
-        """Without a revision it is whatever the default branch has."""
+        """Without a revision, the default branch may change."""
         return self.revision is None
 
     def _cached_commit(self) -> str | None:
@@ -85,20 +89,20 @@ class HubSource(TextEntry, frozen=True):
             yield Text(text=text, source=f"{self._where}#{number}")
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        # `datasets` takes a second to import: only who reads from the hub waits for it.
+        # Imported here because the import takes a second, and only this source needs it.
         import datasets
         from datasets.exceptions import DatasetsError
 
         try:
             rows = datasets.load_dataset(self.dataset, split=self.split, revision=self.revision, streaming=True)
             yield from rows
-        # A dozen error classes of three libraries report what stands in the way; their messages help the user.
+        # Three libraries raise a dozen error classes; their messages help the user.
         except (OSError, ValueError, RuntimeError, DatasetsError) as error:
             raise TaskError(f"{self._where}: {_advice(error)} ({' '.join(str(error).split())})") from error
 
 
 def _advice(error: Exception) -> str:
-    """What to do about it."""
+    """The cause of an error, and what to do about it."""
     message = f"{type(error).__name__} {error}".lower()
     if "gated" in message or "401" in message or "403" in message:
         return (

@@ -1,4 +1,4 @@
-"""The text source `model_samples`: what the model itself generates, drawn token by token."""
+"""The text source `model_samples`: texts that the model itself generates, drawn token by token."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -10,7 +10,7 @@ from tasks.values import Text
 
 
 class ModelSamplesSource(TextEntry, frozen=True):
-    """Texts that each model draws from its own distribution, from its BOS on (or from a random token)."""
+    """Texts that each model draws from its own distribution, beginning after its BOS (or with a random token)."""
 
     needs_reader: ClassVar[bool] = True
 
@@ -18,14 +18,18 @@ class ModelSamplesSource(TextEntry, frozen=True):
     samples: Samples
     """How many texts to draw."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
-    """1: the model's own distribution; lower: likelier texts; 0: the likeliest token each time."""
+    """1: the model's own distribution; lower: likelier texts; 0: always the likeliest token."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Another seed gives other texts."""
+    """Seed of the drawing; another seed gives other texts."""
     tokens_per_text: Annotated[int, Field(ge=1, lt=2**20)] = 256
-    """Tokens in each text; no more than the model's context."""
+    """Tokens in each text, or as many as the model's context holds if those are fewer."""
 
     def read(self, reader: Reader | None = None) -> list[Text]:
-        """`samples` texts; raises TaskError when the model cannot be loaded."""
+        """`samples` texts.
+
+        Raises:
+            TaskError: when the model cannot be loaded.
+        """
         assert reader is not None, "a source that needs a reader is given one"
         from tasks.language_model import LanguageModel
 

@@ -1,4 +1,4 @@
-"""The text source `random_tokens`: token ids drawn at random, the least foreseeable text that a model can read."""
+"""The text source `random_tokens`: token ids drawn at random, the least predictable text that a model can read."""
 
 import random
 from typing import Annotated, ClassVar, Literal
@@ -11,7 +11,7 @@ from tasks.values import Text
 
 
 class RandomTokensSource(TextEntry, frozen=True):
-    """Texts of token ids of the model's own tokenizer, each as likely as any other but the special ones."""
+    """Texts of token ids drawn uniformly from the model's own tokenizer, without its special tokens."""
 
     needs_reader: ClassVar[bool] = True
 
@@ -19,7 +19,7 @@ class RandomTokensSource(TextEntry, frozen=True):
     samples: Samples
     """How many texts to make."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Another seed gives other texts."""
+    """Seed of the drawing; another seed gives other texts."""
     tokens_per_text: Annotated[int, Field(ge=1, lt=2**20)] = 512
     """Tokens in each text."""
 
@@ -29,7 +29,7 @@ class RandomTokensSource(TextEntry, frozen=True):
         ordinary = reader.codec.ordinary_tokens
         made: list[Text] = []
         for number in range(1, self.samples + 1):
-            # Each text has its own generator: it stays the same when more are asked for.
+            # Each text has its own generator, so that it stays the same when more texts are asked for.
             generator = random.Random(f"{self.seed}/{number}")
             tokens = [ordinary[int(generator.random() * len(ordinary))] for _ in range(self.tokens_per_text)]
             source = f"random_tokens:seed-{self.seed}#{number}"

@@ -1,4 +1,4 @@
-"""The text source `random_words`: words of a list in random order, text that no model can foresee."""
+"""The text source `random_words`: words of a list in random order, which no model can predict."""
 
 import random
 from pathlib import Path
@@ -11,11 +11,11 @@ from tasks.texts import LocalPath, Samples, TextEntry
 from tasks.values import TaskError, Text
 
 MOST_WORDS = 100_000_000
-"""All texts together; they are held in RAM, and each word takes about ten bytes."""
+"""Most words of all texts together: they are held in RAM, and each word takes about ten bytes."""
 
 
 class RandomWordsSource(TextEntry, frozen=True):
-    """Texts of words drawn with replacement, each word as likely as any other."""
+    """Texts of words drawn uniformly, with replacement, from a list."""
 
     source: Literal["random_words"] = "random_words"
     words: LocalPath
@@ -23,12 +23,16 @@ class RandomWordsSource(TextEntry, frozen=True):
     samples: Samples
     """How many texts to make."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Another seed gives other texts."""
+    """Seed of the drawing; another seed gives other texts."""
     words_per_text: Annotated[int, Field(ge=1, lt=2**31)] = 400
     """Words in each text."""
 
     def read(self, reader: Reader | None = None) -> list[Text]:
-        """`samples` texts; raises TaskError when there is no usable list of words, or too many are asked for."""
+        """`samples` texts.
+
+        Raises:
+            TaskError: when the list of words cannot be used, or more than MOST_WORDS words are asked for.
+        """
         if (asked := self.samples * self.words_per_text) > MOST_WORDS:
             raise TaskError(
                 f"samples times words_per_text is {asked:,} words; wanted at most {MOST_WORDS:,}. Lower one of them."
@@ -41,8 +45,8 @@ class RandomWordsSource(TextEntry, frozen=True):
         ]
 
     def _text(self, words: list[str], number: int) -> str:
-        # Each text has its own generator: it stays the same when more are asked for. Python promises the sequence of
-        # random() for a seed on every platform and version; of choice() and sample() it does not.
+        # Each text has its own generator, so that it stays the same when more texts are asked for. For a seed, Python
+        # promises one sequence on every platform and version from random(), not from choice() or sample().
         generator = random.Random(f"{self.seed}/{number}")
         return " ".join(words[int(generator.random() * len(words))] for _ in range(self.words_per_text))
 

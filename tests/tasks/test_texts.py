@@ -183,7 +183,7 @@ class TestFiles:
             ("a.csv", b"id,body\n1,x\n", ["a.csv: no column 'text'", "id, body"]),
             ("a.csv", b"id,text\n1\n", ["a.csv#1: 'text' is NoneType"]),
             ("a.csv", b'text\n"open', ["a.csv: line 2 is not CSV"]),
-            ("a.csv", b"", ["a.csv: no column 'text'; there: none"]),
+            ("a.csv", b"", ["a.csv: no column 'text'; found: none"]),
             ("a.parquet", b"no parquet", ["a.parquet: not a readable Parquet file"]),
             ("a.txt", b"\xef\xbb\xbfab\xe9", ["a.txt: not UTF-8: byte 5 is 0xe9"]),
             ("a.txt", b" \n", ["a.txt: the text is empty"]),
@@ -199,7 +199,7 @@ class TestFiles:
 
     def test_names_the_columns_that_a_parquet_file_has(self, tmp_path):
         pyarrow.parquet.write_table(pyarrow.table({"id": [1], "body": ["x"]}), tmp_path / "a.parquet")
-        with pytest.raises(TaskError, match=r"no column 'text'; there: id, body\."):
+        with pytest.raises(TaskError, match=r"no column 'text'; found: id, body\."):
             FilesSource(path=str(tmp_path)).read()
 
     def test_missing_path(self, tmp_path):
@@ -336,7 +336,7 @@ class TestSecondHalf:
     def test_one_sentence_has_none_and_that_is_reported(self, tmp_path):
         (tmp_path / "a.txt").write_text("Only one sentence")
         assert second_half("Only one sentence") == ""
-        with pytest.raises(TaskError, match=r"files:a\.txt: second_half: one sentence"):
+        with pytest.raises(TaskError, match=r"files:a\.txt: second_half: a text of one sentence"):
             texts_of(FilesSource(path=str(tmp_path), second_half=True))
 
     def test_is_another_group(self, tmp_path):
