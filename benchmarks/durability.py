@@ -1,4 +1,4 @@
-"""What durability costs: the same run with and without fsync and snapshots, in turn, in this process.
+"""Measures the cost of durability: the same run with and without fsync and snapshots, alternately, in this process.
 
 Run by hand on an idle machine: `python benchmarks/durability.py`. Needs the shared test data.
 """
@@ -46,7 +46,7 @@ def plan_of(folder: Path, *, texts: int, snapshot_seconds: float) -> Plan:
 
 
 def seconds_of(*, texts: int, durable: bool) -> tuple[float, float, int]:
-    """Seconds from the first probe to the searches table, of them in fsync and snapshots, and optimizer steps."""
+    """Seconds from the first probe to the searches table, the seconds of these in fsync and snapshots, and steps."""
     within = 0.0
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,20 +79,21 @@ def main() -> None:
     ratios: list[float] = []
     shares: list[float] = []
     for number in range(asked.repetitions):
-        # In turn, and each first as often as the other: a machine may grow warm.
+        # Alternately, with each side first as often as the other, because a machine may slow down as it grows warm.
         order = (True, False) if number % 2 == 0 else (False, True)
         sides = {durable: seconds_of(texts=asked.texts, durable=durable) for durable in order}
         (with_it, within, steps), (without_it, _, other) = sides[True], sides[False]
         ratios.append(100 * (with_it / without_it - 1))
         shares.append(100 * within / with_it)
         print(
-            f"{with_it:.1f} s with it, {without_it:.1f} s without it ({steps:,} and {other:,} optimizer steps)",
+            f"{with_it:.1f} s with fsync and snapshots, {without_it:.1f} s without "
+            f"({steps:,} and {other:,} optimizer steps)",
             flush=True,
         )
     each = ", ".join(f"{ratio:+.1f}" for ratio in ratios)
     print(
-        f"fsync and snapshots: {fmean(ratios):+.1f} % of the run (repetitions {each}); timed by themselves "
-        f"{fmean(shares):.2f} %; {asked.texts} texts, stories260K"
+        f"fsync and snapshots add {fmean(ratios):+.1f} % to the run (repetitions {each}); their calls take "
+        f"{fmean(shares):.2f} % of it; {asked.texts} texts, stories260K"
     )
 
 

@@ -1,16 +1,17 @@
-"""How fast the engine steps on this GPU, beside the published step and the device's peak.
+"""Measures how fast the engine steps on this GPU, compared with the published step and the device's peak.
 
-Real shapes with random weights in bfloat16 and random tokens; needs the `tasks` package alone. Per shape and length:
+Uses real shapes with random weights in bfloat16 and random tokens; needs only the `tasks` package. For each shape and
+length it measures:
 
-- capsweep: probes of that length submitted to a BatchedEngine, as many as fit into a step, then stepped. The recipe is
-  the default one with a turn next to nothing and endless patience, so that no probe grows or leaves.
-- published: the step of the paper's public code. One text, logits of every position, hidden states of every layer and a
-  key-value cache kept, autograd, AdamW, loss and accuracy read by the host. Kinder in one thing: its weights are
-  bfloat16, where the public code casts float32 weights anew at every step.
+- capsweep: a BatchedEngine with as many probes of that length as fit into a step. The recipe is the default one with
+  almost no turn and endless patience, so that no probe grows or leaves.
+- published: the step of the paper's public code. It has one text, computes logits at every position, keeps the hidden
+  states of every layer and a key-value cache, uses autograd and AdamW, and reads loss and accuracy on the host. In one
+  respect it is faster here: its weights are bfloat16, while the public code casts float32 weights at every step.
 
 Utilization is operations_per_token (model_shapes.py) times tokens per second over the device's peak, which is a large
-matrix product measured here, or the value of --peak-tflops. Where a step does not fit into device memory, it is
-repeated with half as many slots.
+matrix product measured here, or the value of --peak-tflops. A step that does not fit into device memory is repeated
+with half as many slots.
 
 Source: github.com/yurakuratov/hidden_capacity (train.py, model.py) for the published step.
 """
@@ -40,7 +41,7 @@ CPU_TOKENS = 2048
 WARM_UP_STEPS = 3
 GIGA = 1e9
 NEVER = 1_000_000_000
-"""More steps than anyone waits for."""
+"""A limit on steps that no measurement reaches."""
 
 ShapeOption = Annotated[list[str] | None, typer.Option("--shape", help=f"One of {', '.join(SHAPES)}; may be repeated.")]
 LengthOption = Annotated[list[int], typer.Option("--length", min=2, help="Tokens of a slot; may be repeated.")]
@@ -51,13 +52,13 @@ TokensOption = Annotated[
 PeakOption = Annotated[float | None, typer.Option(min=0, help="The device's peak in TFLOP/s; else measured.")]
 DeviceOption = Annotated[str, typer.Option(help="cuda; or cpu, for the shape tiny, to try the benchmark itself.")]
 CompileOption = Annotated[
-    bool, typer.Option("--compile", help="Compile the layers of the engine's model, anew for each length.")
+    bool, typer.Option("--compile", help="Compile the layers of the engine's model, once for each length.")
 ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What every measurement has in common."""
+    """Settings of every measurement."""
 
     device: torch.device
     dtype: torch.dtype
@@ -72,7 +73,7 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """What was measured of one side at one length."""
+    """The rates of one side, capsweep or published, at one length."""
 
     num_slots: int
     steps_per_second: float
@@ -82,7 +83,7 @@ class Rate:
 
 
 def timed(step: Callable[[], object], *, num_slots: int, length: int, seconds: float, device: torch.device) -> Rate:
-    """Call `step` for so many seconds, after a few calls that do not count."""
+    """Call `step` for `seconds`, after a few calls to warm up."""
     on_gpu = device.type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
@@ -106,13 +107,13 @@ def timed(step: Callable[[], object], *, num_slots: int, length: int, seconds: f
 
 
 def random_tokens(model: LanguageModel, length: int, seed: int) -> list[int]:
-    """Token ids of a text that no model knows."""
+    """Token ids of a random text."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(model.vocabulary, (length,), generator=generator).tolist()
 
 
 def measure_engine(model: LanguageModel, length: int, *, num_slots: int, seconds: float) -> Rate:
-    """The engine, with so many slots in a step."""
+    """The rate of the engine with `num_slots` slots in a step."""
     question = Question(recipe={"radius": 1000.0, "turn": 1e-9, "restart_below": 0, "steps": NEVER, "patience": NEVER})
     settings = EngineSettings(tokens_per_step=num_slots * length)
     engine = BatchedEngine(model, Cramming(question), question, settings)
@@ -138,7 +139,7 @@ def measure_engine(model: LanguageModel, length: int, *, num_slots: int, seconds
 
 
 def measure_published(model: PreTrainedModel, tokens: list[int], *, seconds: float) -> Rate:
-    """One text at a time, as the paper's public code steps."""
+    """The rate of the paper's public code, which steps one text at a time."""
     embedding: Any = model.get_input_embeddings()
     tokens_L = torch.tensor(tokens, device=model.device)
     memory_KD = torch.nn.Parameter(torch.randn(1, embedding.weight.shape[1], device=model.device) * 0.02)
@@ -187,7 +188,7 @@ def halvings(count: int) -> Iterator[int]:
 
 
 def measure_shape(name: str, setup: Setup) -> Iterator[str]:
-    """One line of the table for each length, as soon as it is measured."""
+    """Lines of the table, one for each length as soon as it is measured."""
     built = random_model(SHAPES[name], device=str(setup.device), dtype=setup.dtype)
     model = LanguageModel(built, device=str(setup.device))
     published = {
@@ -197,7 +198,8 @@ def measure_shape(name: str, setup: Setup) -> Iterator[str]:
         for length in setup.lengths
     }
     if setup.compile_model:
-        # Layer by layer: compiled whole, transformers gives attention an explicit mask, and no flash kernel takes that.
+        # Layer by layer: in a whole compiled model, transformers gives attention an explicit mask, which rules out
+        # flash kernels.
         for layer in cast(Any, built.base_model).layers:
             layer.compile(dynamic=False)
     for length in setup.lengths:
@@ -210,7 +212,7 @@ def measure_shape(name: str, setup: Setup) -> Iterator[str]:
 
 
 def line(name: str, length: int, ours: Rate | None, published: Rate | None, *, of_peak: float, shape: Shape) -> str:
-    """One row of the table; `of_peak` is the share of the peak at one token per second."""
+    """One line of the table; `of_peak` is the share of the peak at one token per second."""
     if ours is None:
         return f"| {name} | {length} | out of memory |"
     utilization = ours.tokens_per_second * of_peak

@@ -1,4 +1,4 @@
-"""A ledger of measurements that survives a stop: rows of a Parquet file, and states of what is in flight beside it.
+"""A ledger of measurements that survives a stop: rows in a Parquet file, and states of probes in flight beside it.
 
 Knows nothing of what is measured.
 """
@@ -15,20 +15,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 SETTINGS = ("label", "model", "texts", "recipe", "num_vectors", "budget", "longest")
-"""What a row was measured under: rows that differ in one of these are of different lines."""
+"""Settings of a measurement: rows with equal settings make one line of a table."""
 SAVE_SECONDS = 60.0
-"""States are saved so often."""
+"""Time between two savings of the states: the most work that a stop costs."""
 
 
 class Ledger:
-    """Rows of a Parquet file, rewritten whole with each row, and states of probes in flight beside it."""
+    """Rows of a Parquet file, which is rewritten with each new row, and states of probes in flight beside it."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._states = path, path.with_suffix(".states")
         self.rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.exists() else []
 
     def has(self, key: str) -> bool:
-        """Whether the text of this key is measured."""
+        """Whether there is a row with this key."""
         return any(row["key"] == key for row in self.rows)
 
     def state_of(self, key: str) -> bytes | None:
@@ -37,7 +37,7 @@ class Ledger:
         return place.read_bytes() if place.exists() else None
 
     def add(self, row: dict[str, Any]) -> None:
-        """Keep a row, on disk when this returns."""
+        """Add a row, which is on disk when this returns."""
         self.rows.append(row)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = self._path.with_suffix(".tmp")
@@ -48,7 +48,7 @@ class Ledger:
         (self._states / row["key"]).unlink(missing_ok=True)
 
     def save(self, states: Mapping[str, bytes]) -> None:
-        """Keep the states of probes in flight."""
+        """Save the states of probes in flight, by key."""
         self._states.mkdir(parents=True, exist_ok=True)
         for key, state in states.items():
             unfinished = self._states / f"{key}.tmp"
@@ -57,7 +57,7 @@ class Ledger:
 
 
 def rows_by_line(paths: Sequence[str]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    """The rows of these ledgers by what they were measured under, in the order of SETTINGS."""
+    """The rows of these ledgers by their settings, in the order of SETTINGS."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for path in paths:
         for row in Ledger(Path(path)).rows:
@@ -66,11 +66,11 @@ def rows_by_line(paths: Sequence[str]) -> dict[tuple[Any, ...], list[dict[str, A
 
 
 def key_of(settings: Mapping[str, Any], tokens: Sequence[int], seed: int) -> str:
-    """What a text is called that is measured under these settings."""
+    """The key of a text that is measured with these settings."""
     return hashlib.sha256(json.dumps([*settings.values(), tokens, seed]).encode()).hexdigest()[:16]
 
 
 def commit() -> str:
-    """The commit that computes, with a mark where files differ from it."""
+    """The commit that is checked out, with `-dirty` if files differ from it."""
     named = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True)
     return named.stdout.strip()

@@ -1,4 +1,4 @@
-"""A ledger of measurements that survives a stop: one row a text and recipe, written as each text ends.
+"""Measures recipes into a ledger that survives a stop: one row per text and recipe, written when the text ends.
 
     python benchmarks/measure.py run LEDGER --model FOLDER --texts FILE.jsonl --count 24 --label sphere \
         [--recipe '{"turn": 0.4}'] [--vectors 1] [--budget 40000] [--side-by-side 8] [--longest 300]
@@ -6,17 +6,18 @@
     python benchmarks/measure.py verify LEDGER --model FOLDER --texts FILE.jsonl [--show 3]
     python benchmarks/measure.py table LEDGER [LEDGER ..]
 
-`run` does what is missing: a text that has a row under the same label and settings is not measured again, and probes in
-flight are saved every minute beside the ledger. Each text gets one probe, without retries, through the engine of the
-product; memories are certified as in any run. Runs where Ray is not. `take` takes the searches of a finished run over,
-with all their starts. `verify` decodes the memories of `run` again, one at a time, and shows the longest texts that
-come back; those of a run are decoded by `capsweep verify`. `table` prints the lines of docs/recipe.md.
+`run` measures the texts that have no row with the same label and settings yet, and saves probes in flight every minute
+beside the ledger. Each text gets one probe, without retries, in the engine of the product; memories are certified as in
+any run. It needs no Ray. `take` copies the searches of a finished run into the ledger, with all their starts. `verify`
+decodes the memories of `run` again, one at a time, and shows the longest texts that they give back; for the memories of
+a finished run there is `capsweep verify`. `table` prints the lines of docs/recipe.md.
 """
 
 import argparse
 import json
 import time
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,18 +28,19 @@ from ledger import SAVE_SECONDS, SETTINGS, Ledger, commit, key_of, rows_by_line
 from orchestrator.report.intervals import bootstrap_mean
 from orchestrator.runs.directory import open_run
 from orchestrator.store.probe_columns import PROBES
+from tasks.contract import Engine
 from tasks.cramming import CrammingTask
 from tasks.values import EngineSettings, Failed, Finished, Model, Probe, Question
 
 STEPS = (50, 100, 200, 400, 800, 1600)
-"""Optimizer steps at which a table shows what was certified; of a search of several starts, what was reached."""
+"""Optimizer steps at which a table shows the certified tokens; for rows of `take`, those reached, teacher forced."""
 BUDGETS = (1_500, 2_500, 6_000, 10_000, 25_000, 40_000)
-"""Trained tokens at which it shows what was reached, teacher forced."""
+"""Trained tokens at which a table shows the tokens reached, teacher forced."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What `run` measures, and how; the command line has these."""
+    """What `run` measures, and how: the options of its command line."""
 
     ledger: str
     model: str
@@ -46,14 +48,14 @@ class Settings:
     label: str
     recipe: str = "{}"
     growth: float | None = None
-    """Of the search; None: as the recipe suggests."""
+    """`growth` of the search; None: as the recipe suggests."""
     first: int = 0
     """Number of the first text, from 0."""
     count: int = 8
     vectors: int = 1
     seed: int = 0
     budget: int | None = None
-    """Trained tokens a text; None: to its own end."""
+    """Most trained tokens of a text; None: until its probe ends by itself."""
     longest: int = 300
     side_by_side: int = 8
     """Texts in one batch."""
@@ -68,7 +70,7 @@ def measure(arguments: Settings) -> None:
     defaults = task.search_defaults(recipe)
     growth = defaults.growth if arguments.growth is None else arguments.growth
     question = Question(recipe=recipe, growth=growth)
-    shared = {
+    shared: dict[str, Any] = {
         "label": arguments.label,
         "model": Path(arguments.model).name,
         "texts": Path(arguments.texts).name,
@@ -80,35 +82,40 @@ def measure(arguments: Settings) -> None:
     ledger = Ledger(Path(arguments.ledger))
     lines = Path(arguments.texts).read_text().splitlines()[arguments.first : arguments.first + arguments.count]
     codec = task.codec(model)
-    probes: list[Probe] = []
-    for line in lines:
-        tokens = codec.encode(json.loads(line)["text"]).tokens[: arguments.longest]
-        key = key_of(shared, tokens, arguments.seed)
-        if not ledger.has(key):
-            state = ledger.state_of(key)
-            probes.append(
-                Probe(
-                    probe_id=key,
-                    search_id=key,
-                    number=0,
-                    sample_id=key,
-                    tokens=tokens,
-                    length=min(defaults.first_length, len(tokens)),
-                    num_vectors=arguments.vectors,
-                    snapshot=state,
-                    max_trained_tokens=arguments.budget,
-                )
-            )
+    texts = [codec.encode(json.loads(line)["text"]).tokens[: arguments.longest] for line in lines]
+    keys = [key_of(shared, tokens, arguments.seed) for tokens in texts]
+    probes = [
+        Probe(
+            probe_id=key,
+            search_id=key,
+            number=0,
+            sample_id=key,
+            tokens=tokens,
+            length=min(defaults.first_length, len(tokens)),
+            num_vectors=arguments.vectors,
+            snapshot=ledger.state_of(key),
+            max_trained_tokens=arguments.budget,
+        )
+        for key, tokens in zip(keys, texts, strict=True)
+        if not ledger.has(key)
+    ]
     print(f"{arguments.label}: {len(lines) - len(probes)} of {len(lines)} texts are measured. {note}", flush=True)
     if not probes:
         return
     engine = task.open_engine(model, question, EngineSettings(device="cpu", cpus=arguments.threads))
+    optimize(engine, probes, ledger, {**shared, "seed": arguments.seed}, side_by_side=arguments.side_by_side)
+
+
+def optimize(
+    engine: Engine, probes: Sequence[Probe], ledger: Ledger, shared: Mapping[str, Any], *, side_by_side: int
+) -> None:
+    """Optimize the probes, and write a row when each ends; `shared` has the columns that all rows share."""
     waiting, saved = list(reversed(probes)), time.monotonic()
     while waiting or engine.num_held:
-        room = arguments.side_by_side - engine.num_busy
+        room = side_by_side - engine.num_busy
         engine.submit([waiting.pop() for _ in range(min(max(0, room), len(waiting)))], num_open=len(probes))
         for item in engine.step():
-            row = {**shared, "seed": arguments.seed, "commit": commit(), **row_of(item)}
+            row = {**shared, "commit": commit(), **row_of(item)}
             ledger.add(row)
             print(f"{row['source_tokens'][:24]!r}: {row['exact_prefix']} tokens, {row['steps']} steps", flush=True)
         if time.monotonic() - saved > SAVE_SECONDS:
@@ -117,7 +124,7 @@ def measure(arguments: Settings) -> None:
 
 
 def verify(arguments: argparse.Namespace) -> None:
-    """Decode every memory of `run` again, from nothing else, and compare what comes out with its text."""
+    """Decode every memory of `run` again, from nothing else, and compare the result with its text."""
     task, model = CrammingTask(), Model(name=arguments.model)
     codec = task.codec(model)
     texts = [codec.encode(json.loads(line)["text"]).tokens for line in Path(arguments.texts).read_text().splitlines()]
@@ -168,7 +175,7 @@ def row_of(finished: Finished) -> dict[str, Any]:
 
 
 def take(arguments: argparse.Namespace) -> None:
-    """Take the searches of a finished run over."""
+    """Copy the searches of a finished run into the ledger."""
     run, ledger = open_run(arguments.run), Ledger(Path(arguments.ledger))
     probes: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for probe in run.probes(PROBES.names).to_pylist():
@@ -195,7 +202,7 @@ def take(arguments: argparse.Namespace) -> None:
 
 
 def row_of_search(search: dict[str, Any], probes: list[dict[str, Any]]) -> dict[str, Any]:
-    """The row of one text: what its starts cost and reached, one after the other."""
+    """The row of one search: the cost and the result of its starts, one after the other."""
     best = next((probe for probe in probes if probe["probe_id"] == search["probe_id"]), {})
     reached: list[tuple[int, int]] = []
     steps = trained_tokens = 0
@@ -226,7 +233,7 @@ def row_of_search(search: dict[str, Any], probes: list[dict[str, Any]]) -> dict[
 
 
 def table(paths: list[str]) -> None:
-    """Print a line a label: tokens certified at the end, and reached (teacher forced) on the way."""
+    """Print one line per label: tokens certified at the end, and tokens reached on the way."""
     groups = rows_by_line(paths)
     heads = [*(f"{steps} steps" for steps in STEPS), *(f"{budget:,} trained" for budget in BUDGETS)]
     print(f"| model, texts, k, label | n | certified | in float32 | trained | steps | {' | '.join(heads)} |")
@@ -246,13 +253,13 @@ def table(paths: list[str]) -> None:
 
 
 def certified_at(row: dict[str, Any], steps: int) -> int:
-    """Tokens that the best memory after so many steps gave back, where it was decoded; else what was reached."""
+    """Tokens that the best memory after `steps` gave back, if it was decoded; else the tokens reached."""
     kept = dict(zip(row.get("certified_steps") or (), row.get("certified_lengths") or (), strict=True))
     return kept[steps] if steps in kept else reached(row, "steps", steps)
 
 
 def reached(row: dict[str, Any], unit: str, at: int) -> int:
-    """Tokens that a probe had reached, teacher forced, when it had taken so much; what it certified bounds them."""
+    """Tokens that a probe had reached, teacher forced, at `at` of `unit`; at most those certified in the end."""
     return min(row["exact_prefix"], sum(taken <= at for taken in row[f"{unit}_by_length"]))
 
 
@@ -274,7 +281,7 @@ def main() -> None:
     taken.add_argument("ledger")
     taken.add_argument("run")
     taken.add_argument("--label", required=True)
-    taken.add_argument("--texts", default=None, help="what to call them where each lies in a file of its own")
+    taken.add_argument("--texts", default=None, help="name of the texts; default: that of their file")
     verified = verbs.add_parser("verify")
     verified.add_argument("ledger")
     verified.add_argument("--model", required=True)

@@ -1,7 +1,7 @@
-"""Models of known shape with random weights, and the operations one training step of a memory needs.
+"""Models of known shapes with random weights, and the operations that one training step of a memory needs.
 
-The figures are those of the published config.json files; nothing is downloaded. Rotary scaling is left out: it changes
-no shape. Knows nothing of engines, clocks or devices' speed.
+The numbers are those of the published config.json files; nothing is downloaded. Rotary scaling is left out because it
+changes no shape. Knows nothing of engines, clocks or the speed of devices.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Shape:
 
     config: PreTrainedConfig
     parameters: int
-    """As in the model's card; what is built has as many."""
+    """Parameters according to the model's card; the model that is built has as many."""
     least_utilization: float | None = None
     """Goal: share of the device's peak that the engine reaches."""
     least_ratio: float | None = None
@@ -91,7 +91,7 @@ SHAPES = {
         least_utilization=0.4,
         least_ratio=3,
     ),
-    # No model of anyone's: small enough to try the benchmark itself on a CPU.
+    # Not a real model: small enough to try the benchmark itself on a CPU.
     "tiny": Shape(
         config=LlamaConfig(
             vocab_size=512,
@@ -123,9 +123,9 @@ def operations_per_token(model: PreTrainedModel, length: int) -> float:
         forward                        2 P + 2 A W T
         backward through activations   2 P + 4 A W T
 
-    The weights are frozen, so the 2 P of their gradients are not there. In attention both factors of each product are
-    activations, so backward costs twice forward; a token sees T / 2 positions on average. What a kernel computes anew
-    in backward is not counted.
+    The weights are frozen, so the 2 P of their gradients are missing. In attention both factors of each product are
+    activations, so backward costs twice as much as forward; a token sees T / 2 positions on average. What a kernel
+    recomputes in backward is not counted.
 
     Source: Kaplan et al. 2020, "Scaling Laws for Neural Language Models", section 2.1 (2 P a token forward); Chowdhery
     et al. 2022, "PaLM", appendix B (utilization, and 12 A W T for attention, all positions counted: halved here).

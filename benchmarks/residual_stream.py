@@ -1,9 +1,10 @@
-"""Why the sphere works: the length of the residual stream at a memory's position, layer by layer.
+"""Shows why the sphere works: the norm of the residual stream at a memory's position, layer by layer.
 
     python benchmarks/residual_stream.py MODEL [MODEL ..] --to docs/residual_stream.png
 
-For each model one panel: random directions of several lengths are read as memories, by forward passes only. What a
-trained transformer adds at its first position drowns a short memory; a long one stays what it is. Needs kaleido.
+Each model has one panel, in which random directions of several norms are read as memories, by forward passes only. The
+vector that a trained transformer adds at its first position drowns a short memory and hardly changes a long one. Needs
+kaleido.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from tasks.radius import stream_lengths
 from tasks.values import Model
 
 LENGTHS = (1.0, 10.0, 100.0, 1000.0)
-"""Of a memory, in lengths of a cold one."""
+"""Norms of a memory, in norms of a cold one."""
 COLOURS = ("#cf4f5b", "#d9773a", "#3b82c4", "#3f9d76")
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--to", required=True)
     arguments = parser.parse_args()
-    # A folder called `model` goes by the folder it is in, as in reports.
+    # A folder called `model` is named after its parent, as in reports.
     paths = [Path(name) for name in arguments.models]
     names = [path.parent.name if path.name == "model" else path.name for path in paths]
     figure = make_subplots(cols=len(names), subplot_titles=names, shared_yaxes=True, horizontal_spacing=0.03)

@@ -1,21 +1,23 @@
-"""Rivals of capsweep on the same model, texts and arithmetic, batched, at as many trained tokens a text.
+"""Compares capsweep with rivals on the same model and texts, in the same arithmetic, at equal trained tokens per text.
 
     python benchmarks/rivals.py run LEDGER --model FOLDER --texts FILE.jsonl --count 6 --budgets 6000 25000 \
         [--rivals capsweep published progressive low_rank] [--to-the-end]
     python benchmarks/rivals.py table LEDGER [LEDGER ..]
 
-All compute in float32. A text has a row at each budget that it crosses, and one at its own end with `--to-the-end`;
-rows are kept as they are found and states every minute, so that a second `run` resumes.
+All compute in float32, with their texts in one batch. A text has a row at each budget that it crosses, and with
+`--to-the-end` one at its own end. Rows are written as they are found, and states every minute, so that a second `run`
+resumes.
 
-- published: AdamW at .01, plain loss, t_1 given, one length at a time from a fresh memory, lengths by bisection.
+- published: AdamW at 0.01, plain loss, t_1 given, one length at a time from a fresh memory, lengths by bisection.
   Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025).
-- progressive: AdamW at .1 with cosine, every token predicted, one token more at each exact match.
+- progressive: AdamW at 0.1 with a cosine schedule, every token predicted, one token more at each exact match.
   Source: "Progressive Cramming" (ICML 2026).
-- low_rank: the same, of a memory e = W z + b with 256 columns, all three trained: that paper's strongest row.
+- low_rank: as progressive, but the memory is e = W z + b with 256 columns, and W, z and b are trained: that paper's
+  strongest row.
 
-They are written from the papers' protocols. A step is a forward and backward pass of one text; a text that matches
-takes no update, so the memory that counts is the one that matched. What is claimed is teacher forced; it is decoded
-from the memory alone when a text ends, as far as it was claimed, by capsweep's certificate and by transformers.
+The rivals are implemented from the papers' protocols. A step is a forward and backward pass of one text; a text that
+matches takes no update, so the memory that counts is the one that matched. A claim is teacher forced; at each row, the
+claimed tokens are decoded from the memory alone, by capsweep's certificate and by transformers.
 """
 
 # Axes: B texts, L tokens, D embedding width, H hidden size, M columns of W, N scored tokens of all texts.
@@ -26,8 +28,9 @@ import io
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +49,7 @@ from tasks.values import Model, Question
 
 @dataclass(kw_only=True)
 class Racer:
-    """One text under one rival's recipe."""
+    """One text optimized by one rival's recipe."""
 
     key: str
     tokens: tuple[int, ...]
@@ -66,12 +69,12 @@ class Racer:
     """Longest length that matched, teacher forced."""
     claimed_memory_D: Tensor | None = None
     failed: int | None = None
-    """Shortest length that was given up; bisection only."""
+    """Shortest length that was given up on; bisection only."""
     is_over: bool = False
     steps_by_length: list[int] = field(default_factory=list)
     trained_tokens_by_length: list[int] = field(default_factory=list)
     marks: list[tuple[int, int, int, Tensor]] = field(default_factory=list)
-    """Steps, trained tokens, what was claimed then, and its memory."""
+    """Steps, trained tokens, the length claimed by then, and its memory."""
 
     def claim(self, memory_D: Tensor) -> None:
         """Note that the length asked for matched."""
@@ -83,7 +86,7 @@ class Racer:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """Constants and protocol of the ACL 2025 paper; lengths by doubling from 8, then bisection, each tried once."""
+    """Constants and protocol of the ACL 2025 paper; lengths double from 8, then bisect, and each is tried once."""
 
     num_given: int = 1
     """Tokens of the text that are neither trained nor scored."""
@@ -95,7 +98,7 @@ class Published:
     patience: int = 2000
 
     def begin(self, racer: Racer, table_VD: Tensor) -> None:
-        """Give the text a fresh memory of normal numbers with the deviation of the embedding table."""
+        """Give the text a fresh memory of normal numbers with the standard deviation of the embedding table."""
         memory_D = torch.randn(table_VD.shape[1], generator=generator_of(racer)) * table_VD.std()
         prepare(racer, self, {"memory": memory_D})
 
@@ -104,12 +107,12 @@ class Published:
         return parameters["memory"]
 
     def rate(self, step: int) -> float:
-        """Constant."""
+        """Learning rate, which is constant."""
         del step
         return self.learning_rate
 
     def judge(self, racer: Racer, accuracy: float, memory_D: Tensor) -> bool:
-        """Decide what follows of a step; true where another length begins from a fresh memory."""
+        """Decide what follows a step; returns whether another length begins from a fresh memory."""
         if accuracy == 1.0:
             racer.claim(memory_D)
         else:
@@ -118,7 +121,7 @@ class Published:
             if racer.steps_at_length < self.steps and racer.since_better < self.patience:
                 return False
             racer.failed = racer.length
-        # t_1 is given, so one token is claimed unasked.
+        # t_1 is given, so a length of one token always counts as proven.
         proven, limit = max(1, racer.claimed), len(racer.tokens)
         failed = racer.failed or limit + 1
         racer.is_over = failed - proven <= 1
@@ -144,7 +147,7 @@ class Progressive:
     """Columns of W; 0: the memory itself is trained."""
 
     def begin(self, racer: Racer, table_VD: Tensor) -> None:
-        """Give the text a fresh memory, or the three parts of one."""
+        """Give the text a fresh memory, or a fresh W, b and z."""
         width, generator = table_VD.shape[1], generator_of(racer)
 
         def uniform(*shape: int, low: float, high: float) -> Tensor:
@@ -168,14 +171,14 @@ class Progressive:
         return parameters["W"] @ parameters["z"] + parameters["b"]
 
     def rate(self, step: int) -> float:
-        """Learning rate of a text's so manieth step, from 0: warm-up, then half a cosine over all of its steps."""
+        """Learning rate of step `step` of a text, from 0: warm-up, then half a cosine over the other steps."""
         if step < self.warm_up:
             return self.learning_rate * (step + 1) / self.warm_up
         share = (step - self.warm_up) / (self.steps - self.warm_up)
         return self.last_rate + (self.learning_rate - self.last_rate) * (1 + math.cos(math.pi * share)) / 2
 
     def judge(self, racer: Racer, accuracy: float, memory_D: Tensor) -> bool:
-        """Ask for one token more at a match; never begins anew."""
+        """Ask for one token more at a match; returns False, because no memory is ever replaced."""
         if accuracy == 1.0:
             racer.claim(memory_D)
             racer.is_over = racer.length == len(racer.tokens)
@@ -185,7 +188,7 @@ class Progressive:
 
 
 SAME = ("ledger", "model", "texts", "first", "count", "seed", "longest", "threads")
-"""What capsweep is measured under as its rivals are."""
+"""Options that capsweep shares with its rivals."""
 RIVALS: dict[str, Published | Progressive] = {
     "published": Published(),
     "progressive": Progressive(),
@@ -194,13 +197,13 @@ RIVALS: dict[str, Published | Progressive] = {
 
 
 def generator_of(racer: Racer) -> torch.Generator:
-    """Random numbers of a fresh memory: those of the text, the seed and how far it is."""
+    """Random numbers of a fresh memory, decided by the text, the seed and the steps taken."""
     number = hashlib.sha256(f"{racer.key}/{racer.seed}/{racer.steps}".encode()).digest()[:7]
     return torch.Generator().manual_seed(int.from_bytes(number, "little"))
 
 
 def prepare(racer: Racer, rival: Published | Progressive, parameters: dict[str, Tensor]) -> None:
-    """Begin from these parameters."""
+    """Begin to optimize from these parameters."""
     racer.parameters = {name: torch.nn.Parameter(value) for name, value in parameters.items()}
     racer.optimizer = torch.optim.AdamW(
         racer.parameters.values(), lr=rival.learning_rate, betas=rival.betas, weight_decay=rival.weight_decay
@@ -242,7 +245,7 @@ def advance(model: Any, rival: Published | Progressive, racers: Sequence[Racer])
                 group["lr"] = rival.rate(racer.steps - 1)
             racer.optimizer.step()
         racer.optimizer.zero_grad()
-        # What is judged is the memory that was measured, from before the step.
+        # The judged memory is the measured one, from before the step.
         if rival.judge(racer, accuracy, memory_D):
             rival.begin(racer, embedding.weight)
         if racer.steps in measure.STEPS and racer.claimed_memory_D is not None:
@@ -250,7 +253,7 @@ def advance(model: Any, rival: Published | Progressive, racers: Sequence[Racer])
 
 
 def decode_in_float32(model: Any, memory_D: Tensor | None, tokens: Sequence[int], *, num_given: int = 0) -> int:
-    """How many tokens transformers gives back, greedily, from nothing but the memory, or that and the first tokens."""
+    """How many tokens transformers gives back, greedily, from the memory alone or with the first `num_given` tokens."""
     if memory_D is None:
         return 0
     embedding, cache = model.get_input_embeddings(), None
@@ -266,14 +269,14 @@ def decode_in_float32(model: Any, memory_D: Tensor | None, tokens: Sequence[int]
 
 
 def certified(prover: Prover, memory_D: Tensor | None, tokens: Sequence[int]) -> int:
-    """How many of the tokens that were claimed come out of the memory alone."""
+    """How many of the claimed tokens the memory alone gives back."""
     if memory_D is None:
         return 0
     return prover(memory_D.numpy().tobytes(), num_vectors=1, tokens=tokens).exact_prefix
 
 
 def row_of(racer: Racer, *, model: Any, prover: Prover, num_given: int) -> dict[str, Any]:
-    """The row of one text, its claims decoded; also from memory and t_1, of who claims no more."""
+    """The row of one text, with its claims decoded; for a rival that is given t_1, also from memory and t_1."""
     memory_D, text = racer.claimed_memory_D, racer.tokens[: racer.claimed]
     return {
         "key": racer.key,
@@ -315,7 +318,7 @@ def race(name: str, arguments: argparse.Namespace) -> None:
     racers: list[Racer] = []
     for line in lines:
         tokens = codec.encode(json.loads(line)["text"]).tokens[: arguments.longest]
-        # A text's race is the same whatever its budgets: its state has the key of its own end.
+        # Budgets do not change how a text is optimized, so its state has the key without a budget.
         key = key_of(shared, tokens, arguments.seed)
         keys[key] = {at: key_of({**shared, "budget": at}, tokens, arguments.seed) for at in budgets}
         if all(ledger.has(of_row) for of_row in keys[key].values()):
@@ -342,19 +345,40 @@ def race(name: str, arguments: argparse.Namespace) -> None:
         end = f"at {budget:,} trained tokens" if budget else "at its end"
         print(f"{name} {end}: {claim}, {racer.steps} steps, {racer.seconds:.0f} s", flush=True)
 
+    race_to_budgets(partial(advance, model, rival), racers, ledger, keys=keys, note=note)
+
+
+def race_to_budgets(
+    step: Callable[[Sequence[Racer]], None],
+    racers: list[Racer],
+    ledger: Ledger,
+    *,
+    keys: Mapping[str, Mapping[int | None, str]],
+    note: Callable[[Racer, int | None], None],
+) -> None:
+    """Step the texts side by side until each has crossed all of its budgets.
+
+    Args:
+        step: Advances texts by one step each.
+        racers: The texts.
+        ledger: Takes the states; a row that it has is not noted again.
+        keys: Key of a text -> budget (None: its own end) -> key of the row.
+        note: Writes the row of a text at a budget.
+    """
     saved = time.monotonic()
     while racers:
-        advance(model, rival, racers)
+        step(racers)
         rest: list[Racer] = []
         for racer in racers:
+            budgets = keys[racer.key]
             crossed = [at for at in budgets if racer.is_over or (at and racer.trained_tokens >= at)]
             for budget in crossed:
-                if not ledger.has(keys[racer.key][budget]):
+                if not ledger.has(budgets[budget]):
                     note(racer, budget)
             if len(crossed) < len(budgets):
                 rest.append(racer)
             elif not racer.is_over:
-                # It may be asked for more later.
+                # A later call may ask for a larger budget.
                 ledger.save({racer.key: state_of(racer)})
         racers = rest
         if time.monotonic() - saved > SAVE_SECONDS:
@@ -363,14 +387,14 @@ def race(name: str, arguments: argparse.Namespace) -> None:
 
 
 def state_of(racer: Racer) -> bytes:
-    """All of a text in flight, to be loaded by torch."""
+    """The whole state of a text in flight, for torch.load."""
     state = io.BytesIO()
     torch.save(racer, state)
     return state.getvalue()
 
 
 def table(paths: list[str]) -> None:
-    """Print a line a rival and budget."""
+    """Print one line per rival and budget."""
     groups = rows_by_line(paths)
     print(
         "| | n | tokens claimed | certified in the run | by transformers in float32 | with t_1 given | steps "
@@ -420,7 +444,7 @@ def main() -> None:
             race(name, arguments)
             continue
         for budget in [*arguments.budgets, *([None] if arguments.to_the_end else [])]:
-            # With a budget, that ends a probe, not patience.
+            # With a budget, the budget must end a probe, not its patience.
             recipe = json.dumps({"patience": 400} if budget else {})
             same = {part: getattr(arguments, part) for part in SAME}
             settings = measure.Settings(label=name, recipe=recipe, budget=budget, side_by_side=arguments.count, **same)

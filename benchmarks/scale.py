@@ -1,13 +1,13 @@
-"""How a run grows: probes a second, RAM, Tune's state, the time of a suggestion and of a resume, by simulation.
+"""Measures how a run scales: probes per second, RAM, Tune's state, the time of a suggestion and of a resume.
 
-Run by hand on an idle machine, for hours if asked for much:
+Run by hand on an idle machine; large numbers take hours:
 
     python benchmarks/scale.py cluster --engines 100 --probes 1000 3000 10000
     python benchmarks/scale.py alone --searches 10000 --rows 100000
 
-`cluster` runs the toy task, whose engines sleep instead of computing, on Ray with so many engine actors on four nodes
-that this machine pretends to be: all of the driver, the recorder and the trials is real. `alone` measures the searcher,
-the store and the resume without Ray. Each prints one line a measurement; docs/scale.md has them.
+`cluster` runs the toy task, whose engines sleep instead of computing, on Ray, with its engine actors on four nodes that
+this machine simulates; the driver, the recorder and the trials are real. `alone` measures the searcher, the store and
+the resume without Ray. Each prints one line per measurement; docs/scale.md has the results.
 """
 
 import argparse
@@ -35,11 +35,12 @@ from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan
 from orchestrator.runs.session import open_session
 from orchestrator.search.bracket import Verdict
+from orchestrator.search.ledger import Ledger
 from orchestrator.spec.sweep_file import load_sweep
 
 NODES = 4
 STEPS, STEP_SECONDS, SPREAD = 80, 1.0, 0.5
-"""A step takes a second, as a large model's, and probes 40 to 120 of them: a slot finishes one in 80 s."""
+"""A step takes one second, as that of a large model, and a probe takes 40 to 120 steps: on average 80 s in a slot."""
 PROBES_PER_SEARCH = 3
 """Starts of a search: the first, and two retries."""
 
@@ -63,8 +64,53 @@ def plan_of(folder: Path, *, searches: int, slots: int = 16, engines: int | str 
     return make_plan(load_sweep(path))
 
 
+class Counting(Watcher):
+    """Counts verdicts and busy slots, the latter while every engine is in use and open searches outnumber slots."""
+
+    def __init__(self, ledger: Ledger, *, engines: int, slots: int) -> None:
+        self.total = 0
+        """Verdicts."""
+        self._ledger = ledger
+        self._engines = engines
+        self._all_slots = engines * slots
+        self._begun: set[str] = set()
+        """Engines that have had a busy slot."""
+        self._full: list[float] = []
+        """Share of all slots that were busy, about once a second."""
+        self._counts: list[tuple[float, int]] = []
+        """(time, verdicts until then), at the same moments."""
+
+    def show_verdicts(self, verdicts: Sequence[Verdict]) -> None:
+        """Count verdicts."""
+        self.total += len(verdicts)
+
+    def show_engines(self, progress: Sequence[EngineProgress]) -> None:
+        """Count busy slots."""
+        self._begun.update(engine.name for engine in progress if engine.num_busy)
+        if len(self._begun) == self._engines and self._ledger.num_open >= self._all_slots:
+            self._full.append(sum(engine.num_busy for engine in progress) / self._all_slots)
+            self._counts.append((time.perf_counter(), self.total))
+
+    def show_message(self, message: str) -> None:
+        """Print a message."""
+        print(message)
+
+    @property
+    def middle(self) -> str:
+        """Busy slots and probes per second in the time that is counted, as text."""
+        if len(self._counts) < 2:
+            return "it ended before all slots were full"
+        (began, before), (ended, after) = self._counts[0], self._counts[-1]
+        ceiling = self._all_slots / (STEPS * STEP_SECONDS)
+        return (
+            f"all engines begun and searches for all slots, for {ended - began:.0f} s: "
+            f"{statistics.fmean(self._full):.0%} of all slots busy, "
+            f"{(after - before) / (ended - began):.1f} probes/s of a ceiling of {ceiling:.1f}"
+        )
+
+
 def run_once(folder: Path, *, engines: int, slots: int, probes: int) -> None:
-    """One run in this process: prints its line."""
+    """Do one run in this process and print its line."""
     set_variables("simulated")
     import ray
     from ray.cluster_utils import Cluster
@@ -81,42 +127,20 @@ def run_once(folder: Path, *, engines: int, slots: int, probes: int) -> None:
     suggest = LedgerSearcher.suggest
 
     def timed(self: LedgerSearcher, trial_id: str) -> Any:
-        began = time.thread_time()  # of a processor: on a machine that pretends to be many, a clock shows their load
+        began = time.thread_time()  # processor time: a clock would include the load of the other simulated nodes
         try:
             return suggest(self, trial_id)
         finally:
             suggestions.append(time.thread_time() - began)
 
-    begun: set[str] = set()
-    """Engines that had something to do."""
     state: list[int] = []
-    """Bytes of Tune's folder when it is thrown away."""
+    """Bytes of Tune's folder when it is removed."""
     remove = shutil.rmtree
 
     def weighed(folder: Any, **options: Any) -> None:
         if Path(folder).name.startswith("capsweep-tune-"):
             state.append(sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()))
         remove(folder, **options)
-
-    full: list[float] = []
-    """Share of all slots that were busy, about once a second, while searches outnumbered slots."""
-    counts: list[tuple[float, int]] = []
-    """When, and how many verdicts there were until then, at the same times."""
-    total = 0
-
-    class Counting(Watcher):
-        def show_verdicts(self, verdicts: Sequence[Verdict]) -> None:
-            nonlocal total
-            total += len(verdicts)
-
-        def show_engines(self, progress: Sequence[EngineProgress]) -> None:
-            begun.update(engine.name for engine in progress if engine.num_busy)
-            if len(begun) == engines and session.ledger.num_open >= engines * slots:
-                full.append(sum(engine.num_busy for engine in progress) / (engines * slots))
-                counts.append((time.perf_counter(), total))
-
-        def show_message(self, message: str) -> None:
-            print(message)
 
     run = folder / "run"
     began = time.perf_counter()
@@ -126,7 +150,8 @@ def run_once(folder: Path, *, engines: int, slots: int, probes: int) -> None:
             patch.object(LedgerSearcher, "suggest", timed),
             patch.object(shutil, "rmtree", weighed),
         ):
-            stats = RayExecutor(None).run(session, stop=Stop(), watcher=Counting())
+            counting = Counting(session.ledger, engines=engines, slots=slots)
+            stats = RayExecutor(None).run(session, stop=Stop(), watcher=counting)
             seconds = time.perf_counter() - began
             session.finish()
     finally:
@@ -136,20 +161,12 @@ def run_once(folder: Path, *, engines: int, slots: int, probes: int) -> None:
     with open_session(plan, str(run)):
         resumed = time.perf_counter() - began
     most = statistics.quantiles(suggestions, n=100)[-1]
-    ceiling = engines * slots / (STEPS * STEP_SECONDS)
-    middle = "it ended before all slots were full"
-    if len(counts) > 1:
-        (began, before), (ended, after) = counts[0], counts[-1]
-        middle = (
-            f"all engines begun and searches for all slots, for {ended - began:.0f} s: {statistics.fmean(full):.0%} of "
-            f"all slots busy, {(after - before) / (ended - began):.1f} probes/s of a ceiling of {ceiling:.1f}"
-        )
     ram = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{engines} engines of {slots} slots, {total:,} probes: {seconds:.0f} s; {middle}; "
+        f"{engines} engines of {slots} slots, {counting.total:,} probes: {seconds:.0f} s; {counting.middle}; "
         f"slots busy, of those with work, {stats.slots_busy:.0%}; "
         f"driver {ram:,.0f} MB; Tune state {max(state, default=0) / 1e6:.1f} MB; {len(suggestions)} suggestions, "
-        f"processor's median {1e3 * statistics.median(suggestions):.2f} ms, 99 % under {1e3 * most:.1f} "
+        f"processor time median {1e3 * statistics.median(suggestions):.2f} ms, 99 % under {1e3 * most:.1f} "
         f"ms; resume {resumed:.1f} s",
         flush=True,
     )
@@ -174,7 +191,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             run_once(Path(folder), engines=asked.engines, slots=asked.slots, probes=asked.probes[0])
     else:
-        # Each in a process of its own, whose RAM is its own.
+        # Each in its own process, so that each line has its own RAM.
         for probes in asked.probes:
             numbers = {"--engines": asked.engines, "--slots": asked.slots, "--probes": probes}
             command = [sys.executable, __file__, "cluster", *(str(word) for pair in numbers.items() for word in pair)]

@@ -1,4 +1,4 @@
-"""The searcher, the store and the resume without Ray: 10,000 searches and 100,000 rows for real. See scale.py."""
+"""Measures the searcher, the store and the resume without Ray, with real searches and rows. See scale.py."""
 
 import math
 import resource
@@ -26,7 +26,7 @@ MEMORY_BYTES = 4 * 1024
 
 
 class _Nobody:
-    """An actor that takes every call and answers nothing: what the searcher itself takes is measured."""
+    """An actor that accepts every call and answers nothing, so that only the searcher's own time is measured."""
 
     def __getattr__(self, name: str) -> Any:
         return type("Method", (), {"remote": staticmethod(lambda *given, **named: None)})
@@ -60,7 +60,7 @@ def _finished(probe: Probe, number: int) -> Finished:
 
 
 def _fill(session: Session, *, rows: int) -> tuple[float, float]:
-    """Ask and answer so many probes; returns seconds of the recorder, and of the ledger."""
+    """Ask and answer `rows` probes; returns seconds of the recorder, and of the ledger."""
     recorder, model = session.recorder(), session.ledger.models[0]
     written = asked = 0.0
     number = 0
@@ -83,7 +83,7 @@ def _fill(session: Session, *, rows: int) -> tuple[float, float]:
 
 
 def _suggestions(session: Session, count: int) -> list[float]:
-    """Seconds of each of so many suggestions, every one of which is taken up."""
+    """Seconds of each of `count` suggestions, whose assignments are all taken."""
     nobody = _Nobody()
     nodes = [Node(cpus=64.0, gpus=8.0, gpu_gigabytes=80.0)] * math.ceil(ENGINES / 8)
     with (
@@ -126,15 +126,15 @@ def _suggestions(session: Session, count: int) -> list[float]:
 
 
 def timed(what: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds that it takes, and what it gives."""
+    """Seconds that a call takes, and its result."""
     began = time.perf_counter()
     given = what()
     return time.perf_counter() - began, given
 
 
 def measure_alone(*, searches: int, rows: int) -> None:
-    """Print what grows with searches and rows."""
-    scale.PROBES_PER_SEARCH = max(1, math.ceil(rows / searches)) + 1  # so that none is done before the last row
+    """Print times and sizes that grow with the numbers of searches and rows."""
+    scale.PROBES_PER_SEARCH = max(1, math.ceil(rows / searches)) + 1  # so that no search ends before the last row
     with tempfile.TemporaryDirectory() as folder:
         planned, plan = timed(lambda: scale.plan_of(Path(folder), searches=searches))
         run = str(Path(folder) / "run")

@@ -38,16 +38,16 @@ from transformers import (
 
 BOS = "<|endoftext|>"
 PASSAGE_CHARACTERS = 2000
-"""A BOS stands before each passage of about this many characters, cut between paragraphs."""
+"""Characters of a passage, about: texts are cut between paragraphs, and a BOS stands before each passage."""
 HELD_OUT_SHARE = 0.01
-"""Share of the passages that is never trained on and gives the held-out loss."""
+"""Share of the passages that are not trained on and give the held-out loss."""
 SAVE_EVERY_SECONDS = 120.0
 Shape = Literal["llama", "gpt2"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """Everything that decides the trained weights, besides the texts."""
+    """Everything but the texts that decides the trained weights."""
 
     shape: Shape = "llama"
     """llama: rotary positions, gated blocks, RMS norms. gpt2: learned positions, biases, layer norms."""
@@ -87,7 +87,7 @@ def passages(folder: Path) -> list[str]:
     for file in files:
         passage = ""
         for paragraph in file.read_text(encoding="utf-8", errors="replace").split("\n\n"):
-            # Line breaks inside a paragraph are the printer's, not the author's.
+            # Line breaks inside a paragraph come from the printed page.
             if line := " ".join(paragraph.split()):
                 passage += line + "\n\n"
             if len(passage) >= PASSAGE_CHARACTERS:
@@ -163,7 +163,7 @@ def new_model(training: Training, *, bos_id: int) -> PreTrainedModel:
 
 
 def batches(stream: NDArray[np.uint16], training: Training, *, first_step: int) -> Iterator[Tensor]:
-    """Random windows of the stream, (B, L) token ids; step s is the same whenever training resumed."""
+    """Random windows of the stream, (B, L) token ids; a step's windows do not depend on when training resumed."""
     for step in range(first_step, training.steps):
         generator = np.random.default_rng((training.seed, step))
         starts = generator.integers(0, len(stream) - training.context, size=training.rows)
@@ -185,7 +185,7 @@ def held_out_loss(model: PreTrainedModel, stream: NDArray[np.uint16], *, context
 
 
 def make_optimizers(model: PreTrainedModel, training: Training) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of a Llama's blocks and AdamW for the rest; AdamW for all of a GPT-2, as it was published.
+    """Muon for the matrices of a Llama's blocks and AdamW for the rest; AdamW for all of a GPT-2, as published.
 
     Muon computes in bfloat16: on a processor without it a step takes six times as long.
     """
@@ -251,7 +251,7 @@ def train(model: PreTrainedModel, stream: NDArray[np.uint16], training: Training
 
 
 def model_card(training: Training, *, facts: dict[str, str]) -> str:
-    """The README of the model folder: what it was made from, how, and under which licence."""
+    """The README of the model folder: its data, training and licence."""
     rows = "\n".join(f"| {name} | {value} |" for name, value in {**asdict(training), **facts}.items())
     return f"""---
 license: apache-2.0
@@ -288,7 +288,7 @@ def main(
     # The number of steps may be raised until the rate begins to fall; everything else stays as begun.
     asked = json.dumps({**asdict(training), "steps": None})
     if (work / "training.json").exists() and (work / "training.json").read_text() != asked:
-        raise typer.BadParameter(f"{work} holds a training with other settings; remove it to start anew.")
+        raise typer.BadParameter(f"{work} holds a training with other settings; remove the folder to start again.")
     (work / "training.json").write_text(asked)
 
     cut = passages(texts)
@@ -308,7 +308,7 @@ def main(
     print(f"{len(stream):,} training tokens, {num_parameters:,} parameters", flush=True)
     seconds = train(model, stream, training, state_file=work / "state.pt")
 
-    # Half precision on disk: the shipped weights are exactly these, whatever precision they are run in.
+    # Half precision on disk: the model is measured with exactly the shipped weights, in whatever precision it runs.
     model.bfloat16()
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -27,5 +27,5 @@ def test_a_training_with_other_settings_is_not_continued(tmp_path):
     work = tmp_path / "model.training"
     work.mkdir()
     (work / "training.json").write_text("{}")
-    with pytest.raises(typer.BadParameter, match="remove it to start anew"):
+    with pytest.raises(typer.BadParameter, match="remove the folder to start again"):
         train_model.main(tmp_path, tmp_path / "model")
