@@ -84,7 +84,8 @@ def main() -> None:
     if arguments.published:
         tokens, steps = arguments.published
         marker = {"symbol": "diamond-open", "size": 11, "color": "#333333"}
-        point = go.Scatter(x=[steps], y=[tokens], mode="markers", marker=marker, name="published, teacher forced")
+        name = "the progressive paper's figure,<br>base model, claimed"
+        point = go.Scatter(x=[steps], y=[tokens], mode="markers", marker=marker, name=name)
         figure.add_trace(point, row=1, col=1)
     figure.update_xaxes(type="log", title_text="optimizer steps a text", col=1)
     figure.update_xaxes(type="log", title_text="trained tokens a text", col=2)

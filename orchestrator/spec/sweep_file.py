@@ -6,6 +6,7 @@ Knows nothing of which values a sweep allows; orchestrator/spec/sweep.py and the
 import glob
 import os
 import reprlib
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ LOCAL_MARKS = (".", "/", "~")
 """A model's name that begins with one of these is a folder; so is one with more slashes than the one of a hub id."""
 LONGEST_NAME = 255
 """Most bytes of a file name on common file systems; hub ids are shorter."""
+CONTROL_CATEGORIES = ("Cc", "Zl", "Zp")
+"""Unicode's names of control characters and of line and paragraph separators."""
 PLAIN_NAMES = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -48,6 +51,7 @@ def load_sweep(path: Path) -> Sweep:
         BadInput: with every problem of the file.
     """
     document, problems = read_mapping(path)
+    problems += _control_characters(document)
     places = Places(path.parent)
     try:
         sweep = Sweep.model_validate(document, context={"find": places.find, "find_model": places.find_model})
@@ -57,6 +61,29 @@ def load_sweep(path: Path) -> Sweep:
         if not problems:
             return sweep
     raise BadInput(*dict.fromkeys(f"{path}: {line}" for line in problems))
+
+
+def _control_characters(document: Mapping[str, Any]) -> list[str]:
+    """A problem for each text that holds a control character or a line separator: no file name or hub id has one.
+
+    YAML would not give every such text back as it was written.
+    """
+    problems: list[str] = []
+    seen: set[int] = set()  # by an anchor, a mapping may hold itself
+
+    def walk(value: Any, place: tuple[object, ...]) -> None:
+        if isinstance(value, str):
+            found = [letter for letter in value if unicodedata.category(letter) in CONTROL_CATEGORIES]
+            if found:
+                where = ".".join(map(_shown, place))
+                problems.append(f"{where}: found {_short(value)}; text must not hold the character {found[0]!r}.")
+        elif isinstance(value, Mapping | list) and id(value) not in seen:
+            seen.add(id(value))
+            for key, part in value.items() if isinstance(value, Mapping) else enumerate(value):
+                walk(part, (*place, key))
+
+    walk(document, ())
+    return problems
 
 
 def dump(sweep: Sweep) -> str:
@@ -103,11 +130,15 @@ def _exists(path: Path) -> bool:
         return False
 
 
+def _shown(key: object) -> str:
+    """A key on one line: it may hold a line break or a control character."""
+    return str(key) if str(key).isprintable() else repr(key)
+
+
 def _explain(details: ErrorDetails, document: Mapping[str, Any]) -> str:
     """One line: the place, what was found, what is allowed, what may have been meant."""
     place, kind, found = details["loc"], details["type"], details["input"]
-    # A key may hold a line break or a control character; a problem is one line.
-    where = ".".join(str(part) if str(part).isprintable() else repr(part) for part in place) + ": "
+    where = ".".join(map(_shown, place)) + ": "
     context = details.get("ctx", {})
     match kind:
         case "problem":

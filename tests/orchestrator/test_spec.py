@@ -348,3 +348,18 @@ def test_a_run_of_an_earlier_commit_is_read_with_the_option_that_is_gone(load, p
     written["engines"]["stall_seconds"] = 600.0
     assert Sweep.model_validate(written) == load(MINIMAL)
     assert "engines.stall_seconds: unknown key." in "\n".join(problems(MINIMAL + "engines: {stall_seconds: 600}\n"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "where", "shown"),
+    [
+        ('models: ["a\\0b"]', "models.0: ", r"'\x00'"),
+        ('models: [{name: "a\\Nb"}]', "models.0.name: ", r"'\x85'"),
+        ('storage: "runs\\Lx/"', "storage: ", r"'\u2028'"),
+    ],
+)
+def test_a_control_character_is_refused_where_it_stands(problems, entry, where, shown):
+    text = "".join(line for line in MINIMAL.splitlines(keepends=True) if not line.startswith(entry.split(":")[0]))
+    found = "\n".join(problems(f"{text}{entry}\n"))
+    assert f"{where}found " in found
+    assert f"must not hold the character {shown}" in found

@@ -165,7 +165,7 @@ CSV = {
     ),
     "models-paired": (
         "series,difference (tokens),difference (tokens) low,difference (tokens) high,y,colour,label",
-        rf"mean difference,{ANY},{ANY},{ANY},large; less small; k = 1,,",
+        rf"mean difference,{ANY},{ANY},{ANY},large; minus small; k = 1,,",
     ),
 }
 """By figure: the head of its CSV, and a line that names its series, and how sure it is."""
