@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 from ledger import Ledger
-from measure import STEPS, certified_at, reached
+from measure import STEPS, certified_at, claimed, reached
 from plotly.subplots import make_subplots
 
 TRAINED = tuple(int(tokens) for tokens in np.geomspace(250, 40_000, 40))
@@ -36,11 +36,6 @@ def furthest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def is_known(row: dict[str, Any], unit: str, at: int) -> bool:
     """Whether the row shows what the text had after so much: it went that far, or ended by itself before."""
     return at <= row[unit] or row["budget"] is None or row["trained_tokens"] < row["budget"]
-
-
-def claimed(row: dict[str, Any], unit: str, at: int) -> int:
-    """Tokens that were correct teacher forced after so much."""
-    return sum(taken <= at for taken in row[f"{unit}_by_length"])
 
 
 def curves_of(rows: list[dict[str, Any]], colour: str, name: str) -> dict[int, list[go.Scatter]]:

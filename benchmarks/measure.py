@@ -260,7 +260,12 @@ def certified_at(row: dict[str, Any], steps: int) -> int:
 
 def reached(row: dict[str, Any], unit: str, at: int) -> int:
     """Tokens that a probe had reached, teacher forced, at `at` of `unit`; at most those certified in the end."""
-    return min(row["exact_prefix"], sum(taken <= at for taken in row[f"{unit}_by_length"]))
+    return min(row["exact_prefix"], claimed(row, unit, at))
+
+
+def claimed(row: dict[str, Any], unit: str, at: int) -> int:
+    """Tokens that were correct teacher forced after so much."""
+    return sum(taken <= at for taken in row[f"{unit}_by_length"])
 
 
 def main() -> None:

@@ -298,6 +298,11 @@ def row_of(racer: Racer, *, model: Any, prover: Prover, num_given: int) -> dict[
     }
 
 
+def budgets_of(arguments: argparse.Namespace) -> list[int | None]:
+    """The budgets that were asked for, the smallest first; None is the rival's own end."""
+    return [*sorted(arguments.budgets), *([None] if arguments.to_the_end else [])]
+
+
 def race(name: str, arguments: argparse.Namespace) -> None:
     """Measure the texts that lack a row under this rival, side by side."""
     rival, ledger = RIVALS[name], Ledger(Path(arguments.ledger))
@@ -313,7 +318,7 @@ def race(name: str, arguments: argparse.Namespace) -> None:
     task = CrammingTask()
     codec = task.codec(Model(name=arguments.model))
     lines = Path(arguments.texts).read_text().splitlines()[arguments.first : arguments.first + arguments.count]
-    budgets = [*sorted(arguments.budgets), *([None] if arguments.to_the_end else [])]
+    budgets = budgets_of(arguments)
     keys: dict[str, dict[int | None, str]] = {}
     racers: list[Racer] = []
     for line in lines:
@@ -443,7 +448,7 @@ def main() -> None:
         if name != "capsweep":
             race(name, arguments)
             continue
-        for budget in [*arguments.budgets, *([None] if arguments.to_the_end else [])]:
+        for budget in budgets_of(arguments):
             # With a budget, the budget must end a probe, not its patience.
             recipe = json.dumps({"patience": 400} if budget else {})
             same = {part: getattr(arguments, part) for part in SAME}

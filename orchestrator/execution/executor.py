@@ -34,7 +34,7 @@ class Executor(Protocol):
 
         Args:
             session: The session; its sweep states the engines.
-            stop: Checked at least twice a second.
+            stop: Checked after every step in this process; on Ray, whenever Tune looks for work.
             watcher: Called from the thread that runs this.
 
         Returns:

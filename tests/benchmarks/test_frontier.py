@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from frontier import claimed, curves_of, furthest, is_known
+from frontier import curves_of, furthest, is_known
+from measure import claimed
 
 
 def row(**changes: Any) -> dict[str, Any]:
