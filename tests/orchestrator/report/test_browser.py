@@ -94,6 +94,11 @@ ACTIONS = """
 <script>
 addEventListener("load", async () => {
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+  // Virtual time may be spent before another thread has unpacked or drawn a thing: wait for the element.
+  const shown = async (selector) => {
+    for (let i = 0; i < 300 && !document.querySelector(selector); i++) await wait(100);
+    return document.querySelector(selector);
+  };
   const state = {};
   await wait(500);
   const filter = document.getElementById("filter");
@@ -106,8 +111,9 @@ addEventListener("load", async () => {
   const tokens = [...document.querySelectorAll(".sortable tbody tr")].map((row) => Number(row.cells[3].textContent));
   state.sorted = tokens.every((value, i) => i === 0 || tokens[i - 1] >= value);
   document.querySelector("button.open").click();
-  await wait(1500);
   const dialog = document.getElementById("opened");
+  await unpacked("details");  // takes as long as what was opened, in real time
+  await shown("#opened .token");
   state.open = dialog.open;
   state.tokens = dialog.querySelectorAll(".token").length;
   state.coloured = [...dialog.querySelectorAll(".token")].filter((token) => token.style.backgroundColor).length;
@@ -125,8 +131,7 @@ addEventListener("load", async () => {
   state.paper = light(getComputedStyle(document.body).backgroundColor);
   dialog.close();
   plots[0].scrollIntoView();
-  for (let i = 0; i < 300 && !document.querySelector(".main-svg .xtick text"); i++) await wait(100);
-  const inks = [document.querySelector("td"), document.querySelector(".main-svg .xtick text"), dialog];
+  const inks = [document.querySelector("td"), await shown(".main-svg .xtick text"), dialog];
   const inkOf = (style) => light(style.fill === "rgb(0, 0, 0)" ? style.color : style.fill);
   state.inks = inks.map((element) => inkOf(getComputedStyle(element)));
   parent.postMessage(JSON.stringify(state), "*");
