@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli import reading
 from orchestrator.cli.exits import RunArgument, bad_input
+from orchestrator.cli.streams import show_what_can_be_shown
 from orchestrator.errors import literal
 
 app = typer.Typer(
@@ -287,6 +288,7 @@ app.add_typer(reading.app)
 
 def main() -> None:
     """The entry point of the command."""
+    show_what_can_be_shown()
     try:
         app()
     except Exception:

@@ -10,6 +10,8 @@ from typing import Any
 import ray
 from ray.exceptions import AuthenticationError
 
+from orchestrator.cluster.private import keep_token_private
+from orchestrator.cluster.starting import cannot_start, prepare_to_start
 from orchestrator.errors import BadInput
 
 
@@ -31,10 +33,12 @@ def cluster(namespace: str, address: str | None, on_message: Callable[[str], Non
         on_message: Called with the address of the dashboard.
 
     Raises:
-        BadInput: when no cluster answers there, or it requires a token.
+        BadInput: when no cluster answers there, it requires a token, others may have its token, or none can start.
     """
     # Tune prints a traceback for each trial that the machine fails; the searcher receives and reports those faults.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    # Prints the dashboard's log when Ray cannot start; our error names the folder.
+    logging.getLogger("ray._private.services").setLevel(logging.CRITICAL)
     was_running = ray.is_initialized()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     if not was_running:
@@ -59,12 +63,20 @@ def cluster(namespace: str, address: str | None, on_message: Callable[[str], Non
 
 
 def _start_ray(namespace: str, address: str | None) -> Any:
-    return ray.init(
+    if address is None:
         # `local`: a cluster of our own, even if another one runs on this machine.
-        address=address or "local",
-        namespace=namespace,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
-        **({} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}),
-    )
+        temp_dir = prepare_to_start()
+        own = {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1", "_temp_dir": str(temp_dir)}
+    else:
+        keep_token_private(make=False)
+        own = {"address": address}
+    try:
+        return ray.init(
+            namespace=namespace, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **own
+        )
+    except Exception as error:
+        if address is not None:
+            raise
+        # Ray raises exceptions of any kind, and the first line says what it waited for.
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise cannot_start(f"{why.rstrip('.')}; its logs are in {temp_dir}/session_latest/logs") from error
