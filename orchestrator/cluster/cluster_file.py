@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from orchestrator.cluster.private import may_have_been_read
 from orchestrator.errors import BadInput, literal, suggest
 from orchestrator.spec.yaml_file import read_mapping
 
@@ -172,11 +173,22 @@ def _texts(value: Any, *place: str) -> Iterator[tuple[str, str]]:
 
 
 def _mount_problems(document: Mapping[str, Any]) -> Iterator[str]:
-    """Sources of file_mounts that do not exist, such as the token; Ray reads relative ones from the current folder."""
+    """Sources of file_mounts that do not exist, and a token that others may have read.
+
+    Ray reads relative paths from the current folder.
+    """
     for target, source in _mapping(document.get("file_mounts")).items():
-        if isinstance(source, str) and not Path(source).expanduser().exists():
-            hint = " Make it with `ray get-auth-token --generate`." if source.endswith("auth_token") else ""
+        if not isinstance(source, str):
+            continue
+        is_token, path = source.endswith("auth_token"), Path(source).expanduser()
+        if not path.exists():
+            hint = " Set `umask 077`. Make it with `ray get-auth-token --generate`." if is_token else ""
             yield f"file_mounts.{target}: {source!r} does not exist, seen from {Path.cwd()}.{hint}"
+        elif is_token and may_have_been_read(path):
+            yield (
+                f"file_mounts.{target}: other users can read or replace {source!r}, and every node would get its mode. "
+                f"Wanted mode 600 in a folder of mode 700: chmod 700 {path.parent}; chmod 600 {path}."
+            )
 
 
 def _as_ray_reads(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
