@@ -125,8 +125,10 @@ def _conclude(url: str, searches: pa.Table, stop: Stop, console: Console) -> Exi
     statuses = searches["status"].to_pylist()
     if num_open := statuses.count("open"):
         why = "interrupted" if stop.interrupted else "the budget is spent" if stop.budget_spent else "ended early"
-        are, them = ("is", "it") if num_open == 1 else ("are", "them")
-        left = f"{why}: {counted(num_open, 'search')} {are} open; `capsweep resume {url}` continues {them}."
+        them = "it" if num_open == 1 else "them"
+        left = (
+            f"{why}: {counted(num_open, 'search is', 'searches are')} open; `capsweep resume {url}` continues {them}."
+        )
         console.print(left, markup=False, highlight=False, soft_wrap=True)
         return Exit.INTERRUPTED if stop.interrupted else Exit.BUDGET_SPENT if stop.budget_spent else Exit.SOME_FAILED
     if num_failed := statuses.count("failed"):

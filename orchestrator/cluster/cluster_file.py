@@ -23,6 +23,7 @@ from rich.text import Text
 from orchestrator.cluster.private import may_have_been_read
 from orchestrator.errors import BadInput, literal, suggest
 from orchestrator.spec.yaml_file import read_mapping
+from tasks.wording import counted
 
 TYPES = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number"}
 """JSON schema's names of types, in the words of a YAML file."""
@@ -111,8 +112,14 @@ def show_cluster_file(path: Path, console: Console) -> None:
         counts = (_count(node.cpus), _count(node.gpus), str(node.min_workers), str(node.max_workers))
         table.add_row(*(Text(literal(cell)) for cell in (name, node.instance, *counts)))
     console.print(table)
-    gpus = "the GPUs that they have" if checked.most_gpus is None else f"{_count(checked.most_gpus)} GPUs"
-    console.print(f"a sweep may use at most {checked.max_workers} workers at a time, with {gpus}", highlight=False)
+    gpus = (
+        "the GPUs that they have"
+        if checked.most_gpus is None
+        else f"{_count(checked.most_gpus)} GPU{'' if checked.most_gpus == 1 else 's'}"
+    )
+    console.print(
+        f"a sweep may use at most {counted(checked.max_workers, 'worker')} at a time, with {gpus}", highlight=False
+    )
 
 
 def _count(number: float | None) -> str:

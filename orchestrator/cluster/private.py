@@ -45,7 +45,7 @@ def _make(path: Path) -> None:
     """Write a token, whole and private from the first moment; if another process is quicker, its token stays."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # A temporary file of this module has mode 600 under any umask.
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".auth_token-") as file:
+    with tempfile.NamedTemporaryFile("w", encoding="ascii", dir=path.parent, prefix=".auth_token-") as file:
         file.write(secrets.token_hex(32))  # as long as Ray's own
         file.flush()
         os.fsync(file.fileno())

@@ -210,8 +210,8 @@ def test_before_the_first_verdict_a_plain_line_shows_what_was_reached(monkeypatc
         now[0] = 22.0
         view.show_engines([engine(longest=17)])
     assert shown.printed.getvalue().splitlines() == [
-        "00:11  0 of 1 searches done, 0 probes finished, 0 in flight",
-        "00:22  0 of 1 searches done, 0 probes finished, 0 in flight; 4.2 steps a second, 17 tokens reached",
+        "00:11  0 of 1 search done, 0 probes finished, 0 in flight",
+        "00:22  0 of 1 search done, 0 probes finished, 0 in flight; 4.2 steps a second, 17 tokens reached",
     ]
 
 
@@ -246,7 +246,7 @@ class Resized:
             with shown.view._live._lock:  # the view is not drawn in between
                 shown.console.size = after
                 at = len(shown.printed.getvalue())
-            shown.view.show_engines([engine(0), engine(1)])
+            shown.view._live.refresh()  # a thread does so four times a second
             shown.view.show_message("an engine was lost")
             self.drawn = shown.printed.getvalue()
         self.first, self.then = self.drawn[:at], self.drawn[at:]
