@@ -120,7 +120,7 @@ def engine_demand(engines: EnginesEntry, demand: ModelNeeds, nodes: Sequence[Nod
         )
     if cpus < SMALLEST_SHARE or (not gpus and not places and count is None):
         raise BadInput(
-            f"engines.count: {counted(count or 1, 'engine does', 'engines do')} not fit side by side on "
+            f"engines.count: asked for {counted(count or 1, 'engine')}; so many do not fit side by side on "
             f"{counted(len(nodes), 'node')} of at most "
             f"{max((node.cpus for node in nodes), default=0):g} CPUs. Ask for fewer."
         )

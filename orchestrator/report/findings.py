@@ -63,7 +63,7 @@ def _asked(searches: pa.Table, samples: pa.Table | None) -> str:
         if len(vectors) == 1
         else (f"{_listed([str(number) for number in vectors])} trainable vectors")
     )
-    named = _listed(models) if len(models) <= FEW_GROUPS else f"{len(models)} models"
+    named = _listed(models) if len(models) <= FEW_GROUPS else counted(len(models), "model")
     tasks_named = f" Task{'s' if len(tasks) > 1 else ''}: {_listed(tasks)}." if tasks else ""
     return f"How many tokens of {counted(texts, 'text')} fit into {memory} of {named}?{tasks_named}"
 
