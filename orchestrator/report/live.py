@@ -12,6 +12,7 @@ from rich.console import Console, ConsoleDimensions, Group, RenderableType
 from rich.control import Control
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import ControlType
 from rich.text import Text
 
 from orchestrator.execution.engine_progress import EngineProgress
@@ -48,7 +49,9 @@ class _Redrawn(Live):
         with self._lock:
             before, self._size = self._size, self.console.size
             if before not in (None, self._size):
-                self.console.control(Control.clear(), Control.home())
+                # Line by line: clearing the screen as a whole would move what it shows into tmux's history.
+                lines = [(ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_DOWN, 1)] * self._size.height
+                self.console.control(Control(ControlType.HOME, *lines, ControlType.HOME))
                 for line in self._said:
                     self.console.print(line, soft_wrap=True)
             super().refresh()
