@@ -58,6 +58,8 @@ class ListedRun:
     """Searches that are finished."""
     open: int
     failed: int
+    mean_tokens: float | None
+    """Mean capacity of the finished searches in tokens; None if there is none, or if they differ in model or k."""
     capacities: tuple[GroupCapacity, ...]
     """Mean capacities of the finished searches, one for each model and number of vectors."""
     sessions: int
@@ -151,6 +153,7 @@ def _listed(files: Files, name: str, found: Mapping[str, bytes], now: float) -> 
     rows = table.to_pylist()
     holder = parse_holder(found[LOCK_FILE]) if LOCK_FILE in found else None
     done = [row for row in rows if row["status"] not in ("open", "failed")]
+    groups = _capacities(done)
     return ListedRun(
         name=name,
         begun=_moment(sessions[0]["started_at"]),
@@ -162,7 +165,8 @@ def _listed(files: Files, name: str, found: Mapping[str, bytes], now: float) -> 
         done=len(done),
         open=sum(row["status"] == "open" for row in rows),
         failed=sum(row["status"] == "failed" for row in rows),
-        capacities=_capacities(done),
+        mean_tokens=groups[0].mean_tokens if len(groups) == 1 else None,
+        capacities=groups,
         sessions=len(sessions),
         writer=writer_of(holder, now),
     )

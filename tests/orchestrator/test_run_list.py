@@ -51,7 +51,7 @@ def test_what_is_read_of_a_run(first, runs, searches_of):
     assert (listed.done, listed.open, listed.failed, listed.sessions) == (12, 0, 0, 1)
     (group,) = listed.capacities
     assert (group.model, group.num_vectors) == ("toy/model", 1)
-    assert group.mean_tokens == pytest.approx(sum(capacities) / 12)
+    assert listed.mean_tokens == group.mean_tokens == pytest.approx(sum(capacities) / 12)
     assert listed.begun <= listed.written
     assert listed.writer is None
     assert "ended_at" in json.loads((first / "provenance.json").read_text())["sessions"][0]
@@ -75,6 +75,7 @@ def test_unlike_models_and_numbers_of_vectors_have_no_mean_together(
         tokens.setdefault((row["model"], row["num_vectors"]), []).append(row["capacity_tokens"])
     means = {group: sum(some) / len(some) for group, some in tokens.items()}
     (listed,) = list_runs(str(runs)).runs
+    assert listed.mean_tokens is None
     assert {(one.model, one.num_vectors): one.mean_tokens for one in listed.capacities} == pytest.approx(means)
     line = capsweep("runs", runs).stdout.splitlines()[0]
     assert line.endswith(f"  {min(means.values()):.1f} to {max(means.values()):.1f} tokens by {by}")
