@@ -43,7 +43,7 @@ def cluster(namespace: str, address: str | None, on_message: Callable[[str], Non
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     if not was_running:
         try:
-            dashboard = _start_ray(namespace, address).dashboard_url
+            dashboard = _start_or_join(namespace, address).dashboard_url
         except ConnectionError as error:
             why = str(error).strip().splitlines()[0]
             raise BadInput(f"--address {address}: no Ray cluster answers there ({why}).") from error
@@ -62,21 +62,17 @@ def cluster(namespace: str, address: str | None, on_message: Callable[[str], Non
             ray.shutdown()
 
 
-def _start_ray(namespace: str, address: str | None) -> Any:
-    if address is None:
-        # `local`: a cluster of our own, even if another one runs on this machine.
-        temp_dir = prepare_to_start()
-        own = {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1", "_temp_dir": str(temp_dir)}
-    else:
+def _start_or_join(namespace: str, address: str | None) -> Any:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address is not None:
         keep_token_private(make=False)
-        own = {"address": address}
+        return ray.init(address=address, namespace=namespace, **quiet)
+    temp_dir = str(prepare_to_start())
+    # `local`: a cluster of our own, even if another one runs on this machine.
+    own: dict[str, Any] = {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1"}
     try:
-        return ray.init(
-            namespace=namespace, log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **own
-        )
+        return ray.init(namespace=namespace, _temp_dir=temp_dir, **own, **quiet)
     except Exception as error:
-        if address is not None:
-            raise
         # Ray raises exceptions of any kind, and the first line says what it waited for.
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise cannot_start(f"{why.rstrip('.')}; its logs are in {temp_dir}/session_latest/logs") from error
