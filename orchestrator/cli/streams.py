@@ -10,7 +10,7 @@ import io
 import os
 import select
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 PLAIN = {"≥": ">=", "±": "+-", "…": "~", "↵": "~", "·": "-"}
 """What stands for the signs of tables and messages where the encoding has no such letter."""
@@ -20,8 +20,7 @@ VERTICAL = "│┃║"
 class _Unfailing(io.FileIO):
     """A descriptor whose writes succeed: after the first error, they go to /dev/null."""
 
-    # The name as BufferedWriter calls it.
-    def write(self, data: "bytes | bytearray | memoryview", /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def write(self, data: Any, /) -> int:
         """All of `data`, or as much as the descriptor took."""
         try:
             while (written := super().write(data)) is None:
