@@ -27,6 +27,7 @@ from orchestrator.tuning.results import TuningResult, evidence_line, recipe_yaml
 from orchestrator.tuning.study import INPUTS, JOURNAL_FILE, RecipeStudy
 from orchestrator.tuning.texts import TextSplit, split_texts
 from orchestrator.tuning.tuner import BUDGET, ModelTuner, tune_model
+from tasks.wording import counted
 
 TUNE_FILE = "tune.yaml"
 TRIALS_FILE = "tune.parquet"
@@ -75,8 +76,8 @@ def tune(
         with _workers(split.plan, inline=inline, address=address, stop=stop, on_message=_printer(console)) as workers:
             for tuner in tuners:
                 tuner.on_message(
-                    f"{tuner.model}: {len(tuner.study.results)} of {request.trials} trials, "
-                    f"{len(tuner.split.choosing)} length searches to choose on, "
+                    f"{tuner.model}: {len(tuner.study.results)} of {counted(request.trials, 'trial')}, "
+                    f"{counted(len(tuner.split.choosing), 'length search')} to choose on, "
                     f"{len(tuner.split.reporting)} to report on"
                 )
                 if not tune_model(tuner, workers, trials=request.trials):

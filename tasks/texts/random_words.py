@@ -9,6 +9,7 @@ from pydantic import Field
 from tasks.contract import Reader
 from tasks.texts import LocalPath, Samples, TextEntry
 from tasks.values import TaskError, Text
+from tasks.wording import counted
 
 MOST_WORDS = 100_000_000
 """Most words of all texts together: they are held in RAM, and each word takes about ten bytes."""
@@ -65,7 +66,9 @@ class RandomWordsSource(TextEntry, frozen=True):
                 case [word]:
                     words.append(word)
                 case several:
-                    raise TaskError(f"{self.words}: line {number} has {len(several)} words; wanted one word a line.")
+                    raise TaskError(
+                        f"{self.words}: line {number} has {counted(len(several), 'word')}; wanted one word a line."
+                    )
         if not words:
             raise TaskError(f"{self.words}: no words in it; wanted one word a line.")
         return words
