@@ -157,8 +157,9 @@ def write_tables(tables: ReportTables, folder: Path) -> list[Path]:
     return written
 
 
-FORMULA_MARKS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the wide ones of Chinese and Japanese keyboards
-"""A spreadsheet reads a cell that begins with one of these as a formula."""
+FORMULA_MARKS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""A spreadsheet reads a cell that begins with one of these as a formula; the last four are the wide = + - @ of Chinese
+and Japanese keyboards."""
 
 
 def _csv(table: Exported) -> str:
