@@ -79,7 +79,7 @@ class TestBombs:
         every = [columns.get(field.name, pa.nulls(length, field.type)) for field in LINES]
         table = pa.table(every, names=LINES.names).replace_schema_metadata({VERSION_KEY: str(SCHEMA_VERSION)})
         sink = io.BytesIO()
-        pq.write_table(table, sink, compression="zstd", use_dictionary=["model"])
+        pq.write_table(table, sink, compression="zstd")
         return sink.getvalue()
 
     @pytest.mark.parametrize("kind", ["compressed", "one value", "long value in a dictionary", "dictionary type"])
