@@ -23,6 +23,7 @@ def read_texts(sweep: Sweep, *, allow_fewer: bool) -> Found[list[list[Text]]]:
         try:
             if not source.needs_reader:
                 found = texts_of(source)
+                notes += [f"texts.{number}: {note}" for note in source.notes()]
         except TaskError as error:
             problems.append(f"texts.{number}: {error}")
             continue

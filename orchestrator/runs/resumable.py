@@ -3,12 +3,17 @@
 Reads the run, writes nothing.
 """
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan
-from orchestrator.runs.directory import EXTENDING_FILE, RUN_NAMES, SWEEP_FILE, is_run, read_provenance, read_sweep
+from orchestrator.runs.directory import EXTENDING_FILE, RUN_NAMES, SWEEP_FILE, Run, is_run, read_provenance, read_sweep
 from orchestrator.spec.sweep import without_places
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import DamagedFileError, read_samples, row_files
+from tasks.registry import TASKS
+from tasks.values import TaskError
 
 
 def check_same_run(plan: Plan, files: Files) -> None:
@@ -29,16 +34,34 @@ def check_same_run(plan: Plan, files: Files) -> None:
             "Choose another --run-dir, or resume that one with `capsweep resume`."
         )
     known = read_provenance(files)["models"]
-    problems = [
-        f"{files.url}: model {model.name} has changed since the run began: fingerprint "
-        f"{known[model.name]['facts']['fingerprint'][:16]} then, {model.facts.fingerprint[:16]} now. "
-        "Restore it, or begin a new run."
-        for model in plan.models
-        if model.name in known and known[model.name]["facts"]["fingerprint"] != model.facts.fingerprint
-    ]
+    problems = _changed_models(files, known, {model.name: model.facts.fingerprint for model in plan.models})
     # Texts only if no model has changed: a changed model may cut its texts differently.
     if problems := problems or _changed_texts(plan, files):
         raise BadInput(*problems)
+
+
+def check_models(run: Run, names: Iterable[str]) -> None:
+    """Raise BadInput unless these models, as rows name them, are those that the run measured; loads no weights."""
+    problems: list[str] = []
+    now: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        try:
+            now[name] = TASKS[run.sweep.task].facts(run.model(name)).fingerprint
+        except TaskError as error:
+            problems.append(f"{run.files.url}: model {name} cannot be loaded: {error}")
+    if problems := [*problems, *_changed_models(run.files, run.provenance["models"], now)]:
+        raise BadInput(*problems)
+
+
+def _changed_models(files: Files, known: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
+    """One message for each model, by name, whose fingerprint is not the one in the run's provenance."""
+    then = {name: known[name]["facts"]["fingerprint"] for name in now if name in known}
+    return [
+        f"{files.url}: model {name} has changed since the run began: fingerprint {then[name][:16]} then, "
+        f"{fingerprint[:16]} now. Restore it, or begin a new run."
+        for name, fingerprint in now.items()
+        if name in then and then[name] != fingerprint
+    ]
 
 
 def _changed_texts(plan: Plan, files: Files) -> list[str]:

@@ -20,6 +20,7 @@ from orchestrator.planning.planner import make_plan
 from orchestrator.runs.directory import is_run
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump
+from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import RunLock
 from orchestrator.store.parquet import write_table
@@ -122,12 +123,21 @@ def _open(request: TuneRequest, url: str) -> Files:
             raise BadInput(
                 f"{url}: holds {', '.join(names[:3])}, which `capsweep tune` did not make. Choose another --run-dir."
             )
-    elif yaml.safe_load(files.read(TUNE_FILE)) != yaml.safe_load(_asked(request)):
+    elif _held(files) != yaml.safe_load(_asked(request)):
         raise BadInput(
             f"{url}: already holds another tuning ({TUNE_FILE} in it has another sweep, --report or --budget). "
             "Choose another --run-dir."
         )
     return files
+
+
+def _held(files: Files) -> Any:
+    """What an earlier session asked for."""
+    try:
+        return parse_yaml(files.read(TUNE_FILE).decode())[0]
+    except CONSTRUCTOR_ERRORS as error:
+        message = " ".join(str(error).split())[:200]
+        raise BadInput(f"{files.url}/{TUNE_FILE}: cannot be read ({message}). Choose another --run-dir.") from error
 
 
 def _is_ours(name: str) -> bool:

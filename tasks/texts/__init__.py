@@ -60,6 +60,10 @@ class TextEntry(
         """
         raise NotImplementedError
 
+    def notes(self) -> list[str]:
+        """What a user should know about what `read` leaves out, one line each; each names its place."""
+        return []
+
     def commit(self) -> str | None:
         """The commit of the data that `read` takes now; None if there is none or it cannot be found out."""
         return None
