@@ -16,8 +16,9 @@ RunArgument = Annotated[str, typer.Argument(help="Run directory, or its fsspec U
 
 @contextmanager
 def bad_input(again: str = "`capsweep resume` continues the run") -> Iterator[None]:
-    """Exit with 2 on bad input, one line per problem, and with 1 when the machine failed."""
+    """Exit with 2 on bad input, one line per problem, and with 1 when the machine failed or the run was lost."""
     from orchestrator.redact import redact
+    from orchestrator.store.held import LostLockError
     from tasks.values import TaskError
 
     try:
@@ -25,6 +26,10 @@ def bad_input(again: str = "`capsweep resume` continues the run") -> Iterator[No
     except (BadInput, TaskError) as error:
         typer.echo(literal(redact(str(error))), err=True)
         raise typer.Exit(2) from None
+    except LostLockError as error:
+        # Not to be resumed: whoever took the run over continues it.
+        typer.echo(literal(redact(str(error))), err=True)
+        raise typer.Exit(1) from None
     except (OSError, SessionFaultError, MemoryError) as error:
         message = literal(redact(str(error) or "out of RAM"))
         typer.echo(f"{message}\nWhat is on disk is kept; {again}.", err=True)

@@ -9,7 +9,8 @@ from orchestrator.errors import literal
 from orchestrator.report.tables import capacity_by_group
 from orchestrator.report.terminal import searches_table, summary_table
 from orchestrator.runs.directory import Run
-from orchestrator.store.lock import read_holder, writer_of
+from orchestrator.store.claims import read_holder
+from orchestrator.store.holder import writer_of
 
 
 def show_status(run: Run, *, limit: int) -> None:

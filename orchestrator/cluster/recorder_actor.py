@@ -11,6 +11,7 @@ from dataclasses import replace
 from orchestrator.runs.session import new_recorder
 from orchestrator.search.bracket import Verdict
 from orchestrator.store.files import open_files
+from orchestrator.store.held import HeldFiles
 from orchestrator.store.probe_columns import RowContext
 from orchestrator.store.snapshots import Snapshots
 from tasks.values import Finished, Probe, Snapshot
@@ -27,7 +28,7 @@ class RecorderActor:
     def __init__(self, url: str, context: RowContext) -> None:
         self._title = f"recorder of {context.run_id}"
         self._recorder = new_recorder(url, context)
-        self._snapshots = Snapshots(open_files(url), context.session_id)
+        self._snapshots = Snapshots(HeldFiles(open_files(url), context.session_id), context.session_id)
         self._changed = threading.Condition()
         self._staged: dict[str, list[Probe]] = {}
         """assignment_id -> all its probes so far; removed when the assignment is released."""

@@ -15,8 +15,9 @@ from orchestrator.errors import BadInput
 from orchestrator.redact import refuse_credentials
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
+from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
 from orchestrator.store.files import Files, open_files
-from orchestrator.store.lock import LOCK_FILE, STOP_FILE
+from orchestrator.store.lock import STOP_FILE
 from orchestrator.store.parquet import (
     BITS_FILE,
     LINES_FILE,
@@ -38,7 +39,7 @@ EXTENDING_FILE = "extending.yaml"
 """Exists while an extension is written: until it is removed, tables may hold more than the sweep asks for."""
 REPORT_FILE = "report/index.html"
 DAMAGED_FOLDER = "damaged"
-RUN_FOLDERS = (PROBE_FOLDER, "snapshots", DAMAGED_FOLDER, "report", "logs")
+RUN_FOLDERS = (PROBE_FOLDER, SESSION_FOLDER, "snapshots", DAMAGED_FOLDER, "report", "logs")
 TABLE_FILES = (SAMPLES_FILE, SEARCHES_FILE, BITS_FILE, LINES_FILE)
 RUN_NAMES = frozenset([SWEEP_FILE, PROVENANCE_FILE, EXTENDING_FILE, *TABLE_FILES, LOCK_FILE, STOP_FILE, *RUN_FOLDERS])
 """Every name that may be in a run directory."""

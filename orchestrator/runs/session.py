@@ -31,7 +31,8 @@ from orchestrator.search.policy import SearchSettings
 from orchestrator.spec.sweep_file import dump
 from orchestrator.store.compaction import COMPACT_FILES, compact
 from orchestrator.store.files import Files, open_files
-from orchestrator.store.lock import LostLockError, RunLock, holds
+from orchestrator.store.held import HeldFiles
+from orchestrator.store.lock import RunLock
 from orchestrator.store.parquet import (
     SAMPLES_FILE,
     SEARCHES_FILE,
@@ -55,6 +56,7 @@ class Session:
 
     plan: Plan
     files: Files
+    """The run; every change is refused once another session has taken it over."""
     session_id: str
     ledger: Ledger
     context: RowContext
@@ -67,11 +69,14 @@ class Session:
         return new_recorder(self.files.url, self.context)
 
     def finish(self) -> None:
-        """Derive the searches table from all rows on disk, and note when the session ended."""
+        """Derive the searches table from all rows on disk, and note when the session ended.
+
+        Raises:
+            LostLockError: when another session has taken the run over; nothing is written then.
+        """
         write_searches(self.files, self.plan.sweep.search_settings())
-        if holds(self.files, self.session_id):
-            ended = with_end(read_provenance(self.files), self.session_id, datetime.now(UTC))
-            self.files.write(PROVENANCE_FILE, json.dumps(ended, indent=2).encode())
+        ended = with_end(read_provenance(self.files), self.session_id, datetime.now(UTC))
+        self.files.write(PROVENANCE_FILE, json.dumps(ended, indent=2).encode())
         if self.ledger.num_open == 0:
             remove_snapshots(self.files)
 
@@ -79,15 +84,7 @@ class Session:
 def new_recorder(url: str, context: RowContext) -> Recorder:
     """A recorder that stops writing as soon as another session holds the run."""
     files = open_files(url)
-    return Recorder(files, context, may_write=_may_write(files, context.session_id))
-
-
-def _may_write(files: Files, session_id: str) -> Callable[[], None]:
-    def check() -> None:
-        if not holds(files, session_id):
-            raise LostLockError(f"{files.url}: session {session_id} has lost this run; its rows are not written.")
-
-    return check
+    return Recorder(files, context, may_write=HeldFiles(files, context.session_id).check)
 
 
 def write_searches(files: Files, settings: SearchSettings) -> None:
@@ -114,7 +111,8 @@ def open_session(
         take_over: Whether to take the run from a session that seems to be alive.
         retry_failed: Whether to retry probes that the machine failed too often.
         extension: What `plan` adds to an existing run; None if the run must hold the same sweep.
-        asked_to_stop: Called from another thread when `capsweep stop` asks the session to end.
+        asked_to_stop: Called from another thread when the session should end: `capsweep stop` asked it to, or it has
+            lost the run.
 
     Raises:
         BadInput: when the folder holds something else, another session holds the run, or the inputs have changed.
@@ -126,6 +124,7 @@ def open_session(
     now = datetime.now(UTC)
     session_id = f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     with _held(RunLock(files, session_id, asked_to_stop=asked_to_stop), url, take_over=take_over):
+        files = HeldFiles(files, session_id)
         if extension is not None and read_sweep(files) != held.sweep:
             raise BadInput(f"{url}: another session has extended this run in the meantime. Try again.")
         files.remove_unfinished()
@@ -139,7 +138,7 @@ def open_session(
         _write_planned(plan, files, is_extended=extension is not None)
         # 2. The rows of earlier sessions.
         if len(names := row_files(files)) > COMPACT_FILES:
-            compact(files, names, session_id, may_write=_may_write(files, session_id))
+            compact(files, names, session_id, may_write=files.check)
         yield Session(
             plan=plan,
             files=files,

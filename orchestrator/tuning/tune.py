@@ -21,8 +21,10 @@ from orchestrator.runs.directory import is_run
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump
 from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
+from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
 from orchestrator.store.files import Files, open_files
-from orchestrator.store.lock import RunLock
+from orchestrator.store.held import HeldFiles
+from orchestrator.store.lock import STOP_FILE, RunLock
 from orchestrator.store.parquet import write_table
 from orchestrator.tuning.results import TuningResult, evidence_line, recipe_yaml, result_of, trial_rows, trials_table
 from orchestrator.tuning.study import INPUTS, JOURNAL_FILE, RecipeStudy
@@ -34,7 +36,7 @@ TUNE_FILE = "tune.yaml"
 TRIALS_FILE = "tune.parquet"
 PAGE_FILE = "report/tune.html"
 NO_BETTER = "none of the recipes tried is better than the sweep's own"
-TUNE_NAMES = frozenset([TUNE_FILE, TRIALS_FILE, JOURNAL_FILE, "report", "lock"])
+TUNE_NAMES = frozenset([TUNE_FILE, TRIALS_FILE, JOURNAL_FILE, "report", LOCK_FILE, STOP_FILE, SESSION_FOLDER])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +69,7 @@ def tune(
     split = _plan(request)
     files = _open(request, url)
     stop = Stop()
-    with _locked(files, take_over=take_over), stop_on_signals(stop):
+    with _locked(files, stop, take_over=take_over) as files, stop_on_signals(stop):
         folder = Path(files.url)
         if not files.exists(TUNE_FILE):
             files.write(TUNE_FILE, _asked(request).encode())
@@ -152,16 +154,16 @@ def _asked(request: TuneRequest) -> str:
 
 
 @contextmanager
-def _locked(files: Files, *, take_over: bool) -> Iterator[None]:
-    lock = RunLock(files, uuid.uuid4().hex)
+def _locked(files: Files, stop: Stop, *, take_over: bool) -> Iterator[HeldFiles]:
+    lock = RunLock(files, uuid.uuid4().hex, asked_to_stop=stop.interrupt)
     try:
-        lock.take(take_over=take_over)
+        held = lock.take(take_over=take_over)
     except OSError as error:
         raise BadInput(
             f"{files.url}: cannot be written to ({error.strerror or error}). Choose another --run-dir."
         ) from error
     try:
-        yield
+        yield held
     finally:
         lock.release()
 
