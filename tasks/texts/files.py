@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from tasks.contract import Reader
 from tasks.texts import LocalPath, Samples, TextEntry
+from tasks.texts.patterns import match
 from tasks.texts.text_files import (
     COMPRESSIONS,
     LEAST_BYTES,
@@ -106,10 +107,10 @@ class FilesSource(TextEntry, frozen=True):
             files = [file for file in path.iterdir() if not file.name.startswith(".")]
             return path, sorted(files, key=Path.as_posix)
         if glob.has_magic(self.path):
-            matches = sorted(map(Path, glob.glob(str(path), recursive=True)), key=Path.as_posix)
+            root, matches = match(path)
             # Where `**` matches the files of a folder, it matches the folder, too.
             files = [file for file in matches if "**" not in path.parts or not file.is_dir()]
-            return Path(*path.parts[: _first_magic(path)]), files
+            return root, sorted(files, key=Path.as_posix)
         if path.exists():
             check_file(path)
         raise TaskError(f"{self.path}: there is no such file or folder. Check the path.")
@@ -136,10 +137,6 @@ def _reader_of(file: Path) -> "Callable[[Path], Rows] | None":
         inner = Path(file.stem).suffix.lower()
         return READERS.get(inner) if inner != ".parquet" else None
     return READERS.get(file.suffix.lower())
-
-
-def _first_magic(path: Path) -> int:
-    return next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
 
 
 def _checked(found: Any, where: str) -> str:

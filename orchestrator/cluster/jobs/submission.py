@@ -3,7 +3,6 @@
 Fills a folder. Knows nothing of Ray.
 """
 
-import glob
 import os
 import shutil
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -17,6 +16,7 @@ from packaging.requirements import Requirement
 from orchestrator.errors import BadInput
 from orchestrator.redact import refuse_credentials
 from orchestrator.spec.sweep import Sweep
+from tasks.texts.patterns import match
 
 SWEEP_NAME = "sweep.yaml"
 VERSIONS_NAME = "versions.txt"
@@ -73,18 +73,17 @@ def _send(value: str, folder: Path, place: str) -> str:
     """Copy the file, folder or pattern that `value` names, if any; returns its name within the job."""
     if not os.path.isabs(value):
         return value  # not a path: all paths of a loaded sweep are absolute
-    # A pattern is copied from below its last folder without wildcards, an existing path as a whole.
-    parts = Path(value).parts
-    plain = len(parts) - 1 if os.path.exists(value) else next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    root, target = Path(*parts[:plain]), folder / INPUTS / place
-    for match in [value] if os.path.exists(value) else glob.glob(value, recursive=True):
-        goal = target / Path(match).relative_to(root)
+    # A pattern is copied from below the last folder that exists, an existing path as a whole.
+    path, target = Path(value), folder / INPUTS / place
+    root, found = (path.parent, [path]) if path.exists() else match(path)
+    for each in found:
+        goal = target / each.relative_to(root)
         goal.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.isdir(match):
-            shutil.copytree(match, goal, dirs_exist_ok=True)
+        if each.is_dir():
+            shutil.copytree(each, goal, dirs_exist_ok=True)
         else:
-            shutil.copy2(match, goal)
-    return Path(INPUTS, place, *parts[plain:]).as_posix()
+            shutil.copy2(each, goal)
+    return Path(INPUTS, place, path.relative_to(root)).as_posix()
 
 
 def versions(distribution: str = "capsweep") -> dict[str, str]:
