@@ -25,8 +25,15 @@ class Claim:
     """0 if there is none: then the file `lock` counts alone, as in earlier versions."""
     holder: Holder | None
     """The session that holds the run by it, with its last heartbeat; None if it has ended, or cannot be read."""
+    rival: Holder | None = None
+    """Another session that the file `lock` names: one of an earlier version, or one that was frozen."""
     open: bool
     """Whether the run was not let go: something may still be on its way to it."""
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        """Who may be writing."""
+        return tuple(holder for holder in (self.holder, self.rival) if holder is not None)
 
 
 def claim_name(number: int) -> str:
@@ -45,12 +52,13 @@ def newest_claim(files: Files) -> Claim:
     claimed = parse_holder(contents.get(claim_name(number), b""))
     if claimed is None:
         return Claim(number=number, holder=seen, open=True)
-    if claimed.ended:
-        return Claim(number=number, holder=None, open=False)
     beating = seen is not None and seen.session_id == claimed.session_id
-    return Claim(number=number, holder=seen if beating else claimed, open=True)
+    rival = None if beating else seen
+    if claimed.ended:
+        return Claim(number=number, holder=None, rival=rival, open=rival is not None)
+    return Claim(number=number, holder=seen if beating else claimed, rival=rival, open=True)
 
 
 def read_holder(files: Files) -> Holder | None:
     """The session that holds the run; None if there is none."""
-    return newest_claim(files).holder
+    return next(iter(newest_claim(files).holders), None)

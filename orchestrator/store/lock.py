@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from orchestrator.errors import BadInput
-from orchestrator.store.claims import LOCK_FILE, claim_name, newest_claim, read_holder
+from orchestrator.store.claims import LOCK_FILE, Claim, claim_name, newest_claim, read_holder
 from orchestrator.store.files import Files
 from orchestrator.store.held import HeldFiles, LostLockError
 from orchestrator.store.holder import Holder, is_gone, parse_holder, seems_to_live, this_process
@@ -44,7 +44,7 @@ class RunLock:
         """
         # 1. Look at the newest claim.
         newest = newest_claim(self._files)
-        if newest.holder is not None and not take_over and _lives(newest.holder, self._files):
+        if not take_over and _lives(newest, self._files):
             raise self._refusal()
         # 2. Claim the run, unless another session was quicker since that look.
         number = newest.number + 1
@@ -67,8 +67,8 @@ class RunLock:
         return self._held
 
     def _refusal(self) -> BadInput:
-        holder = read_holder(self._files)
-        who = "" if holder is None else f": {holder}"
+        holders = sorted(newest_claim(self._files).holders, key=is_gone)
+        who = f": {holders[0]}" if holders else ""
         return BadInput(
             f"{self._files.url}: another session writes here{who}. "
             "Stop it first, or use --take-over if you know that it is gone."
@@ -116,11 +116,13 @@ def ask_to_stop(files: Files) -> Holder | None:
     return holder
 
 
-def _lives(holder: Holder, files: Files) -> bool:
-    if is_gone(holder):
-        return False
-    if seems_to_live(holder, time.time()):
+def _lives(newest: Claim, files: Files) -> bool:
+    """Whether a session that may be writing is alive."""
+    holders = [holder for holder in newest.holders if not is_gone(holder)]
+    if any(seems_to_live(holder, time.time()) for holder in holders):
         return True
+    if not holders:
+        return False
     # The clocks of two machines may differ, so only a lock that does not change is stale.
     time.sleep(2 * HEARTBEAT_SECONDS)
-    return read_holder(files) not in (holder, None)
+    return not set(newest_claim(files).holders) <= set(newest.holders)

@@ -66,6 +66,17 @@ def test_a_process_that_lives_keeps_it(files):
     assert not files.exists(LOCK_FILE)
 
 
+@pytest.mark.parametrize("claimed", [{"ended": True}, {"pid": NO_PID}])
+def test_one_that_only_the_lock_names_keeps_it(files, quick, claimed):
+    """A session of an earlier version makes no claim."""
+    files.write(claim_name(1), other(session_id="before", **claimed).as_json())
+    files.write(LOCK_FILE, other(host="elsewhere", boot_id=None, pid_namespace=None).as_json())
+    with pytest.raises(BadInput, match="on elsewhere"):
+        RunLock(files, "mine").take()
+    files.write(LOCK_FILE, other(host="elsewhere", heartbeat=0.0).as_json())
+    RunLock(files, "mine").take().check()
+
+
 def test_after_a_session_that_ended_the_next_one_does_not_wait(files, monkeypatch):
     taken(files, "first")[0].release()
     monkeypatch.setattr(lock.time, "sleep", lambda seconds: pytest.fail("it waited"))
