@@ -141,6 +141,10 @@ class LocalFiles:
             found = os.listdir(self._root / folder)
         except FileNotFoundError:
             return []
+        except NotADirectoryError:
+            if self._root.is_dir():
+                raise
+            return []
         return sorted(
             str(PurePosixPath(folder, name)) for name in found if name.endswith(suffix) and not name.startswith(".")
         )
