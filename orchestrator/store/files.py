@@ -114,11 +114,15 @@ class LocalFiles:
     def create(self, name: str, content: bytes) -> bool:
         """Write a temporary file and link it: a link never replaces a file."""
         target = self._root / name
-        try:
-            _finish(target, content, lambda beside: os.link(beside, target), _always)
-        except FileExistsError:
-            return False
-        return True
+        made: list[Path] = []
+
+        def link(beside: Path) -> None:
+            with contextlib.suppress(FileExistsError):
+                os.link(beside, target)
+                made.append(target)
+
+        _finish(target, content, link, _always)
+        return bool(made)
 
     def read(self, name: str) -> bytes:
         """The content of a file; raises FileNotFoundError when there is none of this name."""

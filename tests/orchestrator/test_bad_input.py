@@ -303,7 +303,7 @@ class TestRunDirectories:
 
     def test_a_file(self, refused, toy_sweep):
         (line,) = refused("run", toy_sweep, "--inline", "--run-dir", toy_sweep)
-        assert line.startswith(f"{toy_sweep}: cannot be written to (File exists).")
+        assert line.startswith(f"{toy_sweep}: cannot be written to (Not a directory).")
 
     @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
     @pytest.mark.parametrize("place", ["texts", "nowhere", "toy.yaml"])
@@ -335,7 +335,7 @@ class TestRunDirectories:
 
     def test_a_file_to_export_to(self, refused, run, toy_sweep):
         (line,) = refused("export", run, "--to", toy_sweep)
-        assert line == f"{toy_sweep}: cannot be made a folder (File exists). Choose another --to."
+        assert line == f"{toy_sweep}: cannot be made a folder (Not a directory). Choose another --to."
 
 
 class TestTheCommandLine:

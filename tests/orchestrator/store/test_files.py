@@ -183,6 +183,11 @@ class TestWhatCannotBeListed:
         with pytest.raises(NotADirectoryError):
             LocalFiles(tmp_path).names("probes", suffix=".parquet")
 
+    def test_a_file_in_the_place_of_a_folder_is_no_rival(self, tmp_path):
+        (tmp_path / "sessions").write_bytes(b"no folder")
+        with pytest.raises(FileExistsError):
+            LocalFiles(tmp_path).create("sessions/1.json", b"mine")
+
     @pytest.mark.parametrize("call", ["ls", "info"])
     def test_a_store_that_does_not_answer(self, monkeypatch, call):
         files = RemoteFiles(f"memory://{uuid.uuid4().hex}/run")
