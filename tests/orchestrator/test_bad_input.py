@@ -335,7 +335,7 @@ class TestRunDirectories:
 
     def test_a_file_to_export_to(self, refused, run, toy_sweep):
         (line,) = refused("export", run, "--to", toy_sweep)
-        assert line == f"{toy_sweep}: cannot be made a folder (Not a directory). Choose another --to."
+        assert line == f"{toy_sweep}: cannot be made a folder (File exists). Choose another --to."
 
 
 class TestTheCommandLine:
