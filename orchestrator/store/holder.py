@@ -24,7 +24,7 @@ class Holder:
     heartbeat: float
     """Unix time of its last heartbeat, in seconds."""
     boot_id: str | None = None
-    """Linux's name of the time since the machine was started; None on other systems, or if it cannot be read."""
+    """Linux's name of the time since the machine was started; empty where there is none, None in earlier versions."""
     pid_namespace: str | None = None
     """In which processes `pid` counts: containers of one host name have pids of their own. None as above."""
     ended: bool = False
@@ -40,7 +40,7 @@ class Holder:
 
 def this_process(session_id: str, *, heartbeat: float) -> Holder:
     """A session of this process."""
-    boot_id = namespace = None
+    boot_id = namespace = ""
     with suppress(OSError):
         with open(BOOT_ID) as file:
             boot_id = file.read().strip()
@@ -81,9 +81,12 @@ def is_gone(holder: Holder) -> bool:
     Two machines or containers may have one host name. Then only the heartbeat can say whether the holder lives.
     """
     here = this_process(holder.session_id, heartbeat=holder.heartbeat)
-    if sys.platform == "linux" and (here.boot_id is None or here.pid_namespace is None):
-        return False
-    return replace(here, pid=holder.pid, ended=holder.ended) == holder and not _runs(holder.pid)
+    if holder.boot_id is not None:
+        if (here.boot_id, here.pid_namespace) != (holder.boot_id, holder.pid_namespace):
+            return False
+        if sys.platform == "linux" and not (here.boot_id and here.pid_namespace):
+            return False
+    return here.host == holder.host and not _runs(holder.pid)
 
 
 def _runs(pid: int) -> bool:

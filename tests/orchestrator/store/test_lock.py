@@ -99,7 +99,12 @@ class TestWhoIsGone:
         "its pid is free, and another container had it": ({"pid": NO_PID, "pid_namespace": "pid:[1]"}, False),
         "its pid is free, and another machine of this name had it": ({"pid": NO_PID, "boot_id": "another"}, False),
         "its pid is free, and another host had it": ({"pid": NO_PID, "host": "elsewhere"}, False),
-        "a lock of an earlier version": ({"pid": NO_PID, "boot_id": None, "pid_namespace": None}, False),
+        "its pid is free, and nothing can be known": (
+            {"pid": NO_PID, "boot_id": "", "pid_namespace": ""},
+            False,
+        ),
+        "a lock of an earlier version": ({"pid": NO_PID, "boot_id": None, "pid_namespace": None}, True),
+        "a living one of an earlier version": ({"boot_id": None, "pid_namespace": None}, False),
         "a container that was silent for long": ({"pid_namespace": "pid:[1]", "heartbeat": 0.0}, True),
         "another machine that was silent for long": ({"host": "elsewhere", "heartbeat": 0.0}, True),
         # A process of that number runs here, but its last heartbeat is old: another one has the number now.
@@ -124,7 +129,7 @@ class TestWhoIsGone:
 
     def test_where_it_cannot_be_known_nobody_is(self, monkeypatch):
         monkeypatch.setattr("orchestrator.store.holder.PID_NAMESPACE", "/nowhere")
-        assert this_process("mine", heartbeat=0.0).pid_namespace is None
+        assert this_process("mine", heartbeat=0.0).pid_namespace == ""
         assert is_gone(other(pid=NO_PID)) == (sys.platform != "linux")
 
     def test_a_session_in_a_pid_namespace_of_its_own_lives(self, tmp_path):
@@ -365,7 +370,7 @@ def test_a_session_that_was_frozen_changes_nothing_of_the_next(tmp_path, probes)
         "os.rename lock 2": {1},
         "open [.]lock[.].* 2": {1},
         "os.rename probes/.* 2": {1},
-        "open sessions/000002[.]json 8": {1},
+        "open sessions/000001[.]json 5": {1},
         "os.rename sessions/000001[.]json 1": {0},
         **({} if probes == "locks" else {"open probes/.* 2": {1}}),
     }
