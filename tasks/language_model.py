@@ -14,7 +14,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks.decoding import Decoded, Reading, hold_against
-from tasks.model_files import bos_of, load_model, pick_device
+from tasks.load_checks import check_ways
+from tasks.model_files import bos_of, context_of, load_model, pick_device
 from tasks.values import Model, TaskError
 
 
@@ -30,7 +31,8 @@ class LanguageModel:
             gpus: On CUDA, below 1 the share of device memory that may be used, above 1 the GPUs that share the layers.
 
         Raises:
-            TaskError: when the weights cannot be loaded, or later tokens change the outputs at earlier ones.
+            TaskError: when the weights cannot be loaded.
+            WrongModelError: when the model cannot be read as transformers reads it; see tasks/load_checks.py.
         """
         self.device = pick_device(device)
         if self.device.type == "cuda" and gpus < 1:
@@ -53,16 +55,19 @@ class LanguageModel:
         """Standard deviation of the embedding table: the scale at which cold memories begin."""
         self.cold_length = self.embedding_std * self.embedding_width**0.5
         """Length of a vector of a cold memory: the unit of radii."""
-        self.context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+        self.context = context_of(config)
         self.bos = bos_of(config, num_embeddings=len(self._embedding.weight))
-        self.vocabulary = int(self._model(inputs_embeds=self._embedding.weight[None, :1]).logits.shape[-1])
-        self.head: Callable[[Tensor], Tensor] = self._model.get_output_embeddings()
-        if spread:
-            last = self.head
-            self.head = lambda hidden: last(hidden).to(self.device)
-        self._head_is_separate = True
-        self._check_head()
-        self._check_causal(model.name if isinstance(model, Model) else type(model).__name__)
+        name = model.name if isinstance(model, Model) else type(model).__name__
+        ways = check_ways(self._model, name, device=self.device, context=self.context)
+        self.readings = ways.readings
+        """How its ways of being read agree, and what a user should know of that."""
+        self.vocabulary = ways.vocabulary
+        self._has_cache = ways.has_cache
+        self._head_is_separate = ways.head_is_separate
+        self.head: Callable[[Tensor], Tensor] = torch.nn.Identity()
+        if self._head_is_separate:
+            last = self._model.get_output_embeddings()
+            self.head = (lambda hidden: last(hidden).to(self.device)) if spread else last
 
     @torch.no_grad()
     def _embedding_scale(self) -> float:
@@ -70,33 +75,6 @@ class LanguageModel:
         # 256 tokens suffice: the factor is the same for every token.
         some = torch.arange(min(256, len(self._embedding.weight)), device=self.device)
         return float(self.embed(some).float().std() / self._embedding.weight[some].float().std())
-
-    @torch.no_grad()
-    def _check_head(self) -> None:
-        """Take logits from the model itself if it does more than multiply by the head, such as capping or scaling."""
-        tokens = torch.arange(8, device=self.device)[None] % self._embedding.weight.shape[0]
-        inputs = self.embed(tokens)
-        if self.head is not None:
-            split = self.head(self.hidden(inputs))
-            own = self._model(inputs_embeds=inputs, use_cache=False).logits
-            # Numbers that are not finite are no reason to differ here: they fail in the engine.
-            scale = float(own.abs().nan_to_num(0, 0).max())
-            if torch.allclose(split, own, rtol=1e-3, atol=1e-3 * scale, equal_nan=True):
-                return
-        self._head_is_separate = False
-        self.head = torch.nn.Identity()
-
-    @torch.no_grad()
-    def _check_causal(self, name: str) -> None:
-        """Raises TaskError when the last token changes an earlier output by more than a hundredth."""
-        tokens = torch.arange(8, device=self.device)[None] % self._embedding.weight.shape[0]
-        changed = tokens.clone()
-        changed[0, -1] = 0
-        before, after = (self.hidden(self.embed(t))[0, :-1].float() for t in (tokens, changed))
-        # Numbers that are not finite say nothing about causality: they fail in the engine.
-        finite = bool(before.isfinite().all() and after.isfinite().all())
-        if finite and not torch.allclose(before, after, rtol=1e-2, atol=1e-2 * float(before.abs().max())):
-            raise TaskError(f"{name}: a later token changes the model's output before it; wanted a causal model.")
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Map token ids (B, L) to input vectors (B, L, D)."""
@@ -221,4 +199,4 @@ class LanguageModel:
 
     def reading(self) -> "Reading":
         """A reader of this model that has read nothing yet."""
-        return Reading(self._model)
+        return Reading(self._model, has_cache=self._has_cache)

@@ -6,6 +6,7 @@ Knows nothing of vectors, memories or recipes.
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,10 +15,10 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
-from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from tasks.values import Model, ModelFacts, TaskError
+from tasks.model_folder import ADAPTER, folder_problems, weight_files
+from tasks.values import Model, ModelFacts, TaskError, WrongModelError
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -26,6 +27,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 """Precision in the sweep file -> the precision of torch."""
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 """Endings of the class names of causal language models in transformers."""
+IDENTITY_FILES = ("config.json", "tokenizer.json", ADAPTER)
+"""Files of a folder, besides its weights, that decide what a model computes."""
+LONG_AND_SHORT_ROPE = {"longrope", "su"}
+"""Kinds of RoPE with other factors for long texts; `su` is an older name, in the code of some models."""
 RECURRENT = {"mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"} | {"jamba", "zamba", "zamba2", "bamba", "falcon_h1"}
 """Model types with recurrent layers, alone or among others, that transformers computes without a fused kernel on a CPU.
 RecurrentGemma is left out: it takes only about twice the time of a Llama of its size."""
@@ -37,14 +42,11 @@ def read_config(model: Model) -> Any:
     Raises:
         TaskError: when there is no such model, or it is not a causal language model.
     """
-    folder = Path(model.name)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise TaskError(
-            f"{model.name}: no config.json in this folder. Wanted a model as transformers saves it "
-            "(config.json, *.safetensors, tokenizer.json)."
-        )
-    if not folder.is_dir() and (model.name.count("/") != 1 or model.name.startswith(("/", ".", "~"))):
+    is_folder = Path(model.name).is_dir()
+    if not is_folder and (model.name.count("/") != 1 or model.name.startswith(("/", ".", "~"))):
         raise TaskError(f"{model.name}: no such folder, and not a hub id (those read 'owner/name').")
+    if is_folder and (problems := folder_problems(model)):
+        raise WrongModelError(*problems)
     try:
         config = AutoConfig.from_pretrained(
             model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
@@ -102,24 +104,6 @@ def why_not_loaded(model: Model, error: Exception) -> str:
     )
 
 
-def _weight_files(model: Model) -> list[Path]:
-    files = sorted(Path(model.name).glob("*.safetensors"))
-    if not files and model.allow_pickle and (pickles := sorted(Path(model.name).glob("pytorch_model*.bin"))):
-        return pickles
-    if not files:
-        raise TaskError(
-            f"{model.name}: no *.safetensors in this folder. Wanted weights as safetensors; pickled weights are "
-            "not loaded (convert them with save_pretrained, or set allow_pickle: true in the model's entry)."
-        )
-    for file in files:
-        try:
-            with safe_open(file, framework="pt"):  # reads the header and checks the file's length against it
-                pass
-        except SafetensorError as error:
-            raise TaskError(f"{file}: not a whole safetensors file ({error}). Copy or download it again.") from error
-    return files
-
-
 def weights_are_here(model: Model) -> bool:
     """Whether the model can be loaded without a download: from a folder, or from the hub's cache."""
     if Path(model.name).is_dir():
@@ -161,7 +145,7 @@ def facts(model: Model) -> ModelFacts:
         fingerprint=fingerprint,
         revision=revision,
         vocabulary=vocabulary,
-        context=getattr(text_config, "max_position_embeddings", None),
+        context=context_of(config),
         embedding_width=int(embedding.weight.shape[1]),
         num_parameters=sum(p.numel() for p in shell.parameters()),
         has_bos=bos_of(config, num_embeddings=embedding.weight.shape[0]) is not None,
@@ -175,7 +159,7 @@ def _fingerprint(model: Model, config: Any) -> tuple[str, str]:
     folder = Path(model.name)
     if folder.is_dir():
         code = sorted(folder.glob("*.py")) if model.trust_remote_code else []
-        for file in [*_weight_files(model), folder / "config.json", folder / "tokenizer.json", *code]:
+        for file in [*weight_files(model), *(folder / name for name in IDENTITY_FILES), *code]:
             if file.is_file():
                 with file.open("rb") as handle:
                     digest.update(hashlib.file_digest(handle, "sha256").digest())
@@ -204,6 +188,23 @@ def bos_of(config: Any, *, num_embeddings: int) -> int | None:
     """The model's BOS token; None if it names none, or one that its vocabulary lacks."""
     bos = getattr(config, "bos_token_id", None)
     return bos if isinstance(bos, int) and 0 <= bos < num_embeddings else None
+
+
+def context_of(config: Any) -> int | None:
+    """Longest input in positions that the model reads in one way; None if it has no limit.
+
+    With `longrope` the factors of all positions change once a text is longer than the original context. So a token's
+    output would depend on tokens after it, and on padding: texts stay below that length.
+    """
+    text = config.get_text_config()
+    limits = [getattr(text, "max_position_embeddings", None)]
+    settings = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    # Some models have settings for each kind of layer.
+    for rope in (settings, *settings.values()):
+        if isinstance(rope, Mapping) and rope.get("rope_type", rope.get("type")) in LONG_AND_SHORT_ROPE:
+            own = rope.get("original_max_position_embeddings")
+            limits.append(own or getattr(text, "original_max_position_embeddings", None))
+    return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
 
 
 def pick_device(name: str) -> torch.device:

@@ -17,7 +17,15 @@ DecodeFrom = Literal["memory", "memory+first_token"]
 
 
 class TaskError(Exception):
-    """An error that the user can fix: the message states where, what was found, what was wanted and what to do."""
+    """An error that the user can fix: each line states where, what was found, what was wanted and what to do."""
+
+    def __str__(self) -> str:
+        """One line for each problem."""
+        return "\n".join(map(str, self.args))
+
+
+class WrongModelError(TaskError):
+    """A model whose files or arithmetic are not what they should be; no other machine would help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +69,16 @@ class ModelFacts:
     """Whether the model names a BOS token, which `prefix: bos` needs."""
     is_recurrent: bool = False
     """Whether its layers read tokens one after the other without a fused kernel (Mamba, RWKV): slow on a CPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """How well the ways in which an engine reads a model agree with transformers' own reading of token ids."""
+
+    largest_difference: float
+    """Largest difference of a logit between any two of these ways, in units of the largest logit."""
+    notes: tuple[str, ...] = ()
+    """What a user should know: which slower way is taken and why, and what in the model's files was left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
