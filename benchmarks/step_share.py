@@ -62,7 +62,7 @@ class EngineTimes:
 def engine_runs(arguments: argparse.Namespace, settings: EngineSettings) -> Callable[[], EngineTimes]:
     """A measurement that begins at the same states every time."""
     task, model = CrammingTask(), Model(name=arguments.model)
-    recipe, _ = task.recipe_for(model, task.facts(model), task.recipe({"patience": 1000}))
+    recipe = task.examine(model, task.facts(model), task.recipe({"patience": 1000})).recipe
     question = Question(recipe=recipe, growth=None)
     codec = task.codec(model)
     lines = arguments.texts.read_text().splitlines()[: arguments.slots]

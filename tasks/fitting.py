@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tasks.batches import Batch, cheapest_batches, fixed_batches, packed_batches
 from tasks.language_model import LanguageModel
+from tasks.model_files import is_out_of_memory
 from tasks.slots import Slots
 from tasks.step import StepResult
 from tasks.step_cost import batch_cost_tokens, measure_step_cost
@@ -127,11 +128,3 @@ class Fitting:
         self.tokens_per_step = max(1, min(self.tokens_per_step, largest.num_tokens) // 2)
         self._is_known = True
         return None
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether this error means that RAM or device memory ran out."""
-    # Only CUDA has an error class of its own; CPU, MPS and cuBLAS raise a plain RuntimeError.
-    message = str(error)
-    words_of_it = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError) or any(words in message for words in words_of_it)

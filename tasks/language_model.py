@@ -7,6 +7,7 @@ Knows nothing of probes, searches or recipes.
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,7 +40,8 @@ class LanguageModel:
             torch.cuda.set_per_process_memory_fraction(gpus, self.device)
         spread = self.device.type == "cuda" and gpus > 1
         # Any: the attributes of a transformers model are only known at run time.
-        self._model: Any = load_model(model, self.device, spread=spread) if isinstance(model, Model) else model
+        loaded = load_model(model, self.device, spread=spread) if isinstance(model, Model) else (model, ())
+        self._model: Any = loaded[0]
         config = self._model.config
         if getattr(self._model, "hf_device_map", None):
             # accelerate moves activations from layer to layer; memories and losses stay on the device of the
@@ -59,7 +61,7 @@ class LanguageModel:
         self.bos = bos_of(config, num_embeddings=len(self._embedding.weight))
         name = model.name if isinstance(model, Model) else type(model).__name__
         ways = check_ways(self._model, name, device=self.device, context=self.context)
-        self.readings = ways.readings
+        self.readings = replace(ways.readings, notes=(*loaded[1], *ways.readings.notes))
         """How its ways of being read agree, and what a user should know of that."""
         self.vocabulary = ways.vocabulary
         self._has_cache = ways.has_cache

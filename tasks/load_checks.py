@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from tasks.decoding import Reading
-from tasks.model_files import message_of
-from tasks.values import Readings, WrongModelError
+from tasks.model_files import is_out_of_memory, message_of
+from tasks.values import Readings, TaskError, WrongModelError
 
 LENGTH = 24
 """Tokens that are read, or as many as the context holds. All ways together take about as long as reading 100 tokens and
@@ -37,8 +37,6 @@ TOLERANCE = 1e-3
 differ by about 1e-6, and those that do not by more than 1e-2."""
 COARSE_TOLERANCE_ULPS = 16
 """The same in coarser precisions, in units of machine epsilon: 0.125 in bfloat16."""
-CANNOT_READ = (TypeError, ValueError, AttributeError, LookupError, NotImplementedError)
-"""What models raise when they cannot do what they are asked for. Running out of memory is another thing."""
 HUGE = 1e30
 """Logits beyond this are masks, and say nothing about the scale of the others."""
 
@@ -85,8 +83,9 @@ class _Check:
         rows = len(self._table.weight)
         # Two texts, drawn on the host: the same on every device. Padding is left out: some models give it no position.
         drawn_BT = torch.randint(rows, (2, length), generator=torch.Generator().manual_seed(0))
-        padding = getattr(model.config, "pad_token_id", None)
-        self._tokens_BT = torch.where(drawn_BT == padding, (drawn_BT + 1) % rows, drawn_BT).to(device)
+        padding = getattr(model.config.get_text_config(), "pad_token_id", None)
+        drawn_BT[drawn_BT == (-1 if padding is None else padding)] += 1
+        self._tokens_BT = (drawn_BT % rows).to(device)
         dtype = torch.bfloat16 if getattr(model, "is_quantized", False) else self._table.weight.dtype
         self._is_coarse = torch.finfo(dtype).eps > torch.finfo(torch.float32).eps
         self._tolerance = COARSE_TOLERANCE_ULPS * torch.finfo(dtype).eps if self._is_coarse else TOLERANCE
@@ -97,6 +96,18 @@ class _Check:
         self._notes: list[str] = []
 
     def ways(self) -> Ways:
+        """See `check_ways`."""
+        try:
+            return self._ways()
+        except Exception as error:  # the model's code decides which
+            if isinstance(error, TaskError) or is_out_of_memory(error):
+                raise
+            raise WrongModelError(
+                f"{self._name}: transformers cannot read tokens with it ({message_of(error)}). Wanted a model whose "
+                "files belong together and whose code runs here."
+            ) from error
+
+    def _ways(self) -> Ways:
         self._reference_BTV = self._by_ids(self._tokens_BT)
         # RWKV rescales its weights once, before it first reads.
         weights = _versions(self._model)
@@ -140,7 +151,9 @@ class _Check:
             if self._agree(torch.cat(list(self._decoded(has_cache=True))), wanted_NV):
                 return True
             why = self._shown()
-        except (*CANNOT_READ, RuntimeError) as error:
+        except Exception as error:  # the model's code decides which
+            if is_out_of_memory(error):
+                raise
             why = message_of(error)
         if not self._agree(torch.cat(list(self._decoded(has_cache=False))), wanted_NV):
             raise self._refused(
@@ -148,22 +161,28 @@ class _Check:
                 "a model whose outputs depend on nothing but the tokens before them",
             )
         self._notes.append(
-            "with its cache it gives other logits than without, or it has none: decoding reads everything again at every "
-            f"token, which is slower ({why})."
+            "with its cache it gives other logits than without, or it has none: decoding reads everything again at "
+            f"every token, which is slower ({why})."
         )
         return False
 
     def _check_again(self) -> None:
         """Raises WrongModelError if the ids are read otherwise by now, or if the length of the text has an effect."""
-        before_1TV = self._reference_BTV[:1, :-1]
-        if self._agree(self._by_ids(self._tokens_BT[:1], last=self._last_position())[:, :-1], before_1TV):
+        last = self._last_position()
+        if self._agree(self._before_last(last), self._reference_BTV[:1, :-1]):
             return
         self._check_repeats()
-        agrees, differs = self._tokens_BT.shape[1], (self._last_position() or 0) + 1
+        # Given positions may mean something else than positions that are not given: RoBERTa's begin after its padding.
+        agrees, differs = self._tokens_BT.shape[1], (last or 0) + 1
+        given_1TV = self._before_last(agrees - 1)
+        if self._agree(self._before_last(last), given_1TV):
+            return
         while differs - agrees > 1:
             middle = (agrees + differs) // 2
-            found_1TV = self._by_ids(self._tokens_BT[:1], last=middle - 1)
-            agrees, differs = (middle, differs) if self._agree(found_1TV[:, :-1], before_1TV) else (agrees, middle)
+            if self._agree(self._before_last(middle - 1), given_1TV):
+                agrees = middle
+            else:
+                differs = middle
         raise self._refused(
             f"it reads tokens otherwise once a text has more than {agrees} positions",
             f"one reading for all lengths; set max_position_embeddings: {agrees} in its config.json",
@@ -175,6 +194,10 @@ class _Check:
                 f"it gives other outputs when it reads the same tokens again: {self._shown()}",
                 "a model without dropout, noise or a memory of earlier texts",
             )
+
+    def _before_last(self, last: int | None) -> Tensor:
+        """Logits (1, T - 1, V) of the first text before its last token, whose position is `last`."""
+        return self._by_ids(self._tokens_BT[:1], last=last)[:, :-1]
 
     def _by_ids(self, tokens_BT: Tensor, *, last: int | None = None) -> Tensor:
         """Logits (B, T, V); `last` is the position of the last token, if it is not the next one."""

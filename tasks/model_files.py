@@ -78,6 +78,14 @@ def message_of(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether this error means that RAM or device memory ran out."""
+    # Only CUDA has an error class of its own; CPU, MPS and cuBLAS raise a plain RuntimeError.
+    message = str(error)
+    words_of_it = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+    return isinstance(error, MemoryError) or any(words in message for words in words_of_it)
+
+
 def why_not_loaded(model: Model, error: Exception) -> str:
     """Explain an error of transformers, and what the user can do about it."""
     if "trust_remote_code" in str(error):
@@ -141,6 +149,11 @@ def facts(model: Model) -> ModelFacts:
     vocabulary = int(head.weight.shape[0] if head is not None else text_config.vocab_size)
     if vocabulary < 2:
         raise TaskError(f"{model.name}: its vocabulary has {vocabulary} tokens; wanted at least two.")
+    if embedding.weight.shape[0] < vocabulary:
+        raise TaskError(
+            f"{model.name}: its head gives {vocabulary} tokens, but its embedding table has "
+            f"{embedding.weight.shape[0]} rows. Wanted a model that can read what it writes."
+        )
     return ModelFacts(
         fingerprint=fingerprint,
         revision=revision,
@@ -148,8 +161,9 @@ def facts(model: Model) -> ModelFacts:
         context=context_of(config),
         embedding_width=int(embedding.weight.shape[1]),
         num_parameters=sum(p.numel() for p in shell.parameters()),
-        has_bos=bos_of(config, num_embeddings=embedding.weight.shape[0]) is not None,
+        bos=bos_of(config, num_embeddings=embedding.weight.shape[0]),
         is_recurrent=text_config.model_type in RECURRENT,
+        notes=_notes_on_context(config),
     )
 
 
@@ -207,6 +221,16 @@ def context_of(config: Any) -> int | None:
     return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
 
 
+def _notes_on_context(config: Any) -> tuple[str, ...]:
+    whole, context = getattr(config.get_text_config(), "max_position_embeddings", None), context_of(config)
+    if context is None or context == whole:
+        return ()
+    return (
+        f"its RoPE factors change for all tokens once a text has more than {context} positions, so that what a token "
+        f"gives would depend on later ones: texts are limited to {context} positions of its {whole}.",
+    )
+
+
 def pick_device(name: str) -> torch.device:
     """The named device; `auto` takes CUDA, else MPS, else the CPU.
 
@@ -247,14 +271,19 @@ def _quantized(name: str) -> Any:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=name, bnb_4bit_compute_dtype=torch.float32)
 
 
-def load_model(model: Model, device: torch.device, *, spread: bool) -> PreTrainedModel:
+def load_model(model: Model, device: torch.device, *, spread: bool) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Load the model with its weights onto the CPU.
 
     Quantized weights go to the device, because they cannot be moved later. `spread` distributes the layers over all
-    visible GPUs, as evenly as possible.
+    visible GPUs, as evenly as possible. If peft is installed, transformers puts an adapter of the folder beside the
+    weights; it is merged into them.
+
+    Returns:
+        The model, and notes on what in its files was left out.
 
     Raises:
         TaskError: when they cannot be loaded.
+        WrongModelError: when the files do not belong together, or would run code.
     """
     read_config(model)
     try:
@@ -272,7 +301,7 @@ def load_model(model: Model, device: torch.device, *, spread: bool) -> PreTraine
             output_loading_info=True,
         )
     except UnpicklingError as error:
-        raise TaskError(
+        raise WrongModelError(
             f"{model.name}: its pickled weights hold more than tensors, and would run code. Not loaded; "
             "get them as safetensors from someone you trust."
         ) from error
@@ -281,13 +310,13 @@ def load_model(model: Model, device: torch.device, *, spread: bool) -> PreTraine
     loaded_model, info = loaded
     if mismatched := sorted(info["mismatched_keys"]):
         name, found, wanted = mismatched[0]
-        raise TaskError(
+        raise WrongModelError(
             f"{model.name}: {len(mismatched)} weights have other shapes than config.json asks for, such as {name}: "
             f"found {list(found)}, wanted {list(wanted)}. Wanted the files of one model; copy or download them again."
         )
     if missing := sorted(info["missing_keys"]):
         # transformers would continue with random values in their place.
-        raise TaskError(
+        raise WrongModelError(
             f"{model.name}: {len(missing)} weights that config.json asks for are not in the weight files, such as "
             f"{missing[0]}. Wanted the files of one model; copy or download them again."
         )
@@ -296,4 +325,9 @@ def load_model(model: Model, device: torch.device, *, spread: bool) -> PreTraine
         # it computes in bfloat16, without gradients, and fails if the width of a layer is no multiple of 32.
         if hasattr(part, "support_avx512bf16_for_cpu"):
             part.support_avx512bf16_for_cpu = False
-    return loaded_model
+        if hasattr(part, "merge") and hasattr(part, "merged_adapters"):  # a layer of peft
+            part.merge()
+    if not (unused := sorted(info["unexpected_keys"])):
+        return loaded_model, ()
+    note = f"config.json asks for {len(unused)} weights fewer than are in the files; left out, such as {unused[0]}."
+    return loaded_model, (note,)

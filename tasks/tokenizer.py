@@ -39,6 +39,7 @@ class HubCodec:
         self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
         special = {*self._tokenizer.all_special_ids, *self._tokenizer.get_added_vocab().values()}
         self.ordinary_tokens: Sequence[int] = sorted(set(self._tokenizer.get_vocab().values()) - special)
+        self.bos: int | None = self._tokenizer.bos_token_id
         whole = self._tokenizer("a")["input_ids"]
         bare = self._tokenizer("a", add_special_tokens=False)["input_ids"]
         before = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)

@@ -65,10 +65,12 @@ class ModelFacts:
     """Width of one memory vector."""
     num_parameters: int
     """Number of weights, embeddings included."""
-    has_bos: bool = False
-    """Whether the model names a BOS token, which `prefix: bos` needs."""
+    bos: int | None = None
+    """The BOS token that its configuration names, which `prefix: bos` needs; None if it names none."""
     is_recurrent: bool = False
     """Whether its layers read tokens one after the other without a fused kernel (Mamba, RWKV): slow on a CPU."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of its configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,18 @@ class Readings:
     """Largest difference of a logit between any two of these ways, in units of the largest logit."""
     notes: tuple[str, ...] = ()
     """What a user should know: which slower way is taken and why, and what in the model's files was left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """What was measured on a model when a run was planned."""
+
+    recipe: Mapping[str, Any]
+    """The recipe, with the fields filled in that depend on the model."""
+    readings: Readings | None = None
+    """None if its weights were not loaded: nothing was to be measured, or they are not on this machine."""
+    note: str = ""
+    """What a user should know of the recipe; may be empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +164,8 @@ class Price:
     """Time of an optimizer step."""
     nats_by_token: tuple[tuple[float, ...], ...]
     """Cross-entropy in nats of each token without memory; one tuple for each text."""
+    readings: Readings | None = None
+    """None if the task does not check how a model is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

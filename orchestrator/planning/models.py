@@ -11,8 +11,8 @@ from orchestrator.planning.inputs import Found, ReadModel
 from orchestrator.planning.plan import PlannedModel
 from orchestrator.progress import tracked
 from orchestrator.spec.sweep import Sweep
-from tasks.contract import Task
-from tasks.values import Model, TaskError
+from tasks.contract import Task, TextCodec
+from tasks.values import Model, ModelFacts, TaskError
 
 RECURRENT_NOTE = (
     "a recurrent model, without a fused kernel here: on a CPU, a step takes 7 to 22 times as long as for a Llama of "
@@ -60,11 +60,12 @@ def read_models(sweep: Sweep, task: Task) -> Found[list[ReadModel]]:
     found: list[ReadModel] = []
     problems: list[str] = []
     for number, model in enumerate(sweep.models):
-        try:
-            facts, codec = task.facts(model), task.codec(model)
-        except TaskError as error:
-            problems.append(f"models.{number}: {error}")
+        about, found_facts, found_codec = _read(model, task)
+        problems += [f"models.{number}: {line}" for line in about]
+        if found_facts is None or found_codec is None:
             continue
+        facts, codec = found_facts, found_codec
+        problems += [f"models.{number}: {line}" for line in _contradictions(model, facts, codec, sweep.prefix)]
         before = [other.planned for other in found]
         if same := [other.name for other in before if other.facts.fingerprint == facts.fingerprint]:
             problems.append(f"models.{number}: {model.name} has the same weights and dtype as {same[0]}; remove one.")
@@ -78,6 +79,39 @@ def read_models(sweep: Sweep, task: Task) -> Found[list[ReadModel]]:
         planned = PlannedModel(name=name, model=model, facts=facts, recipe=sweep.recipe)
         found.append(ReadModel(planned=planned, codec=codec))
     return Found(value=found, problems=tuple(problems))
+
+
+def _read(model: Model, task: Task) -> tuple[list[str], ModelFacts | None, TextCodec | None]:
+    """Every problem of a model's files, those of its tokenizer included, and what could be read."""
+    problems: list[str] = []
+    facts, codec = None, None
+    try:
+        facts = task.facts(model)
+    except TaskError as error:
+        problems += error.args
+    try:
+        codec = task.codec(model)
+    except TaskError as error:
+        problems += error.args
+    return problems, facts, codec
+
+
+def _contradictions(model: Model, facts: ModelFacts, codec: TextCodec, prefix: str | None) -> list[str]:
+    """What the configuration and the tokenizer of a model say differently, as far as a sweep depends on it."""
+    problems: list[str] = []
+    largest = max(codec.ordinary_tokens)
+    if largest >= facts.vocabulary:
+        problems.append(
+            f"{model.name}: its tokenizer has tokens up to {largest}, but its vocabulary has {facts.vocabulary}. "
+            "Wanted the tokenizer of this model."
+        )
+    if prefix == "bos" and codec.bos is not None and facts.bos not in (None, codec.bos):
+        problems.append(
+            f"{model.name}: prefix: bos has two meanings: the BOS is {facts.bos} in its configuration and {codec.bos} "
+            "in its tokenizer. Wanted one; set bos_token_id in config.json, or bos_token in tokenizer_config.json, to "
+            "what the model was trained with."
+        )
+    return problems
 
 
 def _model_name(model: Model) -> str:
@@ -96,13 +130,14 @@ def with_recipes(models: Sequence[ReadModel], task: Task) -> Found[list[ReadMode
     for number, read in enumerate(tracked(models, "measuring the radius of the models")):
         planned = read.planned
         try:
-            recipe, note = task.recipe_for(planned.model, planned.facts, planned.recipe)
+            examined = task.examine(planned.model, planned.facts, planned.recipe)
         except TaskError as error:
-            problems.append(f"models.{number}: {error}")
+            problems += [f"models.{number}: {line}" for line in error.args]
             continue
-        notes += [f"{planned.name}: {note}"] * bool(note)
+        recipe, readings = examined.recipe, examined.readings
+        notes += [f"{planned.name}: {examined.note}"] * bool(examined.note)
         radius = recipe.get("radius", 0.0) if "radius" in planned.recipe else planned.model.radius
-        planned = replace(planned, recipe=recipe, model=replace(planned.model, radius=radius))
+        planned = replace(planned, recipe=recipe, readings=readings, model=replace(planned.model, radius=radius))
         found.append(replace(read, planned=planned))
     return Found(value=found, problems=tuple(problems), notes=tuple(notes))
 
@@ -114,4 +149,6 @@ def notes_on(planned: PlannedModel) -> list[str]:
         PICKLE_NOTE: planned.model.allow_pickle,
         RECURRENT_NOTE: planned.facts.is_recurrent,
     }
-    return [f"{planned.name}: {note}" for note, holds in notes.items() if holds]
+    of_readings = () if planned.readings is None else planned.readings.notes
+    held = [note for note, holds in notes.items() if holds]
+    return [f"{planned.name}: {note}" for note in (*held, *planned.facts.notes, *of_readings)]

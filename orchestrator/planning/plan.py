@@ -16,7 +16,7 @@ from orchestrator.store.probe_columns import SearchColumns, criterion_name
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from orchestrator.store.searches import theoretical_tokens
 from tasks.contract import Task
-from tasks.values import Model, ModelFacts, Question
+from tasks.values import Model, ModelFacts, Question, Readings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,8 @@ class PlannedModel:
     facts: ModelFacts
     recipe: Mapping[str, Any]
     """The recipe of the sweep, with what was measured on this model filled in."""
+    readings: Readings | None = None
+    """How its ways of being read agree; None if its weights were not loaded for this plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -353,7 +353,7 @@ class TestRadius:
 
     def test_a_run_keeps_what_it_found(self, sweep, monkeypatch):
         held = sweep({"radius": 30.0})
-        monkeypatch.setattr("tasks.radius.radius_of", lambda model, fingerprint: pytest.fail("measured again"))
+        monkeypatch.setattr("tasks.radius.measured_on", lambda *_, **__: pytest.fail("measured again"))
         plan = make_plan(sweep(), held=held)
         assert plan.models[0].recipe["radius"] == 30.0
         assert plan.sweep == held
@@ -382,5 +382,5 @@ class TestRadius:
             make_plan(sweep({"dtype": "auto"}, engines={"device": "cuda"}))
 
     def test_a_check_loads_no_weights(self, sweep, monkeypatch):
-        monkeypatch.setattr("tasks.radius.radius_of", lambda model, fingerprint: pytest.fail("weights are loaded"))
+        monkeypatch.setattr("tasks.radius.measured_on", lambda *_, **__: pytest.fail("weights are loaded"))
         assert make_plan(sweep(), measure=False).models[0].recipe["radius"] is None

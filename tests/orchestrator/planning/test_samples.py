@@ -17,6 +17,7 @@ class Pairs:
 
     fingerprint: str = "pairs"
     ordinary_tokens: Sequence[int] = range(128)
+    bos: int | None = None
     special_before: tuple[int, ...] = (1,)
 
     def __init__(self) -> None:
