@@ -100,7 +100,9 @@ def measure(arguments: Settings) -> None:
         for key, tokens in zip(keys, texts, strict=True)
         if not ledger.has(key)
     ]
-    print(f"{arguments.label}: {len(lines) - len(probes)} of {len(lines)} texts are measured. {examined.note}", flush=True)
+    print(
+        f"{arguments.label}: {len(lines) - len(probes)} of {len(lines)} texts are measured. {examined.note}", flush=True
+    )
     if not probes:
         return
     engine = task.open_engine(model, question, EngineSettings(device="cpu", cpus=arguments.threads))

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tasks.certificate import Leaving, certify
+from tasks.devices import is_out_of_memory
 from tasks.fitting import Fitting
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout
-from tasks.model_files import is_out_of_memory
 from tasks.outcome import outcome_of
 from tasks.values import Failed, Outcome, Question
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from tasks.batches import Batch, cheapest_batches, fixed_batches, packed_batches
+from tasks.devices import is_out_of_memory
 from tasks.language_model import LanguageModel
-from tasks.model_files import is_out_of_memory
 from tasks.slots import Slots
 from tasks.step import StepResult
 from tasks.step_cost import batch_cost_tokens, measure_step_cost

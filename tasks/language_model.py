@@ -15,8 +15,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks.decoding import Decoded, Reading, hold_against
+from tasks.devices import pick_device
 from tasks.load_checks import check_ways
-from tasks.model_files import bos_of, context_of, load_model, pick_device
+from tasks.model_config import bos_of, context_of
+from tasks.model_files import load_model
 from tasks.values import Model, TaskError
 
 

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from tasks.decoding import Reading
-from tasks.model_files import is_out_of_memory, message_of
+from tasks.devices import is_out_of_memory
+from tasks.model_files import message_of
 from tasks.values import Readings, TaskError, WrongModelError
 
 LENGTH = 24

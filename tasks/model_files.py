@@ -6,7 +6,6 @@ Knows nothing of vectors, memories or recipes.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,6 +16,7 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
+from tasks.model_config import bos_of, context_of, notes_on_context
 from tasks.model_folder import ADAPTER, folder_problems, weight_files
 from tasks.values import Model, ModelFacts, TaskError, WrongModelError
 
@@ -29,8 +29,6 @@ CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 """Endings of the class names of causal language models in transformers."""
 IDENTITY_FILES = ("config.json", "tokenizer.json", ADAPTER)
 """Files of a folder, besides its weights, that decide what a model computes."""
-LONG_AND_SHORT_ROPE = {"longrope", "su"}
-"""Kinds of RoPE with other factors for long texts; `su` is an older name, in the code of some models."""
 RECURRENT = {"mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"} | {"jamba", "zamba", "zamba2", "bamba", "falcon_h1"}
 """Model types with recurrent layers, alone or among others, that transformers computes without a fused kernel on a CPU.
 RecurrentGemma is left out: it takes only about twice the time of a Llama of its size."""
@@ -46,7 +44,8 @@ def read_config(model: Model) -> Any:
     if not is_folder and (model.name.count("/") != 1 or model.name.startswith(("/", ".", "~"))):
         raise TaskError(f"{model.name}: no such folder, and not a hub id (those read 'owner/name').")
     if is_folder and (problems := folder_problems(model)):
-        raise WrongModelError(*problems)
+        is_model = (Path(model.name) / "config.json").is_file()
+        raise (WrongModelError if is_model else TaskError)(*problems)
     try:
         config = AutoConfig.from_pretrained(
             model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
@@ -76,14 +75,6 @@ def _not_causal(model: Model, found: str) -> TaskError:
 def message_of(error: Exception) -> str:
     """The first 200 characters of an error's message, on one line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether this error means that RAM or device memory ran out."""
-    # Only CUDA has an error class of its own; CPU, MPS and cuBLAS raise a plain RuntimeError.
-    message = str(error)
-    words_of_it = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError) or any(words in message for words in words_of_it)
 
 
 def why_not_loaded(model: Model, error: Exception) -> str:
@@ -163,7 +154,7 @@ def facts(model: Model) -> ModelFacts:
         num_parameters=sum(p.numel() for p in shell.parameters()),
         bos=bos_of(config, num_embeddings=embedding.weight.shape[0]),
         is_recurrent=text_config.model_type in RECURRENT,
-        notes=_notes_on_context(config),
+        notes=notes_on_context(config),
     )
 
 
@@ -196,72 +187,6 @@ def _without_weights(model: Model, config: Any) -> Any:
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
     except Exception as error:  # sizes that contradict each other raise whatever the model's code raises
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
-
-
-def bos_of(config: Any, *, num_embeddings: int) -> int | None:
-    """The model's BOS token; None if it names none, or one that its vocabulary lacks."""
-    bos = getattr(config, "bos_token_id", None)
-    return bos if isinstance(bos, int) and 0 <= bos < num_embeddings else None
-
-
-def context_of(config: Any) -> int | None:
-    """Longest input in positions that the model reads in one way; None if it has no limit.
-
-    With `longrope` the factors of all positions change once a text is longer than the original context. So a token's
-    output would depend on tokens after it, and on padding: texts stay below that length.
-    """
-    text = config.get_text_config()
-    limits = [getattr(text, "max_position_embeddings", None)]
-    settings = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
-    # Some models have settings for each kind of layer.
-    for rope in (settings, *settings.values()):
-        if isinstance(rope, Mapping) and rope.get("rope_type", rope.get("type")) in LONG_AND_SHORT_ROPE:
-            own = rope.get("original_max_position_embeddings")
-            limits.append(own or getattr(text, "original_max_position_embeddings", None))
-    return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
-
-
-def _notes_on_context(config: Any) -> tuple[str, ...]:
-    whole, context = getattr(config.get_text_config(), "max_position_embeddings", None), context_of(config)
-    if context is None or context == whole:
-        return ()
-    return (
-        f"its RoPE factors change for all tokens once a text has more than {context} positions, so that what a token "
-        f"gives would depend on later ones: texts are limited to {context} positions of its {whole}.",
-    )
-
-
-def pick_device(name: str) -> torch.device:
-    """The named device; `auto` takes CUDA, else MPS, else the CPU.
-
-    Raises:
-        TaskError: when the named device is not on this machine.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise TaskError(f"device: {name!r} is not known; wanted auto, cpu, cuda or mps.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise TaskError("engines.device: cuda was asked for, but torch finds no CUDA device; use auto or cpu.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise TaskError("engines.device: mps was asked for, but torch finds none here; use auto or cpu.")
-    return device
-
-
-def native_dtype(name: str) -> str:
-    """bfloat16 if the device multiplies matrices in it, else float32: by the device's features, not by a clock.
-
-    Raises:
-        TaskError: when the named device is not on this machine.
-    """
-    device = pick_device(name)
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
-        return "bfloat16"
-    return "float32"
 
 
 def _quantized(name: str) -> Any:

@@ -12,7 +12,7 @@ from orchestrator.planning.plan import PlannedModel
 from orchestrator.progress import tracked
 from orchestrator.spec.sweep import Sweep
 from tasks.contract import Task, TextCodec
-from tasks.values import Model, ModelFacts, TaskError
+from tasks.values import Model, ModelFacts, TaskError, WrongModelError
 
 RECURRENT_NOTE = (
     "a recurrent model, without a fused kernel here: on a CPU, a step takes 7 to 22 times as long as for a Llama of "
@@ -82,13 +82,15 @@ def read_models(sweep: Sweep, task: Task) -> Found[list[ReadModel]]:
 
 
 def _read(model: Model, task: Task) -> tuple[list[str], ModelFacts | None, TextCodec | None]:
-    """Every problem of a model's files, those of its tokenizer included, and what could be read."""
+    """Every problem of a model's files, and what could be read; its tokenizer is left out if there is no model."""
     problems: list[str] = []
     facts, codec = None, None
     try:
         facts = task.facts(model)
-    except TaskError as error:
+    except WrongModelError as error:
         problems += error.args
+    except TaskError as error:
+        return list(error.args), None, None
     try:
         codec = task.codec(model)
     except TaskError as error:

@@ -1,8 +1,10 @@
 """From a sweep to its searches: limits, duplicates, and what decides the identity of a sample and of a search."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import pytest
 from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan
+from orchestrator.runs.provenance import with_session
 from orchestrator.spec.sweep import Sweep
-from orchestrator.store.files import LocalFiles
+from orchestrator.store.files import LocalFiles, open_files
 from orchestrator.store.parquet import SAMPLES_FILE, read_samples, write_table
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from tasks.contract import Reader
@@ -351,6 +354,24 @@ class TestRadius:
         assert search_ids(plan) == search_ids(make_plan(sweep({"radius": 100.0})))
         assert search_ids(plan).isdisjoint(search_ids(make_plan(sweep({"radius": 300.0}))))
 
+    def test_what_was_loaded_was_checked(self, sweep):
+        readings = make_plan(sweep()).models[0].readings
+        assert readings is not None
+        assert readings.notes == ()
+        assert 0 < readings.largest_difference < 1e-5
+        assert make_plan(sweep(recipe={"optimizer": "adamw"})).models[0].readings == readings
+        assert make_plan(sweep({"radius": 30.0})).models[0].readings is None
+
+    def test_provenance_keeps_what_the_check_found(self, sweep, tmp_path):
+        files, now = open_files(str(tmp_path)), datetime.now(UTC)
+        plan = make_plan(sweep())
+        first = with_session(plan, files, "first", now, notes=(), added=None)
+        files.write("provenance.json", json.dumps(first).encode())
+        resumed = with_session(make_plan(plan.sweep), files, "second", now, notes=(), added=None)
+        (about,) = resumed["models"].values()
+        assert about["readings"] == first["models"][plan.models[0].name]["readings"]
+        assert about["readings"]["largest_difference"] < 1e-5
+
     def test_a_run_keeps_what_it_found(self, sweep, monkeypatch):
         held = sweep({"radius": 30.0})
         monkeypatch.setattr("tasks.radius.measured_on", lambda *_, **__: pytest.fail("measured again"))
@@ -369,12 +390,12 @@ class TestRadius:
         assert "optimizer: adamw" in plan.notes[0]
 
     def test_a_run_keeps_the_dtype_it_decided_on(self, sweep, monkeypatch):
-        monkeypatch.setattr("tasks.model_files.native_dtype", lambda device: "bfloat16")
+        monkeypatch.setattr("tasks.devices.native_dtype", lambda device: "bfloat16")
         plan = make_plan(sweep({"dtype": "auto", "radius": 30.0}))
         assert plan.sweep.models[0].dtype == plan.models[0].model.dtype == "bfloat16"
         assert any("dtype: auto is bfloat16" in note for note in plan.notes)
         assert search_ids(plan) == search_ids(make_plan(sweep({"dtype": "bfloat16", "radius": 30.0})))
-        monkeypatch.setattr("tasks.model_files.native_dtype", lambda device: pytest.fail("decided again"))
+        monkeypatch.setattr("tasks.devices.native_dtype", lambda device: pytest.fail("decided again"))
         assert make_plan(sweep({"dtype": "auto"}), held=plan.sweep).sweep == plan.sweep
 
     def test_a_device_that_is_not_here_decides_no_dtype(self, sweep):

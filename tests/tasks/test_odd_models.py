@@ -134,6 +134,7 @@ class TestRefused:
             ({"hidden_size": 7}, r"The hidden size \(7\) is not a multiple"),
             ({"num_attention_heads": 0}, r"config\.json could not be read as a model \(integer modulo by zero\)"),
             ({"hidden_act": "nope"}, r"config\.json could not be read as a model \('nope'\)"),
+            ({"dtype": "flot32"}, r"config\.json could not be read as a model \(.*flot32"),
             ({"vocab_size": 1}, "its vocabulary has 1 tokens; wanted at least two"),
             (
                 {"quantization_config": {"quant_method": "gptq", "bits": 4}},
