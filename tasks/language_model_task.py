@@ -46,9 +46,9 @@ class LanguageModelTask:
 
     def dtype_for(self, device: str) -> str:
         """bfloat16 if the device multiplies matrices in bfloat16, else float32."""
-        from tasks import model_files
+        from tasks.devices import native_dtype
 
-        return model_files.native_dtype(device)
+        return native_dtype(device)
 
     def longest_text(self, facts: ModelFacts, *, num_vectors: int, question: Question) -> int | None:
         """Most tokens whose input positions fit into the model's context; None if it has no limit.

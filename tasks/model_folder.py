@@ -15,6 +15,8 @@ from tasks.pointers import is_pointer, pull
 from tasks.values import Model
 
 WEIGHTS = "*.safetensors"
+READ = ("*.json", "*.model", "*.txt")
+"""Files of a configuration and of tokenizers."""
 PICKLED_WEIGHTS = "pytorch_model*.bin"
 INDEXES = {"model.safetensors": "model.safetensors.index.json", "pytorch_model.bin": "pytorch_model.bin.index.json"}
 """File that holds all weights -> file that names the shards, if there are several."""
@@ -57,7 +59,7 @@ def folder_problems(model: Model) -> list[str]:
 
 def _files(model: Model) -> list[Path]:
     """Every file of the folder that is read."""
-    return [*sorted(Path(model.name).glob("*.json")), *sorted(Path(model.name).glob("*.model")), *weight_files(model)]
+    return [*(file for kind in READ for file in sorted(Path(model.name).glob(kind))), *weight_files(model)]
 
 
 def _adapter_problems(folder: Path) -> Iterator[str]:

@@ -65,7 +65,7 @@ def read_models(sweep: Sweep, task: Task) -> Found[list[ReadModel]]:
         if found_facts is None or found_codec is None:
             continue
         facts, codec = found_facts, found_codec
-        problems += [f"models.{number}: {line}" for line in _contradictions(model, facts, codec, sweep.prefix)]
+        problems += [f"models.{number}: {line}" for line in _contradictions(model, facts, codec, sweep)]
         before = [other.planned for other in found]
         if same := [other.name for other in before if other.facts.fingerprint == facts.fingerprint]:
             problems.append(f"models.{number}: {model.name} has the same weights and dtype as {same[0]}; remove one.")
@@ -98,7 +98,7 @@ def _read(model: Model, task: Task) -> tuple[list[str], ModelFacts | None, TextC
     return problems, facts, codec
 
 
-def _contradictions(model: Model, facts: ModelFacts, codec: TextCodec, prefix: str | None) -> list[str]:
+def _contradictions(model: Model, facts: ModelFacts, codec: TextCodec, sweep: Sweep) -> list[str]:
     """What the configuration and the tokenizer of a model say differently, as far as a sweep depends on it."""
     problems: list[str] = []
     largest = max(codec.ordinary_tokens)
@@ -107,9 +107,10 @@ def _contradictions(model: Model, facts: ModelFacts, codec: TextCodec, prefix: s
             f"{model.name}: its tokenizer has tokens up to {largest}, but its vocabulary has {facts.vocabulary}. "
             "Wanted the tokenizer of this model."
         )
-    if prefix == "bos" and codec.bos is not None and facts.bos not in (None, codec.bos):
+    asks = ["prefix: bos"] * (sweep.prefix == "bos") + [entry.source for entry in sweep.texts if entry.needs_bos]
+    if asks and codec.bos is not None and facts.bos not in (None, codec.bos):
         problems.append(
-            f"{model.name}: prefix: bos has two meanings: the BOS is {facts.bos} in its configuration and {codec.bos} "
+            f"{model.name}: {asks[0]} has two meanings: the BOS is {facts.bos} in its configuration and {codec.bos} "
             "in its tokenizer. Wanted one; set bos_token_id in config.json, or bos_token in tokenizer_config.json, to "
             "what the model was trained with."
         )

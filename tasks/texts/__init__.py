@@ -37,6 +37,8 @@ class TextEntry(
 
     needs_reader: ClassVar[bool] = False
     """Whether the texts depend on the model that reads them, so that they are made for each model."""
+    needs_bos: ClassVar[bool] = False
+    """Whether the texts depend on the model's BOS, if it has one."""
 
     source: str
     """Name of the source in tasks/registry.py."""

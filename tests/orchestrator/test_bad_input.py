@@ -253,7 +253,10 @@ class TestModels:
         line = one_problem(measuring(causal_model, prefix="bos"))
         assert line.startswith(f"models.0: {causal_model}: prefix: bos has two meanings: the BOS is 1 in its config")
         assert "2 in its tokenizer" in line
-        assert capsweep("check", measuring(causal_model, prefix=None)).returncode == 0
+        drawn = [{"source": "model_samples", "samples": 1}]
+        assert "model_samples has two meanings" in one_problem(measuring(causal_model, prefix=None, texts=drawn))
+        texts = [{"source": "files", "path": "texts"}]
+        assert capsweep("check", measuring(causal_model, prefix=None, texts=texts)).returncode == 0
 
     def test_a_tokenizer_with_more_tokens_than_the_table(self, one_problem, measuring, causal_model):
         from transformers import GPTNeoXConfig, GPTNeoXForCausalLM

@@ -369,7 +369,8 @@ class TestRadius:
         files.write("provenance.json", json.dumps(first).encode())
         resumed = with_session(make_plan(plan.sweep), files, "second", now, notes=(), added=None)
         (about,) = resumed["models"].values()
-        assert about["readings"] == first["models"][plan.models[0].name]["readings"]
+        found = first["models"][plan.models[0].name]["readings"]
+        assert about["readings"] == {**found, "notes": []}
         assert about["readings"]["largest_difference"] < 1e-5
 
     def test_a_run_keeps_what_it_found(self, sweep, monkeypatch):
