@@ -136,7 +136,7 @@ class Unsteady(LlamaForCausalLM):
     """Drops out a tenth of its logits, even in evaluation mode."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        output = super().forward(*args, **kwargs)
+        output: Any = super().forward(*args, **kwargs)
         output.logits = torch.nn.functional.dropout(output.logits, 0.1)
         return output
 
@@ -144,10 +144,10 @@ class Unsteady(LlamaForCausalLM):
 class ReadsIds(LlamaForCausalLM):
     """Adds something for each token id that its embedding does not hold, as Gemma 3n does."""
 
-    def forward(self, input_ids: Any = None, **kwargs: Any) -> Any:
-        output = super().forward(input_ids=input_ids, **kwargs)
-        if input_ids is not None:
-            output.logits = output.logits + torch.sin(input_ids)[..., None] * torch.arange(VOCABULARY)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output: Any = super().forward(*args, **kwargs)
+        if (ids := kwargs.get("input_ids")) is not None:
+            output.logits = output.logits + torch.sin(ids)[..., None] * torch.arange(VOCABULARY)
         return output
 
 
@@ -163,7 +163,7 @@ class Crowded(LlamaForCausalLM):
     """Mixes the texts of a batch."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        output = super().forward(*args, **kwargs)
+        output: Any = super().forward(*args, **kwargs)
         output.logits = output.logits + output.logits.mean(0, keepdim=True)
         return output
 
@@ -172,7 +172,7 @@ class Grows(LlamaForCausalLM):
     """Scales by the number of tokens that it is given at once, as some code from the hub does."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        output = super().forward(*args, **kwargs)
+        output: Any = super().forward(*args, **kwargs)
         output.logits = output.logits * math.log(1 + output.logits.shape[1])
         return output
 
