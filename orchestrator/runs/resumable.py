@@ -3,8 +3,11 @@
 Reads the run, writes nothing.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from orchestrator.errors import BadInput
-from orchestrator.planning.plan import Plan
+from orchestrator.planning.plan import Plan, PlannedModel
 from orchestrator.runs.directory import EXTENDING_FILE, RUN_NAMES, SWEEP_FILE, is_run, read_provenance, read_sweep
 from orchestrator.spec.sweep import without_places
 from orchestrator.store.files import Files
@@ -28,17 +31,23 @@ def check_same_run(plan: Plan, files: Files) -> None:
             f"{files.url}: already holds another sweep ({SWEEP_FILE} in it differs from yours). "
             "Choose another --run-dir, or resume that one with `capsweep resume`."
         )
-    known = read_provenance(files)["models"]
+    known = {name: held["facts"] for name, held in read_provenance(files)["models"].items()}
     problems = [
-        f"{files.url}: model {model.name} has changed since the run began: fingerprint "
-        f"{known[model.name]['facts']['fingerprint'][:16]} then, {model.facts.fingerprint[:16]} now. "
-        "Restore it, or begin a new run."
+        f"{files.url}: model {model.name} has changed since the run began: "
+        f"{_difference(known[model.name], model)}. Restore it, or begin a new run."
         for model in plan.models
-        if model.name in known and known[model.name]["facts"]["fingerprint"] != model.facts.fingerprint
+        if model.name in known and known[model.name]["fingerprint"] != model.facts.fingerprint
     ]
     # Texts only if no model has changed: a changed model may cut its texts differently.
     if problems := problems or _changed_texts(plan, files):
         raise BadInput(*problems)
+
+
+def _difference(before: Mapping[str, Any], model: PlannedModel) -> str:
+    """In what a model differs from the one of the run, whose facts were `before`."""
+    if model.model.commit is not None and before["revision"] != model.facts.revision:
+        return f"commit {before['revision']} then, {model.facts.revision} now"
+    return f"fingerprint {before['fingerprint'][:16]} then, {model.facts.fingerprint[:16]} now"
 
 
 def _changed_texts(plan: Plan, files: Files) -> list[str]:
