@@ -8,7 +8,7 @@ nothing of searches, files or Tune.
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,8 @@ class EngineLoad:
     settings: EngineSettings
     snapshot_seconds: float
     """How often probes in flight are saved."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables that are set before the model is loaded, such as HF_TOKEN."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,8 @@ class EngineActor:
         Raises:
             TaskError: when the model cannot be loaded.
         """
+        # Sent with this call, not with the actor: Ray keeps how an actor is made, and shows a `runtime_env`.
+        os.environ.update(load.environment)
         self._load = load
         self._engine = TASKS[load.task].open_engine(load.model, load.question, load.settings)
         self._recorder = recorder

@@ -1,7 +1,7 @@
 """Tune a sweep's recipe, from its plan to the page. Defines the order of the steps; other modules carry them out."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,9 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from orchestrator.cluster.environment import carried, set_variables
 from orchestrator.errors import BadInput, literal
+from orchestrator.execution.faults import can_go_on
 from orchestrator.execution.recipe_worker import InlineWorkers, Workers
 from orchestrator.execution.stop import Stop, stop_on_signals
 from orchestrator.launch import Exit
@@ -47,6 +49,8 @@ class TuneRequest:
     budget: int | None
     """Trained tokens of each length search; None: what the sweep's own recipe spends."""
     allow_fewer: bool = False
+    environment: tuple[str, ...] = ()
+    """Names of variables that workers get on other machines."""
 
 
 def new_tune_folder(sweep: Sweep) -> str:
@@ -62,17 +66,26 @@ def tune(
     Raises:
         BadInput: when the sweep cannot be tuned or the folder cannot be used; nothing has been written.
     """
+    variables = carried(request.environment)
     split = _plan(request)
     files = _open(request, url)
     stop = Stop()
     with _locked(files, take_over=take_over), stop_on_signals(stop):
-        folder = Path(files.url)
         if not files.exists(TUNE_FILE):
             files.write(TUNE_FILE, _asked(request).encode())
+        folder = Path(files.url)
         tuners = [_tuner(request, split, model.name, folder, console) for model in split.plan.models]
         for note in split.plan.notes:
             console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
-        with _workers(split.plan, inline=inline, address=address, stop=stop, on_message=_printer(console)) as workers:
+        where = _workers(
+            split.plan,
+            inline=inline,
+            address=address,
+            variables=variables,
+            stop=stop,
+            on_message=_printer(console),
+        )
+        with where as workers, can_go_on(f"the same command with --run-dir {files.url} continues"):
             for tuner in tuners:
                 tuner.on_message(
                     f"{tuner.model}: {len(tuner.study.results)} of {request.trials} trials, "
@@ -178,18 +191,23 @@ def _printer(console: Console) -> Callable[[str], None]:
 
 @contextmanager
 def _workers(
-    plan: Plan, *, inline: bool, address: str | None, stop: Stop, on_message: Callable[[str], None]
+    plan: Plan,
+    *,
+    inline: bool,
+    address: str | None,
+    variables: Mapping[str, str],
+    stop: Stop,
+    on_message: Callable[[str], None],
 ) -> Iterator[Workers]:
     settings = plan.sweep.engine_settings()
     if inline:
         yield InlineWorkers(plan, settings, stop)
         return
-    from orchestrator.cluster.environment import set_variables
-
-    set_variables(address)
+    set_variables(address)  # before Ray is imported
     from orchestrator.cluster.recipe_workers import ray_workers
 
-    with ray_workers(plan, settings, address=address, stop=stop, on_message=on_message) as workers:
+    on_ray = ray_workers(plan, settings, address=address, variables=variables, stop=stop, on_message=on_message)
+    with on_ray as workers:
         yield workers
 
 
