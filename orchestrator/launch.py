@@ -10,7 +10,7 @@ from enum import IntEnum
 import pyarrow as pa
 from rich.console import Console
 
-from orchestrator.cluster.environment import carried, set_variables
+from orchestrator.cluster.environment import carried
 from orchestrator.errors import literal
 from orchestrator.execution.executor import Executor
 from orchestrator.execution.faults import RESUME, can_go_on
@@ -39,7 +39,7 @@ class Exit(IntEnum):
 
 
 def new_run_url(sweep: Sweep) -> str:
-    """`<storage>/<name>-<date>-<time>`."""
+    """STORAGE/NAME-DATE-TIME."""
     return f"{sweep.storage.rstrip('/')}/{sweep.name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
@@ -99,6 +99,8 @@ def launch(
 
 
 def _on_ray(address: str | None, variables: Mapping[str, str]) -> Executor:
+    from orchestrator.cluster.environment import set_variables
+
     set_variables(address)  # before Ray is imported
     from orchestrator.cluster.executor import RayExecutor
 

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from orchestrator.cluster.environment import carried, set_variables
+from orchestrator.cluster.environment import carried
 from orchestrator.errors import BadInput, literal
 from orchestrator.execution.faults import can_go_on
 from orchestrator.execution.recipe_worker import InlineWorkers, Workers
 from orchestrator.execution.stop import Stop, stop_on_signals
 from orchestrator.launch import Exit
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.planner import make_plan
+from orchestrator.planning.planner import make_plan, with_held
 from orchestrator.runs.directory import is_run
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump
@@ -54,7 +54,7 @@ class TuneRequest:
 
 
 def new_tune_folder(sweep: Sweep) -> str:
-    """`<storage>/<name>-tune-<date>-<time>`."""
+    """STORAGE/NAME-tune-DATE-TIME."""
     return f"{sweep.storage.rstrip('/')}/{sweep.name}-tune-{datetime.now():%Y%m%d-%H%M%S}"
 
 
@@ -67,8 +67,9 @@ def tune(
         BadInput: when the sweep cannot be tuned or the folder cannot be used; nothing has been written.
     """
     variables = carried(request.environment)
-    split = _plan(request)
-    files = _open(request, url)
+    files = _open(url)
+    request, split = _plan(request, _held(files))
+    _check_asked(request, files)
     stop = Stop()
     with _locked(files, take_over=take_over), stop_on_signals(stop):
         if not files.exists(TUNE_FILE):
@@ -99,8 +100,11 @@ def tune(
     return _conclude(files, found, stop, console)
 
 
-def _plan(request: TuneRequest) -> TextSplit:
-    """The length searches of the request; raises BadInput if it cannot be tuned."""
+def _plan(request: TuneRequest, held: TuneRequest | None) -> tuple[TuneRequest, TextSplit]:
+    """The request with the commits of its models and data, and its length searches; BadInput if it cannot be tuned.
+
+    `held` is what the folder's tuning was asked, with the commits that it keeps.
+    """
     sweep = request.sweep
     if sweep.search.policy == "grid":
         raise BadInput("search.policy: grid probes given lengths, but tune runs length searches: wanted policy: grow.")
@@ -109,17 +113,25 @@ def _plan(request: TuneRequest) -> TextSplit:
             f"num_vectors: {list(sweep.num_vectors)}; a recipe is tuned for one number of vectors at a time: "
             f"wanted one of them, such as [{sweep.num_vectors[0]}]."
         )
+    if held is not None:
+        sweep = with_held(sweep, held.sweep)
     plan = make_plan(sweep, allow_fewer=request.allow_fewer)
     if not plan.task.tunable(sweep.recipe):
         raise BadInput(f"task: {sweep.task}: no field of its recipe can be tuned.")
-    others = None
-    if request.report is not None:
-        there = sweep.model_copy(update={"texts": request.report.texts})
-        others = make_plan(there, allow_fewer=request.allow_fewer)
-    return split_texts(plan, others)
+    report, others = request.report, None
+    if report is not None:
+        if held is not None and held.report is not None:
+            report = with_held(report, held.report)
+        others = make_plan(plan.sweep.model_copy(update={"texts": report.texts}), allow_fewer=request.allow_fewer)
+        report = report.model_copy(update={"texts": others.sweep.texts})
+    # Radii and dtypes are found anew by each session.
+    pins = zip(sweep.models, plan.sweep.models, strict=True)
+    models = tuple(replace(asked, commit=here.commit, code_commit=here.code_commit) for asked, here in pins)
+    sweep = sweep.model_copy(update={"models": models, "texts": plan.sweep.texts})
+    return replace(request, sweep=sweep, report=report), split_texts(plan, others)
 
 
-def _open(request: TuneRequest, url: str) -> Files:
+def _open(url: str) -> Files:
     if "://" in url.removeprefix("file://"):
         raise BadInput(
             f"{url}: the trials are kept in a journal that grows line by line, which object stores do not support. "
@@ -134,12 +146,27 @@ def _open(request: TuneRequest, url: str) -> Files:
             raise BadInput(
                 f"{url}: holds {', '.join(names[:3])}, which `capsweep tune` did not make. Choose another --run-dir."
             )
-    elif yaml.safe_load(files.read(TUNE_FILE)) != yaml.safe_load(_asked(request)):
+    return files
+
+
+def _held(files: Files) -> TuneRequest | None:
+    """What the tuning in a folder was asked; None if there is none."""
+    if not files.exists(TUNE_FILE):
+        return None
+    document = yaml.safe_load(files.read(TUNE_FILE))
+    sweep, texts = Sweep.model_validate(document["sweep"]), document["report"]
+    report = None if texts is None else Sweep.model_validate({**document["sweep"], "texts": texts})
+    return TuneRequest(sweep=sweep, report=report, trials=0, budget=document["budget"])
+
+
+def _check_asked(request: TuneRequest, files: Files) -> None:
+    """Raise BadInput if the folder holds a tuning that was asked something else."""
+    held = _held(files)
+    if held is not None and yaml.safe_load(_asked(held)) != yaml.safe_load(_asked(request)):
         raise BadInput(
-            f"{url}: already holds another tuning ({TUNE_FILE} in it has another sweep, --report or --budget). "
+            f"{files.url}: already holds another tuning ({TUNE_FILE} in it has another sweep, --report or --budget). "
             "Choose another --run-dir."
         )
-    return files
 
 
 def _is_ours(name: str) -> bool:
@@ -203,6 +230,8 @@ def _workers(
     if inline:
         yield InlineWorkers(plan, settings, stop)
         return
+    from orchestrator.cluster.environment import set_variables
+
     set_variables(address)  # before Ray is imported
     from orchestrator.cluster.recipe_workers import ray_workers
 

@@ -184,3 +184,16 @@ class TestPinned:
         hub.stop()
         ended = capsweep("resume", run, "--inline")
         assert ended.returncode == 0, ended.stderr
+
+    def test_a_tuning_goes_on_with_its_commits(self, hub, tmp_path, capsweep):
+        texts = [f"Text number {number}, and some more of it." for number in range(12)]
+        hub.push("org/texts", {"train.jsonl": lines(texts)}, kind="datasets")
+        spec, folder = tmp_path / "tuned.yaml", tmp_path / "tuned"
+        spec.write_text(f"name: tuned\ntask: toy\nmodels: [toy/model]\ntexts: [{OF_HUB}]\nrecipe: {{steps: 8}}\n")
+        tune = ("tune", spec, "--inline", "--run-dir", folder, "--trials")
+        assert capsweep(*tune, 2).returncode == 0
+        hub.push("org/texts", {"train.jsonl": lines(texts[::-1])}, kind="datasets")
+        ended = capsweep(*tune, 3)
+        assert ended.returncode == 0, ended.stderr
+        spec.write_text(spec.read_text().replace("steps: 8", "steps: 9"))
+        assert "already holds another tuning" in capsweep(*tune, 3).stderr
