@@ -3,6 +3,7 @@
 Knows nothing of what is in a model or a data set.
 """
 
+import errno
 from collections.abc import Iterator
 from typing import Literal
 
@@ -27,6 +28,7 @@ Kind = Literal["model", "data set"]
 REPOSITORY_TYPES: dict[Kind, str] = {"model": "model", "data set": "dataset"}
 """Our word -> the hub's."""
 NOT_CACHED = (LocalEntryNotFoundError, CachedRepoTreeNotFoundError)
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 WITH_A_TOKEN = "set HF_TOKEN or run `hf auth login`"
 
 
@@ -103,6 +105,11 @@ def why_refused(error: BaseException, kind: Kind) -> str | None:
     for each in met:
         if isinstance(each, HfHubHTTPError):
             return _of_status(each.response.status_code, kind)
+        if isinstance(each, OSError) and each.errno in NO_ROOM:
+            return (
+                f"the cache of the hub ({constants.HF_HUB_CACHE}) takes no more ({each.strerror}). Make room there, or "
+                "set HF_HOME to another disk."
+            )
     if has(OfflineModeIsEnabled) or (has(*NOT_CACHED) and constants.is_offline_mode()):
         whole = "hf download NAME" + (" --repo-type dataset" if kind == "data set" else "")
         return (

@@ -168,7 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
             if token not in (None, TOKEN):
                 raise Refusal(401, message="Invalid credentials in Authorization header")
             form = parse_qs(f"{urlsplit(self.path).query}&{body}")
-            self._route(path.strip("/").split("/"), path, token=token, form=form)
+            # A slash within a part is quoted: refs/pr/1 is a revision.
+            parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
+            self._route(parts, path, token=token, form=form)
         except Refusal as refusal:
             self._send(refusal.status, b"{}", {"Content-Type": "application/json", **refusal.headers})
 

@@ -1,5 +1,6 @@
 """What tasks read from the hub, and what they say when it refuses; the hub is tests/hub.py, on loopback."""
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,7 +9,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from tasks.hub import commit_of
+from tasks.hub import commit_of, why_refused
 from tasks.language_model import LanguageModel
 from tasks.model_files import facts
 from tasks.pinning import pinned
@@ -35,10 +36,13 @@ class TestCommits:
     def test_a_branch_a_tag_and_a_commit_name_one(self, hub: Hub):
         first = hub.push("org/one", {"a": b"1"})
         second = hub.push("org/one", {"a": b"2"})
-        hub.push("org/one", {"a": b"3"}, to="step2")
+        third = hub.push("org/one", {"a": b"3"}, to="step2")
+        proposed = hub.push("org/one", {"a": b"4"}, to="refs/pr/1")
         assert commit_of("org/one", None, "model") == commit_of("org/one", "main", "model") == second
         assert commit_of("org/one", first, "model") == first
-        assert commit_of("org/one", "step2", "model") not in (first, second)
+        assert commit_of("org/one", "step2", "model") == third
+        assert commit_of("org/one", "refs/pr/1", "model") == proposed
+        assert commit_of("org/one", third[:8], "model") == third
 
     def test_an_old_id_without_owner_is_one(self, hub: Hub, files: dict[str, bytes]):
         commit = hub.push("openai-community/gpt2", files)
@@ -112,6 +116,19 @@ class TestWhatIsRead:
             assert facts(replace(model, code_commit=hub.repositories["models", "org/code"].refs["main"])) != facts(
                 model
             )
+
+    def test_code_of_the_hub_for_a_folder_is_of_its_commit(self, hub: Hub, files: dict[str, bytes], tmp_path: Path):
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+        config = json.loads(files["config.json"]) | {"auto_map": {"AutoModelForCausalLM": "org/code--modeling.Mine"}}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        plain = facts(pinned(Model(name=str(tmp_path))))
+        first, later = (hub.push("org/code", {"modeling.py": f"# {version}".encode()}) for version in (1, 2))
+        model = pinned(Model(name=str(tmp_path), trust_remote_code=True))
+        assert (model.commit, model.code_commit) == (None, later)
+        assert pinned(replace(model, code_commit=first)).code_commit == first
+        assert pinned(Model(name=str(tmp_path))).code_commit is None
+        assert plain.revision == facts(Model(name=str(tmp_path))).revision
 
     def test_code_of_two_repositories_is_refused(self, hub: Hub, files: dict[str, bytes]):
         classes = {"AutoModelForCausalLM": "org/code--modeling.Mine", "AutoConfig": "configuration.Mine"}
@@ -245,6 +262,12 @@ class TestRefusals:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         with pytest.raises(TaskError, match=f"HF_HUB_OFFLINE is set and the {kind} is not in the local cache"):
             read("org/open")
+
+
+def test_a_disk_without_room_is_no_statement_on_the_model():
+    error = OSError("Can't load it")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert "takes no more (No space left on device)" in (why_refused(error, "model") or "")
 
 
 class TestDataSetsAreNotAsAsked:
