@@ -111,10 +111,9 @@ def why_refused(error: BaseException, kind: Kind) -> str | None:
                 "set HF_HOME to another disk."
             )
     if has(OfflineModeIsEnabled) or (has(*NOT_CACHED) and constants.is_offline_mode()):
-        whole = "hf download NAME" + (" --repo-type dataset" if kind == "data set" else "")
+        how = " (`hf download NAME --repo-type dataset`)" if kind == "data set" else ""
         return (
-            f"HF_HUB_OFFLINE is set and the {kind} is not in the local cache. Fetch it once with the network on "
-            f"(`{whole}`)."
+            f"HF_HUB_OFFLINE is set and the {kind} is not in the local cache. Fetch it once with the network on{how}."
         )
     if has(NetworkError, ConnectionError, *NOT_CACHED):
         return (
