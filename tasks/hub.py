@@ -20,7 +20,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.errors import HTTPError as NetworkError
+
+# The class of whichever HTTP library huggingface_hub uses.
+from huggingface_hub.errors import HTTPError as NetworkError  # pyright: ignore[reportPrivateImportUsage]
 
 from tasks.values import TaskError
 

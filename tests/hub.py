@@ -87,10 +87,19 @@ class Hub:
         self._server.server_close()
 
     def push(
-        self, name: str, files: Mapping[str, bytes] | Path, *, kind: Kind = "models", to: str = "main", **access: bool
+        self,
+        name: str,
+        files: Mapping[str, bytes] | Path,
+        *,
+        kind: Kind = "models",
+        to: str = "main",
+        private: bool = False,
+        gated: bool = False,
     ) -> str:
         """Make a commit of these files, and let the branch `to` name it; returns the commit."""
-        repository = self.repositories.setdefault((kind, name), Repository(name=name, kind=kind, **access))
+        repository = self.repositories.setdefault(
+            (kind, name), Repository(name=name, kind=kind, private=private, gated=gated)
+        )
         if isinstance(files, Path):
             files = {
                 file.relative_to(files).as_posix(): file.read_bytes() for file in files.rglob("*") if file.is_file()
@@ -142,7 +151,7 @@ class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *_: object) -> None:
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing."""
 
     def do_GET(self) -> None:

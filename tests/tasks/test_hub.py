@@ -16,7 +16,7 @@ from tasks.pinning import pinned
 from tasks.texts.hub import HubSource
 from tasks.tokenizer import HubCodec
 from tasks.values import Model, TaskError
-from tests.hub import TOKEN, Hub
+from tests.hub import TOKEN, Hub, Kind
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +104,11 @@ class TestWhatIsRead:
         place = "org/code--" if elsewhere else ""
         config = json.loads(files["config.json"]) | {"auto_map": {"AutoModelForCausalLM": f"{place}modeling_mine.Mine"}}
         model_files = {**files, "config.json": json.dumps(config).encode()}
-        for version in (1, 2):
-            hub.push("org/code", code(version))
-            hub.push("org/one", {**model_files, **code(version)})
-            if version == 1:
-                model = pinned(Model(name="org/one", trust_remote_code=True))
+        hub.push("org/code", code(1))
+        hub.push("org/one", {**model_files, **code(1)})
+        model = pinned(Model(name="org/one", trust_remote_code=True))
+        hub.push("org/code", code(2))
+        hub.push("org/one", {**model_files, **code(2)})
         assert model.code_commit == (next(iter(hub.repositories["models", "org/code"].commits)) if elsewhere else None)
         facts(model)
         assert LanguageModel(model, device="cpu")._model.version == 1
@@ -193,7 +193,8 @@ def read_texts(name: str, revision: str | None = None) -> None:
 def refusing(hub: Hub, files: dict[str, bytes]) -> Hub:
     """A hub with private and gated models and data sets."""
     texts = {"a.jsonl": rows("one", "two")}
-    for kind, content in (("models", files), ("datasets", texts)):
+    both: list[tuple[Kind, dict[str, bytes]]] = [("models", files), ("datasets", texts)]
+    for kind, content in both:
         hub.push("org/open", content, kind=kind)
         hub.push("org/private", content, kind=kind, private=True)
         hub.push("org/gated", content, kind=kind, gated=True)
