@@ -9,6 +9,7 @@ from enum import IntEnum
 
 import pyarrow as pa
 from rich.console import Console
+from rich.text import Text
 
 from orchestrator.cluster.environment import carried
 from orchestrator.errors import literal
@@ -17,6 +18,7 @@ from orchestrator.execution.faults import RESUME, can_go_on
 from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop, stop_on_signals
 from orchestrator.planning.plan import Plan
+from orchestrator.redact import redact
 from orchestrator.report.live import LiveView
 from orchestrator.report.tables import capacity_by_group
 from orchestrator.report.terminal import searches_table, summary_table
@@ -26,6 +28,7 @@ from orchestrator.runs.extension import Extension
 from orchestrator.runs.session import open_session
 from orchestrator.spec.sweep import Sweep
 from tasks.values import EngineStats
+from tasks.wording import counted
 
 
 class Exit(IntEnum):
@@ -75,16 +78,13 @@ def launch(
         asked_to_stop=stop.interrupt,
     )
     with stop_on_signals(stop), opening as session, can_go_on(RESUME):
-        for note in (*plan.notes, *session.notes):
-            console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
-        console.print(
-            f"{plan.sweep.name}: {session.ledger.num_searches} searches, {session.ledger.num_open} open, in {url}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
         samples = {search.search_id: plan.samples[search.model, search.sample_id] for search in plan.searches}
-        with LiveView(console, session.ledger, samples=samples) as view:
+        view = LiveView(console, session.ledger, samples=samples)
+        for note in (*plan.notes, *session.notes):
+            view.show_line(Text(f"note: {literal(note)}", style="yellow"))
+        searches = counted(session.ledger.num_searches, "search")
+        view.show_message(f"{plan.sweep.name}: {searches}, {session.ledger.num_open} open, in {url}")
+        with view:
             try:
                 stats = EngineStats()
                 if session.ledger.num_open:
@@ -94,8 +94,14 @@ def launch(
                 session.finish()
     run = open_run(url)
     searches = run.searches()
-    write_report(run, searches)
-    return _conclude(run, searches, stats, stop, console)
+    try:
+        write_report(run, searches)
+        _show_results(run, searches, stats, console)
+    except Exception as error:
+        # What was measured is on disk by now: an error in showing it does not decide the exit code.
+        line = f"the results cannot be shown ({type(error).__name__}: {error}); `capsweep report {url}` tries again."
+        console.print(Text(literal(redact(line)).replace("\n", " ")), soft_wrap=True)
+    return _conclude(url, searches, stop, console)
 
 
 def _on_ray(address: str | None, variables: Mapping[str, str]) -> Executor:
@@ -107,28 +113,33 @@ def _on_ray(address: str | None, variables: Mapping[str, str]) -> Executor:
     return RayExecutor(address, variables)
 
 
-def _conclude(run: Run, searches: pa.Table, stats: EngineStats, stop: Stop, console: Console) -> Exit:
-    """Show the results and how the session ended."""
-    statuses = searches["status"].to_pylist()
+def _show_results(run: Run, searches: pa.Table, stats: EngineStats, console: Console) -> None:
     console.print(searches_table(searches, run.samples()))
     console.print(summary_table(capacity_by_group(searches)))
     if stats.slot_steps:
+        steps = counted(stats.slot_steps, "optimizer step")
         console.print(
-            f"engines: {stats.slot_steps:,} optimizer steps in {stats.step_seconds:.0f} s of engine time, "
-            f"{stats.slots_busy:.0%} of the slots busy",
+            f"engines: {steps} in {stats.step_seconds:.0f} s of engine time, {stats.slots_busy:.0%} of the slots busy",
             highlight=False,
         )
     console.print(f"report: {run.files.url}/{REPORT_FILE}", markup=False, highlight=False, soft_wrap=True)
-    num_open, num_failed = statuses.count("open"), statuses.count("failed")
-    resume = f"`capsweep resume {run.files.url}` continues them."
-    if num_open:
+
+
+def _conclude(url: str, searches: pa.Table, stop: Stop, console: Console) -> Exit:
+    """Say how the session ended; returns the exit code, which follows from the searches alone."""
+    statuses = searches["status"].to_pylist()
+    if num_open := statuses.count("open"):
         why = "interrupted" if stop.interrupted else "the budget is spent" if stop.budget_spent else "ended early"
-        console.print(f"{why}: {num_open} searches are open; {resume}", markup=False, highlight=False, soft_wrap=True)
+        them = "it" if num_open == 1 else "them"
+        left = (
+            f"{why}: {counted(num_open, 'search is', 'searches are')} open; `capsweep resume {url}` continues {them}."
+        )
+        console.print(left, markup=False, highlight=False, soft_wrap=True)
         return Exit.INTERRUPTED if stop.interrupted else Exit.BUDGET_SPENT if stop.budget_spent else Exit.SOME_FAILED
-    if num_failed:
+    if num_failed := statuses.count("failed"):
         failed = (
-            f"{num_failed} searches failed; `capsweep status {run.files.url}` shows why, "
-            f"`capsweep resume {run.files.url} --retry-failed` tries them again."
+            f"{counted(num_failed, 'search')} failed; `capsweep status {url}` shows why, "
+            f"`capsweep resume {url} --retry-failed` tries {'it' if num_failed == 1 else 'them'} again."
         )
         console.print(failed, markup=False, highlight=False, soft_wrap=True)
         return Exit.SOME_FAILED

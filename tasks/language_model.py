@@ -102,13 +102,39 @@ class LanguageModel:
         """Map token ids (B, L) to input vectors (B, L, D)."""
         return self._embedding(tokens)
 
-    def hidden(self, inputs_BTD: Tensor) -> Tensor:
-        """Map input vectors (B, T, D) to the input of `head`: hidden states (B, T, H), or logits if it is Identity."""
+    def hidden(self, inputs_BTD: Tensor, positions_BT: Tensor | None = None) -> Tensor:
+        """Map input vectors (B, T, D) to the input of `head`: hidden states (B, T, H), or logits if it is Identity.
+
+        Args:
+            inputs_BTD: Rows of input vectors.
+            positions_BT: Positions of the inputs within their texts, if a row holds several texts, one after the
+                other; only if the model `can_pack`.
+        """
+        packed = {} if positions_BT is None else {"position_ids": positions_BT}
         if self._head_is_separate:
-            hidden_BTH = self._model.base_model(inputs_embeds=inputs_BTD, use_cache=False).last_hidden_state
+            hidden_BTH = self._model.base_model(inputs_embeds=inputs_BTD, use_cache=False, **packed).last_hidden_state
         else:
-            hidden_BTH = self._model(inputs_embeds=inputs_BTD, use_cache=False).logits
+            hidden_BTH = self._model(inputs_embeds=inputs_BTD, use_cache=False, **packed).logits
         return hidden_BTH.to(self.device)  # the last layer may be on another GPU
+
+    @torch.no_grad()
+    def can_pack(self) -> bool:
+        """Whether texts in one row are read as if each were alone, once their positions say where each begins.
+
+        Attention of transformers does so. A state, as in Mamba, runs on from text to text.
+        """
+        length = 8
+        texts = torch.arange(3 * length, device=self.device).view(3, 1, length) % len(self._embedding.weight)
+        first, other, text = (self.embed(tokens) for tokens in texts)
+        positions = torch.arange(length, device=self.device).repeat(1, 2)
+        alone = self.hidden(text)[0].float()
+        try:
+            rows = [self.hidden(torch.cat([before, text], 1), positions)[0] for before in (first, other)]
+        except (TypeError, ValueError, RuntimeError):
+            return False
+        # Another shape moves the last bits, and layers multiply them; another text before it moves far more.
+        tolerance = torch.finfo(self.dtype).eps ** 0.5
+        return all(bool((row[length:].float() - alone).norm() <= tolerance * alone.norm()) for row in rows)
 
     @torch.no_grad()
     def residual_lengths(self, inputs_BTD: Tensor) -> Tensor:

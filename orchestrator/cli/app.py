@@ -9,6 +9,7 @@ import typer
 
 from orchestrator.cli import jobs, reading
 from orchestrator.cli.exits import AllowFewer, Env, RunArgument, SpecArgument, bad_input, expanded
+from orchestrator.cli.streams import show_what_can_be_shown
 from orchestrator.errors import literal
 
 app = typer.Typer(
@@ -216,13 +217,14 @@ def status(
     with bad_input():
         if run.startswith(("http://", "https://")):
             from orchestrator.cluster.jobs.client import Jobs
+            from tasks.wording import counted
 
             jobs = Jobs(run).all()
             for job in jobs:
                 typer.echo(literal(f"{job.job_id}  {job.status.lower()}  {job.run_dir}"))
                 for line in job.last_words:
                     typer.echo(literal(f"    {line}"))
-            typer.echo(f"{len(jobs)} {'sweep was' if len(jobs) == 1 else 'sweeps were'} submitted to {run}")
+            typer.echo(f"{counted(len(jobs), 'sweep was', 'sweeps were')} submitted to {run}")
             return
         from orchestrator.cli.status import show_status
         from orchestrator.runs.directory import open_run
@@ -257,6 +259,7 @@ app.add_typer(reading.app)
 
 def main() -> None:
     """The entry point of the command."""
+    show_what_can_be_shown()
     try:
         app()
     except Exception:

@@ -172,6 +172,7 @@ class EnginePool:
             name=name,
             task=self.plan.task.name,
             model=self.plan.model(model).model,
+            fingerprint=self.plan.model(model).facts.fingerprint,
             question=self.plan.question_of(model),
             settings=replace(self.settings, cpus=threads, gpus=need.gpus or 1.0),
             snapshot_seconds=self.plan.sweep.engines.snapshot_seconds,

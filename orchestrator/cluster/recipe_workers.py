@@ -23,6 +23,7 @@ from orchestrator.execution.recipe_worker import MeasurementRequest, SearchResul
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan
 from tasks.values import EngineSettings
+from tasks.wording import counted
 
 LISTEN_SECONDS = 0.5
 """How often `stop` is checked while workers measure."""
@@ -127,7 +128,7 @@ def ray_workers(
     with cluster(f"tune-{uuid.uuid4().hex[:8]}", address, on_message):
         count, need = _places(plan)
         threads = settings.cpus or (None if need.gpus else math.ceil(need.cpus))
-        on_message(f"{count} trials side by side, each with {need.cpus:g} CPUs and {need.gpus:g} GPUs")
+        on_message(f"{counted(count, 'trial')} side by side, each with {need.cpus:g} CPUs and {need.gpus:g} GPUs")
         settings = replace(settings, cpus=threads, gpus=need.gpus or 1.0)
         workers = RayWorkers(plan, settings, count, need, stop=stop, variables=variables)
         try:

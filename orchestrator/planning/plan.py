@@ -49,6 +49,8 @@ class Sample:
     """Where each token ends, in characters of `text`."""
     cut: bool
     """Whether the text continues after the last token kept."""
+    first_change: str | None = None
+    """Where the tokens first stand for another text than `text`, in words; None if they give it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,7 @@ def read_texts(sweep: Sweep, *, allow_fewer: bool) -> Found[list[ReadEntry]]:
             entry = source.pinned()
             if not entry.needs_reader:
                 found = texts_of(entry)
+                notes += [f"texts.{number}: {note}" for note in entry.notes()]
         except TaskError as error:
             problems.append(f"texts.{number}: {error}")
             continue

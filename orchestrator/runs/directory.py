@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import yaml
 
 from orchestrator.errors import BadInput
 from orchestrator.redact import refuse_credentials
 from orchestrator.spec.sweep import Sweep
+from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import LOCK_FILE, STOP_FILE
 from orchestrator.store.parquet import (
@@ -129,7 +129,7 @@ def read_sweep(files: Files) -> Sweep:
         BadInput: when it cannot be read.
     """
     with _as_written(files, SWEEP_FILE):
-        return Sweep.model_validate(yaml.safe_load(files.read(SWEEP_FILE)))
+        return Sweep.model_validate(parse_yaml(files.read(SWEEP_FILE).decode())[0])
 
 
 def read_provenance(files: Files) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def read_provenance(files: Files) -> dict[str, Any]:
 def _as_written(files: Files, name: str) -> Iterator[None]:
     try:
         yield
-    except (yaml.YAMLError, ValueError, FileNotFoundError) as error:
+    except (*CONSTRUCTOR_ERRORS, FileNotFoundError) as error:
         raise BadInput(
             f"{files.url}/{name}: cannot be read as this version writes it ({' '.join(str(error).split())[:200]}). "
             "Do not edit it: restore it, or begin a new run."

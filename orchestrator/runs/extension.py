@@ -18,6 +18,7 @@ from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import load_sweep
 from orchestrator.store.parquet import read_searches
 from tasks.texts import TextEntry
+from tasks.wording import counted
 
 DECIDING = ("task", "prefix", "special_tokens", "criterion", "decode_from", "search", "recipe")
 """Fields that decide results and cannot be extended: a run holds one value of each."""
@@ -162,6 +163,7 @@ def _unknown_searches(run: Run, plan: Plan) -> Iterator[str]:
     # An extension that was interrupted may have left searches that no sweep asks for.
     if unknown and not run.files.exists(EXTENDING_FILE):
         yield (
-            f"{len(unknown)} searches of {run.files.url} have another identity in this version of capsweep: they would "
-            "not stay finished. Extend the run with the version that began it, or begin a new one."
+            f"{run.files.url}: {counted(len(unknown), 'search has', 'searches have')} another identity in this version "
+            "of capsweep, and would not stay finished. Extend the run with the version that began it, or begin a new "
+            "one."
         )

@@ -4,6 +4,7 @@ Knows nothing of rows, Parquet or searches.
 """
 
 import contextlib
+import errno
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -110,7 +111,10 @@ class LocalFiles:
 
     def read(self, name: str) -> bytes:
         """The content of a file; raises FileNotFoundError when there is none of this name."""
-        return (self._root / name).read_bytes()
+        path = self._root / name
+        if not path.is_file():  # to open a pipe would wait for its writer, and to read a device might never end
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return path.read_bytes()
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
         """The contents of those of these files that exist, read one after the other."""
@@ -136,9 +140,10 @@ class LocalFiles:
         (self._root / name).replace(target)
 
     def remove(self, *names: str) -> None:
-        """Remove files."""
+        """Remove files; a folder of such a name is left alone."""
         for name in names:
-            (self._root / name).unlink(missing_ok=True)
+            with contextlib.suppress(IsADirectoryError):
+                (self._root / name).unlink(missing_ok=True)
 
     def remove_unfinished(self) -> None:
         """Remove temporary files."""

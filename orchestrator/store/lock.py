@@ -137,6 +137,11 @@ def seems_to_live(holder: Holder, now: float) -> bool:
     return not gone and now - holder.heartbeat < STALE_SECONDS
 
 
+def writer_of(holder: Holder | None, now: float) -> str | None:
+    """Who writes to a run with this lock at `now` (Unix time in seconds); None if nobody seems to."""
+    return f"process {holder.pid} on {holder.host}" if holder and seems_to_live(holder, now) else None
+
+
 def _lives(holder: Holder, files: Files) -> bool:
     if holder.host == socket.gethostname() and not _runs(holder.pid):
         return False

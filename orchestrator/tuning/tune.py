@@ -22,6 +22,7 @@ from orchestrator.planning.planner import make_plan, with_held
 from orchestrator.runs.directory import is_run
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump
+from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import RunLock
 from orchestrator.store.parquet import write_table
@@ -29,6 +30,7 @@ from orchestrator.tuning.results import TuningResult, evidence_line, recipe_yaml
 from orchestrator.tuning.study import INPUTS, JOURNAL_FILE, RecipeStudy
 from orchestrator.tuning.texts import TextSplit, split_texts
 from orchestrator.tuning.tuner import BUDGET, ModelTuner, tune_model
+from tasks.wording import counted
 
 TUNE_FILE = "tune.yaml"
 TRIALS_FILE = "tune.parquet"
@@ -89,8 +91,8 @@ def tune(
         with where as workers, can_go_on(f"the same command with --run-dir {files.url} continues"):
             for tuner in tuners:
                 tuner.on_message(
-                    f"{tuner.model}: {len(tuner.study.results)} of {request.trials} trials, "
-                    f"{len(tuner.split.choosing)} length searches to choose on, "
+                    f"{tuner.model}: {len(tuner.study.results)} of {counted(request.trials, 'trial')}, "
+                    f"{counted(len(tuner.split.choosing), 'length search')} to choose on, "
                     f"{len(tuner.split.reporting)} to report on"
                 )
                 if not tune_model(tuner, workers, trials=request.trials):
@@ -153,10 +155,14 @@ def _held(files: Files) -> TuneRequest | None:
     """What the tuning in a folder was asked; None if there is none."""
     if not files.exists(TUNE_FILE):
         return None
-    document = yaml.safe_load(files.read(TUNE_FILE))
-    sweep, texts = Sweep.model_validate(document["sweep"]), document["report"]
-    report = None if texts is None else Sweep.model_validate({**document["sweep"], "texts": texts})
-    return TuneRequest(sweep=sweep, report=report, trials=0, budget=document["budget"])
+    try:
+        document = parse_yaml(files.read(TUNE_FILE).decode())[0]
+        sweep, texts = Sweep.model_validate(document["sweep"]), document["report"]
+        report = None if texts is None else Sweep.model_validate({**document["sweep"], "texts": texts})
+        return TuneRequest(sweep=sweep, report=report, trials=0, budget=document["budget"])
+    except (*CONSTRUCTOR_ERRORS, KeyError, TypeError) as error:
+        message = " ".join(str(error).split())[:200]
+        raise BadInput(f"{files.url}/{TUNE_FILE}: cannot be read ({message}). Choose another --run-dir.") from error
 
 
 def _check_asked(request: TuneRequest, files: Files) -> None:

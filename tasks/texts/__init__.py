@@ -66,6 +66,10 @@ class TextEntry(
         """
         raise NotImplementedError
 
+    def notes(self) -> list[str]:
+        """What a user should know about what `read` leaves out, one line each; each names its place."""
+        return []
+
     def pinned(self) -> Self:
         """This entry, at the commit that its data are at now; the entry itself if it names one or there is none.
 

@@ -187,6 +187,7 @@ class TestSamples:
                 "text": sample.text,
                 "tokens": list(sample.tokens),
                 "token_ends": list(sample.token_ends),
+                "first_change": None,
             }
             for key, sample in plan.samples.items()
         }

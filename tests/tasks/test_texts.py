@@ -158,7 +158,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("name", "content", "messages"),
         [
-            ("a.jsonl", b'{"text": "good"}\n{"text": ', ["a.jsonl: line 2 is not JSON", "one object a line"]),
+            ("a.jsonl", b'{"text": "good"}\n{"text": ', ["a.jsonl: line 2 is not usable JSON", "one object a line"]),
             ("a.jsonl", b'{"text": "good"}\n[1]', ["a.jsonl: line 2 is not an object"]),
             ("a.jsonl", b'{"body": "x", "id": 1}', ["line 1: no field 'text'", "body, id"]),
             ("a.jsonl", b'{"text": 3}', ["a.jsonl#1: 'text' is int; wanted text"]),
@@ -220,7 +220,11 @@ class TestRandomWords:
 
     @pytest.mark.parametrize(
         ("content", "message"),
-        [(b"\n\n", "no words in it"), (b"one\ntwo three\n", "line 2 has 2 words"), (b"caf\xe9", "not UTF-8 at byte 3")],
+        [
+            (b"\n\n", "no words in it"),
+            (b"one\ntwo three\n", "line 2 has 2 words"),
+            (b"caf\xe9", "not UTF-8: byte 3 is 0xe9"),
+        ],
     )
     def test_reports_what_is_wrong_with_the_list(self, tmp_path, content, message):
         (tmp_path / "words.txt").write_bytes(content)

@@ -20,6 +20,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orchestrator.cluster.connection import wants_token
 from orchestrator.cluster.jobs.submission import VARIABLES_OPTION, check_run_url, stage, versions
+from orchestrator.cluster.private import keep_token_private
 from orchestrator.errors import BadInput
 from orchestrator.spec.sweep import Sweep
 
@@ -86,8 +87,9 @@ class Jobs:
     """The jobs of one cluster."""
 
     def __init__(self, address: str) -> None:
-        """Raises BadInput when no Jobs API answers at `address`."""
+        """Raises BadInput when no Jobs API answers at `address`, or others may have read the token."""
         self.address = address
+        keep_token_private(make=False)
         with _answers(address):
             self._client = JobSubmissionClient(address)
         for talkative in TALKATIVE:

@@ -58,7 +58,7 @@ def take_variables(key: str) -> None:
 
 def main() -> int:
     """Run to the end; returns the exit code of `capsweep run`."""
-    if found := different_versions(Path(VERSIONS_NAME).read_text()):
+    if found := different_versions(Path(VERSIONS_NAME).read_text(encoding="utf-8")):
         print(*found, sep="\n", file=sys.stderr)
         print("Install the same versions on all nodes, or submit with --install.", file=sys.stderr)
         return 2

@@ -64,8 +64,11 @@ def stage(sweep: Sweep, folder: Path) -> None:
             f"the sweep's models and texts are {size / 1e6:,.0f} MB; a job can carry up to {MOST_BYTES / 1e6:,.0f} MB. "
             "Name models of the hub, or put them where all nodes see them and submit from a node that sees them, too."
         )
-    (folder / SWEEP_NAME).write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
-    (folder / VERSIONS_NAME).write_text("".join(f"{name}=={number}\n" for name, number in versions().items()))
+    # UTF-8 whatever the locale is: the cluster may have another one.
+    sweep_text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    (folder / SWEEP_NAME).write_text(sweep_text, encoding="utf-8")
+    versions_text = "".join(f"{name}=={number}\n" for name, number in versions().items())
+    (folder / VERSIONS_NAME).write_text(versions_text, encoding="utf-8")
 
 
 def _send(value: str, folder: Path, place: str) -> str:
