@@ -3,6 +3,7 @@
 Defines the order of the steps; other modules carry them out.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
 
@@ -10,8 +11,10 @@ import pyarrow as pa
 from rich.console import Console
 from rich.text import Text
 
+from orchestrator.cluster.environment import carried
 from orchestrator.errors import literal
 from orchestrator.execution.executor import Executor
+from orchestrator.execution.faults import RESUME, can_go_on
 from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop, stop_on_signals
 from orchestrator.planning.plan import Plan
@@ -39,7 +42,7 @@ class Exit(IntEnum):
 
 
 def new_run_url(sweep: Sweep) -> str:
-    """`<storage>/<name>-<date>-<time>`."""
+    """STORAGE/NAME-DATE-TIME."""
     return f"{sweep.storage.rstrip('/')}/{sweep.name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
@@ -53,14 +56,17 @@ def launch(
     console: Console,
     retry_failed: bool = False,
     extension: Extension | None = None,
+    environment: Sequence[str] = (),
 ) -> Exit:
     """Run the plan's open searches in the run at `url`, show the results and write the report.
 
-    `extension` is what the plan adds to an existing run.
+    `extension` is what the plan adds to an existing run, `environment` names variables that engines get on other
+    machines.
 
     Raises:
         BadInput: when the run directory cannot be used; nothing has been written.
     """
+    variables = carried(environment)
     budget = plan.sweep.budget.minutes
     stop = Stop(budget_seconds=None if budget is None else 60 * budget)
     opening = open_session(
@@ -71,7 +77,7 @@ def launch(
         extension=extension,
         asked_to_stop=stop.interrupt,
     )
-    with stop_on_signals(stop), opening as session:
+    with stop_on_signals(stop), opening as session, can_go_on(RESUME):
         samples = {search.search_id: plan.samples[search.model, search.sample_id] for search in plan.searches}
         view = LiveView(console, session.ledger, samples=samples)
         for note in (*plan.notes, *session.notes):
@@ -82,7 +88,8 @@ def launch(
             try:
                 stats = EngineStats()
                 if session.ledger.num_open:
-                    stats = _executor(inline=inline, address=address).run(session, stop=stop, watcher=view)
+                    executor = InlineExecutor() if inline else _on_ray(address, variables)
+                    stats = executor.run(session, stop=stop, watcher=view)
             finally:
                 session.finish()
     run = open_run(url)
@@ -97,15 +104,13 @@ def launch(
     return _conclude(url, searches, stop, console)
 
 
-def _executor(*, inline: bool, address: str | None) -> Executor:
-    if inline:
-        return InlineExecutor()
+def _on_ray(address: str | None, variables: Mapping[str, str]) -> Executor:
     from orchestrator.cluster.environment import set_variables
 
     set_variables(address)  # before Ray is imported
     from orchestrator.cluster.executor import RayExecutor
 
-    return RayExecutor(address)
+    return RayExecutor(address, variables)
 
 
 def _show_results(run: Run, searches: pa.Table, stats: EngineStats, console: Console) -> None:

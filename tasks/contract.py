@@ -110,6 +110,16 @@ class Task(Protocol):
     name: str
     """Name of the task in the sweep file."""
 
+    def pinned(self, model: Model) -> Model:
+        """The model at the commit that it will be read at on every machine; the model itself if it has no commits.
+
+        Called once, when a run is planned; the run keeps the result.
+
+        Raises:
+            TaskError: when the commit cannot be found out.
+        """
+        ...
+
     def facts(self, model: Model) -> ModelFacts:
         """Read what planning needs, without loading weights.
 

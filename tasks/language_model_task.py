@@ -38,6 +38,12 @@ class LanguageModelTask:
 
         return model_files.facts(model)
 
+    def pinned(self, model: Model) -> Model:
+        """A hub model at the commit that its revision names now; raises TaskError when that cannot be found out."""
+        from tasks import pinning
+
+        return pinning.pinned(model)
+
     def codec(self, model: Model) -> TextCodec:
         """The model's tokenizer; raises TaskError when it has none."""
         from tasks import tokenizer

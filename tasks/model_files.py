@@ -16,12 +16,15 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
+from tasks.hub import commit_of, why_refused
 from tasks.model_config import bos_of, context_of, notes_on_context
 from tasks.model_folder import ADAPTER, folder_problems, weight_files
 from tasks.values import Model, ModelFacts, TaskError, WrongModelError
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
+# Otherwise transformers sends the name of a model without safetensors, and the token, to a converter on the hub.
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Precision in the sweep file -> the precision of torch."""
@@ -41,15 +44,11 @@ def read_config(model: Model) -> Any:
         TaskError: when there is no such model, or it is not a causal language model.
     """
     is_folder = Path(model.name).is_dir()
-    if not is_folder and (model.name.count("/") != 1 or model.name.startswith(("/", ".", "~"))):
-        raise TaskError(f"{model.name}: no such folder, and not a hub id (those read 'owner/name').")
     if is_folder and (problems := folder_problems(model)):
         is_model = (Path(model.name) / "config.json").is_file()
         raise (WrongModelError if is_model else TaskError)(*problems)
     try:
-        config = AutoConfig.from_pretrained(
-            model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
-        )
+        config = AutoConfig.from_pretrained(model.name, **pins(model))
     except Exception as error:  # the file decides which exception is raised, even ZeroDivisionError
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
     architectures = config.architectures if isinstance(config.architectures, list) else []
@@ -63,6 +62,15 @@ def read_config(model: Model) -> Any:
             "supported. Wanted the unquantized model, with quantization: int8 or nf4 if device memory is short."
         )
     return config
+
+
+def pins(model: Model) -> dict[str, Any]:
+    """Arguments of every `from_pretrained`: which commit is read, and whether its code may run."""
+    return {
+        "revision": model.commit or model.revision or "main",
+        "code_revision": model.code_commit or model.commit,
+        "trust_remote_code": model.trust_remote_code,
+    }
 
 
 def _not_causal(model: Model, found: str) -> TaskError:
@@ -84,23 +92,9 @@ def why_not_loaded(model: Model, error: Exception) -> str:
             "it comes with its own code, which is not run by default. If you have read that code and trust it, set "
             "trust_remote_code: true in the model's entry."
         )
-    message = message_of(error)
-    chain = f"{error!r} {error.__cause__!r}"
-    if Path(model.name).is_dir():
-        return f"config.json could not be read as a model ({message}). Wanted a model as transformers saves it."
-    if "gated" in chain.lower() or "401" in chain or "403" in chain:
-        return (
-            "the hub refuses it: gated or private. Accept its licence on its hub page, then run `hf auth login` "
-            "or set HF_TOKEN."
-        )
-    if "RepositoryNotFound" in chain or "404" in chain:
-        return "the hub has no model of this name (or it is private and HF_TOKEN is not set)."
-    if os.environ.get("HF_HUB_OFFLINE"):
-        return "HF_HUB_OFFLINE is set and the model is not in the local cache. Fetch it once with the network on."
-    return (
-        f"could not be fetched ({message}). Check the name and the network, or give a local folder; "
-        "with HF_HUB_OFFLINE=1 only the local cache is used."
-    )
+    if (why := why_refused(error, "model")) is not None:
+        return why
+    return f"config.json could not be read as a model ({message_of(error)}). Wanted a model as transformers saves it."
 
 
 def weights_are_here(model: Model) -> bool:
@@ -109,7 +103,7 @@ def weights_are_here(model: Model) -> bool:
         return True
 
     def cached(file: str) -> str | None:
-        place = try_to_load_from_cache(model.name, file, revision=model.revision)
+        place = try_to_load_from_cache(model.name, file, revision=model.commit or model.revision)
         return place if isinstance(place, str) else None
 
     if cached("model.safetensors"):
@@ -133,7 +127,7 @@ def facts(model: Model) -> ModelFacts:
             f"{model.name}: quantization: {model.quantization} needs {' and '.join(missing)}, not installed here. "
             "Run pip install 'capsweep[quantized]', or set quantization: null."
         )
-    fingerprint, revision = _fingerprint(model, config)
+    fingerprint, revision = _fingerprint(model)
     shell = _without_weights(model, config)
     embedding, head = shell.get_input_embeddings(), shell.get_output_embeddings()
     text_config = config.get_text_config()
@@ -158,7 +152,7 @@ def facts(model: Model) -> ModelFacts:
     )
 
 
-def _fingerprint(model: Model, config: Any) -> tuple[str, str]:
+def _fingerprint(model: Model) -> tuple[str, str]:
     """A hash of everything that decides what the model computes, and the model's revision."""
     digest = hashlib.sha256(f"{model.dtype}{model.quantization or ''}".encode())
     folder = Path(model.name)
@@ -168,10 +162,11 @@ def _fingerprint(model: Model, config: Any) -> tuple[str, str]:
             if file.is_file():
                 with file.open("rb") as handle:
                     digest.update(hashlib.file_digest(handle, "sha256").digest())
+        digest.update((model.code_commit or "").encode())
         revision = digest.hexdigest()[:16]
     else:
-        revision = str(getattr(config, "_commit_hash", None) or model.revision)
-        digest.update(f"{model.name}@{revision}".encode())
+        revision = model.commit or commit_of(model.name, model.revision, "model")
+        digest.update(f"{model.name}@{revision}{model.code_commit or ''}".encode())
     return digest.hexdigest(), revision
 
 
@@ -180,7 +175,9 @@ def _without_weights(model: Model, config: Any) -> Any:
     """The model of a configuration, with shapes but no values; raises TaskError if the configuration makes no sense."""
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+            own = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+            code = {"code_revision": pins(model)["code_revision"]} if model.trust_remote_code and own else {}
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code, **code)
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):  # the rest of the message lists all model types
             raise _not_causal(model, config.model_type) from error
@@ -215,8 +212,7 @@ def load_model(model: Model, device: torch.device, *, spread: bool) -> tuple[Pre
         # Any: with `output_loading_info` the function returns a pair, which its annotation does not state.
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             model.name,
-            revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
+            **pins(model),
             dtype=DTYPES[model.dtype],
             quantization_config=_quantized(model.quantization) if model.quantization else None,
             device_map="balanced" if spread else {"": device} if model.quantization else None,
@@ -231,7 +227,8 @@ def load_model(model: Model, device: torch.device, *, spread: bool) -> tuple[Pre
             "get them as safetensors from someone you trust."
         ) from error
     except Exception as error:
-        raise TaskError(f"{model.name}: its weights could not be loaded ({message_of(error)}).") from error
+        why = why_refused(error, "model") or f"its weights could not be loaded ({message_of(error)})."
+        raise TaskError(f"{model.name}: {why}") from error
     loaded_model, info = loaded
     if mismatched := sorted(info["mismatched_keys"]):
         name, found, wanted = mismatched[0]

@@ -221,6 +221,10 @@ class ToyTask:
 
     name = "toy"
 
+    def pinned(self, model: Model) -> Model:
+        """The model itself: there is nothing to read."""
+        return model
+
     def facts(self, model: Model) -> ModelFacts:
         """The same facts for every name, except the fingerprint."""
         return ModelFacts(

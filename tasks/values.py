@@ -36,6 +36,11 @@ class Model:
     """Hub id or local folder."""
     revision: str | None = None
     """Hub revision; None takes the default branch."""
+    commit: str | None = None
+    """Commit of the hub that everything is read from, on every machine: what `revision` named when the run was planned.
+    None: a local folder, or not yet planned."""
+    code_commit: str | None = None
+    """The same of the repository that its code comes from, if that is another one."""
     dtype: str = "float32"
     """Precision of weights and activations; memories are always float32. `auto` is resolved when a run is planned."""
     quantization: str | None = None

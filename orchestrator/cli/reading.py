@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestrator.cli.exits import RunArgument, bad_input
+from orchestrator.cli.exits import RunArgument, bad_input, expanded
 from orchestrator.errors import BadInput, literal
 from orchestrator.report.papers import PUBLISHED_SETS, Paper
 from tasks.wording import counted
@@ -22,8 +22,12 @@ Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Whe
 @app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")
 def report(
     runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],
-    to: Annotated[Path, typer.Option(help="File for the page of several runs.")] = Path("report.html"),
-    tables: Annotated[Path | None, typer.Option(help="Also write the tables as CSV, Markdown and LaTeX here.")] = None,
+    to: Annotated[Path, typer.Option(help="File for the page of several runs.", callback=expanded)] = Path(
+        "report.html"
+    ),
+    tables: Annotated[
+        Path | None, typer.Option(help="Also write the tables as CSV, Markdown and LaTeX here.", callback=expanded)
+    ] = None,
     images: Annotated[
         Literal["png", "svg", "pdf"] | None, typer.Option(help="Also write the figures, in this format.")
     ] = None,
@@ -137,7 +141,7 @@ def compare(
 
 
 @app.command(epilog="Example: `capsweep export runs/quickstart-20260101-120000 --to memories/`")
-def export(run: RunArgument, to: Annotated[Path, typer.Option(help="Folder to write to.")]) -> None:
+def export(run: RunArgument, to: Annotated[Path, typer.Option(help="Folder to write to.", callback=expanded)]) -> None:
     """Write the best memory of each search as safetensors, and a table of them."""
     with bad_input():
         from orchestrator.analysis.memories import export as export_run

@@ -9,7 +9,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +38,8 @@ class EngineLoad:
     settings: EngineSettings
     snapshot_seconds: float
     """How often probes in flight are saved."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables that are set before the model is loaded, such as HF_TOKEN."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +111,8 @@ class EngineActor:
         Raises:
             TaskError: when the model cannot be loaded, or is another one on this node.
         """
+        # Sent with this call, not with the actor: Ray keeps how an actor is made, and shows a `runtime_env`.
+        os.environ.update(load.environment)
         self._load = load
         if (found := TASKS[load.task].facts(load.model).fingerprint) != load.fingerprint:
             raise TaskError(

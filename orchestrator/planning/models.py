@@ -12,6 +12,7 @@ from orchestrator.planning.plan import PlannedModel
 from orchestrator.progress import tracked
 from orchestrator.spec.sweep import Sweep
 from tasks.contract import Task, TextCodec
+from tasks.texts import AT_COMMIT
 from tasks.values import Model, ModelFacts, TaskError, WrongModelError
 
 RECURRENT_NOTE = (
@@ -44,15 +45,23 @@ def with_dtypes(sweep: Sweep, task: Task) -> Found[Sweep]:
 
 
 def with_held_models(sweep: Sweep, held: Sweep) -> Sweep:
-    """The sweep with the dtypes and radii that a run decided for its models, where the sweep leaves them open."""
-    dtypes = {replace(model, radius=None, dtype="auto"): model.dtype for model in reversed(held.models)}
-    radii = {replace(model, radius=None): model.radius for model in held.models}
-    models: list[Model] = []
-    for model in sweep.models:
-        if model.dtype == "auto":
-            model = replace(model, dtype=dtypes.get(replace(model, radius=None), "auto"))
-        models.append(model if model.radius is not None else replace(model, radius=radii.get(model)))
+    """The sweep with the commits, dtypes and radii that a run keeps for its models, where they are left open."""
+    models = [_with_held(model, held.models) for model in sweep.models]
     return sweep.model_copy(update={"models": tuple(models)})
+
+
+def _with_held(model: Model, held: Sequence[Model]) -> Model:
+    """The model with what a run keeps for the first of its models that this one may be."""
+    for known in held:
+        decided = {
+            "commit": known.commit if model.commit is None else model.commit,
+            "code_commit": known.code_commit if model.code_commit is None else model.code_commit,
+            "dtype": known.dtype if model.dtype == "auto" else model.dtype,
+        }
+        filled = replace(model, **decided)
+        if replace(filled, radius=None) == replace(known, radius=None):
+            return filled if model.radius is not None else replace(filled, radius=known.radius)
+    return model
 
 
 def read_models(sweep: Sweep, task: Task) -> Found[list[ReadModel]]:
@@ -60,6 +69,11 @@ def read_models(sweep: Sweep, task: Task) -> Found[list[ReadModel]]:
     found: list[ReadModel] = []
     problems: list[str] = []
     for number, model in enumerate(sweep.models):
+        try:
+            model = task.pinned(model)
+        except TaskError as error:
+            problems.append(f"models.{number}: {error}")
+            continue
         about, found_facts, found_codec = _read(model, task)
         problems += [f"models.{number}: {line}" for line in about]
         if found_facts is None or found_codec is None:
@@ -147,9 +161,12 @@ def with_recipes(models: Sequence[ReadModel], task: Task) -> Found[list[ReadMode
 
 def notes_on(planned: PlannedModel) -> list[str]:
     """What a user should know about this model before a run."""
+    model = planned.model
+    at_commit = "" if model.commit is None else AT_COMMIT.format(commit=model.commit)
     notes = {
-        REMOTE_CODE_NOTE: planned.model.trust_remote_code,
-        PICKLE_NOTE: planned.model.allow_pickle,
+        at_commit: model.commit != model.revision,
+        REMOTE_CODE_NOTE: model.trust_remote_code,
+        PICKLE_NOTE: model.allow_pickle,
         RECURRENT_NOTE: planned.facts.is_recurrent,
     }
     of_readings = () if planned.readings is None else planned.readings.notes

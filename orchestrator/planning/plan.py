@@ -67,7 +67,7 @@ class Plan:
     """By model name and sample_id."""
     searches: tuple[Search, ...] = field(repr=False)
     text_commits: dict[str, str] = field(default_factory=dict)
-    """Place in the sweep, such as texts.0 -> the commit of the data read there, where it is known."""
+    """Place in the sweep, such as texts.0 -> the commit of the data read there, for data that have one."""
     notes: tuple[str, ...] = ()
     """What a user should know before the run starts."""
 

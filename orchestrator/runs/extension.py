@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import BadInput
-from orchestrator.planning.models import with_held_models
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.planner import make_plan
+from orchestrator.planning.planner import make_plan, with_held
 from orchestrator.runs.directory import EXTENDING_FILE, Run, drawn_texts, open_run
 from orchestrator.runs.resumable import check_same_run
 from orchestrator.spec.sweep import Sweep
@@ -51,7 +50,7 @@ def plan_extension(url: str, spec: Path, *, allow_fewer: bool = False) -> tuple[
     """
     run, drawn = open_run(url), drawn_texts(url)
     held = run.sweep
-    addition = with_held_models(load_sweep(spec), held)
+    addition = with_held(load_sweep(spec), held)
     if differing := differences(held, addition):
         raise BadInput(
             f"{spec}: {'; '.join(differing)}. What decides results must be as in {url}: change it, or begin a new run."

@@ -96,7 +96,7 @@ def open_files(url: str) -> Files:
                 f"{url}: this storage cannot be reached ({error}). Wanted a folder, or a URL that fsspec knows; "
                 "the extras s3 and gcs of capsweep bring those two."
             ) from error
-    return LocalFiles(Path(url))
+    return LocalFiles(Path(url).expanduser())
 
 
 class LocalFiles:

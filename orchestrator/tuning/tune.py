@@ -1,9 +1,9 @@
 """Tune a sweep's recipe, from its plan to the page. Defines the order of the steps; other modules carry them out."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from orchestrator.cluster.environment import carried
 from orchestrator.errors import BadInput, literal
+from orchestrator.execution.faults import can_go_on
 from orchestrator.execution.recipe_worker import InlineWorkers, Workers
 from orchestrator.execution.stop import Stop, stop_on_signals
 from orchestrator.launch import Exit
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.planner import make_plan
+from orchestrator.planning.planner import make_plan, with_held
 from orchestrator.runs.directory import is_run
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump
@@ -51,10 +53,12 @@ class TuneRequest:
     budget: int | None
     """Trained tokens of each length search; None: what the sweep's own recipe spends."""
     allow_fewer: bool = False
+    environment: tuple[str, ...] = ()
+    """Names of variables that workers get on other machines."""
 
 
 def new_tune_folder(sweep: Sweep) -> str:
-    """`<storage>/<name>-tune-<date>-<time>`."""
+    """STORAGE/NAME-tune-DATE-TIME."""
     return f"{sweep.storage.rstrip('/')}/{sweep.name}-tune-{datetime.now():%Y%m%d-%H%M%S}"
 
 
@@ -66,17 +70,27 @@ def tune(
     Raises:
         BadInput: when the sweep cannot be tuned or the folder cannot be used; nothing has been written.
     """
-    split = _plan(request)
-    files = _open(request, url)
+    variables = carried(request.environment)
+    files = _open(url)
+    request, split = _plan(request, _held(files))
+    _check_asked(request, files)
     stop = Stop()
     with _locked(files, stop, take_over=take_over) as files, stop_on_signals(stop):
-        folder = Path(files.url)
         if not files.exists(TUNE_FILE):
             files.write(TUNE_FILE, _asked(request).encode())
+        folder = Path(files.url)
         tuners = [_tuner(request, split, model.name, folder, console) for model in split.plan.models]
         for note in split.plan.notes:
             console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
-        with _workers(split.plan, inline=inline, address=address, stop=stop, on_message=_printer(console)) as workers:
+        where = _workers(
+            split.plan,
+            inline=inline,
+            address=address,
+            variables=variables,
+            stop=stop,
+            on_message=_printer(console),
+        )
+        with where as workers, can_go_on(f"the same command with --run-dir {files.url} continues"):
             for tuner in tuners:
                 tuner.on_message(
                     f"{tuner.model}: {len(tuner.study.results)} of {counted(request.trials, 'trial')}, "
@@ -90,8 +104,11 @@ def tune(
     return _conclude(files, found, stop, console)
 
 
-def _plan(request: TuneRequest) -> TextSplit:
-    """The length searches of the request; raises BadInput if it cannot be tuned."""
+def _plan(request: TuneRequest, held: TuneRequest | None) -> tuple[TuneRequest, TextSplit]:
+    """The request with the commits of its models and data, and its length searches; BadInput if it cannot be tuned.
+
+    `held` is what the folder's tuning was asked, with the commits that it keeps.
+    """
     sweep = request.sweep
     if sweep.search.policy == "grid":
         raise BadInput("search.policy: grid probes given lengths, but tune runs length searches: wanted policy: grow.")
@@ -100,17 +117,25 @@ def _plan(request: TuneRequest) -> TextSplit:
             f"num_vectors: {list(sweep.num_vectors)}; a recipe is tuned for one number of vectors at a time: "
             f"wanted one of them, such as [{sweep.num_vectors[0]}]."
         )
+    if held is not None:
+        sweep = with_held(sweep, held.sweep)
     plan = make_plan(sweep, allow_fewer=request.allow_fewer)
     if not plan.task.tunable(sweep.recipe):
         raise BadInput(f"task: {sweep.task}: no field of its recipe can be tuned.")
-    others = None
-    if request.report is not None:
-        there = sweep.model_copy(update={"texts": request.report.texts})
-        others = make_plan(there, allow_fewer=request.allow_fewer)
-    return split_texts(plan, others)
+    report, others = request.report, None
+    if report is not None:
+        if held is not None and held.report is not None:
+            report = with_held(report, held.report)
+        others = make_plan(plan.sweep.model_copy(update={"texts": report.texts}), allow_fewer=request.allow_fewer)
+        report = report.model_copy(update={"texts": others.sweep.texts})
+    # Radii and dtypes are found anew by each session.
+    pins = zip(sweep.models, plan.sweep.models, strict=True)
+    models = tuple(replace(asked, commit=here.commit, code_commit=here.code_commit) for asked, here in pins)
+    sweep = sweep.model_copy(update={"models": models, "texts": plan.sweep.texts})
+    return replace(request, sweep=sweep, report=report), split_texts(plan, others)
 
 
-def _open(request: TuneRequest, url: str) -> Files:
+def _open(url: str) -> Files:
     if "://" in url.removeprefix("file://"):
         raise BadInput(
             f"{url}: the trials are kept in a journal that grows line by line, which object stores do not support. "
@@ -125,21 +150,31 @@ def _open(request: TuneRequest, url: str) -> Files:
             raise BadInput(
                 f"{url}: holds {', '.join(names[:3])}, which `capsweep tune` did not make. Choose another --run-dir."
             )
-    elif _held(files) != yaml.safe_load(_asked(request)):
-        raise BadInput(
-            f"{url}: already holds another tuning ({TUNE_FILE} in it has another sweep, --report or --budget). "
-            "Choose another --run-dir."
-        )
     return files
 
 
-def _held(files: Files) -> Any:
-    """What an earlier session asked for."""
+def _held(files: Files) -> TuneRequest | None:
+    """What the tuning in a folder was asked; None if there is none."""
+    if not files.exists(TUNE_FILE):
+        return None
     try:
-        return parse_yaml(files.read(TUNE_FILE).decode())[0]
-    except CONSTRUCTOR_ERRORS as error:
+        document = parse_yaml(files.read(TUNE_FILE).decode())[0]
+        sweep, texts = Sweep.model_validate(document["sweep"]), document["report"]
+        report = None if texts is None else Sweep.model_validate({**document["sweep"], "texts": texts})
+        return TuneRequest(sweep=sweep, report=report, trials=0, budget=document["budget"])
+    except (*CONSTRUCTOR_ERRORS, KeyError, TypeError) as error:
         message = " ".join(str(error).split())[:200]
         raise BadInput(f"{files.url}/{TUNE_FILE}: cannot be read ({message}). Choose another --run-dir.") from error
+
+
+def _check_asked(request: TuneRequest, files: Files) -> None:
+    """Raise BadInput if the folder holds a tuning that was asked something else."""
+    held = _held(files)
+    if held is not None and yaml.safe_load(_asked(held)) != yaml.safe_load(_asked(request)):
+        raise BadInput(
+            f"{files.url}: already holds another tuning ({TUNE_FILE} in it has another sweep, --report or --budget). "
+            "Choose another --run-dir."
+        )
 
 
 def _is_ours(name: str) -> bool:
@@ -191,7 +226,13 @@ def _printer(console: Console) -> Callable[[str], None]:
 
 @contextmanager
 def _workers(
-    plan: Plan, *, inline: bool, address: str | None, stop: Stop, on_message: Callable[[str], None]
+    plan: Plan,
+    *,
+    inline: bool,
+    address: str | None,
+    variables: Mapping[str, str],
+    stop: Stop,
+    on_message: Callable[[str], None],
 ) -> Iterator[Workers]:
     settings = plan.sweep.engine_settings()
     if inline:
@@ -199,10 +240,11 @@ def _workers(
         return
     from orchestrator.cluster.environment import set_variables
 
-    set_variables(address)
+    set_variables(address)  # before Ray is imported
     from orchestrator.cluster.recipe_workers import ray_workers
 
-    with ray_workers(plan, settings, address=address, stop=stop, on_message=on_message) as workers:
+    on_ray = ray_workers(plan, settings, address=address, variables=variables, stop=stop, on_message=on_message)
+    with on_ray as workers:
         yield workers
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tasks.pointers import is_pointer, pull
 from tasks.values import TaskError
 
 LONGEST_TEXT = 2**28
@@ -24,7 +25,6 @@ LEAST_BYTES = 128
 """Bytes that a line or a row counts at least: a Python object takes as many."""
 HEAD_BYTES = 2**16
 """Bytes at the beginning of a file by which its encoding is told."""
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 CONTROL_BYTES = bytes(range(32))
 """High bytes in UTF-16 of the letters of most alphabets. No text in UTF-8 has them, NUL among them, at every other
 place."""
@@ -91,9 +91,8 @@ def check_file(path: Path) -> None:
     """Raise TaskError if `path` is no file that can be read to its end, or only points to one that was not fetched."""
     if path.exists() and not path.is_file():
         raise TaskError(f"{path}: a folder, pipe or device. Wanted a file.")
-    with path.open("rb") as file:
-        if file.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise TaskError(f"{path}: a pointer of Git LFS, not the file itself. Fetch it with `git lfs pull`.")
+    if is_pointer(path):
+        raise TaskError(pull(path))
 
 
 @contextmanager

@@ -302,37 +302,39 @@ def test_a_recurrent_model_is_noted_as_slow_on_a_cpu(kind: str, notes: int, tmp_
 class CommittedTexts(GivenTexts, frozen=True):
     """Texts of a data set that has commits, as the hub's."""
 
-    revision: str | None = None
-    now: str | None = None
+    commit: str | None = None
+    now: str = "abc"
     """The commit that can be found out."""
 
-    def commit(self) -> str | None:
-        return self.now
+    def pinned(self) -> "CommittedTexts":
+        return self if self.commit else self.model_copy(update={"commit": self.now})
 
-    def may_change(self) -> bool:
-        return self.revision is None
+    def commit_read(self) -> str | None:
+        return self.commit
+
+    def pin_note(self) -> str:
+        return f"at {self.commit}"
 
 
 class TestCommitsOfTexts:
     @staticmethod
-    def plan(**changes: Any) -> Plan:
+    def plan(held: Sweep | None = None, **changes: Any) -> Plan:
         entries = [GivenTexts(texts=(ONE,)), CommittedTexts(texts=(TWO,), **changes)]
-        return make_plan(toy_sweep().model_copy(update={"texts": tuple(entries)}))
+        return make_plan(toy_sweep().model_copy(update={"texts": tuple(entries)}), held=held)
 
-    def test_are_kept_and_what_is_not_pinned_is_noted_with_the_commit(self):
-        plan = self.plan(now="abc")
-        assert plan.text_commits == {"texts.1": "abc"}
-        assert plan.notes == ("texts.1: revision: null takes what the hub has now; pin it with revision: abc",)
-
-    def test_what_is_pinned_gets_no_note(self):
-        plan = self.plan(now="abc", revision="v1")
-        assert (plan.text_commits, plan.notes) == ({"texts.1": "abc"}, ())
-
-    def test_one_that_cannot_be_found_out(self):
+    def test_are_found_out_once_noted_and_kept_in_the_sweep(self):
         plan = self.plan()
-        assert plan.text_commits == {}
-        (note,) = plan.notes
-        assert "could not be found out" in note
+        assert plan.text_commits == {"texts.1": "abc"}
+        assert plan.notes == ("texts.1: at abc",)
+        assert plan.sweep.texts[1].commit_read() == "abc"
+
+    def test_of_a_run_are_those_of_its_sweep(self):
+        held = self.plan().sweep
+        later = held.model_copy(update={"texts": (held.texts[0], held.texts[1].model_copy(update={"now": "def"}))})
+        opened = later.texts[1].model_copy(update={"commit": None})
+        plan = make_plan(later.model_copy(update={"texts": (later.texts[0], opened)}), held=later)
+        assert plan.text_commits == {"texts.1": "abc"}
+        assert self.plan(held=held, commit="fed").text_commits == {"texts.1": "fed"}
 
 
 class TestRadius:

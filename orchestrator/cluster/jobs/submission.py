@@ -20,6 +20,8 @@ from tasks.texts.patterns import match
 
 SWEEP_NAME = "sweep.yaml"
 VERSIONS_NAME = "versions.txt"
+VARIABLES_OPTION = "--variables"
+"""Option of the driver: the key under which the head holds environment variables for it."""
 INPUTS = "inputs"
 PACKAGES = ("orchestrator", "tasks")
 MOST_BYTES = 400_000_000
@@ -29,7 +31,7 @@ MOST_BYTES = 400_000_000
 def check_run_url(url: str) -> None:
     """Raise BadInput unless a run at `url` outlives the job, whose folder on the cluster is removed with it."""
     refuse_credentials(url)
-    if "://" not in url and not os.path.isabs(url):
+    if "://" not in url and not os.path.isabs(url) and not url.startswith("~"):  # `~`: the home on the head
         raise BadInput(
             f"--run-dir {url}: a relative folder would lie in the job's own files on the cluster, and be removed with "
             "them. Give a URL such as s3://bucket/runs/NAME or an absolute folder on the head, or set the sweep's "
