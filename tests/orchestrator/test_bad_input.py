@@ -234,10 +234,12 @@ class TestModels:
     def test_other_rope_factors_for_long_texts_limit_the_context(self, capsweep, measuring, tmp_path):
         from transformers import Phi3Config, Phi3ForCausalLM
 
-        rope = {"type": "longrope", "short_factor": [1.0, 1.0], "long_factor": [4.0, 4.0]}
-        settings: dict[str, Any] = {**SIZES, "max_position_embeddings": 32, "original_max_position_embeddings": 16}
-        settings["rope_scaling"] = rope
-        config = Phi3Config(**settings, rope_scaling=rope, pad_token_id=0)
+        context: dict[str, Any] = {
+            "max_position_embeddings": 32,
+            "original_max_position_embeddings": 16,
+            "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.0], "long_factor": [4.0, 4.0]},
+        }
+        config = Phi3Config(**SIZES, **context, pad_token_id=0)
         Phi3ForCausalLM(config).save_pretrained(tmp_path / "phi")
         save_tokenizer(tmp_path / "phi")
         ended = capsweep("check", measuring(tmp_path / "phi"))
