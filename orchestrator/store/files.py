@@ -229,7 +229,8 @@ class RemoteFiles:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._system, root = fsspec.core.url_to_fs(self.url)
+        # From a listing that it keeps, fsspec would also answer that a new object of another session does not exist.
+        self._system, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         self._root = PurePosixPath(root)
 
     def write(self, name: str, content: bytes, *, may_write: Callable[[], None] | None = None) -> None:
@@ -272,7 +273,6 @@ class RemoteFiles:
         """Names in `folder`, sorted; each call lists the store again."""
         listed = self._root / folder
         with self._as_os_error():
-            self._system.invalidate_cache()
             try:
                 found = [PurePosixPath(entry["name"]) for entry in self._system.ls(str(listed), detail=True)]
             except FileNotFoundError:
@@ -284,7 +284,6 @@ class RemoteFiles:
     def exists(self, name: str) -> bool:
         """Whether there is an object of this name."""
         with self._as_os_error():
-            self._system.invalidate_cache()
             try:
                 # `exists` and `isfile` of fsspec say no when the store does not answer.
                 return self._system.info(self._path(name))["type"] == "file"
@@ -317,6 +316,8 @@ class RemoteFiles:
     def _as_os_error(self) -> Iterator[None]:
         """Raise any error of a store as OSError: every store has its own types for missing credentials or buckets."""
         try:
+            # For storages that do not know `use_listings_cache`.
+            self._system.invalidate_cache()
             yield
         except OSError:
             raise

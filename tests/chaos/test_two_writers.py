@@ -57,38 +57,41 @@ def test_a_whole_session_is_frozen_at_random_touches(tmp_path, tally, times):
         Witness(tmp_path / "runs" / f"run{number}", found).conclude()
 
 
-FROZEN_AT_A_REQUEST = """
+FROZEN_AT_A_CALL = """
 import os, signal, sys
 from orchestrator.store.files import RemoteFiles
-as_os_error, number, last = RemoteFiles._as_os_error, [0], int(sys.argv.pop(1))
-def counting(self):
-    number[0] += 1
-    if number[0] == last:
-        os.kill(os.getpid(), signal.SIGSTOP)
-    return as_os_error(self)
-RemoteFiles._as_os_error = counting
+number, last = [0], int(sys.argv.pop(1))
+def counting(call):
+    def counted(*arguments, **options):
+        number[0] += 1
+        if number[0] == last:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return call(*arguments, **options)
+    return counted
+for name in ("write", "create", "read", "read_all", "names", "exists", "move", "remove"):
+    setattr(RemoteFiles, name, counting(getattr(RemoteFiles, name)))
 from orchestrator.cli.app import main
 sys.exit(main())
 """
-"""The command, frozen before so many requests to an object store."""
+"""The command, frozen at the how-manieth call to an object store; not between its last look and what it then sends."""
 
 
 def is_stopped(process: "subprocess.Popen[str]") -> bool:
     return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-def test_a_session_is_frozen_before_its_requests_to_an_object_store(tmp_path, tally, times, objects, monkeypatch):
+def test_a_session_is_frozen_at_its_calls_to_an_object_store(tmp_path, tally, times, objects, monkeypatch):
     freezes = times(8, 1)
-    found = tally("frozen before a request to an object store")
+    found = tally("frozen at a call to an object store")
     for name, value in objects.items():
         monkeypatch.setenv(name, value)
-    spec = write_sweep(tmp_path, texts=14)
+    spec = write_sweep(tmp_path, texts=40)
     choose = random.Random(1)
     for number in range(freezes):
         run = f"s3://runs/{tmp_path.name}/run{number}"
         witness = Witness(run, found)
-        # Opening takes about 30 requests, then each file of rows takes three, a heartbeat as many.
-        command = [sys.executable, "-c", FROZEN_AT_A_REQUEST, str(choose.randrange(40, 75)), *capsweep()[3:]]
+        # Opening takes about 30 calls, then each file of rows and each heartbeat takes two.
+        command = [sys.executable, "-c", FROZEN_AT_A_CALL, str(choose.randrange(30, 70)), *capsweep()[3:]]
         command += ["run", str(spec), "--inline", "--run-dir", run]
         first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         wait_until(lambda first=first: is_stopped(first), first)

@@ -249,6 +249,13 @@ class TestLocalFiles:
         assert open_files(str(tmp_path)).read("lock") == b"mine"
 
 
+def test_no_listing_is_kept():
+    """A claim of another session would not exist for a session that had listed the claims before."""
+    kept = RemoteFiles(f"memory://{uuid.uuid4().hex}/run")._system.dircache
+    kept["sessions"] = []
+    assert "sessions" not in kept
+
+
 @pytest.mark.parametrize("url", ["memory://a::b/run", "simplecache::memory://a/run", "zip://run::memory://a.zip"])
 def test_chained_storages_are_refused(url):
     with pytest.raises(BadInput, match="'::' chains storages"):
