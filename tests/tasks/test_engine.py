@@ -274,4 +274,4 @@ def test_what_was_proven_before_the_device_memory_ended_stays_proven(language_mo
     found = run_engine(engine, [replace(probe, length=8)])[probe.probe_id].outcome
     assert isinstance(found, Lossless)
     assert (found.measurement.proven_length, found.measurement.failed_length) == (9, None)
-    assert "out of memory: 10 tokens" in (found.measurement.remark or "")
+    assert "no room for 10 tokens" in (found.measurement.remark or "")
