@@ -15,6 +15,7 @@ from orchestrator.planning.inputs import Found
 from orchestrator.planning.plan import Sample
 from tasks.contract import TextCodec
 from tasks.values import Encoding, Text
+from tasks.wording import counted
 
 CHARACTERS_PER_TOKEN = 16
 """A long text is tokenized from this many characters per token first; twice as many while they give too few tokens."""
@@ -105,9 +106,9 @@ def _changes_note(model: str, changes: Mapping[str, str], num_texts: int) -> Ite
     if changes:
         source, change = next(iter(changes.items()))
         yield (
-            f"{model}: its tokenizer does not give {len(changes)} of {num_texts} texts back as they are; what is "
-            f"measured is the changed text. The first: {source}: {change}. Column first_change of samples.parquet has "
-            "them all."
+            f"{model}: its tokenizer does not give {len(changes)} of {counted(num_texts, 'text')} back as it was; the "
+            f"changed text is measured. The first: {source}: {change}. Column first_change of samples.parquet has them "
+            "all."
         )
 
 

@@ -233,5 +233,5 @@ def test_the_tokenizer_of_a_larger_model_is_refused(texts, tmp_path, shipped_mod
     vocabulary["a"] = 10**6
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     (texts / "a.txt").write_text("a")
-    with pytest.raises(BadInput, match=r"its tokenizer gives token 1000000 for files:a\.txt, but its vocabulary has"):
+    with pytest.raises(BadInput, match="its tokenizer has tokens up to 1000000, but its vocabulary has"):
         plan_of(tmp_path, task="cramming", models=[str(folder)])

@@ -10,6 +10,7 @@ from orchestrator.planning.samples import CHARACTERS_PER_TOKEN, CUT_MARGIN, cut_
 from tasks.contract import TextCodec
 from tasks.tokenizer import HubCodec
 from tasks.values import Encoding, Model, Text
+from tasks.wording import counted
 
 
 class Pairs:
@@ -131,7 +132,7 @@ def test_a_text_that_its_tokens_do_not_give_back_is_counted_and_shown(kind, limi
     by_source = {sample.source: sample.first_change for sample in found.value}
     assert by_source.pop("given:0") is None
     (note,) = [note for note in found.notes if note.startswith("tiny: ")]
-    assert f"does not give {len(changes)} of {len(texts)} texts back as they are" in note
+    assert f"does not give {len(changes)} of {counted(len(texts), 'text')} back as it was" in note
     assert f"The first: given:1: {changes[0]}" in note
     for (_, change), start in zip(sorted(by_source.items()), changes, strict=False):
         assert change is not None

@@ -204,7 +204,7 @@ def test_every_sweep_of_a_paper_is_laid_out_and_priced(path, tmp_path, monkeypat
     monkeypatch.setattr(
         datasets, "load_dataset", lambda *_, **__: datasets.IterableDataset.from_generator(lambda: iter(chunks))
     )
-    monkeypatch.setattr(HubSource, "commit", lambda _: None)
+    monkeypatch.setattr(HubSource, "pinned", lambda entry: entry.model_copy(update={"commit": 40 * "0"}))
     sweep = load_sweep(tmp_path / path.name)
     assert all(model.name.count("/") == 1 for model in sweep.models)
     plan = make_plan(sweep.model_copy(update={"models": (Model(name=str(stories_model)),)}))
