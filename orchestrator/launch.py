@@ -6,10 +6,9 @@ Defines the order of the steps; other modules carry them out.
 from datetime import datetime
 from enum import IntEnum
 
-import pyarrow as pa
 from rich.console import Console
 
-from orchestrator.errors import literal
+from orchestrator.errors import BadInput, literal
 from orchestrator.execution.executor import Executor
 from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop, stop_on_signals
@@ -18,9 +17,9 @@ from orchestrator.report.live import LiveView
 from orchestrator.report.tables import capacity_by_group
 from orchestrator.report.terminal import searches_table, summary_table
 from orchestrator.report.writing import write_report
-from orchestrator.runs.directory import REPORT_FILE, Run, open_run
+from orchestrator.runs.directory import REPORT_FILE
 from orchestrator.runs.extension import Extension
-from orchestrator.runs.session import open_session
+from orchestrator.runs.session import SessionEnd, open_session
 from orchestrator.spec.sweep import Sweep
 from tasks.values import EngineStats
 
@@ -84,11 +83,20 @@ def launch(
                 if session.ledger.num_open:
                     stats = _executor(inline=inline, address=address).run(session, stop=stop, watcher=view)
             finally:
-                session.finish()
-    run = open_run(url)
-    searches = run.searches()
-    write_report(run, searches)
-    return _conclude(run, searches, stats, stop, console)
+                ended = session.finish()
+        notes = [*ended.notes, *_write_page(ended)]
+    for note in notes:
+        console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
+    return _conclude(ended, plan, stats, stop, console)
+
+
+def _write_page(ended: SessionEnd) -> list[str]:
+    """Write the page of a run; returns a note if that is impossible: the results are on disk without it."""
+    try:
+        write_report(ended.run, ended.searches)
+    except (OSError, BadInput) as error:
+        return [f"{REPORT_FILE} could not be written ({error}); `capsweep report {ended.run.files.url}` tries again."]
+    return []
 
 
 def _executor(*, inline: bool, address: str | None) -> Executor:
@@ -102,10 +110,11 @@ def _executor(*, inline: bool, address: str | None) -> Executor:
     return RayExecutor(address)
 
 
-def _conclude(run: Run, searches: pa.Table, stats: EngineStats, stop: Stop, console: Console) -> Exit:
+def _conclude(ended: SessionEnd, plan: Plan, stats: EngineStats, stop: Stop, console: Console) -> Exit:
     """Show the results and how the session ended."""
+    run, searches = ended.run, ended.searches
     statuses = searches["status"].to_pylist()
-    console.print(searches_table(searches, run.samples()))
+    console.print(searches_table(searches, plan.samples_table()))
     console.print(summary_table(capacity_by_group(searches)))
     if stats.slot_steps:
         console.print(

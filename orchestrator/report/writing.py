@@ -38,7 +38,7 @@ def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
         wanted.append("memory")
     if sum(12 * length for length in proven if length) <= MOST_BYTES:
         wanted += NUMBER_COLUMNS
-    bits, lines = read_bits_and_lines(run.files)
+    bits, lines = read_bits_and_lines(run.files, damaged=run.damaged)
     probes = run.probes([*light.column_names, *wanted]) if wanted else light
     for name in PROBES.names:
         if name not in probes.column_names:
@@ -123,9 +123,14 @@ def _renamed(table: pa.Table, called: dict[str, str], ids: _Numbered) -> pa.Tabl
 
 def write_report(run: Run, searches: pa.Table | None = None) -> str:
     """Write the page of a run; returns its path or URL."""
-    page = render_page(report_tables(run, searches), sweep_yaml=dump(run.sweep), provenance=run.provenance)
+    page = render_page(report_tables(run, searches), sweep_yaml=dump(run.sweep), provenance=_shown(run.provenance))
     run.files.write(REPORT_FILE, page.encode())
     return f"{run.files.url}/{REPORT_FILE}"
+
+
+def _shown(provenance: dict[str, Any]) -> dict[str, Any]:
+    """What a page shows of it: the sweep stands on the page by itself."""
+    return {name: value for name, value in provenance.items() if name != "sweep"}
 
 
 def all_tables(runs: Sequence[Run]) -> ReportTables:
@@ -139,7 +144,7 @@ def write_page(runs: Sequence[Run], tables: ReportTables, to: Path) -> None:
     yaml = "\n---\n".join(dump(run.sweep) for run in runs)
     folders = [run.files.url.rstrip("/").rpartition("/")[2] for run in runs]
     provenance: dict[str, Any] = {
-        folder if folders.count(folder) == 1 else f"{folder} #{number}": run.provenance
+        folder if folders.count(folder) == 1 else f"{folder} #{number}": _shown(run.provenance)
         for number, (folder, run) in enumerate(zip(folders, runs, strict=True), start=1)
     }
     named = f"name: {' and '.join(run.sweep.name for run in runs)}\n---\n{yaml}"

@@ -90,10 +90,10 @@ class LocalFiles:
 
     def write(self, name: str, content: bytes, *, may_write: Callable[[], None] | None = None) -> None:
         """Write a temporary file, fsync, rename, fsync the folder: after a power cut the blob is whole or absent."""
-        target = self._root / name
+        target, may = self._root / name, may_write or (lambda: None)
+        may()  # before a folder is made
         with _written_beside(target, content) as beside:
-            if may_write is not None:
-                may_write()
+            may()
             beside.replace(target)
         _sync_folder(target.parent)
 

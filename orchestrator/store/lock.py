@@ -90,7 +90,7 @@ class RunLock:
                 if not holds(self._files, self._session_id):
                     return
                 self._files.write(LOCK_FILE, self._content())
-                if self._files.exists(STOP_FILE) and self._files.read(STOP_FILE).decode() == self._session_id:
+                if self._files.exists(STOP_FILE) and self._files.read(STOP_FILE) == self._session_id.encode():
                     self._asked_to_stop()
             except OSError:
                 # A full disk or a slow store may recover, so the heartbeat must go on.
