@@ -118,6 +118,8 @@ def unique_rows(rows: pa.Table) -> pa.Table:
     A session that was taken over may have written a row that the next session wrote as well. A probe may have been
     counted as failed before its verdict arrived: then the verdict counts.
     """
+    if len(set(rows["probe_id"].to_pylist())) == rows.num_rows:
+        return rows  # the usual case, without the 40 ms of a query
     with duckdb.connect() as database:
         database.register("rows", rows)
         once = (
