@@ -3,6 +3,7 @@
 Defines the order of the steps; other modules carry them out.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from enum import IntEnum
 
@@ -67,7 +68,7 @@ def launch(
         extension=extension,
         asked_to_stop=stop.interrupt,
     )
-    with stop_on_signals(stop), opening as session:
+    with stop_on_signals(stop, _printer(console)), opening as session:
         for note in (*plan.notes, *session.notes):
             console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
         console.print(
@@ -88,6 +89,10 @@ def launch(
     for note in notes:
         console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
     return _conclude(ended, plan, stats, stop, console)
+
+
+def _printer(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _write_page(ended: SessionEnd) -> list[str]:

@@ -3,7 +3,6 @@
 Calls of many trials become one file: each caller waits until the file with its rows is durable.
 """
 
-import contextlib
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from dataclasses import replace
 from orchestrator.runs.session import new_recorder
 from orchestrator.search.bracket import Verdict
 from orchestrator.store.files import open_files
+from orchestrator.store.held import HeldFiles
 from orchestrator.store.probe_columns import RowContext
 from orchestrator.store.snapshots import Snapshots
 from tasks.values import Finished, Probe, Snapshot
@@ -27,7 +27,7 @@ class RecorderActor:
     def __init__(self, url: str, context: RowContext) -> None:
         self._title = f"recorder of {context.run_id}"
         self._recorder = new_recorder(url, context)
-        self._snapshots = Snapshots(open_files(url), context.session_id)
+        self._snapshots = Snapshots(HeldFiles(open_files(url), context.session_id), context.session_id)
         self._changed = threading.Condition()
         self._staged: dict[str, list[Probe]] = {}
         """assignment_id -> all its probes so far; removed when the assignment is released."""
@@ -86,9 +86,12 @@ class RecorderActor:
             self._stage_faults.pop(assignment_id, None)
 
     def save_snapshots(self, engine: str, snapshots: Sequence[Snapshot]) -> None:
-        """Save the probes that an engine holds. Errors are ignored here: the next `record` raises them, too."""
-        with contextlib.suppress(OSError):
-            self._snapshots.save(engine, snapshots)
+        """Save the probes that an engine holds."""
+        self._snapshots.save(engine, snapshots)
+
+    def snapshot_faults(self) -> str | None:
+        """The faults of snapshots so far; None if there were none."""
+        return self._snapshots.faults
 
     def report_lacking(self, num_engines: int) -> None:
         """Set how many engines of its share of the cluster this run lacks."""

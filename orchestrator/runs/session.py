@@ -91,10 +91,10 @@ class Session:
         ended = with_end(self.provenance, self.session_id, datetime.now(UTC))
         try:
             _write_json(self.files, PROVENANCE_FILE, ended)
-            if self.ledger.num_open == 0:
-                remove_snapshots(self.files)
         except OSError as error:
-            notes.append(f"{PROVENANCE_FILE} or snapshots could not be brought up to date ({error.strerror or error}).")
+            notes.append(f"{PROVENANCE_FILE} lacks the end of this session ({error.strerror or error}).")
+        if self.ledger.num_open == 0:
+            remove_snapshots(self.files)
         run = Run(files=self.files, sweep=self.plan.sweep, provenance=ended)
         return SessionEnd(run=run, searches=searches, notes=tuple(notes))
 
