@@ -4,7 +4,7 @@ What the plan and the rows determine is written again by the session; what was s
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -55,55 +55,52 @@ CONSEQUENCES = {
 
 def clear_lock(files: Files) -> None:
     """Set aside a folder that has the lock's name, which no session can hold and none could take."""
-    if LOCK_FILE in dict(_misplaced(files)):
-        # Another session may be doing the same.
-        with contextlib.suppress(OSError):
-            _move(files, LOCK_FILE)
+    # Another session may be doing the same.
+    with contextlib.suppress(FileNotFoundError):
+        set_aside_misplaced(files, names=(LOCK_FILE,))
 
 
 def set_aside_damaged(files: Files) -> list[str]:
     """Move what is damaged, rows apart, to `damaged/`; returns a note about each."""
-    notes: list[str] = []
-    for name, found in list(_misplaced(files)):
-        where = _move(files, name)
-        notes.append(f"{name} was {found}: it is in {where} now. {CONSEQUENCES.get(name, '')}".rstrip())
+    snapshots = files.names(SNAPSHOT_FOLDER, suffix=".parquet")
+    notes = set_aside_misplaced(files, names=(*RUN_FILES, REPORT_FILE, *snapshots), folders=RUN_FOLDERS)
     for name, read in READERS.items():
         try:
             read(files)
         except DamagedFileError as error:
             if not error.absent:
-                where = _move(files, name)
+                where = set_aside(files, name)
                 notes.append(f"{name} was damaged ({error.damage}): it is in {where} now. {CONSEQUENCES[name]}")
     return notes
+
+
+def set_aside_misplaced(files: Files, *, names: Sequence[str], folders: Sequence[str] = ()) -> list[str]:
+    """Move what has one of `names` and is no file, or one of `folders` and is no folder; returns a note about each."""
+    if "://" in files.url:
+        return []  # in an object store, an object and a folder may share a name
+    root = Path(files.url)
+    found = [name for name in folders if (root / name).is_file() or _leads_nowhere(root / name)]
+    notes = [f"{name} was no folder: it is in {set_aside(files, name)} now." for name in found]
+    found = [name for name in names if (root / name).exists() and not (root / name).is_file()]
+    for name in found:
+        notes.append(f"{name} was no file: it is in {set_aside(files, name)} now. {CONSEQUENCES.get(name, '')}".strip())
+    return notes
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def set_aside_rows(files: Files, damaged: list[DamagedFileError]) -> list[str]:
     """Move damaged files of rows to `damaged/`; returns a note about each."""
     return [
-        f"{found.name} was damaged ({found.damage}): it is in {_move(files, found.name)} now. "
+        f"{found.name} was damaged ({found.damage}): it is in {set_aside(files, found.name)} now. "
         "The probes it held run again."
         for found in damaged
     ]
 
 
-def _misplaced(files: Files) -> Iterator[tuple[str, str]]:
-    """Names that should be files and are not, or should be folders and are not, and what they are.
-
-    In an object store, an object and a folder may share a name.
-    """
-    if "://" in files.url:
-        return
-    root = Path(files.url)
-    for name in RUN_FOLDERS:
-        if (root / name).is_file() or ((root / name).is_symlink() and not (root / name).exists()):
-            yield name, "no folder"
-    snapshots = [f"{SNAPSHOT_FOLDER}/{path.name}" for path in (root / SNAPSHOT_FOLDER).glob("*.parquet")]
-    for name in (*RUN_FILES, REPORT_FILE, *snapshots):
-        if (root / name).exists() and not (root / name).is_file():
-            yield name, "no file"
-
-
-def _move(files: Files, name: str) -> str:
+def set_aside(files: Files, name: str) -> str:
     """Move a file or folder to `damaged/`, where it replaces nothing; returns its new name."""
     taken = {PurePosixPath(found).name for found in files.names(DAMAGED_FOLDER, suffix="")}
     base, number = PurePosixPath(name).name, 1

@@ -1,5 +1,6 @@
 """Tune a sweep's recipe, from its plan to the page. Defines the order of the steps; other modules carry them out."""
 
+import hashlib
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,22 +18,29 @@ from orchestrator.execution.stop import Stop, stop_on_signals
 from orchestrator.launch import Exit
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan
-from orchestrator.runs.directory import is_run
+from orchestrator.runs.directory import DAMAGED_FOLDER, is_beginning, is_run
+from orchestrator.runs.healing import clear_lock, set_aside, set_aside_misplaced
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump
 from orchestrator.store.files import Files, open_files
-from orchestrator.store.lock import RunLock
+from orchestrator.store.held import HeldFiles
+from orchestrator.store.lock import LOCK_FILE, STOP_FILE, RunLock
 from orchestrator.store.parquet import write_table
+from orchestrator.tuning.journal import JOURNAL_FILE, OPTUNAS_LOCK, mend_journal
 from orchestrator.tuning.results import TuningResult, evidence_line, recipe_yaml, result_of, trial_rows, trials_table
-from orchestrator.tuning.study import INPUTS, JOURNAL_FILE, RecipeStudy
+from orchestrator.tuning.study import INPUTS, RecipeStudy
 from orchestrator.tuning.texts import TextSplit, split_texts
 from orchestrator.tuning.tuner import BUDGET, ModelTuner, tune_model
 
 TUNE_FILE = "tune.yaml"
 TRIALS_FILE = "tune.parquet"
 PAGE_FILE = "report/tune.html"
+LONGEST_NAME = 200
+"""Most bytes of a model's name that a file's name holds."""
 NO_BETTER = "none of the recipes tried is better than the sweep's own"
-TUNE_NAMES = frozenset([TUNE_FILE, TRIALS_FILE, JOURNAL_FILE, "report", "lock"])
+TUNE_FILES = (TUNE_FILE, TRIALS_FILE, JOURNAL_FILE, PAGE_FILE)
+TUNE_FOLDERS = ("report", DAMAGED_FOLDER)
+TUNE_NAMES = frozenset([*TUNE_FILES, OPTUNAS_LOCK, *TUNE_FOLDERS, LOCK_FILE, STOP_FILE])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +73,12 @@ def tune(
     split = _plan(request)
     files = _open(request, url)
     stop = Stop()
-    with _locked(files, take_over=take_over), stop_on_signals(stop):
-        folder = Path(files.url)
+    with _locked(files, take_over=take_over) as files, stop_on_signals(stop, _printer(console)):
+        for note in _heal(files, request):
+            console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
         if not files.exists(TUNE_FILE):
             files.write(TUNE_FILE, _asked(request).encode())
-        tuners = [_tuner(request, split, model.name, folder, console) for model in split.plan.models]
+        tuners = [_tuner(request, split, model.name, files, console) for model in split.plan.models]
         for note in split.plan.notes:
             console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
         with _workers(split.plan, inline=inline, address=address, stop=stop, on_message=_printer(console)) as workers:
@@ -121,12 +130,34 @@ def _open(request: TuneRequest, url: str) -> Files:
             raise BadInput(
                 f"{url}: holds {', '.join(names[:3])}, which `capsweep tune` did not make. Choose another --run-dir."
             )
-    elif yaml.safe_load(files.read(TUNE_FILE)) != yaml.safe_load(_asked(request)):
+    # One that cannot be read is written again: the journal has the ids of the searches, which hold all but the budget.
+    elif _held_request(files, request) not in (None, yaml.safe_load(_asked(request))):
         raise BadInput(
             f"{url}: already holds another tuning ({TUNE_FILE} in it has another sweep, --report or --budget). "
             "Choose another --run-dir."
         )
     return files
+
+
+def _held_request(files: Files, request: TuneRequest) -> dict[str, Any] | None:
+    """What the tuning in this folder was asked for; None if that cannot be read."""
+    content = files.read(TUNE_FILE)
+    if is_beginning(content, _asked(request).encode()):
+        return None  # a part of YAML may be YAML, too
+    try:
+        held = yaml.safe_load(content)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None
+    return held if isinstance(held, dict) else None
+
+
+def _heal(files: HeldFiles, request: TuneRequest) -> list[str]:
+    """Set aside what is damaged; returns a note about each."""
+    recipes = [name for name in files.names("", suffix=".yaml") if name.startswith("recipe")]
+    notes = set_aside_misplaced(files, names=(*TUNE_FILES, *recipes), folders=TUNE_FOLDERS)
+    if files.exists(TUNE_FILE) and _held_request(files, request) is None:
+        notes.append(f"{TUNE_FILE} was damaged: it is in {set_aside(files, TUNE_FILE)} now, and was written again.")
+    return [*notes, *mend_journal(files)]
 
 
 def _is_ours(name: str) -> bool:
@@ -141,24 +172,26 @@ def _asked(request: TuneRequest) -> str:
 
 
 @contextmanager
-def _locked(files: Files, *, take_over: bool) -> Iterator[None]:
-    lock = RunLock(files, uuid.uuid4().hex)
+def _locked(files: Files, *, take_over: bool) -> Iterator[HeldFiles]:
+    session_id = uuid.uuid4().hex
+    lock = RunLock(files, session_id)
     try:
+        clear_lock(files)
         lock.take(take_over=take_over)
     except OSError as error:
         raise BadInput(
             f"{files.url}: cannot be written to ({error.strerror or error}). Choose another --run-dir."
         ) from error
     try:
-        yield
+        yield HeldFiles(files, session_id)
     finally:
         lock.release()
 
 
-def _tuner(request: TuneRequest, split: TextSplit, model: str, folder: Path, console: Console) -> ModelTuner:
+def _tuner(request: TuneRequest, split: TextSplit, model: str, files: HeldFiles, console: Console) -> ModelTuner:
     mine, recipe = split.of(model), request.sweep.recipe
     ranges, texts = split.plan.task.tunable(recipe), mine.samples(mine.choosing)
-    study = RecipeStudy(folder, model, recipe=recipe, ranges=ranges, texts=texts)
+    study = RecipeStudy(Path(files.url), model, recipe=recipe, ranges=ranges, texts=texts, check=files.check)
     inputs = [[search.search_id for search in side] for side in (mine.choosing, mine.reporting)]
     if study.attribute(INPUTS) is None:
         study.note(INPUTS, inputs)
@@ -166,7 +199,7 @@ def _tuner(request: TuneRequest, split: TextSplit, model: str, folder: Path, con
             study.note(BUDGET, request.budget)
     elif study.attribute(INPUTS) != inputs:
         raise BadInput(
-            f"{folder}: the texts or the model {model} have changed since this tuning began. "
+            f"{files.url}: the texts or the model {model} have changed since this tuning began. "
             "Restore them, or choose another --run-dir."
         )
     return ModelTuner(model=model, recipe=recipe, split=mine, study=study, on_message=_printer(console))
@@ -204,6 +237,8 @@ def _write(files: Files, tuners: list[ModelTuner], found: list[TuningResult], na
 
 def _recipe_file(found: TuningResult, num_models: int) -> str:
     plain = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in found.model)
+    if len(plain.encode()) > LONGEST_NAME:  # a file's name has a limit, which a model's name may reach
+        plain = f"{plain[: LONGEST_NAME // 8]}-{hashlib.sha256(found.model.encode()).hexdigest()[:16]}"
     return "recipe.yaml" if num_models == 1 else f"recipe-{plain}.yaml"
 
 
