@@ -65,7 +65,7 @@ def stop_on_signals(stop: Stop, on_message: Callable[[str], None] = lambda messa
 
 
 @contextmanager
-def _listening(stop: Stop, handlers: Mapping[int, Any], on_message: Callable[[str], None]) -> Iterator[None]:
+def _listening(stop: Stop, handlers: Mapping[Any, Any], on_message: Callable[[str], None]) -> Iterator[None]:
     """A thread hears signals at once, even while the main thread runs code in which Python handles none."""
     ear, mouth = os.pipe()
     os.set_blocking(mouth, False)
@@ -82,7 +82,7 @@ def _listening(stop: Stop, handlers: Mapping[int, Any], on_message: Callable[[st
         os.close(mouth)
 
 
-def _listen(ear: int, stop: Stop, handlers: Mapping[int, Any], on_message: Callable[[str], None]) -> None:
+def _listen(ear: int, stop: Stop, handlers: Mapping[Any, Any], on_message: Callable[[str], None]) -> None:
     """Read the numbers of signals until END; ends the process if a second one has not ended it in time."""
     num_heard, patience = 0, None
     while select.select([ear], [], [], patience)[0]:

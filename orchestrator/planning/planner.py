@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import BadInput
+from orchestrator.planning.held import HeldSamples, excused
 from orchestrator.planning.inputs import Found, Inputs, notes_of, problems_of
 from orchestrator.planning.models import notes_on, read_models, with_dtypes, with_held_models, with_recipes
 from orchestrator.planning.plan import Plan
@@ -23,6 +24,7 @@ def make_plan(
     allow_fewer: bool = False,
     drawn: Mapping[tuple[str, str], Text] | None = None,
     held: Sweep | None = None,
+    samples: HeldSamples | None = None,
     measure: bool = True,
 ) -> Plan:
     """Read models and texts and lay out all searches.
@@ -32,6 +34,7 @@ def make_plan(
         allow_fewer: Continue when a text source has fewer texts than asked for.
         drawn: Texts of an earlier plan of the run by model and source: another machine may draw other texts.
         held: The sweep of the run, if there is one: what was measured on its models is not measured again.
+        samples: The samples of the run, for texts that are no longer where they came from.
         measure: Whether to measure what a recipe needs of its model, which loads the weights.
 
     Raises:
@@ -42,6 +45,7 @@ def make_plan(
     commits: Found[dict[str, str]] = Found(value={}) if texts.problems else commits_of_texts(sweep)
     decided = with_dtypes(sweep if held is None else with_held_models(sweep, held), task)
     models = read_models(decided.value, task)
+    texts = excused(texts, [model.planned.name for model in models.value], samples or {})
     steps: list[Found[Any]] = [texts, commits, decided, models]
     # The next two steps load weights, so everything else must be right before.
     if measure and not problems_of(steps):
@@ -59,5 +63,6 @@ def make_plan(
             models=models.value,
             text_commits=commits.value,
             notes=(*notes_of(steps), *(note for planned in found for note in notes_on(planned))),
+            held=samples or {},
         )
     )

@@ -25,6 +25,7 @@ def read_texts(sweep: Sweep, *, allow_fewer: bool) -> Found[list[list[Text]]]:
                 found = texts_of(source)
         except TaskError as error:
             problems.append(f"texts.{number}: {error}")
+            texts.append([])
             continue
         texts.append(found)
         if source.needs_reader:

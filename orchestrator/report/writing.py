@@ -20,7 +20,8 @@ from orchestrator.report.figures.canvas import ReportTables, standing_alone
 from orchestrator.report.page import render_page
 from orchestrator.runs.directory import LIGHT_COLUMNS, REPORT_FILE, Run
 from orchestrator.spec.sweep_file import dump
-from orchestrator.store.parquet import read_bits_and_lines
+from orchestrator.store.files import LocalFiles
+from orchestrator.store.parquet import BITS_FILE, LINES_FILE, DamagedFileError, read_bits_and_lines
 from orchestrator.store.probe_columns import PROBES
 
 MOST_BYTES = 512_000_000
@@ -32,24 +33,42 @@ NUMBER_COLUMNS = ("nats_by_token", "nats_by_token_without_memory", "margin_by_to
 def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
     """All tables of a run that a report shows; pass `searches` if they are derived already."""
     light = run.probes([*LIGHT_COLUMNS, *BITS_COLUMNS])
+    searches = run.searches() if searches is None else searches
     shapes, proven = light["memory_shape"].to_pylist(), light["proven_length"].to_pylist()
     wanted: list[str] = []
     if sum(4 * shape[0] * shape[1] for shape in shapes if shape) <= MOST_BYTES:
         wanted.append("memory")
     if sum(12 * length for length in proven if length) <= MOST_BYTES:
         wanted += NUMBER_COLUMNS
-    bits, lines = read_bits_and_lines(run.files, damaged=run.damaged)
+    bits, lines = _bits_and_lines(run, searches, light)
     probes = run.probes([*light.column_names, *wanted]) if wanted else light
     for name in PROBES.names:
         if name not in probes.column_names:
             probes = probes.append_column(PROBES.field(name), pa.nulls(len(probes), PROBES.field(name).type))
     return ReportTables(
         probes=probes.select(PROBES.names),
-        searches=run.searches() if searches is None else searches,
+        searches=searches,
         samples=run.samples(),
         bits=bits,
         lines=lines,
     )
+
+
+def _bits_and_lines(run: Run, searches: pa.Table, probes: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """What `capsweep measure` wrote, as far as the memories that it measured are still the best of their searches."""
+    damaged: list[DamagedFileError] = []
+    bits, lines = read_bits_and_lines(run.files, damaged=damaged)
+    run.notes.extend(map(str, damaged))
+    capacities = dict(zip(searches["search_id"].to_pylist(), searches["capacity_tokens"].to_pylist(), strict=True))
+    known = set(probes["probe_id"].to_pylist())
+    is_current = [capacities.get(row["search_id"]) == row["tokens"] for row in bits.to_pylist()]
+    has_ends = [{row["from_probe_id"], row["to_probe_id"]} <= known for row in lines.to_pylist()]
+    if not all(is_current) or not all(has_ends):
+        run.notes.append(
+            f"{run.files.url}: {BITS_FILE} or {LINES_FILE} is older than the results: what no longer holds is left "
+            "out. `capsweep measure` writes them again."
+        )
+    return bits.filter(pa.array(is_current, pa.bool_())), lines.filter(pa.array(has_ends, pa.bool_()))
 
 
 def together(runs: Sequence[tuple[str, ReportTables]]) -> ReportTables:
@@ -192,7 +211,6 @@ def write_images(tables: ReportTables, folder: Path, kind: str) -> list[Path]:
 
 def _write(path: Path, content: bytes) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        LocalFiles(path.parent).write(path.name, content)
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({error.strerror}). Choose another place.") from error

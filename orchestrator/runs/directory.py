@@ -3,6 +3,7 @@
 Writes nothing. Knows nothing of Ray or torch.
 """
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ import pyarrow as pa
 import yaml
 
 from orchestrator.errors import BadInput
+from orchestrator.planning.held import held_samples
+from orchestrator.planning.plan import Sample
 from orchestrator.redact import refuse_credentials
 from orchestrator.spec.sweep import Sweep
 from orchestrator.store.files import Files, open_files
@@ -68,8 +71,8 @@ class Run:
     sweep: Sweep
     provenance: dict[str, Any]
     """What the run records about its models and sessions; without either if the file is damaged."""
-    damaged: list[DamagedFileError] = field(default_factory=list)
-    """Files that could not be read, and that this run can be shown without."""
+    notes: list[str] = field(default_factory=list)
+    """What was found about files that this run can be shown without."""
     _samples: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def probes(self, columns: Sequence[str] = LIGHT_COLUMNS) -> pa.Table:
@@ -120,6 +123,18 @@ def is_run(files: Files) -> bool:
     return files.exists(SWEEP_FILE) or _copy_of_sweep(files) is not None
 
 
+def samples_of(url: str) -> dict[str, list[Sample]]:
+    """The samples of the run at `url` by model; empty if there is no run yet, or they cannot be read or relied on."""
+    refuse_credentials(url)
+    files = open_files(url)
+    try:
+        # During an extension, there may be samples that the sweep does not ask for.
+        is_settled = is_run(files) and not files.exists(EXTENDING_FILE)
+        return held_samples(read_samples(files).to_pylist()) if is_settled else {}
+    except DamagedFileError:
+        return {}
+
+
 def drawn_texts(url: str) -> dict[tuple[str, str], Text]:
     """The texts of the run at `url` by model and source; empty if there is no run yet or they cannot be read."""
     refuse_credentials(url)
@@ -159,9 +174,13 @@ def open_run(url: str) -> Run:
         )
     run = Run(files=files, sweep=read_sweep(files), provenance={"models": {}, "sessions": []})
     try:
+        read_sweep_file(files)
+    except DamagedFileError as error:
+        run.notes.append(str(error))
+    try:
         run.provenance.update(read_provenance(files))
     except DamagedFileError as error:
-        run.damaged.append(error)
+        run.notes.append(str(error))
     return run
 
 
@@ -174,24 +193,34 @@ def read_sweep(files: Files) -> Sweep:
     try:
         return read_sweep_file(files)
     except DamagedFileError as error:
-        if (copy := _copy_of_sweep(files)) is None:
-            raise
-        try:
-            return Sweep.model_validate(copy)
-        except ValueError:
-            raise error from None
+        with contextlib.suppress(yaml.YAMLError, ValueError):
+            if (copy := _copy_of_sweep(files)) is not None:
+                return Sweep.model_validate(yaml.safe_load(copy))
+        remedy = (
+            f"Nor can its copy in {PROVENANCE_FILE} be read: restore it, or write it again by `capsweep run` with the "
+            f"sweep file of this run and --run-dir {files.url}."
+        )
+        raise DamagedFileError(files, SWEEP_FILE, error.damage, remedy=remedy) from None
 
 
 def read_sweep_file(files: Files) -> Sweep:
     """The sweep in the run's SWEEP_FILE; raises DamagedFileError when it cannot be read."""
     content = read_whole(files, SWEEP_FILE)
+    # The first lines alone may be a sweep, too, with defaults for what they lack.
+    if (copy := _copy_of_sweep(files)) is not None and is_beginning(content, copy.encode()):
+        raise DamagedFileError(files, SWEEP_FILE, "its end is missing")
     try:
         return Sweep.model_validate(yaml.safe_load(content))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _unreadable(files, SWEEP_FILE, error) from error
 
 
-def _copy_of_sweep(files: Files) -> dict[str, Any] | None:
+def is_beginning(content: bytes, whole: bytes) -> bool:
+    """Whether the content is the beginning of `whole` and not all of it, as after a write that was cut short."""
+    return whole.startswith(content) and len(content) < len(whole)
+
+
+def _copy_of_sweep(files: Files) -> str | None:
     """The copy of the sweep in the provenance; None if there is none that can be read."""
     try:
         return read_provenance(files).get("sweep")

@@ -16,6 +16,7 @@ from typing import Any
 from orchestrator.planning.plan import Plan
 from orchestrator.redact import redact_command
 from orchestrator.runs.directory import read_provenance
+from orchestrator.spec.sweep_file import dump
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import DamagedFileError
 
@@ -52,7 +53,7 @@ def with_session(
     }
     return {
         # A copy, in case that the run's own file is damaged.
-        "sweep": plan.sweep.model_dump(mode="json"),
+        "sweep": dump(plan.sweep),
         "models": {model.name: {"model": asdict(model.model), "facts": asdict(model.facts)} for model in plan.models},
         # The first session's entries stay: later sessions read the same texts, or refuse.
         "text_commits": {**plan.text_commits, **known.get("text_commits", {})},

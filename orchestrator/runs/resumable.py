@@ -32,8 +32,8 @@ def check_same_run(plan: Plan, files: Files) -> None:
     if not is_run(files):
         if row_files(files) and _unknown_searches(plan, files):
             raise BadInput(
-                f"{files.url}: holds rows but no {SWEEP_FILE}, and they belong to another sweep. Choose another folder, "
-                f"or give the sweep that this run was begun with."
+                f"{files.url}: holds rows but no {SWEEP_FILE}, and they belong to another sweep. Choose another "
+                "folder, or give the sweep that this run was begun with."
             )
         if foreign := [name for name in files.names("", suffix="") if name not in RUN_NAMES]:
             raise BadInput(
@@ -44,8 +44,8 @@ def check_same_run(plan: Plan, files: Files) -> None:
     sweep, provenance = _unless_damaged(read_sweep, files), _unless_damaged(read_provenance, files)
     if (sweep is None or provenance is None) and (unknown := _unknown_searches(plan, files)):
         raise BadInput(
-            f"{files.url}: {SWEEP_FILE if sweep is None else PROVENANCE_FILE} cannot be read, and {unknown} searches in "
-            "its rows belong to another sweep, model or text. Restore the file, or begin a new run."
+            f"{files.url}: {SWEEP_FILE if sweep is None else PROVENANCE_FILE} cannot be read, and {unknown} searches "
+            "in its rows belong to another sweep, model or text. Restore the file, or begin a new run."
         )
     # Parsed, not compared as text: a field that was added since then has its default.
     if sweep is not None and without_places(sweep) != without_places(plan.sweep):

@@ -3,6 +3,7 @@
 All executors share it, in process or on Ray. Knows nothing of Ray or torch.
 """
 
+import contextlib
 import json
 import uuid
 from collections.abc import Callable, Iterator
@@ -153,7 +154,9 @@ def open_session(
         # 3. What the plan and the rows determine.
         _write_planned(plan, mine, derived, probes, is_extended=extension is not None)
         if len(names := row_files(mine)) > COMPACT_FILES:
-            compact(mine, names, session_id)
+            # The rows are on disk, merged or not.
+            with contextlib.suppress(OSError, BadInput):
+                compact(mine, names, session_id)
         try:
             yield Session(
                 plan=plan,
@@ -205,8 +208,8 @@ def _strays(plan: Plan, probes: pa.Table) -> list[str]:
     if not strays:
         return []
     return [
-        f"{len(strays)} rows belong to {len(set(strays))} searches that the sweep does not ask for, or that have another "
-        f"identity in this version of capsweep: they stay on disk, and are not in the searches table."
+        f"{len(strays)} rows belong to {len(set(strays))} searches that the sweep does not ask for, or that have "
+        "another identity in this version of capsweep: they stay on disk, and are not in the searches table."
     ]
 
 

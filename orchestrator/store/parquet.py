@@ -34,10 +34,14 @@ MOST_LISTINGS = 5
 class DamagedFileError(BadInput):
     """The content of a run's file is not what was written."""
 
-    def __init__(self, files: Files, name: str, damage: str, *, absent: bool = False) -> None:
-        """`absent`: whether there is no such file."""
+    def __init__(
+        self, files: Files, name: str, damage: str, *, absent: bool = False, remedy: str | None = None
+    ) -> None:
+        """`absent`: whether there is no such file; `remedy`: what to do, by default to resume the run."""
         again = "writes it again" if absent else "sets it aside and computes again what it held"
-        super().__init__(f"{files.url}/{name}: damaged ({damage}). `capsweep resume {files.url}` {again}.")
+        super().__init__(
+            f"{files.url}/{name}: damaged ({damage}). {remedy or f'`capsweep resume {files.url}` {again}.'}"
+        )
         self.name = name
         self.damage = damage
         self.absent = absent
@@ -143,9 +147,7 @@ def read_samples(files: Files) -> pa.Table:
     return read_table(files, SAMPLES_FILE, SAMPLES)
 
 
-def read_bits_and_lines(
-    files: Files, *, damaged: list[DamagedFileError] | None = None
-) -> tuple[pa.Table, pa.Table]:
+def read_bits_and_lines(files: Files, *, damaged: list[DamagedFileError] | None = None) -> tuple[pa.Table, pa.Table]:
     """The bits ledger and the lines between memories; empty if `capsweep measure` has not run.
 
     Args:

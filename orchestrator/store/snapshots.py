@@ -83,8 +83,11 @@ class Snapshots:
 
 
 def _slug(engine: str) -> str:
-    """A short name for the files of an engine: a model may have a name as long as a file's may be."""
-    return hashlib.sha256(engine.encode()).hexdigest()[:16]
+    """A short name for the files of an engine: a model may have a name as long as a file's may be.
+
+    Its 20 digits tell it from the 16 of a hash of content, which readers check.
+    """
+    return hashlib.sha256(engine.encode()).hexdigest()[:20]
 
 
 def _keep_newest(kept: dict[str, Snapshot], snapshots: Sequence[Snapshot]) -> None:

@@ -7,16 +7,27 @@ from shutil import copytree, rmtree
 
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
 import orchestrator
 from orchestrator.errors import BadInput
-from orchestrator.launch import Exit, launch
+from orchestrator.execution.executor import Watcher
+from orchestrator.execution.inline import InlineExecutor
+from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan
-from orchestrator.runs.directory import REPORT_FILE, RUN_FOLDERS, drawn_texts, open_run
+from orchestrator.runs.directory import (
+    REPORT_FILE,
+    RUN_FOLDERS,
+    drawn_texts,
+    open_run,
+    read_provenance,
+    read_sweep,
+    read_sweep_file,
+)
+from orchestrator.runs.session import open_session
 from orchestrator.spec.sweep_file import load_sweep
-from orchestrator.store.parquet import BITS_FILE, LINES_FILE, write_table
+from orchestrator.store.files import open_files
+from orchestrator.store.parquet import BITS_FILE, LINES_FILE, DamagedFileError, write_table
 from orchestrator.store.schema import BITS, LINES
 from orchestrator.store.snapshots import SNAPSHOTS
 
@@ -50,7 +61,6 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "cut in the middle": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
     "garbage": lambda path: path.write_bytes(b"\xff\x00garbage: [\n" * 9),
-    "other JSON": lambda path: path.write_text('{"models": [], "sessions": 7}'),
     "a folder": make_folder,
 }
 READ_WITHOUT = ("extending.yaml", "provenance.json", "lock", "stop", BITS_FILE, LINES_FILE, SNAPSHOT, REPORT_FILE)
@@ -64,10 +74,13 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr("os.fsync", lambda descriptor: None)  # no power is cut here, and disks are slow
 
 
-def run_to_end(plan: Plan, run: Path) -> Exit:
-    with open("/dev/null", "w") as nowhere:
-        console = Console(file=nowhere, width=400)
-        return launch(plan, str(run), inline=True, address=None, take_over=False, console=console)
+def run_to_end(plan: Plan, run: Path) -> None:
+    with open_session(plan, str(run)) as session:
+        if session.ledger.num_open:
+            InlineExecutor().run(session, stop=Stop(), watcher=Watcher())
+        ended = session.finish()
+    assert ended.notes == ()
+    assert "open" not in ended.searches["status"].to_pylist()
 
 
 def plan_of(spec: Path) -> Plan:
@@ -75,8 +88,8 @@ def plan_of(spec: Path) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> tuple[Plan, Path]:
-    """A finished run that has every file a run may have, and its plan."""
+def whole(tmp_path_factory) -> tuple[Plan, Path, list[dict]]:
+    """A plan, its finished run, which has every file that a run may have, and the results."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "texts").mkdir()
     for number in range(3):
@@ -86,7 +99,7 @@ def whole(tmp_path_factory) -> tuple[Plan, Path]:
     plan, run = plan_of(spec), folder / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("orchestrator.launch.write_report", lambda run, searches: "")
-        assert run_to_end(plan, run) == Exit.DONE
+        run_to_end(plan, run)
     files = open_run(str(run)).files
     write_table(files, BITS_FILE, BITS.empty_table())
     write_table(files, LINES_FILE, LINES.empty_table())
@@ -96,7 +109,7 @@ def whole(tmp_path_factory) -> tuple[Plan, Path]:
         (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_text(content)
     (run / "extending.yaml").write_bytes((run / "sweep.yaml").read_bytes())
-    return plan, run
+    return plan, run, outcomes_of(run)
 
 
 @pytest.fixture
@@ -111,26 +124,31 @@ def outcomes_of(run: Path) -> list[dict]:
     )
 
 
+def read(run: Path) -> tuple[list[dict] | None, str]:
+    """The results, or the error of reading them."""
+    try:
+        return outcomes_of(run), ""
+    except BadInput as error:
+        return None, str(error)
+
+
 def hit(run: Path, name: str) -> Path:
     return next(run.glob(name)) if name == ROWS else run / name
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(("name", "damage"), [(name, damage) for name in FILES for damage in DAMAGES])
 def test_a_damaged_file_costs_only_itself(whole, run, name, damage):
-    plan, before = whole[0], outcomes_of(whole[1])
+    plan, _, before = whole
     DAMAGES[damage](hit(run, name))
     # 1. A reader shows the results, or names the file and the way out.
-    try:
-        assert outcomes_of(run) == before or name == ROWS
-    except BadInput as error:
-        assert name not in READ_WITHOUT
-        assert "capsweep resume" in str(error)
+    found, error = read(run)
+    assert (found in (before, None) and "capsweep resume" in error) or found == before or name == ROWS
+    assert found == before or name not in READ_WITHOUT
     # 2. The next session heals it, and runs again what only that file held.
-    assert run_to_end(plan, run) == Exit.DONE
+    run_to_end(plan, run)
     assert outcomes_of(run) == before
     assert pq.read_table(run / "searches.parquet").num_rows == len(before)
-    assert open_run(str(run)).damaged == []
+    assert open_run(str(run)).notes == []
     assert not (run / "lock").exists()
     assert not (run / "stop").exists()
 
@@ -141,7 +159,7 @@ def test_a_file_in_place_of_a_folder_is_set_aside(whole, run, folder):
     if (run / folder).exists():
         rmtree(run / folder)
     (run / folder).write_text("no folder")
-    assert run_to_end(whole[0], run) == Exit.DONE
+    run_to_end(whole[0], run)
     assert outcomes_of(run) == before
     assert (run / "damaged" / folder).read_text() == "no folder"
 
@@ -158,10 +176,10 @@ def test_without_its_sweep_and_provenance_the_rows_decide_whose_run_it_is(whole,
     for name in {lost, "provenance.json"}:
         (run / name).write_text("garbage: [")
     other = whole[1].parent / f"other-{lost}"
-    other.write_text("{name: toy, task: toy, models: [toy/model], texts: [{source: files, path: texts/}], seeds: [9]}")
-    with pytest.raises(BadInput, match="belong to another sweep|differs from yours"):
+    other.write_text((whole[1].parent / "toy.yaml").read_text().replace("}]}", "}], seeds: [9]}"))
+    with pytest.raises(BadInput, match=r"belong to another sweep|differs from yours"):
         run_to_end(plan_of(other), run)
-    assert run_to_end(whole[0], run) == Exit.DONE
+    run_to_end(whole[0], run)
 
 
 def test_a_run_resumes_by_the_copy_of_its_sweep(whole, run, capsweep):
@@ -171,3 +189,25 @@ def test_a_run_resumes_by_the_copy_of_its_sweep(whole, run, capsweep):
     assert "sweep.yaml was damaged" in " ".join(resumed.stdout.split())
     assert (run / "sweep.yaml").read_bytes() == (whole[1] / "sweep.yaml").read_bytes()
     assert drawn_texts(str(run)).keys() == drawn_texts(str(whole[1])).keys()
+
+
+def test_a_sweep_that_is_cut_anywhere_is_not_taken_for_one(run):
+    files, text = open_run(str(run)).files, (run / "sweep.yaml").read_bytes()
+    sweep = read_sweep(files)
+    ends = [place + 1 for place in range(len(text) - 1) if text[place] == ord("\n")]
+    for end in (0, 1, len(text) // 3, len(text) - 1, *ends):
+        (run / "sweep.yaml").write_bytes(text[:end])
+        with pytest.raises(DamagedFileError, match="its end is missing"):
+            read_sweep_file(files)
+    assert read_sweep(files) == sweep
+
+
+OTHER_JSON = ["[]", "7", "null", '{"models": [], "sessions": 7}', '{"models": {"a": 1}, "sessions": []}']
+
+
+@pytest.mark.parametrize("content", OTHER_JSON)
+def test_what_is_json_but_no_provenance_is_damaged(run, content):
+    (run / "provenance.json").write_text(content)
+    with pytest.raises(DamagedFileError, match=r"provenance\.json: damaged"):
+        read_provenance(open_files(str(run)))
+    assert open_run(str(run)).notes
