@@ -66,7 +66,8 @@ def measure(arguments: Settings) -> None:
     """Measure the texts that have no row yet, side by side."""
     task, model = CrammingTask(), Model(name=arguments.model)
     facts = task.facts(model)
-    recipe, note = task.recipe_for(model, facts, task.recipe(json.loads(arguments.recipe)))
+    examined = task.examine(model, facts, task.recipe(json.loads(arguments.recipe)))
+    recipe = examined.recipe
     defaults = task.search_defaults(recipe)
     growth = defaults.growth if arguments.growth is None else arguments.growth
     question = Question(recipe=recipe, growth=growth)
@@ -99,7 +100,9 @@ def measure(arguments: Settings) -> None:
         for key, tokens in zip(keys, texts, strict=True)
         if not ledger.has(key)
     ]
-    print(f"{arguments.label}: {len(lines) - len(probes)} of {len(lines)} texts are measured. {note}", flush=True)
+    print(
+        f"{arguments.label}: {len(lines) - len(probes)} of {len(lines)} texts are measured. {examined.note}", flush=True
+    )
     if not probes:
         return
     engine = task.open_engine(model, question, EngineSettings(device="cpu", cpus=arguments.threads))

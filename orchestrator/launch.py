@@ -3,17 +3,22 @@
 Defines the order of the steps; other modules carry them out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
 
+import pyarrow as pa
 from rich.console import Console
+from rich.text import Text
 
-from orchestrator.errors import BadInput, literal
+from orchestrator.cluster.environment import carried
+from orchestrator.errors import literal
 from orchestrator.execution.executor import Executor
+from orchestrator.execution.faults import RESUME, can_go_on
 from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop, stop_on_signals
 from orchestrator.planning.plan import Plan
+from orchestrator.redact import redact
 from orchestrator.report.live import LiveView
 from orchestrator.report.tables import capacity_by_group
 from orchestrator.report.terminal import searches_table, summary_table
@@ -22,7 +27,9 @@ from orchestrator.runs.directory import REPORT_FILE
 from orchestrator.runs.extension import Extension
 from orchestrator.runs.session import SessionEnd, open_session
 from orchestrator.spec.sweep import Sweep
+from orchestrator.store.held import LostLockError
 from tasks.values import EngineStats
+from tasks.wording import counted
 
 
 class Exit(IntEnum):
@@ -36,7 +43,7 @@ class Exit(IntEnum):
 
 
 def new_run_url(sweep: Sweep) -> str:
-    """`<storage>/<name>-<date>-<time>`."""
+    """STORAGE/NAME-DATE-TIME."""
     return f"{sweep.storage.rstrip('/')}/{sweep.name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
@@ -50,14 +57,17 @@ def launch(
     console: Console,
     retry_failed: bool = False,
     extension: Extension | None = None,
+    environment: Sequence[str] = (),
 ) -> Exit:
     """Run the plan's open searches in the run at `url`, show the results and write the report.
 
-    `extension` is what the plan adds to an existing run.
+    `extension` is what the plan adds to an existing run, `environment` names variables that engines get on other
+    machines.
 
     Raises:
         BadInput: when the run directory cannot be used; nothing has been written.
     """
+    variables = carried(environment)
     budget = plan.sweep.budget.minutes
     stop = Stop(budget_seconds=None if budget is None else 60 * budget)
     opening = open_session(
@@ -68,27 +78,30 @@ def launch(
         extension=extension,
         asked_to_stop=stop.interrupt,
     )
-    with stop_on_signals(stop, _printer(console)), opening as session:
-        for note in (*plan.notes, *session.notes):
-            console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
-        console.print(
-            f"{plan.sweep.name}: {session.ledger.num_searches} searches, {session.ledger.num_open} open, in {url}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+    with stop_on_signals(stop, _printer(console)), opening as session, can_go_on(RESUME):
         samples = {search.search_id: plan.samples[search.model, search.sample_id] for search in plan.searches}
-        with LiveView(console, session.ledger, samples=samples) as view:
+        view = LiveView(console, session.ledger, samples=samples)
+        for note in (*plan.notes, *session.notes):
+            view.show_line(Text(f"note: {literal(note)}", style="yellow"))
+        searches = counted(session.ledger.num_searches, "search")
+        view.show_message(f"{plan.sweep.name}: {searches}, {session.ledger.num_open} open, in {url}")
+        with view:
             try:
                 stats = EngineStats()
                 if session.ledger.num_open:
-                    stats = _executor(inline=inline, address=address).run(session, stop=stop, watcher=view)
+                    executor = InlineExecutor() if inline else _on_ray(address, variables)
+                    stats = executor.run(session, stop=stop, watcher=view)
             finally:
                 ended = session.finish()
         notes = [*ended.notes, *_write_page(ended)]
     for note in notes:
-        console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
-    return _conclude(ended, plan, stats, stop, console)
+        console.print(Text(f"note: {literal(note)}", style="yellow"), soft_wrap=True)
+    try:
+        _show_results(ended, plan, stats, console)
+    except Exception as error:
+        # What was measured is on disk by now: an error in showing it does not decide the exit code.
+        console.print(Text(literal(_lacking("the results cannot be shown", error, url))), soft_wrap=True)
+    return _conclude(url, ended.searches, stop, console)
 
 
 def _printer(console: Console) -> Callable[[str], None]:
@@ -96,48 +109,63 @@ def _printer(console: Console) -> Callable[[str], None]:
 
 
 def _write_page(ended: SessionEnd) -> list[str]:
-    """Write the page of a run; returns a note if that is impossible: the results are on disk without it."""
+    """Write the page of a run; returns a note if that is impossible: the results are on disk without it.
+
+    Raises:
+        LostLockError: when the session has lost the run; nothing is written then.
+    """
     try:
         write_report(ended.run, ended.searches)
-    except (OSError, BadInput) as error:
-        return [f"{REPORT_FILE} could not be written ({error}); `capsweep report {ended.run.files.url}` tries again."]
+    except LostLockError:
+        raise
+    except Exception as error:
+        return [_lacking(f"{REPORT_FILE} could not be written", error, ended.run.files.url)]
     return []
 
 
-def _executor(*, inline: bool, address: str | None) -> Executor:
-    if inline:
-        return InlineExecutor()
+def _lacking(what: str, error: Exception, url: str) -> str:
+    """One line about results that a user does not see because of an error."""
+    line = f"{what} ({type(error).__name__}: {error}); `capsweep report {url}` tries again."
+    return redact(line).replace("\n", " ")
+
+
+def _on_ray(address: str | None, variables: Mapping[str, str]) -> Executor:
     from orchestrator.cluster.environment import set_variables
 
     set_variables(address)  # before Ray is imported
     from orchestrator.cluster.executor import RayExecutor
 
-    return RayExecutor(address)
+    return RayExecutor(address, variables)
 
 
-def _conclude(ended: SessionEnd, plan: Plan, stats: EngineStats, stop: Stop, console: Console) -> Exit:
-    """Show the results and how the session ended."""
+def _show_results(ended: SessionEnd, plan: Plan, stats: EngineStats, console: Console) -> None:
     run, searches = ended.run, ended.searches
-    statuses = searches["status"].to_pylist()
     console.print(searches_table(searches, plan.samples_table()))
     console.print(summary_table(capacity_by_group(searches)))
     if stats.slot_steps:
+        steps = counted(stats.slot_steps, "optimizer step")
         console.print(
-            f"engines: {stats.slot_steps:,} optimizer steps in {stats.step_seconds:.0f} s of engine time, "
-            f"{stats.slots_busy:.0%} of the slots busy",
+            f"engines: {steps} in {stats.step_seconds:.0f} s of engine time, {stats.slots_busy:.0%} of the slots busy",
             highlight=False,
         )
     console.print(f"report: {run.files.url}/{REPORT_FILE}", markup=False, highlight=False, soft_wrap=True)
-    num_open, num_failed = statuses.count("open"), statuses.count("failed")
-    resume = f"`capsweep resume {run.files.url}` continues them."
-    if num_open:
+
+
+def _conclude(url: str, searches: pa.Table, stop: Stop, console: Console) -> Exit:
+    """Say how the session ended; returns the exit code, which follows from the searches alone."""
+    statuses = searches["status"].to_pylist()
+    if num_open := statuses.count("open"):
         why = "interrupted" if stop.interrupted else "the budget is spent" if stop.budget_spent else "ended early"
-        console.print(f"{why}: {num_open} searches are open; {resume}", markup=False, highlight=False, soft_wrap=True)
+        them = "it" if num_open == 1 else "them"
+        left = (
+            f"{why}: {counted(num_open, 'search is', 'searches are')} open; `capsweep resume {url}` continues {them}."
+        )
+        console.print(left, markup=False, highlight=False, soft_wrap=True)
         return Exit.INTERRUPTED if stop.interrupted else Exit.BUDGET_SPENT if stop.budget_spent else Exit.SOME_FAILED
-    if num_failed:
+    if num_failed := statuses.count("failed"):
         failed = (
-            f"{num_failed} searches failed; `capsweep status {run.files.url}` shows why, "
-            f"`capsweep resume {run.files.url} --retry-failed` tries them again."
+            f"{counted(num_failed, 'search')} failed; `capsweep status {url}` shows why, "
+            f"`capsweep resume {url} --retry-failed` tries {'it' if num_failed == 1 else 'them'} again."
         )
         console.print(failed, markup=False, highlight=False, soft_wrap=True)
         return Exit.SOME_FAILED

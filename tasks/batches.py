@@ -1,7 +1,8 @@
-"""Cuts the slots of a step into batches of similar lengths, which are computed together.
+"""Cuts the slots of a step into batches, which are computed together.
 
-A batch is as wide as its longest slot, so slots of different lengths in one batch compute padding. Every batch has a
-fixed cost, so very small batches do not pay either.
+Where a model keeps packed slots apart, a batch is as large as the device holds. Elsewhere a batch is as wide as its
+longest slot, so slots of different lengths in one batch compute padding; every batch has a fixed cost, so very small
+batches do not pay either.
 
 Knows nothing of models, tensors on devices or why a slot has its length.
 """
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tasks.packing import Rows, pack
 from tasks.slots import round_up
 
 MOST_CUTS = 32
@@ -29,7 +31,41 @@ class Batch:
     num_real: int
     """Number of indices before the repetitions."""
     width: int
-    """Tokens to which each slot is padded."""
+    """Tokens of the longest slot, to which others are padded if `rows` is None."""
+    rows: Rows | None = None
+    """Where the slots stand in the rows that the model reads; None if each has a row of its own."""
+
+    @property
+    def num_tokens(self) -> int:
+        """Positions that the model computes, padding included; without rows, tokens stand for them."""
+        return len(self.index_B) * self.width if self.rows is None else self.rows.num_rows * self.rows.width
+
+
+def packed_batches(lengths: Sequence[int], num_inputs: Sequence[int], *, most_tokens: int) -> list[Batch]:
+    """Cut slots, sorted by length, into as few batches as hold their inputs, and pack each into rows.
+
+    Args:
+        lengths: Tokens of each slot.
+        num_inputs: Input positions of each slot.
+        most_tokens: Most input positions of one batch, without padding; a batch of one slot may have more.
+    """
+    parts: list[list[int]] = []
+    room = 0
+    for slot in sorted(range(len(lengths)), key=lambda slot: -lengths[slot]):
+        if not parts or num_inputs[slot] > room:
+            parts.append([])
+            room = most_tokens
+        parts[-1].append(slot)
+        room -= num_inputs[slot]
+    return [
+        Batch(
+            index_B=torch.tensor(part),
+            num_real=len(part),
+            width=lengths[part[0]],
+            rows=pack([num_inputs[slot] for slot in part]),
+        )
+        for part in parts
+    ]
 
 
 def cheapest_batches(lengths: Sequence[int], *, most_tokens: int, batch_cost: int) -> list[Batch]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tasks.certificate import Leaving, certify
-from tasks.fitting import Fitting, is_out_of_memory
+from tasks.devices import is_out_of_memory
+from tasks.fitting import Fitting
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout
 from tasks.outcome import outcome_of

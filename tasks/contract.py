@@ -11,6 +11,7 @@ from tasks.values import (
     Encoding,
     EngineSettings,
     EngineStats,
+    Examined,
     Finished,
     Model,
     ModelFacts,
@@ -89,6 +90,8 @@ class TextCodec(Protocol):
     """Hash of the tokenizer: equal fingerprints cut equal texts alike."""
     ordinary_tokens: Sequence[int]
     """All token ids that are not special, ascending."""
+    bos: int | None
+    """The BOS token that the tokenizer names; None if it names none."""
     special_before: tuple[int, ...]
     """Special tokens that the tokenizer puts before a text by default."""
 
@@ -106,6 +109,16 @@ class Task(Protocol):
 
     name: str
     """Name of the task in the sweep file."""
+
+    def pinned(self, model: Model) -> Model:
+        """The model at the commit that it will be read at on every machine; the model itself if it has no commits.
+
+        Called once, when a run is planned; the run keeps the result.
+
+        Raises:
+            TaskError: when the commit cannot be found out.
+        """
+        ...
 
     def facts(self, model: Model) -> ModelFacts:
         """Read what planning needs, without loading weights.
@@ -146,16 +159,14 @@ class Task(Protocol):
         """What this recipe suggests for a growing search."""
         ...
 
-    def recipe_for(self, model: Model, facts: ModelFacts, recipe: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-        """Fill in the fields that are measured on the model itself.
+    def examine(self, model: Model, facts: ModelFacts, recipe: Mapping[str, Any]) -> Examined:
+        """Check the model itself, and fill in the fields of the recipe that are measured on it.
 
         Called once, when a run is planned; the run keeps the result. May load the weights.
 
-        Returns:
-            The recipe, and a note for the user, which may be empty.
-
         Raises:
             TaskError: when the model cannot be loaded.
+            WrongModelError: when its files or its arithmetic are not what they should be.
         """
         ...
 
@@ -176,6 +187,7 @@ class Task(Protocol):
 
         Raises:
             TaskError: when the model cannot be loaded, or would have to be downloaded.
+            WrongModelError: when its files or its arithmetic are not what they should be.
         """
         ...
 

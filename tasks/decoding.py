@@ -20,30 +20,23 @@ RWKV's `state` is left out, because transformers 5.23 gives other logits with it
 class Reading:
     """A model that reads vectors in order and remembers what it has read."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, has_cache: bool) -> None:
+        """Without a cache, all is read again each time, which is slower."""
         self._model = model
+        self._has_cache = has_cache
         self._cache: dict[str, Any] = {}
-        self._has_cache = True
-        """Becomes False when the model returns none of CACHES."""
         self._read: list[Tensor] = []
 
     @torch.no_grad()
     def read(self, inputs_BTD: Tensor) -> Tensor:
         """Read further vectors and return the logits (B, V) of the next token, in float32."""
-        if not self._cache:
-            # A model without a cache reads everything again, which is slower and gives the same answer.
+        if not self._has_cache:
             self._read.append(inputs_BTD)
             inputs_BTD = torch.cat(self._read, dim=1)
-        output = self._call(inputs_BTD)
-        self._cache = {name: output[name] for name in CACHES if output.get(name) is not None}
-        if self._has_cache and not self._cache:
-            # If RWKV is asked for a state, it mixes the slots of a batch that reads one position: read again without.
-            self._has_cache = False
-            output = self._call(inputs_BTD)
+        output = self._model(inputs_embeds=inputs_BTD, **self._cache, use_cache=self._has_cache, logits_to_keep=1)
+        if self._has_cache:
+            self._cache = {name: output[name] for name in CACHES if output.get(name) is not None}
         return output.logits[:, -1].float()
-
-    def _call(self, inputs_BTD: Tensor) -> Any:
-        return self._model(inputs_embeds=inputs_BTD, **self._cache, use_cache=self._has_cache, logits_to_keep=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

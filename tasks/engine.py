@@ -43,6 +43,7 @@ from tasks.starts import Starts
 from tasks.step import StepResult, measure_step
 from tasks.stopping import Judgement, StepNumbers, judge
 from tasks.values import EngineSettings, EngineStats, Failed, Finished, Outcome, Probe, Question, Snapshot
+from tasks.wording import counted
 
 EXPECTED_SLOT_TOKENS = 24
 """Room in tokens that a new slot is given, unless its text is shorter: it begins with 4 tokens and grows. Without that
@@ -228,7 +229,7 @@ class BatchedEngine:
         """Send a slot to its certificate or its probe back to a slower start, or return that the machine failed it."""
         # What a slot proved before the arithmetic or the device memory failed stays proven: that memory is finite.
         if fault is None or int(slot.proven_B) >= probe.length:
-            remarks = [] if fault is None else [f"ended at {int(slot.length_B)} tokens: {fault}"]
+            remarks = [] if fault is None else [f"ended at {counted(int(slot.length_B), 'token')}: {fault}"]
             if probe.probe_id in self._starts.lost_snapshots:
                 self._starts.lost_snapshots.remove(probe.probe_id)
                 remarks.append(SNAPSHOT_LOST)
@@ -250,7 +251,7 @@ class BatchedEngine:
 
     def _does_not_fit(self, length: int) -> str:
         copies = f" {DETERMINISTIC_SLOTS} times, as deterministic: true asks for" if self._fitting.is_fixed else ""
-        return f"out of memory: {length} tokens do not fit on {self._model.device}{copies}"
+        return f"out of memory: no room for {counted(length, 'token')} on {self._model.device}{copies}"
 
     def _finish(self, probe: Probe, outcome: Outcome, started_at: float) -> Finished:
         return Finished(

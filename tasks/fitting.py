@@ -11,7 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tasks.batches import Batch, cheapest_batches, fixed_batches
+from tasks.batches import Batch, cheapest_batches, fixed_batches, packed_batches
+from tasks.devices import is_out_of_memory
 from tasks.language_model import LanguageModel
 from tasks.slots import Slots
 from tasks.step import StepResult
@@ -41,6 +42,7 @@ class Fitting:
         self._gpus = settings.gpus
         self.is_fixed = settings.deterministic
         """Whether batches have fixed shapes."""
+        self._can_pack = not self.is_fixed and model.can_pack()
         self.batch_cost = settings.batch_cost_tokens or (
             FIXED_BATCH_COST if self.is_fixed else batch_cost_tokens(measure_step_cost(model))
         )
@@ -97,6 +99,9 @@ class Fitting:
         lengths, num_vectors = slots.length_B[fitting].tolist(), slots.num_vectors_B[fitting].tolist()
         if self.is_fixed:
             batches = fixed_batches(lengths, num_vectors)
+        elif self._can_pack:
+            num_inputs = slots.num_inputs()[fitting].tolist()
+            batches = packed_batches(lengths, num_inputs, most_tokens=self.tokens_per_step)
         else:
             batches = cheapest_batches(lengths, most_tokens=self.tokens_per_step, batch_cost=self.batch_cost)
         return [replace(batch, index_B=fitting[batch.index_B]) for batch in batches]
@@ -105,7 +110,7 @@ class Fitting:
         """Choose once how many tokens a step may have, by the device memory that the largest of these batches took."""
         if self._is_known or not batches:
             return
-        tokens = max(batch.num_real * batch.width for batch in batches)
+        tokens = max(batch.num_tokens for batch in batches)
         held, most = torch.cuda.memory_allocated(self._device), torch.cuda.max_memory_allocated(self._device)
         free, whole = torch.cuda.mem_get_info(self._device)
         # Other engines on this GPU may not have taken their share yet: at most this engine's own share counts as free.
@@ -117,17 +122,9 @@ class Fitting:
     def _shrink(self, batches: Sequence[Batch]) -> Tensor | None:
         """After these batches did not fit, halve the tokens of a step, or return slots that do not fit even alone."""
         self.free()
-        largest = max(batches, key=lambda batch: batch.num_real * batch.width)
+        largest = max(batches, key=lambda batch: batch.num_tokens)
         if largest.num_real == 1 or self.is_fixed:
             return largest.index_B
-        self.tokens_per_step = max(1, largest.num_real * largest.width // 2)
+        self.tokens_per_step = max(1, min(self.tokens_per_step, largest.num_tokens) // 2)
         self._is_known = True
         return None
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether this error means that RAM or device memory ran out."""
-    # Only CUDA has an error class of its own; CPU, MPS and cuBLAS raise a plain RuntimeError.
-    message = str(error)
-    words_of_it = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-    return isinstance(error, MemoryError) or any(words in message for words in words_of_it)

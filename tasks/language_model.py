@@ -7,6 +7,7 @@ Knows nothing of probes, searches or recipes.
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks.decoding import Decoded, Reading, hold_against
-from tasks.model_files import bos_of, load_model, pick_device
+from tasks.devices import pick_device
+from tasks.load_checks import check_ways
+from tasks.model_config import bos_of, context_of
+from tasks.model_files import load_model
 from tasks.values import Model, TaskError
 
 
@@ -30,14 +34,16 @@ class LanguageModel:
             gpus: On CUDA, below 1 the share of device memory that may be used, above 1 the GPUs that share the layers.
 
         Raises:
-            TaskError: when the weights cannot be loaded, or later tokens change the outputs at earlier ones.
+            TaskError: when the weights cannot be loaded.
+            WrongModelError: when the model cannot be read as transformers reads it; see tasks/load_checks.py.
         """
         self.device = pick_device(device)
         if self.device.type == "cuda" and gpus < 1:
             torch.cuda.set_per_process_memory_fraction(gpus, self.device)
         spread = self.device.type == "cuda" and gpus > 1
         # Any: the attributes of a transformers model are only known at run time.
-        self._model: Any = load_model(model, self.device, spread=spread) if isinstance(model, Model) else model
+        loaded = load_model(model, self.device, spread=spread) if isinstance(model, Model) else (model, ())
+        self._model: Any = loaded[0]
         config = self._model.config
         if getattr(self._model, "hf_device_map", None):
             # accelerate moves activations from layer to layer; memories and losses stay on the device of the
@@ -53,16 +59,19 @@ class LanguageModel:
         """Standard deviation of the embedding table: the scale at which cold memories begin."""
         self.cold_length = self.embedding_std * self.embedding_width**0.5
         """Length of a vector of a cold memory: the unit of radii."""
-        self.context: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+        self.context = context_of(config)
         self.bos = bos_of(config, num_embeddings=len(self._embedding.weight))
-        self.vocabulary = int(self._model(inputs_embeds=self._embedding.weight[None, :1]).logits.shape[-1])
-        self.head: Callable[[Tensor], Tensor] = self._model.get_output_embeddings()
-        if spread:
-            last = self.head
-            self.head = lambda hidden: last(hidden).to(self.device)
-        self._head_is_separate = True
-        self._check_head()
-        self._check_causal(model.name if isinstance(model, Model) else type(model).__name__)
+        name = model.name if isinstance(model, Model) else type(model).__name__
+        ways = check_ways(self._model, name, device=self.device, context=self.context)
+        self.readings = replace(ways.readings, notes=(*loaded[1], *ways.readings.notes))
+        """How its ways of being read agree, and what a user should know of that."""
+        self.vocabulary = ways.vocabulary
+        self._has_cache = ways.has_cache
+        self._head_is_separate = ways.head_is_separate
+        self.head: Callable[[Tensor], Tensor] = torch.nn.Identity()
+        if self._head_is_separate:
+            last = self._model.get_output_embeddings()
+            self.head = (lambda hidden: last(hidden).to(self.device)) if spread else last
 
     @torch.no_grad()
     def _embedding_scale(self) -> float:
@@ -71,44 +80,43 @@ class LanguageModel:
         some = torch.arange(min(256, len(self._embedding.weight)), device=self.device)
         return float(self.embed(some).float().std() / self._embedding.weight[some].float().std())
 
-    @torch.no_grad()
-    def _check_head(self) -> None:
-        """Take logits from the model itself if it does more than multiply by the head, such as capping or scaling."""
-        tokens = torch.arange(8, device=self.device)[None] % self._embedding.weight.shape[0]
-        inputs = self.embed(tokens)
-        if self.head is not None:
-            split = self.head(self.hidden(inputs))
-            own = self._model(inputs_embeds=inputs, use_cache=False).logits
-            # Numbers that are not finite are no reason to differ here: they fail in the engine.
-            scale = float(own.abs().nan_to_num(0, 0).max())
-            if torch.allclose(split, own, rtol=1e-3, atol=1e-3 * scale, equal_nan=True):
-                return
-        self._head_is_separate = False
-        self.head = torch.nn.Identity()
-
-    @torch.no_grad()
-    def _check_causal(self, name: str) -> None:
-        """Raises TaskError when the last token changes an earlier output by more than a hundredth."""
-        tokens = torch.arange(8, device=self.device)[None] % self._embedding.weight.shape[0]
-        changed = tokens.clone()
-        changed[0, -1] = 0
-        before, after = (self.hidden(self.embed(t))[0, :-1].float() for t in (tokens, changed))
-        # Numbers that are not finite say nothing about causality: they fail in the engine.
-        finite = bool(before.isfinite().all() and after.isfinite().all())
-        if finite and not torch.allclose(before, after, rtol=1e-2, atol=1e-2 * float(before.abs().max())):
-            raise TaskError(f"{name}: a later token changes the model's output before it; wanted a causal model.")
-
     def embed(self, tokens: Tensor) -> Tensor:
         """Map token ids (B, L) to input vectors (B, L, D)."""
         return self._embedding(tokens)
 
-    def hidden(self, inputs_BTD: Tensor) -> Tensor:
-        """Map input vectors (B, T, D) to the input of `head`: hidden states (B, T, H), or logits if it is Identity."""
+    def hidden(self, inputs_BTD: Tensor, positions_BT: Tensor | None = None) -> Tensor:
+        """Map input vectors (B, T, D) to the input of `head`: hidden states (B, T, H), or logits if it is Identity.
+
+        Args:
+            inputs_BTD: Rows of input vectors.
+            positions_BT: Positions of the inputs within their texts, if a row holds several texts, one after the
+                other; only if the model `can_pack`.
+        """
+        packed = {} if positions_BT is None else {"position_ids": positions_BT}
         if self._head_is_separate:
-            hidden_BTH = self._model.base_model(inputs_embeds=inputs_BTD, use_cache=False).last_hidden_state
+            hidden_BTH = self._model.base_model(inputs_embeds=inputs_BTD, use_cache=False, **packed).last_hidden_state
         else:
-            hidden_BTH = self._model(inputs_embeds=inputs_BTD, use_cache=False).logits
+            hidden_BTH = self._model(inputs_embeds=inputs_BTD, use_cache=False, **packed).logits
         return hidden_BTH.to(self.device)  # the last layer may be on another GPU
+
+    @torch.no_grad()
+    def can_pack(self) -> bool:
+        """Whether texts in one row are read as if each were alone, once their positions say where each begins.
+
+        Attention of transformers does so. A state, as in Mamba, runs on from text to text.
+        """
+        length = 8
+        texts = torch.arange(3 * length, device=self.device).view(3, 1, length) % len(self._embedding.weight)
+        first, other, text = (self.embed(tokens) for tokens in texts)
+        positions = torch.arange(length, device=self.device).repeat(1, 2)
+        alone = self.hidden(text)[0].float()
+        try:
+            rows = [self.hidden(torch.cat([before, text], 1), positions)[0] for before in (first, other)]
+        except (TypeError, ValueError, RuntimeError):
+            return False
+        # Another shape moves the last bits, and layers multiply them; another text before it moves far more.
+        tolerance = torch.finfo(self.dtype).eps ** 0.5
+        return all(bool((row[length:].float() - alone).norm() <= tolerance * alone.norm()) for row in rows)
 
     @torch.no_grad()
     def residual_lengths(self, inputs_BTD: Tensor) -> Tensor:
@@ -195,4 +203,4 @@ class LanguageModel:
 
     def reading(self) -> "Reading":
         """A reader of this model that has read nothing yet."""
-        return Reading(self._model)
+        return Reading(self._model, has_cache=self._has_cache)

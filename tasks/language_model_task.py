@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tasks.contract import Engine, Prover, TextCodec
-from tasks.values import EngineSettings, Model, ModelFacts, Price, Question, Range, SearchDefaults, TaskError
+from tasks.values import EngineSettings, Examined, Model, ModelFacts, Price, Question, Range, SearchDefaults, TaskError
 
 if TYPE_CHECKING:
     from tasks.layout import Layout
@@ -38,6 +38,12 @@ class LanguageModelTask:
 
         return model_files.facts(model)
 
+    def pinned(self, model: Model) -> Model:
+        """A hub model at the commit that its revision names now; raises TaskError when that cannot be found out."""
+        from tasks import pinning
+
+        return pinning.pinned(model)
+
     def codec(self, model: Model) -> TextCodec:
         """The model's tokenizer; raises TaskError when it has none."""
         from tasks import tokenizer
@@ -46,9 +52,9 @@ class LanguageModelTask:
 
     def dtype_for(self, device: str) -> str:
         """bfloat16 if the device multiplies matrices in bfloat16, else float32."""
-        from tasks import model_files
+        from tasks.devices import native_dtype
 
-        return model_files.native_dtype(device)
+        return native_dtype(device)
 
     def longest_text(self, facts: ModelFacts, *, num_vectors: int, question: Question) -> int | None:
         """Most tokens whose input positions fit into the model's context; None if it has no limit.
@@ -56,7 +62,7 @@ class LanguageModelTask:
         Raises:
             TaskError: when a BOS must stand before the memory and the model has none.
         """
-        if question.prefix == "bos" and not facts.has_bos:
+        if question.prefix == "bos" and facts.bos is None:
             raise TaskError("prefix: bos was asked for, but this model names no BOS token; use prefix: null.")
         if facts.context is None:
             return None
@@ -75,19 +81,24 @@ class LanguageModelTask:
 
         return OPTIMIZERS[recipe["optimizer"]].model_validate(dict(recipe)).search_defaults()
 
-    def recipe_for(self, model: Model, facts: ModelFacts, recipe: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
-        """Fill in the radius of the sphere, or take AdamW if the model ignores the length of its input."""
-        if recipe["optimizer"] != "sphere" or recipe["radius"] is not None:
-            return recipe, ""
-        radius = model.radius
-        if radius is None:
-            from tasks.radius import radius_of
+    def examine(self, model: Model, facts: ModelFacts, recipe: Mapping[str, Any]) -> Examined:
+        """Check how it is read, and fill in the radius, or take AdamW if the model ignores the length of its input.
 
-            radius = radius_of(model, fingerprint=facts.fingerprint)
+        A model with a radius was examined when its run began. What only needs the check downloads nothing for it.
+        """
+        from tasks.model_files import weights_are_here
+        from tasks.radius import measured_on
+
+        needs_radius = recipe["optimizer"] == "sphere" and recipe["radius"] is None
+        radius, readings = model.radius, None
+        if radius is None and (needs_radius or weights_are_here(model)):
+            radius, readings = measured_on(model, facts.fingerprint, needs_radius=needs_radius)
+        if not needs_radius:
+            return Examined(recipe=recipe, readings=readings)
         if radius:
-            return {**recipe, "radius": radius}, ""
+            return Examined(recipe={**recipe, "radius": radius}, readings=readings)
         kept = {name: recipe[name] for name in ("patience", "stop_at")}
-        return self.recipe({"optimizer": "adamw", **kept}), NO_LENGTH_NOTE
+        return Examined(recipe=self.recipe({"optimizer": "adamw", **kept}), readings=readings, note=NO_LENGTH_NOTE)
 
     def recipe_identity(self, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
         """Every field, because each decides the result."""
@@ -113,7 +124,7 @@ class LanguageModelTask:
         loaded = LanguageModel(model, device=device)
         read = (score_without_memory(loaded, tokens, question=question) for tokens in texts)
         nats_by_token = tuple(tuple(scored.nats_by_token) for scored in read)
-        return Price(step=measure_step_cost(loaded), nats_by_token=nats_by_token)
+        return Price(step=measure_step_cost(loaded), nats_by_token=nats_by_token, readings=loaded.readings)
 
     def open_engine(self, model: Model, question: Question, settings: EngineSettings) -> Engine:
         """Load the weights and be ready for probes."""

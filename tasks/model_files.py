@@ -14,18 +14,24 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
-from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
-from tasks.values import Model, ModelFacts, TaskError
+from tasks.hub import commit_of, why_refused
+from tasks.model_config import bos_of, context_of, notes_on_context
+from tasks.model_folder import ADAPTER, folder_problems, weight_files
+from tasks.values import Model, ModelFacts, TaskError, WrongModelError
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
+# Otherwise transformers sends the name of a model without safetensors, and the token, to a converter on the hub.
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Precision in the sweep file -> the precision of torch."""
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 """Endings of the class names of causal language models in transformers."""
+IDENTITY_FILES = ("config.json", "tokenizer.json", ADAPTER)
+"""Files of a folder, besides its weights, that decide what a model computes."""
 RECURRENT = {"mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"} | {"jamba", "zamba", "zamba2", "bamba", "falcon_h1"}
 """Model types with recurrent layers, alone or among others, that transformers computes without a fused kernel on a CPU.
 RecurrentGemma is left out: it takes only about twice the time of a Llama of its size."""
@@ -37,18 +43,12 @@ def read_config(model: Model) -> Any:
     Raises:
         TaskError: when there is no such model, or it is not a causal language model.
     """
-    folder = Path(model.name)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise TaskError(
-            f"{model.name}: no config.json in this folder. Wanted a model as transformers saves it "
-            "(config.json, *.safetensors, tokenizer.json)."
-        )
-    if not folder.is_dir() and (model.name.count("/") != 1 or model.name.startswith(("/", ".", "~"))):
-        raise TaskError(f"{model.name}: no such folder, and not a hub id (those read 'owner/name').")
+    is_folder = Path(model.name).is_dir()
+    if is_folder and (problems := folder_problems(model)):
+        is_model = (Path(model.name) / "config.json").is_file()
+        raise (WrongModelError if is_model else TaskError)(*problems)
     try:
-        config = AutoConfig.from_pretrained(
-            model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
-        )
+        config = AutoConfig.from_pretrained(model.name, **pins(model))
     except Exception as error:  # the file decides which exception is raised, even ZeroDivisionError
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
     architectures = config.architectures if isinstance(config.architectures, list) else []
@@ -62,6 +62,15 @@ def read_config(model: Model) -> Any:
             "supported. Wanted the unquantized model, with quantization: int8 or nf4 if device memory is short."
         )
     return config
+
+
+def pins(model: Model) -> dict[str, Any]:
+    """Arguments of every `from_pretrained`: which commit is read, and whether its code may run."""
+    return {
+        "revision": model.commit or model.revision or "main",
+        "code_revision": model.code_commit or model.commit,
+        "trust_remote_code": model.trust_remote_code,
+    }
 
 
 def _not_causal(model: Model, found: str) -> TaskError:
@@ -83,41 +92,9 @@ def why_not_loaded(model: Model, error: Exception) -> str:
             "it comes with its own code, which is not run by default. If you have read that code and trust it, set "
             "trust_remote_code: true in the model's entry."
         )
-    message = message_of(error)
-    chain = f"{error!r} {error.__cause__!r}"
-    if Path(model.name).is_dir():
-        return f"config.json could not be read as a model ({message}). Wanted a model as transformers saves it."
-    if "gated" in chain.lower() or "401" in chain or "403" in chain:
-        return (
-            "the hub refuses it: gated or private. Accept its licence on its hub page, then run `hf auth login` "
-            "or set HF_TOKEN."
-        )
-    if "RepositoryNotFound" in chain or "404" in chain:
-        return "the hub has no model of this name (or it is private and HF_TOKEN is not set)."
-    if os.environ.get("HF_HUB_OFFLINE"):
-        return "HF_HUB_OFFLINE is set and the model is not in the local cache. Fetch it once with the network on."
-    return (
-        f"could not be fetched ({message}). Check the name and the network, or give a local folder; "
-        "with HF_HUB_OFFLINE=1 only the local cache is used."
-    )
-
-
-def _weight_files(model: Model) -> list[Path]:
-    files = sorted(Path(model.name).glob("*.safetensors"))
-    if not files and model.allow_pickle and (pickles := sorted(Path(model.name).glob("pytorch_model*.bin"))):
-        return pickles
-    if not files:
-        raise TaskError(
-            f"{model.name}: no *.safetensors in this folder. Wanted weights as safetensors; pickled weights are "
-            "not loaded (convert them with save_pretrained, or set allow_pickle: true in the model's entry)."
-        )
-    for file in files:
-        try:
-            with safe_open(file, framework="pt"):  # reads the header and checks the file's length against it
-                pass
-        except SafetensorError as error:
-            raise TaskError(f"{file}: not a whole safetensors file ({error}). Copy or download it again.") from error
-    return files
+    if (why := why_refused(error, "model")) is not None:
+        return why
+    return f"config.json could not be read as a model ({message_of(error)}). Wanted a model as transformers saves it."
 
 
 def weights_are_here(model: Model) -> bool:
@@ -126,7 +103,7 @@ def weights_are_here(model: Model) -> bool:
         return True
 
     def cached(file: str) -> str | None:
-        place = try_to_load_from_cache(model.name, file, revision=model.revision)
+        place = try_to_load_from_cache(model.name, file, revision=model.commit or model.revision)
         return place if isinstance(place, str) else None
 
     if cached("model.safetensors"):
@@ -150,39 +127,46 @@ def facts(model: Model) -> ModelFacts:
             f"{model.name}: quantization: {model.quantization} needs {' and '.join(missing)}, not installed here. "
             "Run pip install 'capsweep[quantized]', or set quantization: null."
         )
-    fingerprint, revision = _fingerprint(model, config)
+    fingerprint, revision = _fingerprint(model)
     shell = _without_weights(model, config)
     embedding, head = shell.get_input_embeddings(), shell.get_output_embeddings()
     text_config = config.get_text_config()
     vocabulary = int(head.weight.shape[0] if head is not None else text_config.vocab_size)
     if vocabulary < 2:
         raise TaskError(f"{model.name}: its vocabulary has {vocabulary} tokens; wanted at least two.")
+    if embedding.weight.shape[0] < vocabulary:
+        raise TaskError(
+            f"{model.name}: its head gives {vocabulary} tokens, but its embedding table has "
+            f"{embedding.weight.shape[0]} rows. Wanted a model that can read what it writes."
+        )
     return ModelFacts(
         fingerprint=fingerprint,
         revision=revision,
         vocabulary=vocabulary,
-        context=getattr(text_config, "max_position_embeddings", None),
+        context=context_of(config),
         embedding_width=int(embedding.weight.shape[1]),
         num_parameters=sum(p.numel() for p in shell.parameters()),
-        has_bos=bos_of(config, num_embeddings=embedding.weight.shape[0]) is not None,
+        bos=bos_of(config, num_embeddings=embedding.weight.shape[0]),
         is_recurrent=text_config.model_type in RECURRENT,
+        notes=notes_on_context(config),
     )
 
 
-def _fingerprint(model: Model, config: Any) -> tuple[str, str]:
+def _fingerprint(model: Model) -> tuple[str, str]:
     """A hash of everything that decides what the model computes, and the model's revision."""
     digest = hashlib.sha256(f"{model.dtype}{model.quantization or ''}".encode())
     folder = Path(model.name)
     if folder.is_dir():
         code = sorted(folder.glob("*.py")) if model.trust_remote_code else []
-        for file in [*_weight_files(model), folder / "config.json", folder / "tokenizer.json", *code]:
+        for file in [*weight_files(model), *(folder / name for name in IDENTITY_FILES), *code]:
             if file.is_file():
                 with file.open("rb") as handle:
                     digest.update(hashlib.file_digest(handle, "sha256").digest())
+        digest.update((model.code_commit or "").encode())
         revision = digest.hexdigest()[:16]
     else:
-        revision = str(getattr(config, "_commit_hash", None) or model.revision)
-        digest.update(f"{model.name}@{revision}".encode())
+        revision = model.commit or commit_of(model.name, model.revision, "model")
+        digest.update(f"{model.name}@{revision}{model.code_commit or ''}".encode())
     return digest.hexdigest(), revision
 
 
@@ -191,52 +175,15 @@ def _without_weights(model: Model, config: Any) -> Any:
     """The model of a configuration, with shapes but no values; raises TaskError if the configuration makes no sense."""
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+            own = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+            code = {"code_revision": pins(model)["code_revision"]} if model.trust_remote_code and own else {}
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code, **code)
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):  # the rest of the message lists all model types
             raise _not_causal(model, config.model_type) from error
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
     except Exception as error:  # sizes that contradict each other raise whatever the model's code raises
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
-
-
-def bos_of(config: Any, *, num_embeddings: int) -> int | None:
-    """The model's BOS token; None if it names none, or one that its vocabulary lacks."""
-    bos = getattr(config, "bos_token_id", None)
-    return bos if isinstance(bos, int) and 0 <= bos < num_embeddings else None
-
-
-def pick_device(name: str) -> torch.device:
-    """The named device; `auto` takes CUDA, else MPS, else the CPU.
-
-    Raises:
-        TaskError: when the named device is not on this machine.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise TaskError(f"device: {name!r} is not known; wanted auto, cpu, cuda or mps.") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise TaskError("engines.device: cuda was asked for, but torch finds no CUDA device; use auto or cpu.")
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise TaskError("engines.device: mps was asked for, but torch finds none here; use auto or cpu.")
-    return device
-
-
-def native_dtype(name: str) -> str:
-    """bfloat16 if the device multiplies matrices in it, else float32: by the device's features, not by a clock.
-
-    Raises:
-        TaskError: when the named device is not on this machine.
-    """
-    device = pick_device(name)
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
-        return "bfloat16"
-    return "float32"
 
 
 def _quantized(name: str) -> Any:
@@ -246,22 +193,26 @@ def _quantized(name: str) -> Any:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=name, bnb_4bit_compute_dtype=torch.float32)
 
 
-def load_model(model: Model, device: torch.device, *, spread: bool) -> PreTrainedModel:
+def load_model(model: Model, device: torch.device, *, spread: bool) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Load the model with its weights onto the CPU.
 
     Quantized weights go to the device, because they cannot be moved later. `spread` distributes the layers over all
-    visible GPUs, as evenly as possible.
+    visible GPUs, as evenly as possible. If peft is installed, transformers puts an adapter of the folder beside the
+    weights; it is merged into them.
+
+    Returns:
+        The model, and notes on what in its files was left out.
 
     Raises:
         TaskError: when they cannot be loaded.
+        WrongModelError: when the files do not belong together, or would run code.
     """
     read_config(model)
     try:
         # Any: with `output_loading_info` the function returns a pair, which its annotation does not state.
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             model.name,
-            revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
+            **pins(model),
             dtype=DTYPES[model.dtype],
             quantization_config=_quantized(model.quantization) if model.quantization else None,
             device_map="balanced" if spread else {"": device} if model.quantization else None,
@@ -271,22 +222,23 @@ def load_model(model: Model, device: torch.device, *, spread: bool) -> PreTraine
             output_loading_info=True,
         )
     except UnpicklingError as error:
-        raise TaskError(
+        raise WrongModelError(
             f"{model.name}: its pickled weights hold more than tensors, and would run code. Not loaded; "
             "get them as safetensors from someone you trust."
         ) from error
     except Exception as error:
-        raise TaskError(f"{model.name}: its weights could not be loaded ({message_of(error)}).") from error
+        why = why_refused(error, "model") or f"its weights could not be loaded ({message_of(error)})."
+        raise TaskError(f"{model.name}: {why}") from error
     loaded_model, info = loaded
     if mismatched := sorted(info["mismatched_keys"]):
         name, found, wanted = mismatched[0]
-        raise TaskError(
+        raise WrongModelError(
             f"{model.name}: {len(mismatched)} weights have other shapes than config.json asks for, such as {name}: "
             f"found {list(found)}, wanted {list(wanted)}. Wanted the files of one model; copy or download them again."
         )
     if missing := sorted(info["missing_keys"]):
         # transformers would continue with random values in their place.
-        raise TaskError(
+        raise WrongModelError(
             f"{model.name}: {len(missing)} weights that config.json asks for are not in the weight files, such as "
             f"{missing[0]}. Wanted the files of one model; copy or download them again."
         )
@@ -295,4 +247,9 @@ def load_model(model: Model, device: torch.device, *, spread: bool) -> PreTraine
         # it computes in bfloat16, without gradients, and fails if the width of a layer is no multiple of 32.
         if hasattr(part, "support_avx512bf16_for_cpu"):
             part.support_avx512bf16_for_cpu = False
-    return loaded_model
+        if hasattr(part, "merge") and hasattr(part, "merged_adapters"):  # a layer of peft
+            part.merge()
+    if not (unused := sorted(info["unexpected_keys"])):
+        return loaded_model, ()
+    note = f"config.json asks for {len(unused)} weights fewer than are in the files; left out, such as {unused[0]}."
+    return loaded_model, (note,)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tasks.language_model import LanguageModel
-from tasks.values import Model
+from tasks.values import Model, Readings
 
 RADII = (30.0, 100.0, 300.0, 1000.0, 3000.0)
 """Radii to try, in lengths of a cold memory. Small models do equally well from 30 up; the largest still leaves
@@ -30,18 +30,21 @@ NUM_DIRECTIONS = 16
 """Random directions, of which the mean counts. Their standard deviation is a few hundredths of that mean."""
 
 
-def radius_of(model: Model, *, fingerprint: str) -> float:
-    """The radius for a model in lengths of a cold memory; 0 if the model ignores the length of its input.
+@lru_cache(maxsize=32)
+def measured_on(model: Model, fingerprint: str, *, needs_radius: bool) -> tuple[float | None, Readings]:
+    """The radius for a model in lengths of a cold memory, and how its ways of being read agree; loads it once.
+
+    Args:
+        model: The model to load.
+        fingerprint: Tells apart what a name stood for at two times.
+        needs_radius: Whether to measure the radius; otherwise it is None. A radius of 0 means that the model ignores
+            the length of its input.
 
     Raises:
         TaskError: when the model cannot be loaded.
     """
-    return _radius_of(model, fingerprint)
-
-
-@lru_cache(maxsize=32)
-def _radius_of(model: Model, fingerprint: str) -> float:
-    return choose_radius(LanguageModel(model))
+    loaded = LanguageModel(model)
+    return choose_radius(loaded) if needs_radius else None, loaded.readings
 
 
 def stream_lengths(model: LanguageModel, radius: float) -> Tensor:

@@ -122,6 +122,10 @@ class Slots:
     def __len__(self) -> int:
         return len(self.length_B)
 
+    def num_inputs(self) -> Tensor:
+        """Input positions up to the one whose output must be the last token, (B,)."""
+        return self.positions_BL.gather(1, self.length_B[:, None] - 1)[:, 0] + 1
+
     def select(self, index: Tensor) -> "Slots":
         """Copy the slots at `index`."""
         on_device = index.to(self.memory_BKD.device)

@@ -32,7 +32,7 @@ class Starts:
         """Length of a memory vector under a sphere recipe; 0 under any other."""
         if isinstance(recipe, SphereRecipe):
             if recipe.radius is None:
-                raise ValueError("a sphere recipe needs a radius; Task.recipe_for measures it")
+                raise ValueError("a sphere recipe needs a radius; Task.examine measures it")
             self.radius = recipe.radius * model.cold_length
         self.lost_snapshots: set[str] = set()
         """probe_ids of probes that began anew because their snapshot could not be read."""

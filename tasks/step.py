@@ -16,6 +16,7 @@ from tasks.cross_entropy import cross_entropy_and_gradient
 from tasks.language_model import LanguageModel
 from tasks.layout import pick_inputs
 from tasks.optimizer import temperatures, token_weights
+from tasks.packing import Rows
 from tasks.recipe import Recipe, SphereRecipe
 from tasks.slots import Slots
 from tasks.values import Question
@@ -90,16 +91,14 @@ def measure_step(
     inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, prefix=prefix)
 
     # 2. Forward to the positions that predict a scored token. The host computes the positions, without a transfer.
-    hidden_BTH = model.hidden(inputs_BTD)
     inside_BL = torch.arange(width) < slots.length_B[batch.index_B][:, None]
     scored_BL = inside_BL.clone()
     scored_BL[:, : question.num_given] = False
     # Fixed shapes include the head: it computes the padding, too, which has no weight in the loss.
     taken_BL = torch.ones_like(scored_BL) if is_fixed else scored_BL
     slot_N, token_N = taken_BL.nonzero(as_tuple=True)
-    at_position_N = (slot_N * hidden_BTH.shape[1] + positions_BL[slot_N, token_N]).to(device)
     at_token_N = (slot_N * width + token_N).to(device)
-    picked_NH = hidden_BTH.flatten(0, 1).index_select(0, at_position_N)
+    picked_NH = _hidden_at(model, inputs_BTD, slot_N, positions_BL[slot_N, token_N], rows=batch.rows)
 
     # 3. Cross-entropy and its gradient in one pass; then the recipe weighs the gradient of each token.
     targets_N = tokens_BL.flatten().index_select(0, at_token_N)
@@ -113,13 +112,11 @@ def measure_step(
     # A token inside the slot that is not scored is a given t_1, which counts as correct.
     correct_BL = correct_BL & scored_BL | inside_BL & ~scored_BL
     nats_BL = torch.zeros(scored_BL.numel(), device=device).index_copy(0, at_token_N, nats_N).view_as(scored_BL)
-    weights_BL = token_weights(correct_BL, scored_BL, recipe=recipe)
-    if radius:
-        # The gradient is taken for the direction. The gradient for the vector is smaller by the factor `radius`, and
-        # underflows in float16.
-        weights_BL = weights_BL * radius
-    weighted_NH = gradient_NH * weights_BL.flatten().index_select(0, at_token_N)[:, None].to(gradient_NH.dtype)
-    (gradient_BKD,) = torch.autograd.grad(picked_NH, memory_BKD, weighted_NH)
+    # The gradient is taken for the direction. The gradient for the vector is smaller by the factor `radius`, and
+    # underflows in float16.
+    weights_BL = token_weights(correct_BL, scored_BL, recipe=recipe) * (radius or 1.0)
+    weights_N1 = weights_BL.flatten().index_select(0, at_token_N)[:, None]
+    (gradient_BKD,) = torch.autograd.grad(picked_NH, memory_BKD, gradient_NH * weights_N1.to(gradient_NH.dtype))
     return StepResult(
         correct_B=correct_BL.sum(1),
         prefix_B=correct_BL.long().cumprod(1).sum(1),
@@ -127,3 +124,16 @@ def measure_step(
         correct_BL=correct_BL,
         gradient_BKD=gradient_BKD,
     )
+
+
+def _hidden_at(
+    model: LanguageModel, inputs_BTD: Tensor, slot_N: Tensor, position_N: Tensor, *, rows: Rows | None
+) -> Tensor:
+    """The input of the head (N, H) at these positions of these slots."""
+    if rows is None:
+        place_N = slot_N * inputs_BTD.shape[1] + position_N
+        hidden_BTH = model.hidden(inputs_BTD)
+    else:
+        place_N = rows.place(slot_N, position_N)
+        hidden_BTH = model.hidden(*rows.lay(inputs_BTD))
+    return hidden_BTH.flatten(0, 1).index_select(0, place_N.to(model.device))

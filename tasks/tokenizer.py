@@ -10,7 +10,8 @@ from itertools import accumulate
 from transformers import AutoTokenizer
 
 from tasks.contract import TextCodec
-from tasks.model_files import message_of
+from tasks.hub import why_refused
+from tasks.model_files import message_of, pins
 from tasks.values import Encoding, Model, TaskError
 
 
@@ -20,14 +21,13 @@ class HubCodec:
     def __init__(self, model: Model) -> None:
         """Raises TaskError when the model has no tokenizer."""
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(
-                model.name, revision=model.revision, trust_remote_code=model.trust_remote_code
-            )
+            self._tokenizer = AutoTokenizer.from_pretrained(model.name, **pins(model))
         except Exception as error:  # tokenizers raises plain Exception
-            raise TaskError(
-                f"{model.name}: its tokenizer could not be read ({message_of(error)}). "
+            why = why_refused(error, "model") or (
+                f"its tokenizer could not be read ({message_of(error)}). "
                 "Wanted a tokenizer.json and tokenizer_config.json beside the weights."
-            ) from error
+            )
+            raise TaskError(f"{model.name}: {why}") from error
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise TaskError(
@@ -39,6 +39,7 @@ class HubCodec:
         self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
         special = {*self._tokenizer.all_special_ids, *self._tokenizer.get_added_vocab().values()}
         self.ordinary_tokens: Sequence[int] = sorted(set(self._tokenizer.get_vocab().values()) - special)
+        self.bos: int | None = self._tokenizer.bos_token_id
         whole = self._tokenizer("a")["input_ids"]
         bare = self._tokenizer("a", add_special_tokens=False)["input_ids"]
         before = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)

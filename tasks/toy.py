@@ -19,6 +19,7 @@ from tasks.values import (
     Encoding,
     EngineSettings,
     EngineStats,
+    Examined,
     Failed,
     Finished,
     Lossless,
@@ -189,6 +190,7 @@ class ToyCodec:
 
     fingerprint = "toy"
     ordinary_tokens: Sequence[int] = range(ord(" "), ord("~") + 1)
+    bos: int | None = None
     special_before: tuple[int, ...] = ()
 
     def encode(self, text: str) -> Encoding:
@@ -226,6 +228,10 @@ class ToyTask:
 
     name = "toy"
 
+    def pinned(self, model: Model) -> Model:
+        """The model itself: there is nothing to read."""
+        return model
+
     def facts(self, model: Model) -> ModelFacts:
         """The same facts for every name, except the fingerprint."""
         return ModelFacts(
@@ -261,9 +267,9 @@ class ToyTask:
         """A toy computes in whole numbers."""
         return "float32"
 
-    def recipe_for(self, model: Model, facts: ModelFacts, recipe: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    def examine(self, model: Model, facts: ModelFacts, recipe: Mapping[str, Any]) -> Examined:
         """Nothing is measured on a toy."""
-        return recipe, ""
+        return Examined(recipe=recipe)
 
     def recipe_identity(self, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
         """The fields that decide outcomes. How long a step sleeps, and how many probes share it, do not."""

@@ -17,7 +17,15 @@ DecodeFrom = Literal["memory", "memory+first_token"]
 
 
 class TaskError(Exception):
-    """An error that the user can fix: the message states where, what was found, what was wanted and what to do."""
+    """An error that the user can fix: each line states where, what was found, what was wanted and what to do."""
+
+    def __str__(self) -> str:
+        """One line for each problem."""
+        return "\n".join(map(str, self.args))
+
+
+class WrongModelError(TaskError):
+    """A model whose files or arithmetic are not what they should be; no other machine would help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +36,11 @@ class Model:
     """Hub id or local folder."""
     revision: str | None = None
     """Hub revision; None takes the default branch."""
+    commit: str | None = None
+    """Commit of the hub that everything is read from, on every machine: what `revision` named when the run was planned.
+    None: a local folder, or not yet planned."""
+    code_commit: str | None = None
+    """The same of the repository that its code comes from, if that is another one."""
     dtype: str = "float32"
     """Precision of weights and activations; memories are always float32. `auto` is resolved when a run is planned."""
     quantization: str | None = None
@@ -57,10 +70,34 @@ class ModelFacts:
     """Width of one memory vector."""
     num_parameters: int
     """Number of weights, embeddings included."""
-    has_bos: bool = False
-    """Whether the model names a BOS token, which `prefix: bos` needs."""
+    bos: int | None = None
+    """The BOS token that its configuration names, which `prefix: bos` needs; None if it names none."""
     is_recurrent: bool = False
     """Whether its layers read tokens one after the other without a fused kernel (Mamba, RWKV): slow on a CPU."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of its configuration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """How well the ways in which an engine reads a model agree with transformers' own reading of token ids."""
+
+    largest_difference: float
+    """Largest difference of a logit between any two of these ways, in units of the largest logit."""
+    notes: tuple[str, ...] = ()
+    """What a user should know: which slower way is taken and why, and what in the model's files was left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """What was measured on a model when a run was planned."""
+
+    recipe: Mapping[str, Any]
+    """The recipe, with the fields filled in that depend on the model."""
+    readings: Readings | None = None
+    """None if its weights were not loaded: nothing was to be measured, or they are not on this machine."""
+    note: str = ""
+    """What a user should know of the recipe; may be empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +169,8 @@ class Price:
     """Time of an optimizer step."""
     nats_by_token: tuple[tuple[float, ...], ...]
     """Cross-entropy in nats of each token without memory; one tuple for each text."""
+    readings: Readings | None = None
+    """None if the task does not check how a model is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

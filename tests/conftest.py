@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.hub import Hub
+
 # Two workers of pytest-xdist share two cores. Set before torch is loaded, here and in processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -20,6 +22,11 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("needs the shared test data (../shared/data from the project's root), which is not here")
     return SHARED_DATA.resolve()
+
+
+@pytest.fixture(scope="session")
+def shipped_model() -> Path:
+    return SHIPPED_MODEL
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +70,13 @@ def local_ray() -> Iterator[None]:
     )
     yield
     ray.shutdown()
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    """A hub on loopback, which this process uses with empty caches."""
+    with Hub() as hub, hub.here(tmp_path / "hub"):
+        yield hub
 
 
 TOY_TEXT = "Text number {number}: long enough to have a capacity of its own, and then some more words to be safe."

@@ -31,11 +31,22 @@ shift 2
 
 # Where `make setup` put capsweep. If the nodes have no network, also set HF_HUB_OFFLINE=1 here.
 export PATH="${CAPSWEEP_BIN:-$SLURM_SUBMIT_DIR/.venv/bin}:$PATH"
-# Other users reach these nodes: without a token, any of them could run code as you. The token is in ~/.ray/auth_token.
+# Other users reach these nodes: without a token, any of them could run code as you. The token is in ~/.ray/auth_token,
+# and Ray would write it for everybody to read. `capsweep run` refuses one that others may have read, and so does this.
 # If the nodes do not share homes, set RAY_AUTH_TOKEN before sbatch, which passes it on.
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 if [[ -z ${RAY_AUTH_TOKEN:-} ]]; then
-    ray get-auth-token --generate >/dev/null
+    python - <<'TOKEN'
+import sys
+from orchestrator.cluster.private import keep_token_private
+from orchestrator.errors import BadInput
+
+try:
+    keep_token_private(make=True)
+except (BadInput, OSError) as error:
+    print(error, file=sys.stderr)
+    sys.exit(2)
+TOKEN
 fi
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
@@ -44,6 +55,9 @@ mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head_ip=$(python -c 'import ray.util; print(ray.util.get_node_ip_address())')
 address=$head_ip:$((20000 + SLURM_JOB_ID % 10000))
 scratch=/tmp/ray-$SLURM_JOB_ID # short: the path of a socket may have 107 characters
+# Ray opens its own folder to everybody, so that folder lies in one which is shut, on each node. This fails if somebody
+# else has made it.
+install -d -m 700 "$scratch"
 log=$SLURM_SUBMIT_DIR/capsweep-$SLURM_JOB_ID-ray.log
 
 # Ends only what this script started; `ray stop` would end your other Rays as well.
@@ -58,14 +72,15 @@ trap 'exit 143' TERM INT
 # nproc counts the processors of this job; Ray would count those of the machine. The dashboard listens on the node only:
 # ssh -N -L 8265:127.0.0.1:8265 NODE
 ray start --head --block --node-ip-address="$head_ip" --port="${address##*:}" --num-cpus="$(nproc)" \
-    --dashboard-host=127.0.0.1 --temp-dir="$scratch" >>"$log" 2>&1 &
+    --dashboard-host=127.0.0.1 --temp-dir="$scratch/ray" >>"$log" 2>&1 &
 rays+=($!)
 if ((${#nodes[@]} > 1)); then
     others=$((${#nodes[@]} - 1))
     # srun does not inherit --cpus-per-task from sbatch.
     # shellcheck disable=SC2016 # expands on the other node
     srun --nodes="$others" --ntasks="$others" --exclude="${nodes[0]}" --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
-        bash -c 'exec ray start --block --address="$1" --num-cpus="$(nproc)"' worker "$address" >>"$log" 2>&1 &
+        bash -c 'install -d -m 700 "$2" && exec ray start --block --address="$1" --num-cpus="$(nproc)"' \
+        worker "$address" "$scratch" >>"$log" 2>&1 &
     rays+=($!)
 fi
 

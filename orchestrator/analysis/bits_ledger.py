@@ -93,7 +93,11 @@ def quantize(memory_KD: NDArray[np.float32], precision: str) -> Quantized:
 
 
 def measure_run(run: Run, *, device: str = "auto") -> tuple[pa.Table, pa.Table]:
-    """The bits ledger (BITS) and the lines between memories (LINES) of a run."""
+    """The bits ledger (BITS) and the lines between memories (LINES) of a run.
+
+    Raises:
+        BadInput: when a model is not the one that the run measured.
+    """
     searches = [row for row in run.searches().to_pylist() if row["probe_id"] is not None]
     columns = ("probe_id", "attempt", "search_id", "proven_length", "memory", "memory_shape")
     memories: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -102,7 +106,8 @@ def measure_run(run: Run, *, device: str = "auto") -> tuple[pa.Table, pa.Table]:
         if row["memory"] is not None and row["proven_length"]:
             memories[row["search_id"]].append(row)
     bits, lines = [], []
-    provers, question = Provers(run, device), run.sweep.question()
+    provers = Provers(run, device, [search["model"] for search in searches])
+    question = run.sweep.question()
     num_lines: dict[tuple[str, int], int] = defaultdict(int)
     for search in tracked(sorted(searches, key=lambda row: row["model"]), "measuring texts and memories"):
         prover, held = provers.of(search["model"]), memories[search["search_id"]]

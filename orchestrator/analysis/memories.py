@@ -3,7 +3,7 @@
 Knows nothing of Ray or of how memories came to be.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from orchestrator.errors import BadInput
 from orchestrator.progress import tracked
 from orchestrator.runs.directory import Run
+from orchestrator.runs.resumable import check_models
 from orchestrator.store.files import LocalFiles
 from orchestrator.store.parquet import SEARCHES_FILE
 from tasks.contract import Prover
@@ -36,7 +37,11 @@ class Verified:
 
 
 def verify(run: Run, *, device: str = "auto") -> Iterator[Verified]:
-    """Decode every stored memory again, one text at a time."""
+    """Decode every stored memory again, one text at a time.
+
+    Raises:
+        BadInput: when a model is not the one that the run measured.
+    """
     wanted = (
         "probe_id",
         "search_id",
@@ -49,8 +54,9 @@ def verify(run: Run, *, device: str = "auto") -> Iterator[Verified]:
         "memory",
     )
     rows = sorted(run.probes(wanted).to_pylist(), key=lambda row: (row["model"], row["source"], row["probe_id"]))
-    provers = Provers(run, device)
-    for row in tracked([row for row in rows if row["memory"] is not None and row["exact_prefix"]], "decoding memories"):
+    rows = [row for row in rows if row["memory"] is not None and row["exact_prefix"]]
+    provers = Provers(run, device, [row["model"] for row in rows])
+    for row in tracked(rows, "decoding memories"):
         tokens = run.sample(row["model"], row["sample_id"])["tokens"][: row["exact_prefix"]]
         proof = provers.of(row["model"])(row["memory"], num_vectors=row["num_vectors"], tokens=tokens)
         yield Verified(
@@ -66,7 +72,8 @@ def decode(run: Run, search_id: str, *, device: str = "auto") -> str:
     """The text that the best memory of a search gives back, decoded from the memory alone.
 
     Raises:
-        BadInput: when `search_id` begins no search_id of the run, or several, or the search has no memory.
+        BadInput: when `search_id` begins no search_id of the run, or several, or the search has no memory, or its
+            model is not the one that the run measured.
     """
     searches = [row for row in run.searches().to_pylist() if row["search_id"].startswith(search_id)]
     if len(searches) != 1:
@@ -79,7 +86,8 @@ def decode(run: Run, search_id: str, *, device: str = "auto") -> str:
     rows = run.probes(("probe_id", "attempt", "memory")).to_pylist()
     memory = next(row["memory"] for row in rows if row["probe_id"] == search["probe_id"] and row["memory"] is not None)
     tokens = run.sample(search["model"], search["sample_id"])["tokens"][: search["capacity_tokens"]]
-    proof = Provers(run, device).of(search["model"])(memory, num_vectors=search["num_vectors"], tokens=tokens)
+    prover = Provers(run, device, [search["model"]]).of(search["model"])
+    proof = prover(memory, num_vectors=search["num_vectors"], tokens=tokens)
     return TASKS[run.sweep.task].codec(run.model(search["model"])).decode(proof.tokens)
 
 
@@ -115,7 +123,9 @@ def export(run: Run, folder: Path) -> int:
 class Provers:
     """The models of a run, at most one of them loaded."""
 
-    def __init__(self, run: Run, device: str) -> None:
+    def __init__(self, run: Run, device: str, models: Iterable[str]) -> None:
+        """Raises BadInput unless all of `models` are those that the run measured."""
+        check_models(run, models)
         self._run = run
         self._device = device
         self._model: str | None = None

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import reading
-from orchestrator.cli.exits import RunArgument, bad_input
+from orchestrator.cli import jobs, reading
+from orchestrator.cli.exits import AllowFewer, Env, RunArgument, SpecArgument, bad_input, expanded
+from orchestrator.cli.streams import show_what_can_be_shown
 from orchestrator.errors import literal
 
 app = typer.Typer(
@@ -20,17 +21,16 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 some searches failed, 2 bad input, 3 budget spent, 130 interrupted (nothing lost).",
 )
 
-SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC")]
 Inline = Annotated[bool, typer.Option("--inline", help="Run in this process, without Ray.")]
 Address = Annotated[str | None, typer.Option(help="Ray cluster to join; by default one is started here.")]
-JobsAddress = Annotated[str, typer.Option(help="The cluster's dashboard, such as http://127.0.0.1:8265.")]
 TakeOver = Annotated[bool, typer.Option("--take-over", help="Take over a run whose session is gone.")]
-AllowFewer = Annotated[bool, typer.Option("--allow-fewer", help="Continue if a source has fewer texts than asked for.")]
 
 
 @app.command(epilog="Examples: `capsweep check sweeps/quickstart.yaml`, `capsweep check cluster.yaml`")
 def check(
-    spec: Annotated[Path, typer.Argument(help="Sweep file, or cluster file for `ray up` (YAML).", metavar="FILE")],
+    spec: Annotated[
+        Path, typer.Argument(help="Sweep file, or cluster file for `ray up` (YAML).", metavar="FILE", callback=expanded)
+    ],
     allow_fewer: AllowFewer = False,
     tflops: Annotated[
         float | None,
@@ -70,11 +70,12 @@ def check(
 @app.command(epilog="Example: `capsweep run sweeps/quickstart.yaml --inline`")
 def run(
     spec: SpecArgument,
-    run_dir: Annotated[str | None, typer.Option(help="Run directory; by default `<storage>/<name>-<time>`.")] = None,
+    run_dir: Annotated[str | None, typer.Option(help="Run directory; by default STORAGE/NAME-TIME.")] = None,
     inline: Inline = False,
     address: Address = None,
     allow_fewer: AllowFewer = False,
     take_over: TakeOver = False,
+    env: Env = None,
 ) -> None:
     """Run a sweep, or resume it in a directory that holds the same sweep."""
     with bad_input():
@@ -89,7 +90,15 @@ def run(
         url = run_dir or new_run_url(sweep)
         held, samples = held_sweep(url), samples_of(url)
         plan = make_plan(sweep, allow_fewer=allow_fewer, drawn=drawn_texts(url), held=held, samples=samples)
-        code = launch(plan, url, inline=inline, address=address, take_over=take_over, console=Console())
+        code = launch(
+            plan,
+            url,
+            inline=inline,
+            address=address,
+            take_over=take_over,
+            environment=env or (),
+            console=Console(),
+        )
     raise typer.Exit(code)
 
 
@@ -100,26 +109,31 @@ def resume(
     address: Address = None,
     take_over: TakeOver = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry what the machine failed.")] = False,
+    env: Env = None,
 ) -> None:
     """Resume a run: rows on disk are kept, and probes that were in flight run again."""
     with bad_input():
         from rich.console import Console
 
+        from orchestrator.execution.faults import RESUME, can_go_on
         from orchestrator.launch import launch
         from orchestrator.planning.planner import make_plan
         from orchestrator.runs.directory import drawn_texts, open_run, samples_of
 
-        # The number of samples was settled when the run began: having fewer than asked for is not an error now.
-        plan = make_plan(open_run(run).sweep, allow_fewer=True, drawn=drawn_texts(run), samples=samples_of(run))
-        code = launch(
-            plan,
-            run,
-            inline=inline,
-            address=address,
-            take_over=take_over,
-            retry_failed=retry_failed,
-            console=Console(),
-        )
+        sweep = open_run(run).sweep
+        with can_go_on(RESUME):
+            # The number of samples was settled when the run began: having fewer than asked for is not an error now.
+            plan = make_plan(sweep, allow_fewer=True, drawn=drawn_texts(run), samples=samples_of(run))
+            code = launch(
+                plan,
+                run,
+                inline=inline,
+                address=address,
+                take_over=take_over,
+                retry_failed=retry_failed,
+                environment=env or (),
+                console=Console(),
+            )
     raise typer.Exit(code)
 
 
@@ -131,6 +145,7 @@ def extend(
     address: Address = None,
     allow_fewer: AllowFewer = False,
     take_over: TakeOver = False,
+    env: Env = None,
 ) -> None:
     """Add a sweep file's models, texts, k and seeds to a run, and resume it: finished searches stay finished."""
     with bad_input():
@@ -147,6 +162,7 @@ def extend(
             address=address,
             take_over=take_over,
             extension=extension,
+            environment=env or (),
             console=Console(),
         )
     raise typer.Exit(code)
@@ -156,9 +172,10 @@ def extend(
 def tune(
     spec: SpecArgument,
     trials: Annotated[int, typer.Option(min=1, help="Recipes to try in total, including the sweep's own.")],
-    run_dir: Annotated[str | None, typer.Option(help="Folder; by default `<storage>/<name>-tune-<time>`.")] = None,
+    run_dir: Annotated[str | None, typer.Option(help="Folder; by default STORAGE/NAME-tune-TIME.")] = None,
     report: Annotated[
-        Path | None, typer.Option(help="Sweep file with the texts to report on; by default SPEC's are split.")
+        Path | None,
+        typer.Option(help="Sweep file with the texts to report on; by default SPEC's are split.", callback=expanded),
     ] = None,
     budget: Annotated[
         int | None, typer.Option(min=1, help="Trained tokens per length search; by default what SPEC's recipe spends.")
@@ -167,9 +184,10 @@ def tune(
     address: Address = None,
     allow_fewer: AllowFewer = False,
     take_over: TakeOver = False,
+    env: Env = None,
 ) -> None:
     """Find the recipe that proves the most tokens for a given budget; repeat with its --run-dir to resume."""
-    with bad_input(again="the same command with its --run-dir continues"):
+    with bad_input():
         from rich.console import Console
 
         from orchestrator.spec.sweep_file import load_sweep
@@ -178,7 +196,14 @@ def tune(
 
         sweep = load_sweep(spec)
         others = None if report is None else load_sweep(report)
-        request = TuneRequest(sweep=sweep, report=others, trials=trials, budget=budget, allow_fewer=allow_fewer)
+        request = TuneRequest(
+            sweep=sweep,
+            report=others,
+            trials=trials,
+            budget=budget,
+            allow_fewer=allow_fewer,
+            environment=tuple(env or ()),
+        )
         url = run_dir or new_tune_folder(sweep)
         code = tune_sweep(request, url, inline=inline, address=address, take_over=take_over, console=Console())
     raise typer.Exit(code)
@@ -193,73 +218,19 @@ def status(
     with bad_input():
         if run.startswith(("http://", "https://")):
             from orchestrator.cluster.jobs.client import Jobs
+            from tasks.wording import counted
 
             jobs = Jobs(run).all()
             for job in jobs:
                 typer.echo(literal(f"{job.job_id}  {job.status.lower()}  {job.run_dir}"))
                 for line in job.last_words:
                     typer.echo(literal(f"    {line}"))
-            typer.echo(f"{len(jobs)} {'sweep was' if len(jobs) == 1 else 'sweeps were'} submitted to {run}")
+            typer.echo(f"{counted(len(jobs), 'sweep was', 'sweeps were')} submitted to {run}")
             return
         from orchestrator.cli.status import show_status
         from orchestrator.runs.directory import open_run
 
         show_status(open_run(run), limit=limit)
-
-
-@app.command(epilog="Example: `capsweep submit mine.yaml --address http://127.0.0.1:8265 --follow`")
-def submit(
-    spec: SpecArgument,
-    address: JobsAddress,
-    run_dir: Annotated[
-        str | None, typer.Option(help="Run directory as the head node sees it; by default `<storage>/<name>-<time>`.")
-    ] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Print the job's output until it ends.")] = False,
-    install: Annotated[
-        bool, typer.Option("--install", help="Install the package versions of this machine for the job.")
-    ] = False,
-    allow_fewer: AllowFewer = False,
-) -> None:
-    """Run a sweep as a job on a cluster, which continues without this machine; an existing run is resumed."""
-    with bad_input():
-        from orchestrator.cluster.jobs.client import Jobs
-        from orchestrator.launch import new_run_url
-        from orchestrator.spec.sweep_file import load_sweep
-
-        sweep = load_sweep(spec)
-        url = run_dir or new_run_url(sweep)
-        jobs = Jobs(address)
-        options = ["--allow-fewer"] if allow_fewer else []
-        job_id = jobs.submit(sweep, url, options=options, install=install)
-        typer.echo(
-            f"job {job_id} runs {url}\n"
-            f"  watch it:   capsweep status {address}  or  capsweep status {url}\n"
-            f"  stop it:    capsweep stop {job_id} --address {address}\n"
-            f"  resume it:  capsweep submit {spec} --address {address} --run-dir {url}"
-        )
-        if not follow:
-            return
-        try:
-            code = jobs.follow(job_id, lambda output: typer.echo(output, nl=False))
-        except KeyboardInterrupt:
-            typer.echo(f"\njob {job_id} continues; `capsweep stop {job_id} --address {address}` ends it.")
-            raise typer.Exit(130) from None
-    raise typer.Exit(code)
-
-
-@app.command(epilog="Example: `capsweep stop runs/mine-20260101-120000`")
-def stop(
-    run: Annotated[str, typer.Argument(help="Run directory or URL; with --address, a job or run.", metavar="RUN|JOB")],
-    address: Annotated[str | None, typer.Option(help="Dashboard of the job's cluster, as http://..")] = None,
-) -> None:
-    """Stop a run, on whichever machine: probes in flight are saved, and `capsweep resume` continues the run."""
-    with bad_input():
-        from orchestrator.cli.stopping import stop_job, stop_run
-
-        ended = (
-            stop_run(run, on_message=typer.echo) if address is None else stop_job(run, address, on_message=typer.echo)
-        )
-    raise typer.Exit(0 if ended else 1)
 
 
 @app.command(epilog="Example: `capsweep runs s3://bucket/runs`")
@@ -283,11 +254,13 @@ def runs(
             print_listing(Console(), listing, root, limit=limit)
 
 
+app.add_typer(jobs.app)
 app.add_typer(reading.app)
 
 
 def main() -> None:
     """The entry point of the command."""
+    show_what_can_be_shown()
     try:
         app()
     except Exception:

@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from orchestrator.cli.exits import RunArgument, bad_input
+from orchestrator.cli.exits import RunArgument, bad_input, expanded
 from orchestrator.errors import BadInput, literal
 from orchestrator.report.papers import PUBLISHED_SETS, Paper
+from tasks.wording import counted
 
 app = typer.Typer()
 
@@ -21,8 +22,12 @@ Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Whe
 @app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")
 def report(
     runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],
-    to: Annotated[Path, typer.Option(help="File for the page of several runs.")] = Path("report.html"),
-    tables: Annotated[Path | None, typer.Option(help="Also write the tables as CSV, Markdown and LaTeX here.")] = None,
+    to: Annotated[Path, typer.Option(help="File for the page of several runs.", callback=expanded)] = Path(
+        "report.html"
+    ),
+    tables: Annotated[
+        Path | None, typer.Option(help="Also write the tables as CSV, Markdown and LaTeX here.", callback=expanded)
+    ] = None,
     images: Annotated[
         Literal["png", "svg", "pdf"] | None, typer.Option(help="Also write the figures, in this format.")
     ] = None,
@@ -40,10 +45,10 @@ def report(
             write_page(opened, read, to)
             typer.echo(to)
         if read is not None and tables:
-            typer.echo(f"{len(write_tables(read, tables))} tables in {tables}")
+            typer.echo(f"{counted(len(write_tables(read, tables)), 'table')} in {tables}")
         if read is not None and images:
             folder = tables or to.parent / "figures"
-            typer.echo(f"{len(write_images(read, folder, images))} figures in {folder}")
+            typer.echo(f"{counted(len(write_images(read, folder, images)), 'figure')} in {folder}")
         for note in dict.fromkeys(note for run in opened for note in run.notes):
             typer.echo(f"note: {literal(note)}", err=True)
 
@@ -61,10 +66,10 @@ def verify(run: RunArgument, device: Device = "auto") -> None:
             if found.proof.exact_prefix != found.claimed:
                 wrong += 1
                 typer.echo(
-                    f"{literal(found.source)} (probe {found.probe_id}): {found.proof.exact_prefix} of {found.claimed} "
-                    f"tokens; smallest margin when it was certified {found.row_margin:.2g}"
+                    f"{literal(found.source)} (probe {found.probe_id}): {found.proof.exact_prefix} of "
+                    f"{counted(found.claimed, 'token')}; smallest margin when it was certified {found.row_margin:.2g}"
                 )
-        typer.echo(f"{total} memories decoded, {total - wrong} exact, {wrong} not")
+        typer.echo(f"{counted(total, 'memory')} decoded, {total - wrong} exact, {wrong} not")
         if not total:
             # Happens where the criterion accepts memories that do not reproduce the first token.
             typer.echo("by the column exact_prefix, no memory of this run reproduces even the first token by itself")
@@ -99,9 +104,13 @@ def measure(run: RunArgument, device: Device = "auto") -> None:
         bits, lines = measure_run(opened, device=device)
         write_table(opened.files, BITS_FILE, bits)
         write_table(opened.files, LINES_FILE, lines)
-        typer.echo(f"{bits.num_rows} searches in {BITS_FILE}, {lines.num_rows} points in {LINES_FILE}")
+        typer.echo(
+            f"{counted(bits.num_rows, 'search')} in {BITS_FILE}, {counted(lines.num_rows, 'point')} in {LINES_FILE}"
+        )
         if without := opened.searches().num_rows - bits.num_rows:
-            typer.echo(f"{without} searches are missing there: none of their memories meets the run's criterion.")
+            typer.echo(
+                f"{counted(without, 'search is', 'searches are')} missing there: no memory meets the run's criterion."
+            )
         typer.echo(write_report(opened))
 
 
@@ -134,11 +143,11 @@ def compare(
 
 
 @app.command(epilog="Example: `capsweep export runs/quickstart-20260101-120000 --to memories/`")
-def export(run: RunArgument, to: Annotated[Path, typer.Option(help="Folder to write to.")]) -> None:
+def export(run: RunArgument, to: Annotated[Path, typer.Option(help="Folder to write to.", callback=expanded)]) -> None:
     """Write the best memory of each search as safetensors, and a table of them."""
     with bad_input():
         from orchestrator.analysis.memories import export as export_run
         from orchestrator.runs.directory import open_run
 
         count = export_run(open_run(run), to)
-        typer.echo(f"{count} memories in {to}/memories.safetensors, their searches in {to}/memories.parquet")
+        typer.echo(f"{counted(count, 'memory')} in {to}/memories.safetensors, their searches in {to}/memories.parquet")

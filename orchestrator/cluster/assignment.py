@@ -12,6 +12,7 @@ from orchestrator.cluster.neighbours import RECORDER_NAME
 from orchestrator.cluster.placement import SPARE_CPUS
 from orchestrator.cluster.trial_sizing import quiet_seconds
 from tasks.values import Failed, Finished, Probe
+from tasks.wording import counted
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,7 +55,7 @@ class Assignment:
             known: Ids of probes that already have a verdict.
             now: Unix time in seconds.
         """
-        trials = f"the process of its trial was lost {self.losses} times"
+        trials = f"the process of its trial was lost {counted(self.losses, 'time')}"
         outcome = Failed(reason=trials if why_lost is None else f"its engine was lost: {why_lost}")
         return [
             Finished(probe=probe, outcome=outcome, device="", started_at=now, finished_at=now)

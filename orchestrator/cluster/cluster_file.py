@@ -20,8 +20,10 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from orchestrator.cluster.private import may_have_been_read
 from orchestrator.errors import BadInput, literal, suggest
 from orchestrator.spec.yaml_file import read_mapping
+from tasks.wording import counted
 
 TYPES = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number"}
 """JSON schema's names of types, in the words of a YAML file."""
@@ -110,8 +112,14 @@ def show_cluster_file(path: Path, console: Console) -> None:
         counts = (_count(node.cpus), _count(node.gpus), str(node.min_workers), str(node.max_workers))
         table.add_row(*(Text(literal(cell)) for cell in (name, node.instance, *counts)))
     console.print(table)
-    gpus = "the GPUs that they have" if checked.most_gpus is None else f"{_count(checked.most_gpus)} GPUs"
-    console.print(f"a sweep may use at most {checked.max_workers} workers at a time, with {gpus}", highlight=False)
+    gpus = (
+        "the GPUs that they have"
+        if checked.most_gpus is None
+        else f"{_count(checked.most_gpus)} GPU{'' if checked.most_gpus == 1 else 's'}"
+    )
+    console.print(
+        f"a sweep may use at most {counted(checked.max_workers, 'worker')} at a time, with {gpus}", highlight=False
+    )
 
 
 def _count(number: float | None) -> str:
@@ -172,11 +180,22 @@ def _texts(value: Any, *place: str) -> Iterator[tuple[str, str]]:
 
 
 def _mount_problems(document: Mapping[str, Any]) -> Iterator[str]:
-    """Sources of file_mounts that do not exist, such as the token; Ray reads relative ones from the current folder."""
+    """Sources of file_mounts that do not exist, and a token that others may have read.
+
+    Ray reads relative paths from the current folder.
+    """
     for target, source in _mapping(document.get("file_mounts")).items():
-        if isinstance(source, str) and not Path(source).expanduser().exists():
-            hint = " Make it with `ray get-auth-token --generate`." if source.endswith("auth_token") else ""
+        if not isinstance(source, str):
+            continue
+        is_token, path = source.endswith("auth_token"), Path(source).expanduser()
+        if not path.exists():
+            hint = " Set `umask 077`. Make it with `ray get-auth-token --generate`." if is_token else ""
             yield f"file_mounts.{target}: {source!r} does not exist, seen from {Path.cwd()}.{hint}"
+        elif is_token and may_have_been_read(path):
+            yield (
+                f"file_mounts.{target}: other users can read or replace {source!r}, and every node would get its mode. "
+                f"Wanted mode 600 in a folder of mode 700: chmod 700 {path.parent}; chmod 600 {path}."
+            )
 
 
 def _as_ray_reads(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -38,7 +38,7 @@ def cluster_nodes() -> list[Node]:
 @lru_cache(maxsize=1)
 def _read(path: Path, changed_at: int) -> Mapping[str, Any]:
     """A cluster file, read again only when it has changed: the pool asks every second, and `ray up` may rewrite it."""
-    return yaml.safe_load(path.read_text()) or {}
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 def addable(config: Mapping[str, Any], *, num_workers: int) -> list[Node]:

@@ -10,6 +10,8 @@ from typing import Any
 import ray
 from ray.exceptions import AuthenticationError
 
+from orchestrator.cluster.private import keep_token_private
+from orchestrator.cluster.starting import cannot_start, prepare_to_start
 from orchestrator.errors import BadInput
 
 
@@ -31,15 +33,17 @@ def cluster(namespace: str, address: str | None, on_message: Callable[[str], Non
         on_message: Called with the address of the dashboard.
 
     Raises:
-        BadInput: when no cluster answers there, or it requires a token.
+        BadInput: when no cluster answers there, it requires a token, others may have its token, or none can start.
     """
     # Tune prints a traceback for each trial that the machine fails; the searcher receives and reports those faults.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    # Prints the dashboard's log when Ray cannot start; our error names the folder.
+    logging.getLogger("ray._private.services").setLevel(logging.CRITICAL)
     was_running = ray.is_initialized()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     if not was_running:
         try:
-            dashboard = _start_ray(namespace, address).dashboard_url
+            dashboard = _start_or_join(namespace, address).dashboard_url
         except ConnectionError as error:
             why = str(error).strip().splitlines()[0]
             raise BadInput(f"--address {address}: no Ray cluster answers there ({why}).") from error
@@ -58,13 +62,17 @@ def cluster(namespace: str, address: str | None, on_message: Callable[[str], Non
             ray.shutdown()
 
 
-def _start_ray(namespace: str, address: str | None) -> Any:
-    return ray.init(
-        # `local`: a cluster of our own, even if another one runs on this machine.
-        address=address or "local",
-        namespace=namespace,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        configure_logging=True,
-        **({} if address else {"include_dashboard": True, "dashboard_host": "127.0.0.1"}),
-    )
+def _start_or_join(namespace: str, address: str | None) -> Any:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    if address is not None:
+        keep_token_private(make=False)
+        return ray.init(address=address, namespace=namespace, **quiet)
+    temp_dir = str(prepare_to_start())
+    # `local`: a cluster of our own, even if another one runs on this machine.
+    own: dict[str, Any] = {"address": "local", "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    try:
+        return ray.init(namespace=namespace, _temp_dir=temp_dir, **own, **quiet)
+    except Exception as error:
+        # Ray raises exceptions of any kind, and the first line says what it waited for.
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise cannot_start(f"{why.rstrip('.')}; its logs are in {temp_dir}/session_latest/logs") from error

@@ -6,15 +6,16 @@ nothing of searches, files or Tune.
 """
 
 import os
+import platform
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.cluster.metrics import EngineMetrics
 from tasks.registry import TASKS
-from tasks.values import EngineSettings, EngineStats, Finished, Model, Probe, Question, Snapshot
+from tasks.values import EngineSettings, EngineStats, Finished, Model, Probe, Question, Snapshot, TaskError
 
 IDLE_SECONDS = 1.0
 """How often an engine without probes notes that it is alive."""
@@ -31,10 +32,14 @@ class EngineLoad:
     name: str
     task: str
     model: Model
+    fingerprint: str
+    """Of the model, where the run was planned."""
     question: Question
     settings: EngineSettings
     snapshot_seconds: float
     """How often probes in flight are saved."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables that are set before the model is loaded, such as HF_TOKEN."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +109,16 @@ class EngineActor:
             Approximate number of slots that are optimized at a time.
 
         Raises:
-            TaskError: when the model cannot be loaded.
+            TaskError: when the model cannot be loaded, or is another one on this node.
         """
+        # Sent with this call, not with the actor: Ray keeps how an actor is made, and shows a `runtime_env`.
+        os.environ.update(load.environment)
         self._load = load
+        if (found := TASKS[load.task].facts(load.model).fingerprint) != load.fingerprint:
+            raise TaskError(
+                f"{load.model.name}: on {platform.node()} this is another model than where the run was planned "
+                f"(fingerprint {found[:16]}, wanted {load.fingerprint[:16]}). Copy the same files to every node."
+            )
         self._engine = TASKS[load.task].open_engine(load.model, load.question, load.settings)
         self._recorder = recorder
         self._metrics = EngineMetrics(run=load.run, model=self._model, engine=load.name)

@@ -7,7 +7,7 @@ turnover.py decides which of them leave.
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -54,6 +54,8 @@ class EnginePool:
     settings: EngineSettings
     recorder: Any
     """The recorder actor."""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables of the engines' processes."""
     look: Callable[[], Sequence[Node]] = cluster_nodes
     """Returns the nodes that the cluster has now and may get."""
     engines: list[EngineHandle] = field(default_factory=list)
@@ -170,9 +172,11 @@ class EnginePool:
             name=name,
             task=self.plan.task.name,
             model=self.plan.model(model).model,
+            fingerprint=self.plan.model(model).facts.fingerprint,
             question=self.plan.question_of(model),
             settings=replace(self.settings, cpus=threads, gpus=need.gpus or 1.0),
             snapshot_seconds=self.plan.sweep.engines.snapshot_seconds,
+            environment=self.environment,
         )
         loading = actor.load.remote(load, self.recorder)
         self.engines.append(EngineHandle(name=name, model=model, actor=actor, loading=loading, need=need))

@@ -1,6 +1,29 @@
-"""Environment variables that Ray reads when it is imported. This module does not import Ray."""
+"""Environment variables: those that Ray reads when it is imported, and those that a user lets engines have.
+
+This module does not import Ray.
+"""
 
 import os
+from collections.abc import Sequence
+
+from orchestrator.errors import BadInput
+
+
+def carried(names: Sequence[str]) -> dict[str, str]:
+    """The variables of these names, whose values other machines get; nothing writes or shows them.
+
+    Raises:
+        BadInput: when one is not set here, or a value is given with its name.
+    """
+    problems: list[str] = []
+    for name in dict.fromkeys(names):
+        if "=" in name:  # not repeated in the message: what follows may be a secret
+            problems.append("--env: found NAME=VALUE; wanted the name alone, because others see command lines.")
+        elif name not in os.environ:
+            problems.append(f"--env {name}: this variable is not set here. Set it (export {name}=..), or leave it out.")
+    if problems:
+        raise BadInput(*problems)
+    return {name: os.environ[name] for name in names}
 
 
 def set_variables(address: str | None) -> None:

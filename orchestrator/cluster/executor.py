@@ -5,7 +5,7 @@ Sets Ray up; the searcher decides what runs.
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,16 +36,28 @@ TRIALS_PER_SEARCH = 1000
 class RayExecutor:
     """Runs a session on Ray."""
 
-    def __init__(self, address: str | None) -> None:
-        """`address` is a cluster to join; None starts one on this machine and stops it afterwards."""
+    def __init__(self, address: str | None, environment: Mapping[str, str] | None = None) -> None:
+        """Nothing is started yet.
+
+        Args:
+            address: A cluster to join; None starts one on this machine and stops it afterwards.
+            environment: Variables of the engines, on every machine.
+        """
         self._address = address
+        self._environment = environment or {}
 
     def run(self, session: Session, *, stop: Stop, watcher: Watcher) -> EngineStats:
         """See `Executor`; `stop` is checked whenever Tune asks for work. BadInput also when no cluster answers."""
         with cluster(session.session_id, self._address, watcher.show_message), _recorder_of(session) as recorder:
             settings, per_trial = session.plan.sweep.engine_settings(), session.plan.sweep.engines.probes_per_trial
             faults = SnapshotFaults(watcher)
-            pool = EnginePool(plan=session.plan, ledger=session.ledger, settings=settings, recorder=recorder)
+            pool = EnginePool(
+                plan=session.plan,
+                ledger=session.ledger,
+                settings=settings,
+                recorder=recorder,
+                environment=self._environment,
+            )
             searcher = LedgerSearcher(
                 session,
                 pool,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.errors import BadInput
 from orchestrator.spec.engines import EnginesEntry
+from tasks.wording import counted
 
 SPARE_CPUS = 0.5
 """CPUs of a node left to trials when engines take the rest. A trial only waits, but its share of these bounds how many
@@ -113,12 +114,14 @@ def engine_demand(engines: EnginesEntry, demand: ModelNeeds, nodes: Sequence[Nod
     places = sum(per_node)
     if gpus and places < (count or 1):
         raise BadInput(
-            f"engines: asked for {count or 1} engines of {gpus:g} GPUs each; the cluster has "
-            f"{sum(node.gpus for node in nodes):g} GPUs. Ask for fewer, or set engines.gpus and engines.count to auto."
+            f"engines: asked for {counted(count or 1, 'engine')} of {gpus:g} GPU{'' if gpus == 1 else 's'} each; the "
+            f"cluster has {sum(node.gpus for node in nodes):g} GPUs. Ask for fewer, or set engines.gpus and "
+            "engines.count to auto."
         )
     if cpus < SMALLEST_SHARE or (not gpus and not places and count is None):
         raise BadInput(
-            f"engines.count: {count or 1} engines do not fit side by side on {len(nodes)} nodes of at most "
+            f"engines.count: asked for {counted(count or 1, 'engine')}; so many do not fit side by side on "
+            f"{counted(len(nodes), 'node')} of at most "
             f"{max((node.cpus for node in nodes), default=0):g} CPUs. Ask for fewer."
         )
     filled = max(1, count or demand.num_open // fills)

@@ -12,6 +12,7 @@ import ray
 from ray import tune
 
 from orchestrator.store.probe_columns import verdict_of
+from tasks.wording import counted
 
 
 def name_of(config: Mapping[str, Any]) -> str:
@@ -19,7 +20,8 @@ def name_of(config: Mapping[str, Any]) -> str:
     lengths, model = config["lengths"], config["model"].rpartition("/")[2]
     shortest, longest = min(lengths, default=0), max(lengths, default=0)
     tokens = f"{shortest}" if shortest == longest else f"{shortest}-{longest}"
-    return f"trial {config['number']} · {model} · {len(lengths)} probe{'s' * (len(lengths) != 1)} of {tokens} tokens"
+    unit = "token" if longest == 1 else "tokens"
+    return f"trial {config['number']} · {model} · {counted(len(lengths), 'probe')} of {tokens} {unit}"
 
 
 class ProbeTrial(tune.Trainable):

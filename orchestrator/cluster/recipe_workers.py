@@ -4,8 +4,9 @@ Knows nothing of trials or of what a recipe is.
 """
 
 import math
+import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,7 @@ from orchestrator.execution.recipe_worker import MeasurementRequest, SearchResul
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan
 from tasks.values import EngineSettings
+from tasks.wording import counted
 
 LISTEN_SECONDS = 0.5
 """How often `stop` is checked while workers measure."""
@@ -34,6 +36,10 @@ class TuningActor:
 
     def __init__(self, plan: Plan, settings: EngineSettings) -> None:
         self._worker = Worker(plan, settings)
+
+    def set_variables(self, variables: Mapping[str, str]) -> None:
+        """Set environment variables of this process, before a model is loaded."""
+        os.environ.update(variables)
 
     def measure(self, request: MeasurementRequest) -> tuple[SearchResult, ...]:
         """The results of the request.
@@ -49,7 +55,16 @@ class TuningActor:
 class RayWorkers:
     """As many workers as the cluster has room for engines."""
 
-    def __init__(self, plan: Plan, settings: EngineSettings, count: int, need: EngineNeed, stop: Stop) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        settings: EngineSettings,
+        count: int,
+        need: EngineNeed,
+        *,
+        stop: Stop,
+        variables: Mapping[str, str],
+    ) -> None:
         self.size = count
         self._stop = stop
         self._asked: dict[Any, int] = {}
@@ -58,6 +73,9 @@ class RayWorkers:
         self._actors = [
             remote.options(num_cpus=need.cpus, num_gpus=need.gpus).remote(held, settings) for _ in range(self.size)
         ]
+        if variables:  # by a call of its own: Ray keeps how an actor is made
+            for actor in self._actors:
+                actor.set_variables.remote(variables)
 
     def submit(self, worker: int, request: MeasurementRequest) -> None:
         """Give the request to an actor."""
@@ -92,9 +110,17 @@ class RayWorkers:
 
 @contextmanager
 def ray_workers(
-    plan: Plan, settings: EngineSettings, *, address: str | None, stop: Stop, on_message: Callable[[str], None]
+    plan: Plan,
+    settings: EngineSettings,
+    *,
+    address: str | None,
+    variables: Mapping[str, str],
+    stop: Stop,
+    on_message: Callable[[str], None],
 ) -> Iterator[RayWorkers]:
     """Join a cluster, or start one on this machine and stop it afterwards, and make workers there.
+
+    `variables` are set in the environment of each worker.
 
     Raises:
         BadInput: when no cluster answers or it cannot hold what the sweep asks for.
@@ -102,8 +128,9 @@ def ray_workers(
     with cluster(f"tune-{uuid.uuid4().hex[:8]}", address, on_message):
         count, need = _places(plan)
         threads = settings.cpus or (None if need.gpus else math.ceil(need.cpus))
-        on_message(f"{count} trials side by side, each with {need.cpus:g} CPUs and {need.gpus:g} GPUs")
-        workers = RayWorkers(plan, replace(settings, cpus=threads, gpus=need.gpus or 1.0), count, need, stop)
+        on_message(f"{counted(count, 'trial')} side by side, each with {need.cpus:g} CPUs and {need.gpus:g} GPUs")
+        settings = replace(settings, cpus=threads, gpus=need.gpus or 1.0)
+        workers = RayWorkers(plan, settings, count, need, stop=stop, variables=variables)
         try:
             yield workers
         finally:

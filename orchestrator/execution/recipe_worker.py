@@ -94,7 +94,7 @@ class Worker:
         if self._opened is None or self._opened[0] != key:
             self._opened = None  # frees its device memory before the next engine loads
             planned, task = self._plan.model(request.model), self._plan.task
-            recipe, _ = task.recipe_for(planned.model, planned.facts, request.recipe)
+            recipe = task.examine(planned.model, planned.facts, request.recipe).recipe
             question = replace(self._plan.question, recipe=recipe)
             self._opened = key, task.open_engine(planned.model, question, self._settings)
         return self._opened[1]

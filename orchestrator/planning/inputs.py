@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from orchestrator.planning.plan import PlannedModel, Sample
 from orchestrator.spec.sweep import Sweep
 from tasks.contract import TextCodec
+from tasks.texts import TextEntry
 from tasks.values import Text
 
 Value = TypeVar("Value")
@@ -39,6 +40,15 @@ class ReadModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadEntry:
+    """An entry of the sweep's texts, pinned to the commit that its data are at, with its texts."""
+
+    entry: TextEntry
+    texts: tuple[Text, ...] = ()
+    """Its texts; none if they depend on the model that reads them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """Everything that a plan is made of."""
 
@@ -46,7 +56,7 @@ class Inputs:
     """The sweep, with what planning decided about its models filled in."""
     models: Sequence[ReadModel]
     text_commits: Mapping[str, str]
-    """Place in the sweep, such as texts.0 -> the commit of the data read there, where it is known."""
+    """Place in the sweep, such as texts.0 -> the commit of the data read there, for data that have one."""
     notes: tuple[str, ...] = ()
     """Notes from reading."""
     held: Mapping[str, Sequence[Sample]] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from orchestrator.store.probe_columns import SearchColumns, criterion_name
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from orchestrator.store.searches import theoretical_tokens
 from tasks.contract import Task
-from tasks.values import Model, ModelFacts, Question
+from tasks.values import Model, ModelFacts, Question, Readings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,8 @@ class PlannedModel:
     facts: ModelFacts
     recipe: Mapping[str, Any]
     """The recipe of the sweep, with what was measured on this model filled in."""
+    readings: Readings | None = None
+    """How its ways of being read agree; None if its weights were not loaded for this plan."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,8 @@ class Sample:
     """Where each token ends, in characters of `text`."""
     cut: bool
     """Whether the text continues after the last token kept."""
+    first_change: str | None = None
+    """Where the tokens first stand for another text than `text`, in words; None if they give it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +67,7 @@ class Plan:
     """By model name and sample_id."""
     searches: tuple[Search, ...] = field(repr=False)
     text_commits: dict[str, str] = field(default_factory=dict)
-    """Place in the sweep, such as texts.0 -> the commit of the data read there, where it is known."""
+    """Place in the sweep, such as texts.0 -> the commit of the data read there, for data that have one."""
     notes: tuple[str, ...] = ()
     """What a user should know before the run starts."""
 

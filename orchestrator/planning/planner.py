@@ -12,10 +12,15 @@ from orchestrator.planning.inputs import Found, Inputs, notes_of, problems_of
 from orchestrator.planning.models import notes_on, read_models, with_dtypes, with_held_models, with_recipes
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.searches import lay_out
-from orchestrator.planning.texts import commits_of_texts, read_texts, with_texts
+from orchestrator.planning.texts import read_texts, with_held_commits, with_texts
 from orchestrator.spec.sweep import Sweep
 from tasks.registry import TASKS
 from tasks.values import Text
+
+
+def with_held(sweep: Sweep, held: Sweep) -> Sweep:
+    """The sweep with what a run decided, measured and pinned, where the sweep leaves it open."""
+    return with_held_commits(with_held_models(sweep, held), held)
 
 
 def make_plan(
@@ -33,7 +38,7 @@ def make_plan(
         sweep: What the user asks for.
         allow_fewer: Continue when a text source has fewer texts than asked for.
         drawn: Texts of an earlier plan of the run by model and source: another machine may draw other texts.
-        held: The sweep of the run, if there is one: what was measured on its models is not measured again.
+        held: The sweep of the run, if there is one: what was decided, measured and pinned for it stays.
         samples: The samples of the run, for texts that are no longer where they came from.
         measure: Whether to measure what a recipe needs of its model, which loads the weights.
 
@@ -41,27 +46,31 @@ def make_plan(
         BadInput: with every problem found in models and texts.
     """
     task = TASKS[sweep.task]
+    if held is not None:
+        sweep = with_held(sweep, held)
     texts = read_texts(sweep, allow_fewer=allow_fewer)
-    commits: Found[dict[str, str]] = Found(value={}) if texts.problems else commits_of_texts(sweep)
-    decided = with_dtypes(sweep if held is None else with_held_models(sweep, held), task)
+    decided = with_dtypes(sweep, task)
     models = read_models(decided.value, task)
     texts = excused(texts, [model.planned.name for model in models.value], samples or {})
-    steps: list[Found[Any]] = [texts, commits, decided, models]
+    steps: list[Found[Any]] = [texts, decided, models]
     # The next two steps load weights, so everything else must be right before.
     if measure and not problems_of(steps):
         models = with_recipes(models.value, task)
         steps.append(models)
     if not problems_of(steps):
-        models = with_texts(models.value, sweep.texts, texts.value, drawn or {})
+        models = with_texts(models.value, texts.value, drawn or {})
         steps.append(models)
     if problems := problems_of(steps):
         raise BadInput(*problems)
     found = [model.planned for model in models.value]
+    entries = [read.entry for read in texts.value]
+    commits = {f"texts.{number}": entry.commit_read() for number, entry in enumerate(entries)}
+    decisions = {"models": tuple(planned.model for planned in found), "texts": tuple(entries)}
     return lay_out(
         Inputs(
-            sweep=decided.value.model_copy(update={"models": tuple(planned.model for planned in found)}),
+            sweep=decided.value.model_copy(update=decisions),
             models=models.value,
-            text_commits=commits.value,
+            text_commits={place: commit for place, commit in commits.items() if commit is not None},
             notes=(*notes_of(steps), *(note for planned in found for note in notes_on(planned))),
             held=samples or {},
         )

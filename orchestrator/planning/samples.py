@@ -4,7 +4,9 @@ Knows nothing of files, models or searches: it receives a tokenizer and texts.
 """
 
 import hashlib
-from collections.abc import Sequence
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -20,6 +22,8 @@ WINDOW = 8
 """Tokens that are decoded before a token to find how many characters it adds: some join with their neighbours."""
 CUT_MARGIN = 4096
 """Characters read beyond the last token kept: tokens near the cut may differ from those of the whole text."""
+SHOWN_CHARACTERS = 12
+"""Characters shown of a text and of what its tokens stand for, from where the two differ."""
 
 
 def cut_to_samples(
@@ -36,6 +40,7 @@ def cut_to_samples(
     """
     before = codec.special_before if special else ()
     cut: dict[str, Sample] = {}
+    changes: dict[str, str] = {}
     notes: list[str] = []
     for text in texts:
         encoding, whole = _encode(codec, text, limit)
@@ -44,6 +49,13 @@ def cut_to_samples(
             continue
         whole_tokens, whole_ends = (*before, *encoding.tokens), (*[0] * len(before), *encoding.ends)
         tokens, ends = whole_tokens[:limit], whole_ends[:limit]
+        is_cut = len(tokens) < len(whole_tokens) or not whole
+        kept = text.text[: ends[-1]]
+        change = None
+        if text.tokens is None:
+            change = _first_change(codec, encoding, kept if is_cut else text.text, is_cut=is_cut)
+        if change is not None:
+            changes[text.source] = change
         sample_id = sample_id_of(codec.fingerprint, tokens)
         if (same := cut.get(sample_id)) is not None:
             cut[sample_id] = replace(same, other_sources=(*same.other_sources, text.source))
@@ -53,13 +65,50 @@ def cut_to_samples(
             model=model,
             source=text.source,
             text_sha256=hashlib.sha256(text.text.encode()).hexdigest(),
-            text=text.text[: ends[-1]],
+            text=kept,
             tokens=tokens,
             token_ends=ends,
-            cut=len(tokens) < len(whole_tokens) or not whole,
+            cut=is_cut,
+            first_change=change,
         )
+    notes += _changes_note(model, changes, len(texts))
     notes += [_copies_note(sample) for sample in cut.values() if sample.other_sources]
     return Found(value=list(cut.values()), notes=tuple(notes))
+
+
+def _first_change(codec: TextCodec, encoding: Encoding, text: str, *, is_cut: bool) -> str | None:
+    """Where the tokens first stand for another text than `text`, and for which; None if they give it back.
+
+    Args:
+        codec: The tokenizer.
+        encoding: Tokens of `text`, or of a longer text that begins with it.
+        text: The text, up to the last token kept if `is_cut`.
+        is_cut: Whether `encoding` may go on beyond `text`.
+    """
+    # A few tokens more, up to the end of a character: the text's last one may be spread over tokens not kept, and some
+    # decoders give up on every character of a row of bytes that is not whole.
+    num_tokens = min(bisect_right(encoding.ends, len(text)) + WINDOW, len(encoding.tokens))
+    decoded = codec.decode(encoding.tokens[: bisect_right(encoding.ends, encoding.ends[num_tokens - 1])])
+    if is_cut:
+        decoded = decoded[: len(text)]
+    if decoded == text:
+        return None
+    pairs = enumerate(zip(text, decoded, strict=False))
+    place = next((i for i, (a, b) in pairs if a != b), min(len(text), len(decoded)))
+    found, given = (each[place : place + SHOWN_CHARACTERS] for each in (text, decoded))
+    # Characters that look alike are shown as their code points.
+    show = ascii if unicodedata.normalize("NFKC", found) == unicodedata.normalize("NFKC", given) else repr
+    return f"at character {place + 1}, {show(found)} becomes {show(given)}"
+
+
+def _changes_note(model: str, changes: Mapping[str, str], num_texts: int) -> Iterator[str]:
+    if changes:
+        source, change = next(iter(changes.items()))
+        yield (
+            f"{model}: its tokenizer does not give {len(changes)} of {num_texts} texts back as they are; what is "
+            f"measured is the changed text. The first: {source}: {change}. Column first_change of samples.parquet has "
+            "them all."
+        )
 
 
 def _copies_note(sample: Sample) -> str:

@@ -19,6 +19,7 @@ from orchestrator.spec.search import RandomLengths, SearchEntry
 from orchestrator.spec.sweep import Sweep
 from tasks.registry import TASKS
 from tasks.values import TaskError
+from tasks.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,8 @@ def _lay_out_model(sweep: Sweep, model: ReadModel, held: Sequence[Sample]) -> Fo
                 search = _search(asked, sample, num_vectors=num_vectors, seed=seed, longest=limit.value)
                 if search.grid == ():
                     too_short.append(
-                        f"{sample.source}: {search.limit} tokens, shorter than every length of the grid; left out."
+                        f"{sample.source}: {counted(search.limit, 'token')}, "
+                        "shorter than every length of the grid; left out."
                     )
                 else:
                     searches.append(search)
@@ -111,7 +113,8 @@ def longest_length(sweep: Sweep, model: PlannedModel, num_vectors: int) -> Found
     except TaskError as error:
         return Found(value=None, problems=(f"{model.name}: {error}",))
     if fits is not None and fits < 1:
-        no_room = f"num_vectors: {num_vectors} vectors leave no room in the context of {model.name}."
+        vectors = counted(num_vectors, "vector leaves", "vectors leave")
+        no_room = f"num_vectors: {vectors} no room in the context of {model.name}."
         return Found(value=None, problems=(no_room,))
     wanted = sweep.search.max_length
     problems: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from orchestrator.report.tables import (
     short_names,
     text_hashes,
 )
+from tasks.wording import counted
 
 FEW_GROUPS = 3
 """Most groups that the headline names one by one; of more it names only the smallest and the largest."""
@@ -62,9 +63,9 @@ def _asked(searches: pa.Table, samples: pa.Table | None) -> str:
         if len(vectors) == 1
         else (f"{_listed([str(number) for number in vectors])} trainable vectors")
     )
-    named = _listed(models) if len(models) <= FEW_GROUPS else f"{len(models)} models"
+    named = _listed(models) if len(models) <= FEW_GROUPS else counted(len(models), "model")
     tasks_named = f" Task{'s' if len(tasks) > 1 else ''}: {_listed(tasks)}." if tasks else ""
-    return f"How many tokens of {_count(texts, 'text')} fit into {memory} of {named}?{tasks_named}"
+    return f"How many tokens of {counted(texts, 'text')} fit into {memory} of {named}?{tasks_named}"
 
 
 def _came_out(finished: Sequence[GroupSummary], groups: Sequence[GroupSummary]) -> str:
@@ -149,7 +150,7 @@ def _failed(probes: Rows, searches: Rows) -> str | None:
     )
     because = f" Most often: {reasons.most_common(1)[0][0]}." if reasons else ""
     return (
-        f"{_count(len(failed), 'search', 'searches')} failed because of the machine, which says nothing about the "
+        f"{counted(len(failed), 'search')} failed because of the machine, which says nothing about the "
         f"model ({_examples(failed)}); means leave them out.{because}"
     )
 
@@ -159,7 +160,7 @@ def _open(searches: Rows) -> str | None:
     if not waiting:
         return None
     return (
-        f"{_count(waiting, 'search is', 'searches are')} open: a length proven so far is a lower bound, and means "
+        f"{counted(waiting, 'search is', 'searches are')} open: a length proven so far is a lower bound, and means "
         "leave it out. Searches that reach far take longer, so means are biased low until all have finished; "
         "“capsweep resume” continues the open ones."
     )
@@ -169,7 +170,7 @@ def _nothing_proven(searches: Rows) -> str | None:
     empty = [row for row in searches if row["status"] == "measured" and not row["capacity_tokens"]]
     if not empty:
         return None
-    return f"{_count(len(empty), 'search', 'searches')} proved no length at all ({_examples(empty)})."
+    return f"{counted(len(empty), 'search')} proved no length at all ({_examples(empty)})."
 
 
 def _not_monotone(probes: Rows, searches: Rows) -> str | None:
@@ -184,7 +185,7 @@ def _not_monotone(probes: Rows, searches: Rows) -> str | None:
         return None
     search_id, (failed, proven) = max(widest.items(), key=lambda item: item[1][1] - item[1][0])
     return (
-        f"Success is not monotone in length: in {len(widest)} of {_count(len(searches), 'search', 'searches')} "
+        f"Success is not monotone in length: in {len(widest)} of {counted(len(searches), 'search')} "
         "one start gave up on a length that another start proved or passed. "
         f"The widest gap: {failed} tokens given up, {proven} proven ({by_id[search_id]['source']}). "
         "A capacity is the length that was reached, not a limit of the model."
@@ -194,7 +195,7 @@ def _not_monotone(probes: Rows, searches: Rows) -> str | None:
 def _censored(searches: Rows) -> list[str]:
     statuses = Counter(row["status"] for row in searches)
     return [
-        f"{_count(statuses[status], 'search', 'searches')} ended {REASONS[status]}, "
+        f"{counted(statuses[status], 'search')} ended {REASONS[status]}, "
         "not because the memory was full: the means of their groups are lower bounds (marked ≥)."
         for status in sorted(CENSORED)
         if statuses[status]
@@ -206,7 +207,7 @@ def _thin_margins(searches: Rows) -> str | None:
     if not thin:
         return None
     return (
-        f"In {_count(thin, 'search', 'searches')} the two largest logits differ by less than {THIN_MARGIN:g} somewhere "
+        f"In {counted(thin, 'search')} the two largest logits differ by less than {THIN_MARGIN:g} somewhere "
         "in the text: other hardware may decode these memories differently."
     )
 
@@ -222,7 +223,7 @@ def _lost_in_float32(searches: Rows) -> str | None:
         return None
     kept = min(row["exact_in_float32"] / row["capacity_tokens"] for row in lost)
     return (
-        f"In {_count(len(lost), 'search', 'searches')} ({_examples(lost)}) the memory gives back less when "
+        f"In {counted(len(lost), 'search')} ({_examples(lost)}) the memory gives back less when "
         f"transformers decodes it in float32, at worst {100 * kept:.0f} % of its tokens: it was optimized in "
         "another precision, in which it is exact."
     )
@@ -234,7 +235,7 @@ def _machine_failures(probes: Rows, searches: Rows) -> str | None:
     if not repeated:
         return None
     return (
-        f"{_count(repeated, 'probe')} failed because of the machine and had to be repeated; "
+        f"{counted(repeated, 'probe')} failed because of the machine and had to be repeated; "
         "no length counts as failed because of that."
     )
 
@@ -242,16 +243,12 @@ def _machine_failures(probes: Rows, searches: Rows) -> str | None:
 def _out_of_the_ordinary(probes: Rows) -> list[str]:
     """What engines remarked about probes with a verdict, the most frequent remarks first."""
     remarks = Counter(row["reason"] for row in probes if row["outcome"] != "failed" and row["reason"])
-    return [f"{_count(count, 'probe')}: {remark}." for remark, count in remarks.most_common(EXAMPLES)]
+    return [f"{counted(count, 'probe')}: {remark}." for remark, count in remarks.most_common(EXAMPLES)]
 
 
 def _examples(searches: Rows) -> str:
     named = sorted({row["source"] for row in searches})
     return _listed(named[:EXAMPLES] + ([f"{len(named) - EXAMPLES} more"] if len(named) > EXAMPLES else []))
-
-
-def _count(number: int, one: str, many: str | None = None) -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _listed(parts: Sequence[str]) -> str:

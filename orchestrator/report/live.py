@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleDimensions, Group, RenderableType
+from rich.control import Control
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import ControlType
 from rich.text import Text
 
 from orchestrator.execution.engine_progress import EngineProgress
@@ -20,12 +22,39 @@ from orchestrator.report.live_tables import engines_table, models_table, rate, v
 from orchestrator.report.pace import Pace, duration, seconds_left
 from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger
+from tasks.wording import counted
 
 LAST_VERDICTS = 5
 BAR_WIDTH = 24
 """Leaves room for the time left in a terminal of 80 columns."""
 PLAIN_SECONDS = 10.0
 """Least time between two plain lines."""
+
+
+class _Redrawn(Live):
+    """A live display that begins on an empty screen when the terminal was resized.
+
+    A terminal that is resized cuts the lines that it shows, or breaks them anew. So nobody knows how many lines the
+    last drawing takes now, and drawing over it would leave parts of it.
+    """
+
+    def __init__(self, view: RenderableType, *, console: Console, said: Sequence[Text]) -> None:
+        """`said` are the lines above the display, which an empty screen shows again."""
+        super().__init__(view, console=console, refresh_per_second=4, transient=True)
+        self._said = said
+        self._size: ConsoleDimensions | None = None
+
+    def refresh(self) -> None:
+        """Draw the display again."""
+        with self._lock:
+            before, self._size = self._size, self.console.size
+            if before not in (None, self._size):
+                # Line by line: clearing the screen as a whole would move what it shows into tmux's history.
+                lines = [(ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_DOWN, 1)] * self._size.height
+                self.console.control(Control(ControlType.HOME, *lines, ControlType.HOME))
+                for line in self._said:
+                    self.console.print(line, soft_wrap=True)
+            super().refresh()
 
 
 class LiveView(Watcher):
@@ -55,17 +84,20 @@ class LiveView(Watcher):
             console=console,
         )
         self._bar = self._progress.add_task("searches", total=ledger.num_searches, left="")
-        self._live = Live(self._view(), console=console, refresh_per_second=4, transient=True)
+        # Terminals without control codes get plain lines, as files do.
+        self._redraws = console.is_terminal and not console.is_dumb_terminal
+        self._said: list[Text] = []
+        self._live = _Redrawn(self._view(), console=console, said=self._said)
 
     def __enter__(self) -> "LiveView":
-        if self._console.is_terminal:
+        if self._redraws:
             self._live.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:
+        if self._redraws:
             self._live.__exit__(kind, error, trace)
 
     @property
@@ -80,7 +112,7 @@ class LiveView(Watcher):
         self._pace.note(time.monotonic(), verdicts=len(verdicts), searches=done_before - len(self._open))
         self._num_verdicts += len(verdicts)
         self._verdicts = [*self._verdicts, *verdicts][-LAST_VERDICTS:]
-        if self._console.is_terminal:
+        if self._redraws:
             self._live.update(self._view())
         else:
             self._print_in_time()
@@ -88,14 +120,19 @@ class LiveView(Watcher):
     def show_engines(self, progress: Sequence[EngineProgress]) -> None:
         """Show the state of all engines; called about once a second."""
         self._engines = progress
-        if self._console.is_terminal:
+        if self._redraws:
             self._live.update(self._view())
         else:
             self._print_in_time()
 
     def show_message(self, message: str) -> None:
         """Print a line that is not redrawn."""
-        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+        self.show_line(Text(message))
+
+    def show_line(self, line: Text) -> None:
+        """The same for a line with a style."""
+        self._said.append(line)
+        self._console.print(line, soft_wrap=True)
 
     def _print_in_time(self) -> None:
         """Print a plain line, unless the last one was printed less than PLAIN_SECONDS ago."""
@@ -119,8 +156,8 @@ class LiveView(Watcher):
         minutes, seconds = divmod(int(time.monotonic() - self._started), 60)
         left = self._left()
         return (
-            f"{minutes:02d}:{seconds:02d}  {self._num_done} of {self._ledger.num_searches} searches done, "
-            f"{self._num_verdicts} probes finished, {self._ledger.num_in_flight} in flight"
+            f"{minutes:02d}:{seconds:02d}  {self._num_done} of {counted(self._ledger.num_searches, 'search')} done, "
+            f"{counted(self._num_verdicts, 'probe')} finished, {self._ledger.num_in_flight} in flight"
             f"{left and ', '}{left}{'' if self._num_verdicts else self._before_the_first()}"
         )
 
@@ -128,7 +165,7 @@ class LiveView(Watcher):
         """Progress to show before the first verdict."""
         longest = max((line.longest for line in self._engines), default=0)
         steps = sum(line.steps_per_second for line in self._engines)
-        return f"; {rate(steps)} steps a second, {longest} tokens reached" if longest else ""
+        return f"; {rate(steps)} steps a second, {counted(longest, 'token')} reached" if longest else ""
 
     def _left(self) -> str:
         """The time left; empty until it can be estimated, and when nothing is left."""
@@ -140,7 +177,7 @@ class LiveView(Watcher):
     def _pace_line(self) -> str:
         pace = self._pace.per_minute(time.monotonic())
         lately = "" if pace is None else f"; {rate(pace[0])} probes and {rate(pace[1])} searches a minute"
-        return f"{self._num_verdicts:,} probes finished, {self._ledger.num_in_flight:,} in flight{lately}"
+        return f"{counted(self._num_verdicts, 'probe')} finished, {self._ledger.num_in_flight:,} in flight{lately}"
 
     def _view(self) -> Group:
         self._progress.update(self._bar, completed=self._num_done, left=self._left())

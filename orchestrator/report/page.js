@@ -50,7 +50,7 @@ const plainText = (html) => new DOMParser().parseFromString(String(html).replace
 const csvCell = (value) => {
   // A spreadsheet reads a cell that begins with one of these as a formula.
   const text = value === null || value === undefined ? "" : String(value);
-  const safe = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  const safe = typeof value === "string" && /^[=+\-@\t\r\n＝＋－＠]/.test(text) ? `'${text}` : text;
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 };
 // "x" or "x2" -> the axis of that id; panels share the title of the lowest one.

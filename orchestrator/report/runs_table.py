@@ -12,6 +12,7 @@ from rich.text import Text
 from orchestrator.errors import literal
 from orchestrator.report.tables import short_names
 from orchestrator.runs.listing import ListedRun, Listing
+from tasks.wording import counted
 
 NAME_WIDTH = 40
 """Longer names push what follows to the right."""
@@ -29,7 +30,7 @@ def print_listing(console: Console, listing: Listing, url: str, *, limit: int) -
         console.print(_first_line(run, width), soft_wrap=True)
         console.print(_second_line(run), soft_wrap=True)
     if len(listing.runs) > limit:
-        _print_message(console, f"the newest {limit} of {len(listing.runs)} runs (--limit)")
+        _print_message(console, f"the newest {limit} of {counted(len(listing.runs), 'run')} (--limit)")
     if any(run.writer for run in listing.runs[:limit]):
         _print_message(
             console, "Counts of a run in progress are those of its last session; `capsweep status RUN` counts again."
@@ -52,21 +53,30 @@ def _first_line(run: ListedRun, width: int) -> Text:
     for count, what, style in ((run.open, "open", "not bold yellow"), (run.failed, "failed", "not bold red")):
         if count:
             line.append(f", {count} {what}", style=style)
-    if run.mean_tokens is not None:
-        line.append(f"  {run.mean_tokens:.1f} tokens", style="not bold")
+    if means := [group.mean_tokens for group in run.capacities]:
+        low, high = f"{min(means):.1f}", f"{max(means):.1f}"
+        # One mean over unlike models or numbers of vectors would be a measure of neither.
+        by = " and ".join(what for what, several in _compared(run) if several)
+        line.append(f"  {low} tokens" if not by else f"  {low} to {high} tokens by {by}", style="not bold")
     return line
+
+
+def _compared(run: ListedRun) -> tuple[tuple[str, bool], tuple[str, bool]]:
+    """In what the groups of a run differ."""
+    models, vectors = ({getattr(group, of) for group in run.capacities} for of in ("model", "num_vectors"))
+    return ("model", len(models) > 1), ("k", len(vectors) > 1)
 
 
 def _second_line(run: ListedRun) -> Text:
     parts = [
         run.task or "?",
         _models(run.models),
-        f"{run.num_texts} texts",
+        counted(run.num_texts, "text"),
         f"k {' '.join(map(str, run.num_vectors))}",
         _times(run.begun.astimezone(), run.written.astimezone()),
     ]
     if run.sessions > 1:
-        parts.append(f"{run.sessions} sessions")
+        parts.append(counted(run.sessions, "session"))
     line = Text("    " + _one_line(" · ".join(parts)), style="dim")
     if run.writer:
         line.append(f" · {_one_line(run.writer)} writes", style="not dim green")

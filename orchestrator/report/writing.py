@@ -181,11 +181,21 @@ def write_tables(tables: ReportTables, folder: Path) -> list[Path]:
     return written
 
 
+FORMULA_MARKS = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+"""A spreadsheet reads a cell that begins with one of these as a formula; the last four are the wide = + - @ of Chinese
+and Japanese keyboards."""
+
+
 def _csv(table: Exported) -> str:
     sink = pa.BufferOutputStream()
-    columns = {name: [row[i] for row in table.rows] for i, name in enumerate(table.columns)}
+    columns = {name: [_no_formula(row[i]) for row in table.rows] for i, name in enumerate(table.columns)}
     pyarrow.csv.write_csv(pa.table(columns), sink)
     return sink.getvalue().to_pybytes().decode()
+
+
+def _no_formula(cell: Any) -> Any:
+    """The cell, with an apostrophe before text that would be a formula; numbers stay numbers."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_MARKS) else cell
 
 
 def write_images(tables: ReportTables, folder: Path, kind: str) -> list[Path]:

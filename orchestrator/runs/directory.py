@@ -11,15 +11,16 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import pyarrow as pa
-import yaml
 
 from orchestrator.errors import BadInput
 from orchestrator.planning.held import held_samples
 from orchestrator.planning.plan import Sample
 from orchestrator.redact import refuse_credentials
 from orchestrator.spec.sweep import Sweep
+from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
+from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
 from orchestrator.store.files import Files, open_files
-from orchestrator.store.lock import LOCK_FILE, STOP_FILE
+from orchestrator.store.lock import STOP_FILE
 from orchestrator.store.parquet import (
     BITS_FILE,
     LINES_FILE,
@@ -43,7 +44,7 @@ EXTENDING_FILE = "extending.yaml"
 """Exists while an extension is written: until it is removed, tables may hold more than the sweep asks for."""
 REPORT_FILE = "report/index.html"
 DAMAGED_FOLDER = "damaged"
-RUN_FOLDERS = (PROBE_FOLDER, SNAPSHOT_FOLDER, DAMAGED_FOLDER, "report", "logs")
+RUN_FOLDERS = (PROBE_FOLDER, SESSION_FOLDER, SNAPSHOT_FOLDER, DAMAGED_FOLDER, "report", "logs")
 TABLE_FILES = (SAMPLES_FILE, SEARCHES_FILE, BITS_FILE, LINES_FILE)
 RUN_FILES = (SWEEP_FILE, PROVENANCE_FILE, EXTENDING_FILE, *TABLE_FILES, LOCK_FILE, STOP_FILE)
 RUN_NAMES = frozenset([*RUN_FILES, *RUN_FOLDERS])
@@ -193,9 +194,9 @@ def read_sweep(files: Files) -> Sweep:
     try:
         return read_sweep_file(files)
     except DamagedFileError as error:
-        with contextlib.suppress(yaml.YAMLError, ValueError):
+        with contextlib.suppress(*CONSTRUCTOR_ERRORS):
             if (copy := _copy_of_sweep(files)) is not None:
-                return Sweep.model_validate(yaml.safe_load(copy))
+                return Sweep.model_validate(parse_yaml(copy)[0])
         remedy = (
             f"Nor can its copy in {PROVENANCE_FILE} be read: restore it, or write it again by `capsweep run` with the "
             f"sweep file of this run and --run-dir {files.url}."
@@ -210,8 +211,8 @@ def read_sweep_file(files: Files) -> Sweep:
     if (copy := _copy_of_sweep(files)) is not None and is_beginning(content, copy.encode()):
         raise DamagedFileError(files, SWEEP_FILE, "its end is missing")
     try:
-        return Sweep.model_validate(yaml.safe_load(content))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        return Sweep.model_validate(parse_yaml(content.decode())[0])
+    except CONSTRUCTOR_ERRORS as error:
         raise _unreadable(files, SWEEP_FILE, error) from error
 
 

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import BadInput
-from orchestrator.planning.models import with_held_models
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.planner import make_plan
+from orchestrator.planning.planner import make_plan, with_held
 from orchestrator.runs.directory import EXTENDING_FILE, Run, drawn_texts, open_run, samples_of
 from orchestrator.runs.resumable import check_same_run
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import load_sweep
 from orchestrator.store.parquet import read_searches
 from tasks.texts import TextEntry
+from tasks.wording import counted
 
 DECIDING = ("task", "prefix", "special_tokens", "criterion", "decode_from", "search", "recipe")
 """Fields that decide results and cannot be extended: a run holds one value of each."""
@@ -50,7 +50,7 @@ def plan_extension(url: str, spec: Path, *, allow_fewer: bool = False) -> tuple[
     """
     run, drawn, samples = open_run(url), drawn_texts(url), samples_of(url)
     held = run.sweep
-    addition = with_held_models(load_sweep(spec), held)
+    addition = with_held(load_sweep(spec), held)
     if differing := differences(held, addition):
         raise BadInput(
             f"{spec}: {'; '.join(differing)}. What decides results must be as in {url}: change it, or begin a new run."
@@ -163,6 +163,7 @@ def _unknown_searches(run: Run, plan: Plan) -> Iterator[str]:
     # An extension that was interrupted may have left searches that no sweep asks for.
     if unknown and not run.files.exists(EXTENDING_FILE):
         yield (
-            f"{len(unknown)} searches of {run.files.url} have another identity in this version of capsweep: they would "
-            "not stay finished. Extend the run with the version that began it, or begin a new one."
+            f"{run.files.url}: {counted(len(unknown), 'search has', 'searches have')} another identity in this version "
+            "of capsweep, and would not stay finished. Extend the run with the version that began it, or begin a new "
+            "one."
         )

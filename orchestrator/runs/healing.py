@@ -18,8 +18,8 @@ from orchestrator.runs.directory import (
     read_provenance,
     read_sweep_file,
 )
+from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
 from orchestrator.store.files import Files
-from orchestrator.store.lock import LOCK_FILE
 from orchestrator.store.parquet import (
     BITS_FILE,
     LINES_FILE,
@@ -53,17 +53,22 @@ CONSEQUENCES = {
 """File of a run -> what becomes of it after it was set aside."""
 
 
-def clear_lock(files: Files) -> None:
-    """Set aside a folder that has the lock's name, which no session can hold and none could take."""
+def clear_lock(files: Files) -> list[str]:
+    """Set aside a folder that has the lock's name and a file that has that of the claims: nobody could take the run.
+
+    Returns a note about each.
+    """
     # Another session may be doing the same.
     with contextlib.suppress(FileNotFoundError):
-        set_aside_misplaced(files, names=(LOCK_FILE,))
+        return set_aside_misplaced(files, names=(LOCK_FILE,), folders=(DAMAGED_FOLDER, SESSION_FOLDER))
+    return []
 
 
 def set_aside_damaged(files: Files) -> list[str]:
     """Move what is damaged, rows apart, to `damaged/`; returns a note about each."""
+    notes = set_aside_misplaced(files, folders=RUN_FOLDERS)
     snapshots = files.names(SNAPSHOT_FOLDER, suffix=".parquet")
-    notes = set_aside_misplaced(files, names=(*RUN_FILES, REPORT_FILE, *snapshots), folders=RUN_FOLDERS)
+    notes += set_aside_misplaced(files, names=(*RUN_FILES, REPORT_FILE, *snapshots))
     for name, read in READERS.items():
         try:
             read(files)
@@ -74,7 +79,7 @@ def set_aside_damaged(files: Files) -> list[str]:
     return notes
 
 
-def set_aside_misplaced(files: Files, *, names: Sequence[str], folders: Sequence[str] = ()) -> list[str]:
+def set_aside_misplaced(files: Files, *, names: Sequence[str] = (), folders: Sequence[str] = ()) -> list[str]:
     """Move what has one of `names` and is no file, or one of `folders` and is no folder; returns a note about each."""
     if "://" in files.url:
         return []  # in an object store, an object and a folder may share a name
@@ -102,14 +107,15 @@ def set_aside_rows(files: Files, damaged: list[DamagedFileError]) -> list[str]:
 
 def set_aside(files: Files, name: str) -> str:
     """Move a file or folder to `damaged/`, where it replaces nothing; returns its new name."""
-    taken = {PurePosixPath(found).name for found in files.names(DAMAGED_FOLDER, suffix="")}
-    base, number = PurePosixPath(name).name, 1
-    while base in taken:
-        number += 1
-        base = f"{number}-{PurePosixPath(name).name}"
+    base = original = PurePosixPath(name).name
+    number = 1
     if name == DAMAGED_FOLDER:
         # Out of its own way first.
         files.move(name, f"{DAMAGED_FOLDER}-file")
         name = f"{DAMAGED_FOLDER}-file"
+    taken = {PurePosixPath(found).name for found in files.names(DAMAGED_FOLDER, suffix="")}
+    while base in taken:
+        number += 1
+        base = f"{number}-{original}"
     files.move(name, f"{DAMAGED_FOLDER}/{base}")
     return f"{DAMAGED_FOLDER}/{base}"

@@ -17,8 +17,9 @@ import pyarrow as pa
 from orchestrator.errors import BadInput
 from orchestrator.redact import refuse_credentials
 from orchestrator.runs.directory import PROVENANCE_FILE, SWEEP_FILE, is_run
+from orchestrator.store.claims import LOCK_FILE
 from orchestrator.store.files import Files, open_files
-from orchestrator.store.lock import LOCK_FILE, Holder, parse_holder, seems_to_live
+from orchestrator.store.holder import Holder, parse_holder, writer_of
 from orchestrator.store.parquet import SEARCHES_FILE, parse_table
 from orchestrator.store.schema import SEARCHES
 
@@ -26,6 +27,16 @@ READ_TOGETHER = 256
 """Runs whose files are read in one call."""
 COLUMNS = ("task", "model", "sample_id", "num_vectors", "status", "capacity_tokens")
 WANTED = (SWEEP_FILE, PROVENANCE_FILE, LOCK_FILE, SEARCHES_FILE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupCapacity:
+    """The finished searches of one model with one number of vectors."""
+
+    model: str
+    num_vectors: int
+    mean_tokens: float
+    """Their mean capacity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +61,9 @@ class ListedRun:
     open: int
     failed: int
     mean_tokens: float | None
-    """Mean capacity of the finished searches in tokens; None if there is none."""
+    """Mean capacity of the finished searches in tokens; None if there is none, or if they differ in model or k."""
+    capacities: tuple[GroupCapacity, ...]
+    """Mean capacities of the finished searches, one for each model and number of vectors."""
     sessions: int
     writer: str | None
     """Who writes to it now; None if nobody does."""
@@ -142,6 +155,7 @@ def _listed(files: Files, name: str, found: Mapping[str, bytes], now: float) -> 
     rows = table.to_pylist()
     holder = parse_holder(found[LOCK_FILE]) if LOCK_FILE in found else None
     done = [row for row in rows if row["status"] not in ("open", "failed")]
+    groups = _capacities(done)
     return ListedRun(
         name=name,
         begun=_moment(sessions[0]["started_at"]),
@@ -153,9 +167,10 @@ def _listed(files: Files, name: str, found: Mapping[str, bytes], now: float) -> 
         done=len(done),
         open=sum(row["status"] == "open" for row in rows),
         failed=sum(row["status"] == "failed" for row in rows),
-        mean_tokens=fmean(row["capacity_tokens"] for row in done) if done else None,
+        mean_tokens=groups[0].mean_tokens if len(groups) == 1 else None,
+        capacities=groups,
         sessions=len(sessions),
-        writer=f"process {holder.pid} on {holder.host}" if holder and seems_to_live(holder, now) else None,
+        writer=writer_of(holder, now),
     )
 
 
@@ -167,6 +182,16 @@ def _last_written(session: Mapping[str, str], holder: Holder | None) -> datetime
 
 def _moment(timestamp: str) -> datetime:
     return datetime.fromisoformat(timestamp).astimezone(UTC)
+
+
+def _capacities(rows: Sequence[Mapping[str, Any]]) -> tuple[GroupCapacity, ...]:
+    groups: dict[tuple[str, int], list[int]] = {}
+    for row in rows:
+        groups.setdefault((row["model"], row["num_vectors"]), []).append(row["capacity_tokens"])
+    return tuple(
+        GroupCapacity(model=model, num_vectors=num_vectors, mean_tokens=fmean(tokens))
+        for (model, num_vectors), tokens in groups.items()
+    )
 
 
 def _num_texts(rows: Sequence[Mapping[str, Any]]) -> int:

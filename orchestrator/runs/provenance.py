@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from orchestrator.planning.plan import Plan
+from orchestrator.planning.plan import Plan, PlannedModel
 from orchestrator.redact import redact_command
 from orchestrator.runs.directory import read_provenance
 from orchestrator.spec.sweep_file import dump
@@ -54,12 +54,19 @@ def with_session(
     return {
         # A copy, in case that the run's own file is damaged.
         "sweep": dump(plan.sweep),
-        "models": {model.name: {"model": asdict(model.model), "facts": asdict(model.facts)} for model in plan.models},
+        "models": {model.name: _about(model, known.get("models", {})) for model in plan.models},
         # The first session's entries stay: later sessions read the same texts, or refuse.
         "text_commits": {**plan.text_commits, **known.get("text_commits", {})},
         "notes": list(plan.notes),
         "sessions": [*known.get("sessions", []), session],
     }
+
+
+def _about(model: PlannedModel, known: Mapping[str, Any]) -> dict[str, Any]:
+    # Only a plan that loads a model checks how it is read: later sessions keep what the first one found.
+    before = known.get(model.name, {}).get("readings")
+    readings = before if model.readings is None else asdict(model.readings)
+    return {"model": asdict(model.model), "facts": asdict(model.facts), "readings": readings}
 
 
 def with_end(known: dict[str, Any], session_id: str, now: datetime) -> dict[str, Any]:

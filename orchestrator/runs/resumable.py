@@ -3,8 +3,8 @@
 Reads the run, writes nothing.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan
@@ -13,6 +13,7 @@ from orchestrator.runs.directory import (
     PROVENANCE_FILE,
     RUN_NAMES,
     SWEEP_FILE,
+    Run,
     is_run,
     read_provenance,
     read_sweep,
@@ -20,8 +21,13 @@ from orchestrator.runs.directory import (
 from orchestrator.spec.sweep import without_places
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import DamagedFileError, read_probes, read_samples, row_files
+from tasks.registry import TASKS
+from tasks.values import ModelFacts, TaskError
 
 Read = TypeVar("Read")
+
+COMMIT_LENGTH = 40
+"""Characters of a commit of the hub; the revision of a local model is a shorter hash."""
 
 
 def check_same_run(plan: Plan, files: Files) -> None:
@@ -54,13 +60,7 @@ def check_same_run(plan: Plan, files: Files) -> None:
             "Choose another --run-dir, or resume that one with `capsweep resume`."
         )
     known = {} if provenance is None else provenance["models"]
-    problems = [
-        f"{files.url}: model {model.name} has changed since the run began: fingerprint "
-        f"{known[model.name]['facts']['fingerprint'][:16]} then, {model.facts.fingerprint[:16]} now. "
-        "Restore it, or begin a new run."
-        for model in plan.models
-        if model.name in known and known[model.name]["facts"]["fingerprint"] != model.facts.fingerprint
-    ]
+    problems = _changed_models(files, known, {model.name: model.facts for model in plan.models})
     # Texts only if no model has changed: a changed model may cut its texts differently.
     if problems := problems or _changed_texts(plan, files):
         raise BadInput(*problems)
@@ -77,6 +77,37 @@ def _unknown_searches(plan: Plan, files: Files) -> int:
     """How many searches have rows here that can be read, and are not in the plan."""
     measured = read_probes(files, ("search_id",), damaged=[])["search_id"].to_pylist()
     return len(set(measured) - {search.search_id for search in plan.searches})
+
+
+def check_models(run: Run, names: Iterable[str]) -> None:
+    """Raise BadInput unless these models, as rows name them, are those that the run measured; loads no weights."""
+    problems: list[str] = []
+    now: dict[str, ModelFacts] = {}
+    for name in dict.fromkeys(names):
+        try:
+            now[name] = TASKS[run.sweep.task].facts(run.model(name))
+        except TaskError as error:
+            problems.append(f"{run.files.url}: model {name} cannot be loaded: {error}")
+    if problems := [*problems, *_changed_models(run.files, run.provenance["models"], now)]:
+        raise BadInput(*problems)
+
+
+def _changed_models(files: Files, known: Mapping[str, Any], now: Mapping[str, ModelFacts]) -> list[str]:
+    """One message for each model, by name, whose fingerprint is not the one in the run's provenance."""
+    then = {name: known[name]["facts"] for name in now if name in known}
+    return [
+        f"{files.url}: model {name} has changed since the run began: {_difference(then[name], facts)}. "
+        "Restore it, or begin a new run."
+        for name, facts in now.items()
+        if name in then and then[name]["fingerprint"] != facts.fingerprint
+    ]
+
+
+def _difference(then: Mapping[str, Any], now: ModelFacts) -> str:
+    """In what the facts of a model differ from those of the run."""
+    if len(now.revision) == COMMIT_LENGTH and then["revision"] != now.revision:
+        return f"commit {then['revision']} then, {now.revision} now"
+    return f"fingerprint {then['fingerprint'][:16]} then, {now.fingerprint[:16]} now"
 
 
 def _changed_texts(plan: Plan, files: Files) -> list[str]:

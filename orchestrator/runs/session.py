@@ -123,7 +123,8 @@ def open_session(
         take_over: Whether to take the run from a session that seems to be alive.
         retry_failed: Whether to retry probes that the machine failed too often.
         extension: What `plan` adds to an existing run; None if the run must hold the same sweep.
-        asked_to_stop: Called from another thread when `capsweep stop` asks the session to end.
+        asked_to_stop: Called from another thread when the session should end: `capsweep stop` asked it to, or it has
+            lost the run.
 
     Raises:
         BadInput: when the folder holds something else, another session holds the run, or the inputs have changed.
@@ -134,14 +135,13 @@ def open_session(
     check_same_run(held, files)
     now = datetime.now(UTC)
     session_id = f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-    with _held(files, RunLock(files, session_id, asked_to_stop=asked_to_stop), take_over=take_over):
-        if extension is not None and read_sweep(files) != held.sweep:
+    with _held(files, RunLock(files, session_id, asked_to_stop=asked_to_stop), take_over=take_over) as (mine, notes):
+        if extension is not None and read_sweep(mine) != held.sweep:
             raise BadInput(f"{url}: another session has extended this run in the meantime. Try again.")
-        mine = HeldFiles(files, session_id)
         mine.remove_unfinished()
         # 1. What is damaged is set aside. Read before: the sweep may be in the provenance only.
         known = known_provenance(mine)
-        notes = set_aside_damaged(mine)
+        notes += set_aside_damaged(mine)
         if mine.exists(STOP_FILE) and mine.read(STOP_FILE) != session_id.encode():
             mine.remove(STOP_FILE)  # asked of an earlier session
         # 2. The rows of earlier sessions.
@@ -175,18 +175,18 @@ def open_session(
 
 
 @contextmanager
-def _held(files: Files, lock: RunLock, *, take_over: bool) -> Iterator[None]:
-    """Hold the lock of the run in `files`."""
+def _held(files: Files, lock: RunLock, *, take_over: bool) -> Iterator[tuple[HeldFiles, list[str]]]:
+    """Hold the lock of the run in `files`; gives the files to write to, and notes."""
     try:
-        clear_lock(files)
-        lock.take(take_over=take_over)
+        notes = clear_lock(files)
+        mine = lock.take(take_over=take_over)
     except OSError as error:
         raise BadInput(
             f"{files.url}: cannot be written to ({error.strerror or error}). Wanted a folder of its own for the run; "
             "choose another --run-dir or storage."
         ) from error
     try:
-        yield
+        yield mine, notes
     finally:
         lock.release()
 

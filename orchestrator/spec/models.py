@@ -10,6 +10,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from orchestrator.spec.fields import Entry, problem, problem_at
+from tasks.texts import Commit
 from tasks.values import Model
 
 
@@ -19,7 +20,12 @@ class ModelEntry(Entry, frozen=True):
     name: Annotated[str, Field(min_length=1)]
     """Hub id or local folder."""
     revision: str | None = None
-    """Revision of a hub model; null takes the default branch."""
+    """Branch, tag or commit of a hub model; null takes the default branch."""
+    commit: Commit | None = None
+    """Commit of a hub model; null: what `revision` names when a run begins. The run's sweep keeps it, and every later
+    session reads that commit, even if the branch has moved."""
+    code_commit: Commit | None = None
+    """The same for the repository that the model's code comes from, if that is another one."""
     revisions: tuple[str, ...] | None = None
     """Several revisions, such as checkpoints of one training; each is measured as a model of its own."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"

@@ -155,12 +155,14 @@ class Sweep(Entry, frozen=True):
 
 
 def without_places(sweep: Sweep) -> dict[str, Any]:
-    """The sweep as JSON, with absolute paths cut to their last name; hashes identify the contents.
+    """The sweep as JSON, without commits and with absolute paths cut to their last name; hashes identify the contents.
 
     A sweep that is sent to a cluster has its files in another folder each time.
     """
     document = sweep.model_dump(mode="json")
     for entry in (*document["models"], *document["texts"]):
+        entry.pop("commit", None)
+        entry.pop("code_commit", None)
         for key, value in entry.items():
             if isinstance(value, str) and Path(value).is_absolute():
                 entry[key] = Path(value).name

@@ -21,6 +21,7 @@ from orchestrator.spec.models import ModelEntry
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.yaml_file import read_mapping
 from tasks.registry import TASKS, TEXT_SOURCES
+from tasks.texts.patterns import match
 
 LOCAL_MARKS = (".", "/", "~")
 """A model's name that begins with one of these is a folder; so is one with more slashes than the one of a hub id."""
@@ -125,7 +126,7 @@ class Places:
 
 def _exists(path: Path) -> bool:
     try:
-        return path.exists() or any(glob.iglob(str(path), recursive=True))
+        return path.exists() or (glob.has_magic(str(path)) and bool(match(path)[1]))
     except (OSError, ValueError):  # a name that is too long or has a null character
         return False
 

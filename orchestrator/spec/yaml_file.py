@@ -21,6 +21,10 @@ CONSTRUCTOR_ERRORS = (
     ArithmeticError,
     RecursionError,
 )
+LONGEST_FILE = 2**18
+"""Most bytes of a file: PyYAML takes seconds for as many, and a sweep has a few thousand."""
+MOST_CHARACTERS = 4 * LONGEST_FILE
+"""Most characters and entries of a document in which every alias is written out; a few lines can ask for 10^12."""
 LONGEST_NUMBER_BITS = 1024
 """The largest float has as many."""
 
@@ -58,8 +62,11 @@ def read_mapping(path: Path) -> tuple[dict[Any, Any], list[str]]:
     Raises:
         BadInput: when there is no such file, or it is not YAML or not a mapping.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise BadInput(f"{path}: a pipe or device. Wanted a YAML file.")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            text = file.read(LONGEST_FILE + 1).decode("utf-8-sig")
     except FileNotFoundError:
         raise BadInput(f"{path}: there is no such file. Check the path.") from None
     except OSError as error:
@@ -67,9 +74,7 @@ def read_mapping(path: Path) -> tuple[dict[Any, Any], list[str]]:
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not UTF-8 at byte {error.start}. Wanted a YAML file in UTF-8.") from error
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        document = None if node is None else loader.construct_document(node)
+        document, node = parse_yaml(text)
         repeated = [] if node is None else list(_repeated_keys(node, "", set()))
     except CONSTRUCTOR_ERRORS as error:
         raise BadInput(f"{path}: not YAML: {_place(error)}") from error
@@ -80,12 +85,43 @@ def read_mapping(path: Path) -> tuple[dict[Any, Any], list[str]]:
     return document, repeated
 
 
+def parse_yaml(text: str) -> tuple[Any, yaml.Node | None]:
+    """The document, and its nodes.
+
+    Raises:
+        yaml.YAMLError: when it is not YAML, or larger than any file of this project.
+        Exception: others of CONSTRUCTOR_ERRORS, for a scalar that is not of its type.
+    """
+    if len(text) > LONGEST_FILE:
+        raise yaml.YAMLError(f"more than {LONGEST_FILE >> 10:,} KiB; wanted a shorter file")
+    loader = _Loader(text)
+    node = loader.get_single_node()
+    if node is None:
+        return None, None
+    if _size(node, {}) > MOST_CHARACTERS:
+        raise yaml.YAMLError("its aliases stand for more than any file may hold; write out what is meant")
+    return loader.construct_document(node), node
+
+
+def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Characters and entries of a node in which every alias is written out; an alias within its own anchor has none."""
+    if id(node) not in sizes:
+        sizes[id(node)] = 0
+        parts = node.value if isinstance(node, yaml.SequenceNode) else ()
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        text = node.value if isinstance(node, yaml.ScalarNode) else ""
+        sizes[id(node)] = 1 + len(text) + sum(_size(part, sizes) for part in parts)
+    return sizes[id(node)]
+
+
 def _place(error: Exception) -> str:
     """Line, column and problem, in one line; PyYAML's own text spreads them over several."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}."
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    named = "" if isinstance(error, yaml.YAMLError) else f"{type(error).__name__}: "
+    return " ".join(f"{named}{error}".split())
 
 
 def _repeated_keys(node: yaml.Node, path: str, seen: set[int]) -> Iterator[str]:

@@ -4,9 +4,12 @@ Knows nothing of rows, Parquet or searches.
 """
 
 import contextlib
+import errno
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -14,12 +17,17 @@ import fsspec
 
 from orchestrator.errors import BadInput
 
-UNFINISHED = ".tmp"
-"""Suffix of a file that is being written."""
+UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""Name of a file that is being written."""
+MOST_ATTEMPTS = 3
+"""Attempts at a write whose unfinished file somebody removes."""
+LOCAL_PROTOCOLS = ("file://", "local://")
+REMOVED_TOGETHER = 16
+"""Objects that are removed at a time."""
 
 
 class Files(Protocol):
-    """Blobs by relative name, with `/` between folders."""
+    """Blobs by relative name, with `/` between folders. A name means itself: `*`, `?` and `[` in it match nothing."""
 
     url: str
     """The root, as a user would write it."""
@@ -27,7 +35,7 @@ class Files(Protocol):
     def write(self, name: str, content: bytes, *, may_write: Callable[[], None] | None = None) -> None:
         """Write a blob, durable when this returns; a reader sees the old blob, if any, or the whole new one.
 
-        `may_write` is called at the last moment, and raises if the blob must not appear.
+        `may_write` is called before anything is made and at the last moment; it raises if the blob must not appear.
         """
         ...
 
@@ -44,11 +52,15 @@ class Files(Protocol):
         ...
 
     def names(self, folder: str, *, suffix: str) -> list[str]:
-        """Names in `folder` that end in `suffix`, sorted; none if there is no such folder."""
+        """Names in `folder` that end in `suffix`, sorted; none if there is no such folder.
+
+        Raises:
+            OSError: when the folder cannot be listed.
+        """
         ...
 
     def exists(self, name: str) -> bool:
-        """Whether a blob of this name can be read."""
+        """Whether there is a blob of this name; raises OSError when that cannot be found out."""
         ...
 
     def move(self, name: str, to: str) -> None:
@@ -68,9 +80,15 @@ def open_files(url: str) -> Files:
     """A local folder, or whatever fsspec reaches under the URL's protocol.
 
     Raises:
-        BadInput: when fsspec does not know the protocol here.
+        BadInput: when fsspec does not know the protocol here, or the URL chains several.
     """
-    if "://" in url and not url.startswith("file://"):
+    for protocol in LOCAL_PROTOCOLS:
+        if url.startswith(protocol):
+            return LocalFiles(Path(url.removeprefix(protocol)))
+    if "://" in url:
+        if "::" in url:
+            # fsspec would drop what stands behind, and write two runs to one place.
+            raise BadInput(f"{url}: '::' chains storages of fsspec. Wanted one folder or URL, without '::'.")
         try:
             return RemoteFiles(url)
         except (ValueError, ImportError) as error:
@@ -78,7 +96,7 @@ def open_files(url: str) -> Files:
                 f"{url}: this storage cannot be reached ({error}). Wanted a folder, or a URL that fsspec knows; "
                 "the extras s3 and gcs of capsweep bring those two."
             ) from error
-    return LocalFiles(Path(url.removeprefix("file://")))
+    return LocalFiles(Path(url).expanduser())
 
 
 class LocalFiles:
@@ -90,27 +108,28 @@ class LocalFiles:
 
     def write(self, name: str, content: bytes, *, may_write: Callable[[], None] | None = None) -> None:
         """Write a temporary file, fsync, rename, fsync the folder: after a power cut the blob is whole or absent."""
-        target, may = self._root / name, may_write or (lambda: None)
-        may()  # before a folder is made
-        with _written_beside(target, content) as beside:
-            may()
-            beside.replace(target)
-        _sync_folder(target.parent)
+        target = self._root / name
+        _finish(target, content, lambda beside: beside.replace(target), may_write or _always)
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a temporary file and link it: a link never replaces a file."""
         target = self._root / name
-        with _written_beside(target, content) as beside:
-            try:
+        made: list[Path] = []
+
+        def link(beside: Path) -> None:
+            with contextlib.suppress(FileExistsError):
                 os.link(beside, target)
-            except FileExistsError:
-                return False
-        _sync_folder(target.parent)
-        return True
+                made.append(target)
+
+        _finish(target, content, link, _always)
+        return bool(made)
 
     def read(self, name: str) -> bytes:
         """The content of a file; raises FileNotFoundError when there is none of this name."""
-        return (self._root / name).read_bytes()
+        path = self._root / name
+        if not path.is_file():  # to open a pipe would wait for its writer, and to read a device might never end
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return path.read_bytes()
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
         """The contents of those of these files that exist, read one after the other."""
@@ -121,9 +140,18 @@ class LocalFiles:
         return found
 
     def names(self, folder: str, *, suffix: str) -> list[str]:
-        """Names in `folder`, sorted."""
-        found = (path.name for path in (self._root / folder).glob(f"*{suffix}"))
-        return sorted(str(PurePosixPath(folder, name)) for name in found if not name.startswith("."))
+        """Names in `folder`, sorted, without hidden ones."""
+        try:
+            found = os.listdir(self._root / folder)
+        except FileNotFoundError:
+            return []
+        except NotADirectoryError:
+            if self._root.is_dir():
+                raise
+            return []
+        return sorted(
+            str(PurePosixPath(folder, name)) for name in found if name.endswith(suffix) and not name.startswith(".")
+        )
 
     def exists(self, name: str) -> bool:
         """Whether there is a file of this name."""
@@ -136,14 +164,37 @@ class LocalFiles:
         (self._root / name).replace(target)
 
     def remove(self, *names: str) -> None:
-        """Remove files."""
+        """Remove files; a folder of such a name is left alone."""
         for name in names:
-            (self._root / name).unlink(missing_ok=True)
+            with contextlib.suppress(IsADirectoryError):
+                (self._root / name).unlink(missing_ok=True)
 
     def remove_unfinished(self) -> None:
-        """Remove temporary files."""
-        for path in self._root.rglob(f".*{UNFINISHED}"):
-            path.unlink(missing_ok=True)
+        """Remove temporary files from the folder and those directly in it, which may be links."""
+        with contextlib.suppress(FileNotFoundError):
+            for folder in [self._root, *(path for path in self._root.iterdir() if path.is_dir())]:
+                for path in [path for path in folder.iterdir() if UNFINISHED.fullmatch(path.name)]:
+                    path.unlink(missing_ok=True)
+
+
+def _always() -> None:
+    """Allow a write."""
+
+
+def _finish(target: Path, content: bytes, give_name: Callable[[Path], object], may_write: Callable[[], None]) -> None:
+    """Write a temporary file beside `target`, give it that name, and sync the folder."""
+    for attempt in range(MOST_ATTEMPTS):
+        may_write()
+        try:
+            with _written_beside(target, content) as beside:
+                may_write()
+                give_name(beside)
+            break
+        except FileNotFoundError:
+            # A session that begins removes what others had not finished; one that was frozen does so late.
+            if attempt == MOST_ATTEMPTS - 1:
+                raise
+    _sync_folder(target.parent)
 
 
 @contextlib.contextmanager
@@ -151,7 +202,7 @@ def _written_beside(target: Path, content: bytes) -> Iterator[Path]:
     """A temporary file beside `target` with the content, on disk; removed at the end unless it was renamed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     # Outside the `*.parquet` glob, so that no reader meets a half-written file.
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}{UNFINISHED}")
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with beside.open("wb") as handle:
             handle.write(content)
@@ -171,11 +222,15 @@ def _sync_folder(path: Path) -> None:
 
 
 class RemoteFiles:
-    """An object store, through fsspec: a PUT leaves the whole object or none."""
+    """An object store, through fsspec: a PUT leaves the whole object or none.
+
+    Uses only those calls of fsspec that take a name as it is: the others read it as a pattern.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._system, root = fsspec.core.url_to_fs(self.url)
+        # From a listing that it keeps, fsspec would also answer that a new object of another session does not exist.
+        self._system, root = fsspec.core.url_to_fs(self.url, use_listings_cache=False)
         self._root = PurePosixPath(root)
 
     def write(self, name: str, content: bytes, *, may_write: Callable[[], None] | None = None) -> None:
@@ -201,42 +256,55 @@ class RemoteFiles:
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
         """The contents of those of these objects that exist, fetched concurrently."""
-        paths = {self._path(name): name for name in names}
+        whole = [None] * len(names)
         with self._as_os_error():
-            # Asked for no objects, a store may return others.
-            contents = self._system.cat(list(paths), on_error="return") if paths else {}
+            contents = self._system.cat_ranges([self._path(name) for name in names], whole, whole, on_error="return")
         found: dict[str, bytes] = {}
-        for path, content in contents.items():
+        for name, content in zip(names, contents, strict=True):
             if isinstance(content, FileNotFoundError):
                 continue
             if isinstance(content, Exception):
                 with self._as_os_error():
                     raise content
-            found[paths[path]] = content
+            found[name] = content
         return found
 
     def names(self, folder: str, *, suffix: str) -> list[str]:
         """Names in `folder`, sorted; each call lists the store again."""
+        listed = self._root / folder
         with self._as_os_error():
-            self._system.invalidate_cache()
-            found = self._system.glob(str(self._root / folder / f"*{suffix}"))
-        return sorted(str(PurePosixPath(folder, PurePosixPath(path).name)) for path in found)
+            try:
+                found = [PurePosixPath(entry["name"]) for entry in self._system.ls(str(listed), detail=True)]
+            except FileNotFoundError:
+                return []
+        # Some stores list an object that stands for the folder.
+        names = {path.name for path in found if path != listed and path.name.endswith(suffix)}
+        return sorted(str(PurePosixPath(folder, name)) for name in names)
 
     def exists(self, name: str) -> bool:
         """Whether there is an object of this name."""
         with self._as_os_error():
-            self._system.invalidate_cache()
-            return bool(self._system.exists(self._path(name)))
+            try:
+                # `exists` and `isfile` of fsspec say no when the store does not answer.
+                return self._system.info(self._path(name))["type"] == "file"
+            except FileNotFoundError:
+                return False
 
     def move(self, name: str, to: str) -> None:
         """Copy, then remove."""
         with self._as_os_error():
-            self._system.mv(self._path(name), self._path(to))
+            self._system.cp_file(self._path(name), self._path(to))
+            self._system.rm_file(self._path(name))
 
     def remove(self, *names: str) -> None:
-        """Remove objects, with one request for many if the store supports it."""
-        with self._as_os_error(), contextlib.suppress(FileNotFoundError):
-            self._system.rm([self._path(name) for name in names])
+        """Remove objects, several at a time."""
+
+        def remove(name: str) -> None:
+            with self._as_os_error(), contextlib.suppress(FileNotFoundError):
+                self._system.rm_file(self._path(name))
+
+        with ThreadPoolExecutor(REMOVED_TOGETHER) as pool:
+            list(pool.map(remove, names))
 
     def remove_unfinished(self) -> None:
         """Do nothing: an object is whole or absent."""
@@ -248,6 +316,8 @@ class RemoteFiles:
     def _as_os_error(self) -> Iterator[None]:
         """Raise any error of a store as OSError: every store has its own types for missing credentials or buckets."""
         try:
+            # For storages that do not know `use_listings_cache`.
+            self._system.invalidate_cache()
             yield
         except OSError:
             raise

@@ -5,28 +5,47 @@ Knows nothing of rows, tables or what a session does.
 
 from collections.abc import Callable, Sequence
 
+from orchestrator.errors import SessionFaultError
+from orchestrator.store.claims import claim_name, newest_claim
 from orchestrator.store.files import Files
-from orchestrator.store.lock import LostLockError, read_holder
+from orchestrator.store.holder import Holder, parse_holder
+
+
+class LostLockError(SessionFaultError):
+    """Another session has taken over the run, or somebody removed it, so this session must not write any more."""
 
 
 class HeldFiles:
     """Files of a run that `session_id` holds; a change raises LostLockError once it does not, and makes no folder."""
 
-    def __init__(self, files: Files, session_id: str) -> None:
+    def __init__(self, files: Files, session_id: str, *, number: int | None = None) -> None:
+        """`number` is that of the session's claim; None if the session has taken the run, here or elsewhere."""
         self.url = files.url
         self._files = files
         self._session_id = session_id
+        self._number = number
 
     def check(self) -> None:
-        """Raise LostLockError unless the session holds the run."""
-        holder = read_holder(self._files)
-        if holder is None:
-            raise LostLockError(f"{self._lost()} Its lock is gone: was the folder removed, moved or restored?")
-        if holder.session_id != self._session_id:
-            raise LostLockError(f"{self._lost()} Process {holder.pid} on {holder.host} holds it now.")
+        """Ask whether the session still holds the run.
 
-    def _lost(self) -> str:
-        return f"{self.url}: session {self._session_id} has lost this run; its rows are not written."
+        Raises:
+            LostLockError: when it does not.
+            OSError: when that cannot be found out.
+        """
+        if self._number is None:
+            newest = newest_claim(self._files)
+            self._refuse_unless_mine(newest.holder)
+            self._number = newest.number
+        own, following = claim_name(self._number), claim_name(self._number + 1)
+        found = self._files.read_all([own, following])
+        self._refuse_unless_mine(parse_holder(found.get(following, found.get(own, b""))))
+
+    def _refuse_unless_mine(self, holder: Holder | None) -> None:
+        if holder is not None and holder.session_id == self._session_id and not holder.ended:
+            return
+        why = f"{holder} has taken it over" if holder else "its claim is gone; was the folder removed or moved?"
+        lost = f"{self.url}: session {self._session_id} has lost this run; its rows are not written"
+        raise LostLockError(f"{lost}: {why}")
 
     def write(self, name: str, content: bytes, *, may_write: Callable[[], None] | None = None) -> None:
         """See `Files`; `may_write` is called besides."""

@@ -1,120 +1,111 @@
 """The lock of a run: one session writes to it at a time.
 
-Knows nothing of rows or searches.
+Who that is, the claims of `orchestrator/store/claims.py` decide. Knows nothing of rows.
 """
 
-import json
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import replace
 
-from orchestrator.errors import BadInput, SessionFaultError
+from orchestrator.errors import BadInput
+from orchestrator.store.claims import LOCK_FILE, Claim, claim_name, newest_claim, read_holder
 from orchestrator.store.files import Files
+from orchestrator.store.held import HeldFiles, LostLockError
+from orchestrator.store.holder import Holder, is_gone, parse_holder, seems_to_live, this_process
 
-LOCK_FILE = "lock"
 STOP_FILE = "stop"
 """Holds the id of a session that was asked to end."""
 HEARTBEAT_SECONDS = 5.0
-STALE_SECONDS = 30.0
-"""A holder silent for this long counts as gone, even if a process has its pid: pids are reused."""
 SETTLE_SECONDS = 2.0
-"""Wait after taking over a lock: longer than a write that the old holder, or another taker, had begun."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """The session that holds a lock."""
-
-    session_id: str
-    host: str
-    pid: int
-    heartbeat: float
-    """Unix time of its last heartbeat, in seconds."""
-
-
-class LostLockError(SessionFaultError):
-    """Another session has taken over the run, so this one must not write any more."""
+"""Wait after taking a run over: longer than a write that the old holder had begun."""
 
 
 class RunLock:
     """Held from `take` to `release`, with a heartbeat in between."""
 
     def __init__(self, files: Files, session_id: str, *, asked_to_stop: Callable[[], None] = lambda: None) -> None:
-        """`asked_to_stop` is called, from another thread, when this session is asked to end."""
+        """`asked_to_stop` is called, from another thread, when this session is asked to end or has lost the run."""
         self._files = files
         self._session_id = session_id
         self._asked_to_stop = asked_to_stop
+        self._held = HeldFiles(files, session_id, number=0)
+        self._name = claim_name(0)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
 
-    def take(self, *, take_over: bool = False) -> None:
-        """Become the one session that may write.
+    def take(self, *, take_over: bool = False) -> HeldFiles:
+        """Become the one session that may write; returns the files to write to.
 
         Raises:
             BadInput: when another session holds the run and is alive.
+            OSError: when the storage cannot be written to, or does not list what was written.
         """
-        if not self._files.create(LOCK_FILE, self._content()):
-            self._take_from(read_holder(self._files), take_over=take_over)
+        # 1. Look at the newest claim.
+        newest = newest_claim(self._files)
+        if not take_over and _lives(newest, self._files):
+            raise self._refusal()
+        # 2. Claim the run, unless another session was quicker since that look.
+        number = newest.number + 1
+        self._name = claim_name(number)
+        self._held = HeldFiles(self._files, self._session_id, number=number)
+        created = self._files.create(self._name, self._holder().as_json())
+        if newest_claim(self._files).number < number:
+            if created:
+                self._files.remove(self._name)
+            raise OSError(f"its listing lacks {self._name}, which was just written there")
+        try:
+            self._held.check()
+            # 3. Wait for what the session before had begun to write.
+            if newest.open or not created:
+                time.sleep(SETTLE_SECONDS)
+            self._held.write(LOCK_FILE, self._holder().as_json())
+        except LostLockError as error:
+            raise self._refusal() from error
         self._thread.start()
+        return self._held
 
-    def _take_from(self, holder: Holder | None, *, take_over: bool) -> None:
-        """Overwrite the lock of a session that is gone; if several sessions do so, the last one holds the run."""
-        if holder is not None and not take_over and _lives(holder, self._files):
-            raise self._refusal(holder)
-        self._files.write(LOCK_FILE, self._content())
-        time.sleep(SETTLE_SECONDS)
-        if (other := read_holder(self._files)) is None or other.session_id != self._session_id:
-            raise self._refusal(other)
-
-    def _refusal(self, holder: Holder | None) -> BadInput:
-        who = "" if holder is None else f": process {holder.pid} on {holder.host}"
+    def _refusal(self) -> BadInput:
+        holders = sorted(newest_claim(self._files).holders, key=is_gone)
+        who = f": {holders[0]}" if holders else ""
         return BadInput(
             f"{self._files.url}: another session writes here{who}. "
             "Stop it first, or use --take-over if you know that it is gone."
         )
 
     def release(self) -> None:
-        """Let others write."""
+        """Let others write. If the storage fails, the next session finds out that this one is gone."""
         self._stop.set()
         self._thread.join()
-        if holds(self._files, self._session_id):
-            self._files.remove(LOCK_FILE)
-        self._files.remove(STOP_FILE)
+        with suppress(OSError, LostLockError):
+            if self._is_asked_to_stop():
+                self._held.remove(STOP_FILE)
+            self._held.write(self._name, replace(self._holder(), ended=True).as_json())
+            seen = parse_holder(self._files.read(LOCK_FILE))
+            if seen is not None and seen.session_id == self._session_id:
+                self._files.remove(LOCK_FILE)
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
             try:
-                if not holds(self._files, self._session_id):
-                    return
-                self._files.write(LOCK_FILE, self._content())
-                if self._files.exists(STOP_FILE) and self._files.read(STOP_FILE) == self._session_id.encode():
+                self._held.write(LOCK_FILE, self._holder().as_json())
+                if self._is_asked_to_stop():
                     self._asked_to_stop()
+            except LostLockError:
+                self._asked_to_stop()
+                return
             except OSError:
                 # A full disk or a slow store may recover, so the heartbeat must go on.
                 continue
 
-    def _content(self) -> bytes:
-        holder = Holder(session_id=self._session_id, host=socket.gethostname(), pid=os.getpid(), heartbeat=time.time())
-        return json.dumps(asdict(holder)).encode()
+    def _is_asked_to_stop(self) -> bool:
+        with suppress(FileNotFoundError):
+            return self._files.read(STOP_FILE) == self._session_id.encode()
+        return False
 
-
-def read_holder(files: Files) -> Holder | None:
-    """The session that holds the run; None if there is none."""
-    try:
-        return parse_holder(files.read(LOCK_FILE))
-    except FileNotFoundError:
-        return None
-
-
-def parse_holder(content: bytes) -> Holder | None:
-    """The holder that a lock's content names; None if it cannot be parsed."""
-    try:
-        return Holder(**json.loads(content))
-    except (ValueError, TypeError):
-        return None
+    def _holder(self) -> Holder:
+        return this_process(self._session_id, heartbeat=time.time())
 
 
 def ask_to_stop(files: Files) -> Holder | None:
@@ -125,33 +116,13 @@ def ask_to_stop(files: Files) -> Holder | None:
     return holder
 
 
-def holds(files: Files, session_id: str) -> bool:
-    """Whether this session may write: the lock of a session whose driver was killed names another, or is gone."""
-    holder = read_holder(files)
-    return holder is not None and holder.session_id == session_id
-
-
-def seems_to_live(holder: Holder, now: float) -> bool:
-    """Whether the holder's last heartbeat is recent at `now` (Unix time in seconds), and its process not known gone."""
-    gone = holder.host == socket.gethostname() and not _runs(holder.pid)
-    return not gone and now - holder.heartbeat < STALE_SECONDS
-
-
-def _lives(holder: Holder, files: Files) -> bool:
-    if holder.host == socket.gethostname() and not _runs(holder.pid):
-        return False
-    if seems_to_live(holder, time.time()):
+def _lives(newest: Claim, files: Files) -> bool:
+    """Whether a session that may be writing is alive."""
+    holders = [holder for holder in newest.holders if not is_gone(holder)]
+    if any(seems_to_live(holder, time.time()) for holder in holders):
         return True
+    if not holders:
+        return False
     # The clocks of two machines may differ, so only a lock that does not change is stale.
     time.sleep(2 * HEARTBEAT_SECONDS)
-    return read_holder(files) != holder
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return not set(newest_claim(files).holders) <= set(newest.holders)

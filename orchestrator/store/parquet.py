@@ -27,6 +27,10 @@ HASH_IN_NAME = re.compile(r"-([0-9a-f]{16})\.parquet$")
 VERSION_KEY = b"capsweep_schema_version"
 READ_TOGETHER = 256
 """Files whose bytes are held at a time, and requested from an object store at once."""
+MOST_UNPACKED = 2**30
+"""Most bytes to which a file may unpack; larger ones are believed only if they are hardly smaller on disk."""
+HARDLY_SMALLER = 8
+"""Unpacked over packed size of a file that holds mostly memories is about 1.1, of one with token ids about 3."""
 MOST_LISTINGS = 5
 """Attempts at reading while a session merges files, which removes them; merges are rare."""
 
@@ -71,22 +75,26 @@ def read_probes(
     keys = pa.schema([PROBES.field(name) for name in ("probe_id", "attempt", "outcome", "session_id")])
     keyed = pa.unify_schemas([wanted, keys])
     known = {} if known is None else known
+    missing: set[str] = set()
     for _ in range(MOST_LISTINGS):
         names = row_files(files)
         for gone in known.keys() - set(names):
             del known[gone]
         fresh = [name for name in names if name not in known]
         found: list[DamagedFileError] = []
-        num_read = 0
+        absent = set(fresh)
         for first in range(0, len(fresh), READ_TOGETHER):
-            contents = _contents(files, fresh[first : first + READ_TOGETHER])
-            num_read += len(contents)
+            contents = files.read_all(fresh[first : first + READ_TOGETHER])
+            absent -= contents.keys()
             for name, content in contents.items():
                 try:
                     known[name] = parse_table(files, name, content, keyed)
                 except DamagedFileError as error:
                     found.append(error)
-        if num_read == len(fresh):
+        # A file that is merged vanishes from the next listing; a link to nothing, a folder or a pipe stays.
+        unread, missing = missing & absent, absent
+        found += [DamagedFileError(files, name, "not a file, or it cannot be found") for name in sorted(unread)]
+        if absent == unread:
             if damaged is None and found:
                 raise found[0]
             if damaged is not None:
@@ -94,21 +102,6 @@ def read_probes(
             rows = pa.concat_tables([keyed.empty_table(), *known.values()])
             return unique_rows(rows).select(wanted.names).cast(wanted)
     raise OSError(f"{files.url}/{PROBE_FOLDER}: files vanished while they were read, {MOST_LISTINGS} times. Try again.")
-
-
-def _contents(files: Files, names: Sequence[str]) -> dict[str, bytes]:
-    """The contents of those of these files that exist; a folder of that name has none, which is damage."""
-    try:
-        return files.read_all(names)
-    except IsADirectoryError:
-        return {name: content for one in names for name, content in _content_of(files, one).items()}
-
-
-def _content_of(files: Files, name: str) -> dict[str, bytes]:
-    try:
-        return files.read_all([name])
-    except IsADirectoryError:
-        return {name: b""}
 
 
 def row_files(files: Files) -> list[str]:
@@ -204,7 +197,7 @@ def parse_table(files: Files, name: str, content: bytes, schema: pa.Schema) -> p
         with pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True) as file:
             version = int((file.schema_arrow.metadata or {}).get(VERSION_KEY, b"0"))
             known = set(file.schema_arrow.names)
-            table = file.read(columns=[column for column in schema.names if column in known], use_threads=False)
+            table = _unpacked(file, pa.schema([field for field in schema if field.name in known]), len(content))
         missing = [field for field in schema if field.name not in known]
         if not 1 <= version <= SCHEMA_VERSION:
             raise BadInput(
@@ -218,6 +211,26 @@ def parse_table(files: Files, name: str, content: bytes, schema: pa.Schema) -> p
         return table.select(schema.names).cast(schema)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedFileError(files, name, str(error).splitlines()[0]) from error
+
+
+def _unpacked(file: pq.ParquetFile, wanted: pa.Schema, size: int) -> pa.Table:
+    """The columns of `wanted` from a file of `size` bytes; raises ValueError if they would take all RAM."""
+    most = max(MOST_UNPACKED, HARDLY_SMALLER * size)
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+    stated = sum(max(chunk.total_uncompressed_size, 4 * chunk.num_values) for chunk in chunks)
+    # Every row may hold the longest value of its column, which the file stores once: few rows at a time, if need be.
+    rows = max(1, most // max(1, stated))
+    parts = [wanted.empty_table()]
+    unpacked = 0
+    for batch in file.iter_batches(rows, columns=wanted.names, use_threads=False) if stated <= most else ():
+        parts.append(pa.Table.from_batches([batch]).select(wanted.names).cast(wanted))
+        unpacked += parts[-1].nbytes
+        if unpacked > most:
+            break
+    if max(stated, unpacked) > most:
+        raise ValueError(f"it unpacks to more than {most >> 20:,} MiB")
+    return pa.concat_tables(parts)
 
 
 def write_table(files: Files, name: str, table: pa.Table) -> None:

@@ -5,13 +5,14 @@ Columns may be added but never removed: papers and notebooks read these names.
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """Version of the columns, written into every file. Columns that an earlier version did not have are null; a later
 version is refused.
 
 2: the curve of a probe, `steps_by_length` and `trained_tokens_by_length`.
 3: `certified_steps`, `certified_trained_tokens`, `certified_lengths` and `exact_in_float32`.
-4: `tokens_per_step` and `batch_cost_tokens`."""
+4: `tokens_per_step` and `batch_cost_tokens`.
+5: `first_change` of samples."""
 
 SEARCHES = pa.schema(
     [
@@ -66,9 +67,12 @@ SAMPLES = pa.schema(
         ("text", pa.string()),
         ("tokens", pa.list_(pa.int32())),
         ("token_ends", pa.list_(pa.int32())),
+        ("first_change", pa.string()),
     ]
 )
-"""One row per sample: the text up to the longest length searched, its token ids, and where each token ends in it."""
+"""One row per sample: the text up to the longest length searched, its token ids, and where each token ends in it.
+`first_change` states where the token ids first stand for another text than the one that was read, because the tokenizer
+drops or replaces characters; null if they give it back, and in tables of earlier versions."""
 
 BITS = pa.schema(
     [

@@ -16,6 +16,7 @@ from orchestrator.report.intervals import bootstrap_mean
 from orchestrator.search.ledger import Search
 from orchestrator.tuning.study import RESULTS_OF_SEARCHES, RecipeStudy, key_of, mean_capacity
 from orchestrator.tuning.tuner import BUDGET, FINALS, REPORTED, ModelTuner
+from tasks.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +134,7 @@ def evidence_line(paired: Paired) -> str:
     interval = "" if paired.interval is None else f" [{paired.interval[0]:+.2f}, {paired.interval[1]:+.2f}]"
     return (
         f"{paired.tuned:.2f} tokens, {paired.own:.2f} with the sweep's own recipe: "
-        f"{paired.difference:+.2f}{interval} a text, {paired.texts} texts"
+        f"{paired.difference:+.2f}{interval} a text, {counted(paired.texts, 'text')}"
     )
 
 
@@ -141,12 +142,12 @@ def recipe_yaml(found: TuningResult) -> str:
     """The field `recipe` of a sweep file, with its evidence as comments."""
     no_better = "none of the recipes tried is better than the sweep's own, which is this one."
     lines = [
-        f"`capsweep tune` for {found.model}: {len(found.study.results)} recipes, each length search with "
-        f"{found.budget:,} trained tokens.",
+        f"`capsweep tune` for {found.model}: {counted(len(found.study.results), 'recipe')}, each length search with "
+        f"{counted(found.budget, 'trained token')}.",
         f"on the texts it was chosen on: {evidence_line(found.choosing)}",
         f"on other texts: {evidence_line(found.reporting)}, {found.reporting.verdict}"
         if found.changed
-        else f"on other texts: {found.reporting.own:.2f} tokens, {found.reporting.texts} texts; {no_better}",
+        else f"on other texts: {found.reporting.own:.2f} tokens, {counted(found.reporting.texts, 'text')}; {no_better}",
     ]
     # Each line becomes a comment: a model's name may contain line breaks.
     comments = [f"# {part}" for line in lines for part in line.splitlines()]

@@ -2,9 +2,9 @@
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,25 +12,30 @@ from typing import Any
 import yaml
 from rich.console import Console
 
+from orchestrator.cluster.environment import carried
 from orchestrator.errors import BadInput, literal
+from orchestrator.execution.faults import can_go_on
 from orchestrator.execution.recipe_worker import InlineWorkers, Workers
 from orchestrator.execution.stop import Stop, stop_on_signals
 from orchestrator.launch import Exit
 from orchestrator.planning.plan import Plan
-from orchestrator.planning.planner import make_plan
-from orchestrator.runs.directory import DAMAGED_FOLDER, is_beginning, is_run
+from orchestrator.planning.planner import make_plan, with_held
+from orchestrator.runs.directory import DAMAGED_FOLDER, is_run
 from orchestrator.runs.healing import clear_lock, set_aside, set_aside_misplaced
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump
+from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
+from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.held import HeldFiles
-from orchestrator.store.lock import LOCK_FILE, STOP_FILE, RunLock
+from orchestrator.store.lock import STOP_FILE, RunLock
 from orchestrator.store.parquet import write_table
 from orchestrator.tuning.journal import JOURNAL_FILE, OPTUNAS_LOCK, mend_journal
 from orchestrator.tuning.results import TuningResult, evidence_line, recipe_yaml, result_of, trial_rows, trials_table
 from orchestrator.tuning.study import INPUTS, RecipeStudy
 from orchestrator.tuning.texts import TextSplit, split_texts
 from orchestrator.tuning.tuner import BUDGET, ModelTuner, tune_model
+from tasks.wording import counted
 
 TUNE_FILE = "tune.yaml"
 TRIALS_FILE = "tune.parquet"
@@ -40,7 +45,7 @@ LONGEST_NAME = 200
 NO_BETTER = "none of the recipes tried is better than the sweep's own"
 TUNE_FILES = (TUNE_FILE, TRIALS_FILE, JOURNAL_FILE, PAGE_FILE)
 TUNE_FOLDERS = ("report", DAMAGED_FOLDER)
-TUNE_NAMES = frozenset([*TUNE_FILES, OPTUNAS_LOCK, *TUNE_FOLDERS, LOCK_FILE, STOP_FILE])
+TUNE_NAMES = frozenset([*TUNE_FILES, OPTUNAS_LOCK, *TUNE_FOLDERS, LOCK_FILE, STOP_FILE, SESSION_FOLDER])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +60,12 @@ class TuneRequest:
     budget: int | None
     """Trained tokens of each length search; None: what the sweep's own recipe spends."""
     allow_fewer: bool = False
+    environment: tuple[str, ...] = ()
+    """Names of variables that workers get on other machines."""
 
 
 def new_tune_folder(sweep: Sweep) -> str:
-    """`<storage>/<name>-tune-<date>-<time>`."""
+    """STORAGE/NAME-tune-DATE-TIME."""
     return f"{sweep.storage.rstrip('/')}/{sweep.name}-tune-{datetime.now():%Y%m%d-%H%M%S}"
 
 
@@ -70,22 +77,32 @@ def tune(
     Raises:
         BadInput: when the sweep cannot be tuned or the folder cannot be used; nothing has been written.
     """
-    split = _plan(request)
-    files = _open(request, url)
+    variables = carried(request.environment)
+    files = _open(url)
+    request, split = _plan(request, _held(files))
+    _check_asked(request, files)
     stop = Stop()
-    with _locked(files, take_over=take_over) as files, stop_on_signals(stop, _printer(console)):
-        for note in _heal(files, request):
+    with _locked(files, stop, take_over=take_over) as files, stop_on_signals(stop, _printer(console)):
+        for note in _heal(files):
             console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
         if not files.exists(TUNE_FILE):
             files.write(TUNE_FILE, _asked(request).encode())
         tuners = [_tuner(request, split, model.name, files, console) for model in split.plan.models]
         for note in split.plan.notes:
             console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
-        with _workers(split.plan, inline=inline, address=address, stop=stop, on_message=_printer(console)) as workers:
+        where = _workers(
+            split.plan,
+            inline=inline,
+            address=address,
+            variables=variables,
+            stop=stop,
+            on_message=_printer(console),
+        )
+        with where as workers, can_go_on(f"the same command with --run-dir {files.url} continues"):
             for tuner in tuners:
                 tuner.on_message(
-                    f"{tuner.model}: {len(tuner.study.results)} of {request.trials} trials, "
-                    f"{len(tuner.split.choosing)} length searches to choose on, "
+                    f"{tuner.model}: {len(tuner.study.results)} of {counted(request.trials, 'trial')}, "
+                    f"{counted(len(tuner.split.choosing), 'length search')} to choose on, "
                     f"{len(tuner.split.reporting)} to report on"
                 )
                 if not tune_model(tuner, workers, trials=request.trials):
@@ -95,8 +112,11 @@ def tune(
     return _conclude(files, found, stop, console)
 
 
-def _plan(request: TuneRequest) -> TextSplit:
-    """The length searches of the request; raises BadInput if it cannot be tuned."""
+def _plan(request: TuneRequest, held: TuneRequest | None) -> tuple[TuneRequest, TextSplit]:
+    """The request with the commits of its models and data, and its length searches; BadInput if it cannot be tuned.
+
+    `held` is what the folder's tuning was asked, with the commits that it keeps.
+    """
     sweep = request.sweep
     if sweep.search.policy == "grid":
         raise BadInput("search.policy: grid probes given lengths, but tune runs length searches: wanted policy: grow.")
@@ -105,17 +125,25 @@ def _plan(request: TuneRequest) -> TextSplit:
             f"num_vectors: {list(sweep.num_vectors)}; a recipe is tuned for one number of vectors at a time: "
             f"wanted one of them, such as [{sweep.num_vectors[0]}]."
         )
+    if held is not None:
+        sweep = with_held(sweep, held.sweep)
     plan = make_plan(sweep, allow_fewer=request.allow_fewer)
     if not plan.task.tunable(sweep.recipe):
         raise BadInput(f"task: {sweep.task}: no field of its recipe can be tuned.")
-    others = None
-    if request.report is not None:
-        there = sweep.model_copy(update={"texts": request.report.texts})
-        others = make_plan(there, allow_fewer=request.allow_fewer)
-    return split_texts(plan, others)
+    report, others = request.report, None
+    if report is not None:
+        if held is not None and held.report is not None:
+            report = with_held(report, held.report)
+        others = make_plan(plan.sweep.model_copy(update={"texts": report.texts}), allow_fewer=request.allow_fewer)
+        report = report.model_copy(update={"texts": others.sweep.texts})
+    # Radii and dtypes are found anew by each session.
+    pins = zip(sweep.models, plan.sweep.models, strict=True)
+    models = tuple(replace(asked, commit=here.commit, code_commit=here.code_commit) for asked, here in pins)
+    sweep = sweep.model_copy(update={"models": models, "texts": plan.sweep.texts})
+    return replace(request, sweep=sweep, report=report), split_texts(plan, others)
 
 
-def _open(request: TuneRequest, url: str) -> Files:
+def _open(url: str) -> Files:
     if "://" in url.removeprefix("file://"):
         raise BadInput(
             f"{url}: the trials are kept in a journal that grows line by line, which object stores do not support. "
@@ -130,32 +158,41 @@ def _open(request: TuneRequest, url: str) -> Files:
             raise BadInput(
                 f"{url}: holds {', '.join(names[:3])}, which `capsweep tune` did not make. Choose another --run-dir."
             )
-    # One that cannot be read is written again: the journal has the ids of the searches, which hold all but the budget.
-    elif _held_request(files, request) not in (None, yaml.safe_load(_asked(request))):
-        raise BadInput(
-            f"{url}: already holds another tuning ({TUNE_FILE} in it has another sweep, --report or --budget). "
-            "Choose another --run-dir."
-        )
     return files
 
 
-def _held_request(files: Files, request: TuneRequest) -> dict[str, Any] | None:
-    """What the tuning in this folder was asked for; None if that cannot be read."""
-    content = files.read(TUNE_FILE)
-    if is_beginning(content, _asked(request).encode()):
-        return None  # a part of YAML may be YAML, too
-    try:
-        held = yaml.safe_load(content)
-    except (yaml.YAMLError, ValueError, RecursionError):
+def _held(files: Files) -> TuneRequest | None:
+    """What the tuning in a folder was asked; None if there is none, or that cannot be read."""
+    if not files.exists(TUNE_FILE):
         return None
-    return held if isinstance(held, dict) else None
+    content = files.read(TUNE_FILE)
+    if not content.endswith(b"\n"):
+        return None  # it was cut, and a part of YAML may be YAML, too
+    try:
+        document = parse_yaml(content.decode())[0]
+        sweep, texts = Sweep.model_validate(document["sweep"]), document["report"]
+        report = None if texts is None else Sweep.model_validate({**document["sweep"], "texts": texts})
+        return TuneRequest(sweep=sweep, report=report, trials=0, budget=document["budget"])
+    except CONSTRUCTOR_ERRORS:
+        return None
 
 
-def _heal(files: HeldFiles, request: TuneRequest) -> list[str]:
+def _check_asked(request: TuneRequest, files: Files) -> None:
+    """Raise BadInput if the folder holds a tuning that was asked something else."""
+    held = _held(files)
+    # One that cannot be read is written again: the journal has the ids of the searches, which hold all but the budget.
+    if held is not None and yaml.safe_load(_asked(held)) != yaml.safe_load(_asked(request)):
+        raise BadInput(
+            f"{files.url}: already holds another tuning ({TUNE_FILE} in it has another sweep, --report or --budget). "
+            "Choose another --run-dir."
+        )
+
+
+def _heal(files: HeldFiles) -> list[str]:
     """Set aside what is damaged; returns a note about each."""
     recipes = [name for name in files.names("", suffix=".yaml") if name.startswith("recipe")]
     notes = set_aside_misplaced(files, names=(*TUNE_FILES, *recipes), folders=TUNE_FOLDERS)
-    if files.exists(TUNE_FILE) and _held_request(files, request) is None:
+    if files.exists(TUNE_FILE) and _held(files) is None:
         notes.append(f"{TUNE_FILE} was damaged: it is in {set_aside(files, TUNE_FILE)} now, and was written again.")
     return [*notes, *mend_journal(files)]
 
@@ -172,18 +209,17 @@ def _asked(request: TuneRequest) -> str:
 
 
 @contextmanager
-def _locked(files: Files, *, take_over: bool) -> Iterator[HeldFiles]:
-    session_id = uuid.uuid4().hex
-    lock = RunLock(files, session_id)
+def _locked(files: Files, stop: Stop, *, take_over: bool) -> Iterator[HeldFiles]:
+    lock = RunLock(files, uuid.uuid4().hex, asked_to_stop=stop.interrupt)
     try:
         clear_lock(files)
-        lock.take(take_over=take_over)
+        held = lock.take(take_over=take_over)
     except OSError as error:
         raise BadInput(
             f"{files.url}: cannot be written to ({error.strerror or error}). Choose another --run-dir."
         ) from error
     try:
-        yield HeldFiles(files, session_id)
+        yield held
     finally:
         lock.release()
 
@@ -211,7 +247,13 @@ def _printer(console: Console) -> Callable[[str], None]:
 
 @contextmanager
 def _workers(
-    plan: Plan, *, inline: bool, address: str | None, stop: Stop, on_message: Callable[[str], None]
+    plan: Plan,
+    *,
+    inline: bool,
+    address: str | None,
+    variables: Mapping[str, str],
+    stop: Stop,
+    on_message: Callable[[str], None],
 ) -> Iterator[Workers]:
     settings = plan.sweep.engine_settings()
     if inline:
@@ -219,10 +261,11 @@ def _workers(
         return
     from orchestrator.cluster.environment import set_variables
 
-    set_variables(address)
+    set_variables(address)  # before Ray is imported
     from orchestrator.cluster.recipe_workers import ray_workers
 
-    with ray_workers(plan, settings, address=address, stop=stop, on_message=on_message) as workers:
+    on_ray = ray_workers(plan, settings, address=address, variables=variables, stop=stop, on_message=on_message)
+    with on_ray as workers:
         yield workers
 
 

@@ -15,6 +15,7 @@ from orchestrator.execution.recipe_worker import MeasurementRequest, SearchResul
 from orchestrator.search.ledger import Search
 from orchestrator.tuning.study import RecipeStudy, key_of
 from orchestrator.tuning.texts import TextSplit
+from tasks.wording import counted
 
 PART = 16
 """Length searches that are measured before a trial may be pruned: fewer leave most of an engine's step idle."""
@@ -102,7 +103,7 @@ class ModelTuner:
         whole = len(known) == len(self.split.choosing)
         self.study.end(trial, pruned=not whole)
         mean = fmean(one.capacity for one in known)
-        ended = "" if whole else f", pruned after {len(known)} length searches"
+        ended = "" if whole else f", pruned after {counted(len(known), 'length search')}"
         self.on_message(f"trial {trial.number}: {mean:.2f} tokens{ended} ({len(self.study.results)} of {trials})")
 
     def _measure(

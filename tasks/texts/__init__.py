@@ -7,7 +7,7 @@ Knows nothing of models, tokens or runs.
 
 import random
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 
@@ -26,6 +26,12 @@ def _find(path: str, info: ValidationInfo) -> str:
     return info.context["find"](path) if info.context else path
 
 
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+"""A commit of the hub."""
+
+AT_COMMIT = "is read at commit {commit}, which the run keeps; revision: {commit} pins the sweep file, too."
+"""What a user should know about an entry whose revision may name another commit tomorrow."""
+
 LocalPath = Annotated[str, Field(min_length=1), AfterValidator(_find)]
 """A file or folder of this machine; in a sweep file it may be relative to that file."""
 
@@ -37,6 +43,8 @@ class TextEntry(
 
     needs_reader: ClassVar[bool] = False
     """Whether the texts depend on the model that reads them, so that they are made for each model."""
+    needs_bos: ClassVar[bool] = False
+    """Whether the texts depend on the model's BOS, if it has one."""
 
     source: str
     """Name of the source in tasks/registry.py."""
@@ -60,13 +68,25 @@ class TextEntry(
         """
         raise NotImplementedError
 
-    def commit(self) -> str | None:
-        """The commit of the data that `read` takes now; None if there is none or it cannot be found out."""
+    def notes(self) -> list[str]:
+        """What a user should know about what `read` leaves out, one line each; each names its place."""
+        return []
+
+    def pinned(self) -> Self:
+        """This entry, at the commit that its data are at now; the entry itself if it names one or there is none.
+
+        Raises:
+            TaskError: when the commit cannot be found out.
+        """
+        return self
+
+    def commit_read(self) -> str | None:
+        """The commit of the data that `read` takes; None if there is none."""
         return None
 
-    def may_change(self) -> bool:
-        """Whether `read` may give other texts on another day, though nothing on this machine has changed."""
-        return False
+    def pin_note(self) -> str:
+        """Where texts may be others on another day: what a user should know about that; else empty."""
+        return ""
 
 
 def texts_of(entry: TextEntry, reader: Reader | None = None) -> list[Text]:

@@ -1,21 +1,17 @@
 """The text source `hub`: the first texts of a data set on the Hugging Face hub, streamed."""
 
-import re
+import tempfile
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from tasks.contract import Reader
-from tasks.texts import Samples, TextEntry
+from tasks.texts import AT_COMMIT, Commit, Samples, TextEntry
 from tasks.values import TaskError, Text
 
 Name = Annotated[str, Field(min_length=1)]
-COMMIT = re.compile("[0-9a-f]{40}")
-ASK_SECONDS = 10.0
-"""How long to wait for the hub to report which commit a data set is at."""
 
 
 class HubSource(TextEntry, frozen=True):
@@ -24,13 +20,17 @@ class HubSource(TextEntry, frozen=True):
     source: Literal["hub"] = "hub"
     dataset: Name
     """Hub id, such as `yurakuratov/pg19_valid_1k_chunks`."""
+    config: Name | None = None
+    """Configuration (subset) of the data set; null takes its default."""
     split: Name = "train"
     """Split of the data set."""
     column: Name = "text"
     """Column that holds the text."""
     revision: str | None = None
-    """Commit, tag or branch; null takes the default branch, which may change from day to day. The run records the
-    commit that it read."""
+    """Branch, tag or commit; null takes the default branch."""
+    commit: Commit | None = None
+    """Commit of the data set; null: what `revision` names when a run begins. The run's sweep keeps it, and every later
+    session reads that commit, even if the branch has moved."""
     samples: Samples | None = None
     """How many texts to take, from the first; null takes all."""
 
@@ -40,41 +40,33 @@ class HubSource(TextEntry, frozen=True):
         Raises:
             TaskError: when the split is empty, a row has no text, or the data set cannot be read.
         """
-        texts = list(islice(self._texts(), self.samples))
+        texts = list(islice(self.pinned()._texts(), self.samples))
         if not texts:
             raise TaskError(f"{self._where}: the split is empty. Choose another split.")
         return texts
 
-    def commit(self) -> str | None:
-        """Commit of the data set on the hub, or in the cache if the hub does not answer."""
-        if self.revision and COMMIT.fullmatch(self.revision):
-            return self.revision
+    def pinned(self) -> Self:
+        """This entry with its commit."""
+        if self.commit is not None:
+            return self
         # Imported here because the import takes half a second.
-        from huggingface_hub import HfApi
+        from tasks.hub import commit_of
 
-        try:
-            return HfApi().dataset_info(self.dataset, revision=self.revision, timeout=ASK_SECONDS).sha
-        # The texts are already read, so a missing commit is no reason to stop.
-        except Exception:
-            return self._cached_commit()
+        return self.model_copy(update={"commit": commit_of(self.dataset, self.revision, "data set")})
 
-    def may_change(self) -> bool:
-        """Without a revision, the default branch may change."""
-        return self.revision is None
+    def commit_read(self) -> str | None:
+        """The commit, once the entry is pinned."""
+        return self.commit
 
-    def _cached_commit(self) -> str | None:
-        from huggingface_hub import constants
-
-        folder = Path(constants.HF_HUB_CACHE) / f"datasets--{self.dataset.replace('/', '--')}"
-        try:
-            return (folder / "refs" / (self.revision or "main")).read_text().strip() or None
-        except (OSError, ValueError):
-            return None
+    def pin_note(self) -> str:
+        """The commit, unless the entry names it as its revision."""
+        return "" if self.revision == self.commit else f"{self.dataset} {AT_COMMIT.format(commit=self.commit)}"
 
     @property
     def _where(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
-        return f"hub:{self.dataset}{revision}/{self.split}"
+        config = f"/{self.config}" if self.config else ""
+        return f"hub:{self.dataset}{revision}{config}/{self.split}"
 
     def _texts(self) -> Iterator[Text]:
         for number, row in enumerate(self._rows(), 1):
@@ -91,30 +83,36 @@ class HubSource(TextEntry, frozen=True):
     def _rows(self) -> Iterator[dict[str, Any]]:
         # Imported here because the import takes a second, and only this source needs it.
         import datasets
-        from datasets.exceptions import DatasetsError
+        from huggingface_hub import constants
 
-        try:
-            rows = datasets.load_dataset(self.dataset, split=self.split, revision=self.revision, streaming=True)
-            yield from rows
-        # Three libraries raise a dozen error classes; their messages help the user.
-        except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-            raise TaskError(f"{self._where}: {_advice(error)} ({' '.join(str(error).split())})") from error
+        from tasks.hub import refusal_of, why_refused
 
+        # `hf://`: a folder of this name on this machine is not the data set. A folder for caches that is empty: where
+        # the hub does not answer, datasets takes any version that its cache has.
+        with tempfile.TemporaryDirectory(prefix="capsweep-texts-") as empty:
+            try:
+                rows: Any = datasets.load_dataset(
+                    self._snapshot() if constants.is_offline_mode() else f"hf://datasets/{self.dataset}",
+                    self.config,
+                    split=self.split,
+                    revision=self.commit,
+                    streaming=True,
+                    cache_dir=empty,
+                )
+                yield from rows
+            except Exception as error:  # three libraries raise a dozen classes
+                # datasets may drop the hub's error that led to its own.
+                refused = why_refused(error, "data set") or (
+                    (of_hub := refusal_of(self.dataset, self.commit, "data set")) and why_refused(of_hub, "data set")
+                )
+                message = " ".join(str(error).split())
+                why = refused or f"the data set cannot be read as asked ({message}). Check config, split and revision."
+                raise TaskError(f"{self._where}: {why}") from error
 
-def _advice(error: Exception) -> str:
-    """The cause of an error, and what to do about it."""
-    message = f"{type(error).__name__} {error}".lower()
-    if "gated" in message or "401" in message or "403" in message:
-        return (
-            "the data set is gated or private. Accept its terms on its page, then set HF_TOKEN or run `hf auth login`."
-        )
-    if isinstance(error, ConnectionError) or "offline" in message or "reach" in message:
-        return (
-            "the hub cannot be reached. Check the network and that HF_HUB_OFFLINE is not set, "
-            "or save the texts as files and use `source: files`."
-        )
-    if isinstance(error, FileNotFoundError):
-        return (
-            "there is no such data set or revision, or it is private. Check both names; set HF_TOKEN if it is private."
-        )
-    return "the data set cannot be read as asked. Check split and revision."
+    def _snapshot(self) -> str:
+        """The folder of the hub's cache that holds the whole data set at its commit."""
+        from huggingface_hub import get_cached_repo_tree, snapshot_download
+
+        # Raises if the cache has single files alone: then nobody knows which ones are missing.
+        get_cached_repo_tree(self.dataset, repo_type="dataset", revision=self.commit)
+        return snapshot_download(self.dataset, repo_type="dataset", revision=self.commit, local_files_only=True)

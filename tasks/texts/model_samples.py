@@ -13,6 +13,7 @@ class ModelSamplesSource(TextEntry, frozen=True):
     """Texts that each model draws from its own distribution, beginning after its BOS (or with a random token)."""
 
     needs_reader: ClassVar[bool] = True
+    needs_bos: ClassVar[bool] = True
 
     source: Literal["model_samples"] = "model_samples"
     samples: Samples

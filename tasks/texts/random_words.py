@@ -8,7 +8,9 @@ from pydantic import Field
 
 from tasks.contract import Reader
 from tasks.texts import LocalPath, Samples, TextEntry
+from tasks.texts.text_files import text_of
 from tasks.values import TaskError, Text
+from tasks.wording import counted
 
 MOST_WORDS = 100_000_000
 """Most words of all texts together: they are held in RAM, and each word takes about ten bytes."""
@@ -52,11 +54,9 @@ class RandomWordsSource(TextEntry, frozen=True):
 
     def _words(self) -> list[str]:
         try:
-            lines = Path(self.words).expanduser().read_bytes().decode("utf-8-sig").split("\n")
+            lines = text_of(Path(self.words).expanduser()).split("\n")
         except OSError as error:
             raise TaskError(f"{self.words}: cannot be read ({error.strerror}); wanted one word a line.") from error
-        except UnicodeDecodeError as error:
-            raise TaskError(f"{self.words}: not UTF-8 at byte {error.start}. Save the file as UTF-8.") from error
         words: list[str] = []
         for number, line in enumerate(lines, 1):
             match line.split():
@@ -65,7 +65,9 @@ class RandomWordsSource(TextEntry, frozen=True):
                 case [word]:
                     words.append(word)
                 case several:
-                    raise TaskError(f"{self.words}: line {number} has {len(several)} words; wanted one word a line.")
+                    raise TaskError(
+                        f"{self.words}: line {number} has {counted(len(several), 'word')}; wanted one word a line."
+                    )
         if not words:
             raise TaskError(f"{self.words}: no words in it; wanted one word a line.")
         return words

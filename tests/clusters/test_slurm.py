@@ -116,6 +116,10 @@ def test_a_time_limit_loses_nothing_and_the_next_job_resumes(submit, tmp_path):
     assert first.has_ended_all()
     before = set(orchestrator.read(str(run)).probes["probe_id"].to_pylist())
 
+    token = tmp_path / ".ray" / "auth_token"
+    assert [path.stat().st_mode & 0o777 for path in (token.parent, token)] == [0o700, 0o600]
+    assert Path(f"/tmp/ray-{first.number}").stat().st_mode & 0o777 == 0o700
+
     second = submit(spec, run)
     code, output = second.end()
     assert code == 0, output

@@ -100,11 +100,6 @@ def finished(
 
 
 @pytest.fixture(scope="session")
-def shipped_model() -> Path:
-    return Path(__file__).resolve().parents[2] / "sweeps" / "quickstart" / "model"
-
-
-@pytest.fixture(scope="session")
 def searches_of() -> Callable[[Path], list[dict[str, Any]]]:
     def read(run: Path) -> list[dict[str, Any]]:
         """The searches table without times, in a fixed order."""

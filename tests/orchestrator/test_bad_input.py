@@ -77,6 +77,10 @@ def save_tokenizer(folder: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]").save_pretrained(folder)
 
 
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
 SIZES: dict[str, Any] = {
     "vocab_size": 8,
     "hidden_size": 8,
@@ -213,6 +217,70 @@ class TestModels:
         assert line.startswith(f"models.0: {weights}: not a whole safetensors file")
         assert line.endswith("Copy or download it again.")
 
+    def test_weights_that_are_missing(self, one_problem, measuring, causal_model):
+        edit(causal_model / "config.json", num_hidden_layers=2)
+        line = one_problem(measuring(causal_model))
+        assert line.startswith(f"models.0: {causal_model}: 12 weights that config.json asks for are not in the weight")
+
+    def test_an_encoder_that_was_saved_as_a_decoder(self, one_problem, measuring, tmp_path):
+        from transformers import BertConfig, BertLMHeadModel
+
+        BertLMHeadModel(BertConfig(**SIZES, initializer_range=0.5)).save_pretrained(tmp_path / "encoder")
+        save_tokenizer(tmp_path / "encoder")
+        line = one_problem(measuring(tmp_path / "encoder"))
+        assert line.startswith(f"models.0: {tmp_path / 'encoder'}: a later token changes the model's output before it.")
+        assert "Wanted a causal model" in line
+
+    def test_other_rope_factors_for_long_texts_limit_the_context(self, capsweep, measuring, tmp_path):
+        from transformers import Phi3Config, Phi3ForCausalLM
+
+        context: dict[str, Any] = {
+            "max_position_embeddings": 32,
+            "original_max_position_embeddings": 16,
+            "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.0], "long_factor": [4.0, 4.0]},
+        }
+        config = Phi3Config(**SIZES, **context, pad_token_id=0)
+        Phi3ForCausalLM(config).save_pretrained(tmp_path / "phi")
+        save_tokenizer(tmp_path / "phi")
+        ended = capsweep("check", measuring(tmp_path / "phi"))
+        assert ended.returncode == 0, ended.stderr
+        assert "texts are limited to 16 positions of its 32" in " ".join(ended.stdout.split())
+        ended = capsweep("check", measuring(tmp_path / "phi", search={"max_length": 17}))
+        assert ended.returncode == 2
+        assert "Ask for at most 16" in ended.stderr
+
+    def test_a_bos_with_two_meanings(self, capsweep, one_problem, measuring, causal_model):
+        edit(causal_model / "config.json", bos_token_id=1)
+        edit(causal_model / "tokenizer_config.json", bos_token="long")
+        line = one_problem(measuring(causal_model, prefix="bos"))
+        assert line.startswith(f"models.0: {causal_model}: prefix: bos has two meanings: the BOS is 1 in its config")
+        assert "2 in its tokenizer" in line
+        drawn = [{"source": "model_samples", "samples": 1}]
+        assert "model_samples has two meanings" in one_problem(measuring(causal_model, prefix=None, texts=drawn))
+        texts = [{"source": "files", "path": "texts"}]
+        assert capsweep("check", measuring(causal_model, prefix=None, texts=texts)).returncode == 0
+
+    def test_a_tokenizer_with_more_tokens_than_the_table(self, one_problem, measuring, causal_model):
+        from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+        config = GPTNeoXConfig(**{**SIZES, "vocab_size": 2}, max_position_embeddings=16, bos_token_id=None)
+        GPTNeoXForCausalLM(config).save_pretrained(causal_model)
+        line = one_problem(measuring(causal_model))
+        assert line == (
+            f"models.0: {causal_model}: its tokenizer has tokens up to 2, but its vocabulary has 2. "
+            "Wanted the tokenizer of this model."
+        )
+
+    def test_all_problems_of_a_folder_at_once(self, refused, measuring, causal_model):
+        weights = causal_model / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-4])
+        (causal_model / "adapter_config.json").write_text("version https://git-lfs.github.com/spec/v1\n")
+        (causal_model / "tokenizer.json").write_text("{}")
+        lines = refused("check", measuring(causal_model))
+        assert len(lines) == 4
+        for words in ("a Git LFS pointer", "an adapter", "not a whole safetensors file", "tokenizer could not be read"):
+            assert sum(words in line for line in lines) == 1
+
     def test_weights_that_are_missing_are_not_made_up(self, causal_model):
         from tasks.language_model import LanguageModel
 
@@ -303,7 +371,7 @@ class TestRunDirectories:
 
     def test_a_file(self, refused, toy_sweep):
         (line,) = refused("run", toy_sweep, "--inline", "--run-dir", toy_sweep)
-        assert line.startswith(f"{toy_sweep}: cannot be written to (File exists).")
+        assert line.startswith(f"{toy_sweep}: cannot be written to (Not a directory).")
 
     @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
     @pytest.mark.parametrize("place", ["texts", "nowhere", "toy.yaml"])

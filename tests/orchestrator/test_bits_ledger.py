@@ -1,7 +1,9 @@
 """The bits ledger and the lines between memories: really encoded, really decoded."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copytree, rmtree
 
 import numpy as np
 import pytest
@@ -113,7 +115,7 @@ def test_a_memory_that_is_ruined_no_longer_gives_its_text_back(measured):
     from orchestrator.analysis.memories import Provers
 
     (search, *_) = run.searches().to_pylist()
-    prover = Provers(run, "cpu").of(search["model"])
+    prover = Provers(run, "cpu", [search["model"]]).of(search["model"])
     assert isinstance(prover, LayoutProver)
     tokens = run.sample(search["model"], search["sample_id"])["tokens"][: search["capacity_tokens"]]
     assert prover(np.zeros(64, dtype="<f4").tobytes(), num_vectors=1, tokens=tokens).exact_prefix < len(tokens)
@@ -145,3 +147,60 @@ def test_geometry_and_ledger_are_drawn_of_what_meets_the_criterion(measured_as_p
     ledger = bits_ledger(tables)
     assert ledger is not None
     assert "100% at float32" in ledger.caption
+
+
+class TestAnotherModelUnderTheSameName:
+    """Every verb that loads a model refuses it, and writes nothing."""
+
+    @pytest.fixture
+    def moved(self, measured: Path, stories_model: Path, tmp_path: Path) -> tuple[Path, Path]:
+        """Copies of the run and of its model's folder, which the run then names."""
+        run, model = copytree(measured, tmp_path / "run"), copytree(stories_model, tmp_path / "stories260K")
+        provenance = json.loads((run / "provenance.json").read_text())
+        provenance["models"]["stories260K"]["model"]["name"] = str(model)
+        (run / "provenance.json").write_text(json.dumps(provenance))
+        return run, model
+
+    @staticmethod
+    def files_of(run: Path) -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+
+    @staticmethod
+    def other_weights(model: Path) -> None:
+        content = bytearray((model / "model.safetensors").read_bytes())
+        content[-2] ^= 1
+        (model / "model.safetensors").write_bytes(content)
+
+    @staticmethod
+    def other_tokenizer(model: Path) -> None:
+        tokenizer = json.loads((model / "tokenizer.json").read_text())
+        tokenizer["added_tokens"] = tokenizer["added_tokens"][:1]
+        (model / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+    @staticmethod
+    def other_configuration(model: Path) -> None:
+        config = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.1}))
+
+    @pytest.mark.parametrize("verb", ["measure", "verify", "decode"])
+    @pytest.mark.parametrize("change", [other_weights, other_tokenizer, other_configuration])
+    def test_is_refused(self, capsweep, moved, change, verb):
+        run, model = moved
+        change(model)
+        before = self.files_of(run)
+        words = open_run(str(run)).searches()["search_id"].to_pylist()[:1] if verb == "decode" else []
+        ended = capsweep(verb, run, *words, "--device", "cpu")
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr.startswith(f"{run}: model stories260K has changed since the run began: fingerprint ")
+        assert len(ended.stderr.splitlines()) == 1
+        assert self.files_of(run) == before
+
+    def test_the_same_model_in_another_folder_is_the_same(self, capsweep, moved):
+        assert capsweep("verify", moved[0], "--device", "cpu").returncode == 0
+
+    def test_a_folder_that_is_gone_is_named_with_the_run(self, capsweep, moved):
+        run, model = moved
+        rmtree(model)
+        ended = capsweep("measure", run)
+        assert ended.returncode == 2
+        assert ended.stderr.startswith(f"{run}: model stories260K cannot be loaded: {model}: no such folder")

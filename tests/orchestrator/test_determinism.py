@@ -25,7 +25,7 @@ def run_sweep(tmp_path: Path):
             "name": name,
             "models": [str(QUICKSTART / "model")],
             "texts": [{"source": "files", "path": str(QUICKSTART / "texts" / text)} for text in texts],
-            "search": {"retries": 1, "max_length": 30},
+            "search": {"retries": 1, "max_length": 15},
             "recipe": {"steps": 20, "patience": 12},
             "engines": {"device": "cpu", "deterministic": True, "cpus": 1},
         }

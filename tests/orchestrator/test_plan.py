@@ -1,8 +1,10 @@
 """From a sweep to its searches: limits, duplicates, and what decides the identity of a sample and of a search."""
 
 import hashlib
+import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan
+from orchestrator.runs.provenance import with_session
 from orchestrator.spec.sweep import Sweep
 from orchestrator.store.files import LocalFiles
 from orchestrator.store.parquet import SAMPLES_FILE, read_samples, write_table
@@ -187,6 +190,7 @@ class TestSamples:
                 "text": sample.text,
                 "tokens": list(sample.tokens),
                 "token_ends": list(sample.token_ends),
+                "first_change": None,
             }
             for key, sample in plan.samples.items()
         }
@@ -298,37 +302,39 @@ def test_a_recurrent_model_is_noted_as_slow_on_a_cpu(kind: str, notes: int, tmp_
 class CommittedTexts(GivenTexts, frozen=True):
     """Texts of a data set that has commits, as the hub's."""
 
-    revision: str | None = None
-    now: str | None = None
+    commit: str | None = None
+    now: str = "abc"
     """The commit that can be found out."""
 
-    def commit(self) -> str | None:
-        return self.now
+    def pinned(self) -> "CommittedTexts":
+        return self if self.commit else self.model_copy(update={"commit": self.now})
 
-    def may_change(self) -> bool:
-        return self.revision is None
+    def commit_read(self) -> str | None:
+        return self.commit
+
+    def pin_note(self) -> str:
+        return f"at {self.commit}"
 
 
 class TestCommitsOfTexts:
     @staticmethod
-    def plan(**changes: Any) -> Plan:
+    def plan(held: Sweep | None = None, **changes: Any) -> Plan:
         entries = [GivenTexts(texts=(ONE,)), CommittedTexts(texts=(TWO,), **changes)]
-        return make_plan(toy_sweep().model_copy(update={"texts": tuple(entries)}))
+        return make_plan(toy_sweep().model_copy(update={"texts": tuple(entries)}), held=held)
 
-    def test_are_kept_and_what_is_not_pinned_is_noted_with_the_commit(self):
-        plan = self.plan(now="abc")
-        assert plan.text_commits == {"texts.1": "abc"}
-        assert plan.notes == ("texts.1: revision: null takes what the hub has now; pin it with revision: abc",)
-
-    def test_what_is_pinned_gets_no_note(self):
-        plan = self.plan(now="abc", revision="v1")
-        assert (plan.text_commits, plan.notes) == ({"texts.1": "abc"}, ())
-
-    def test_one_that_cannot_be_found_out(self):
+    def test_are_found_out_once_noted_and_kept_in_the_sweep(self):
         plan = self.plan()
-        assert plan.text_commits == {}
-        (note,) = plan.notes
-        assert "could not be found out" in note
+        assert plan.text_commits == {"texts.1": "abc"}
+        assert plan.notes == ("texts.1: at abc",)
+        assert plan.sweep.texts[1].commit_read() == "abc"
+
+    def test_of_a_run_are_those_of_its_sweep(self):
+        held = self.plan().sweep
+        later = held.model_copy(update={"texts": (held.texts[0], held.texts[1].model_copy(update={"now": "def"}))})
+        opened = later.texts[1].model_copy(update={"commit": None})
+        plan = make_plan(later.model_copy(update={"texts": (later.texts[0], opened)}), held=later)
+        assert plan.text_commits == {"texts.1": "abc"}
+        assert self.plan(held=held, commit="fed").text_commits == {"texts.1": "fed"}
 
 
 class TestRadius:
@@ -350,9 +356,27 @@ class TestRadius:
         assert search_ids(plan) == search_ids(make_plan(sweep({"radius": 100.0})))
         assert search_ids(plan).isdisjoint(search_ids(make_plan(sweep({"radius": 300.0}))))
 
+    def test_what_was_loaded_was_checked(self, sweep):
+        readings = make_plan(sweep()).models[0].readings
+        assert readings is not None
+        assert readings.notes == ()
+        assert 0 < readings.largest_difference < 1e-5
+        assert make_plan(sweep(recipe={"optimizer": "adamw"})).models[0].readings == readings
+        assert make_plan(sweep({"radius": 30.0})).models[0].readings is None
+
+    def test_provenance_keeps_what_the_check_found(self, sweep):
+        plan, now = make_plan(sweep()), datetime.now(UTC)
+        # As a file holds it.
+        first = json.loads(json.dumps(with_session(plan, {}, "first", now, notes=(), added=None)))
+        resumed = with_session(make_plan(plan.sweep), first, "second", now, notes=(), added=None)
+        (about,) = resumed["models"].values()
+        found = first["models"][plan.models[0].name]["readings"]
+        assert about["readings"] == {**found, "notes": []}
+        assert about["readings"]["largest_difference"] < 1e-5
+
     def test_a_run_keeps_what_it_found(self, sweep, monkeypatch):
         held = sweep({"radius": 30.0})
-        monkeypatch.setattr("tasks.radius.radius_of", lambda model, fingerprint: pytest.fail("measured again"))
+        monkeypatch.setattr("tasks.radius.measured_on", lambda *_, **__: pytest.fail("measured again"))
         plan = make_plan(sweep(), held=held)
         assert plan.models[0].recipe["radius"] == 30.0
         assert plan.sweep == held
@@ -368,12 +392,12 @@ class TestRadius:
         assert "optimizer: adamw" in plan.notes[0]
 
     def test_a_run_keeps_the_dtype_it_decided_on(self, sweep, monkeypatch):
-        monkeypatch.setattr("tasks.model_files.native_dtype", lambda device: "bfloat16")
+        monkeypatch.setattr("tasks.devices.native_dtype", lambda device: "bfloat16")
         plan = make_plan(sweep({"dtype": "auto", "radius": 30.0}))
         assert plan.sweep.models[0].dtype == plan.models[0].model.dtype == "bfloat16"
         assert any("dtype: auto is bfloat16" in note for note in plan.notes)
         assert search_ids(plan) == search_ids(make_plan(sweep({"dtype": "bfloat16", "radius": 30.0})))
-        monkeypatch.setattr("tasks.model_files.native_dtype", lambda device: pytest.fail("decided again"))
+        monkeypatch.setattr("tasks.devices.native_dtype", lambda device: pytest.fail("decided again"))
         assert make_plan(sweep({"dtype": "auto"}), held=plan.sweep).sweep == plan.sweep
 
     def test_a_device_that_is_not_here_decides_no_dtype(self, sweep):
@@ -381,5 +405,5 @@ class TestRadius:
             make_plan(sweep({"dtype": "auto"}, engines={"device": "cuda"}))
 
     def test_a_check_loads_no_weights(self, sweep, monkeypatch):
-        monkeypatch.setattr("tasks.radius.radius_of", lambda model, fingerprint: pytest.fail("weights are loaded"))
+        monkeypatch.setattr("tasks.radius.measured_on", lambda *_, **__: pytest.fail("weights are loaded"))
         assert make_plan(sweep(), measure=False).models[0].recipe["radius"] is None

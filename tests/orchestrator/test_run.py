@@ -190,3 +190,16 @@ def test_changed_texts_are_refused(toy_sweep, finished, capsweep):
     refused = capsweep("resume", run, "--inline")
     assert refused.returncode == 2
     assert re.search(r"text files:03.txt has changed .* hash \w{16} then, \w{16} now", refused.stderr)
+
+
+@pytest.mark.parametrize("fault", [ValueError("a bug in a figure"), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("shown", ["write_report", "searches_table"])
+def test_an_error_in_showing_does_not_decide_the_exit_code(toy_sweep, tmp_path, capsweep, monkeypatch, fault, shown):
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("orchestrator.launch.write_report", lambda run, searches: "")
+    monkeypatch.setattr(f"orchestrator.launch.{shown}", fail)
+    ended = capsweep("run", toy_sweep, "--inline", "--run-dir", tmp_path / "run")
+    assert ended.returncode == 0
+    assert f"({type(fault).__name__}: {fault}); `capsweep report {tmp_path / 'run'}` tries again." in ended.stdout

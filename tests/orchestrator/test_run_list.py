@@ -49,10 +49,36 @@ def test_what_is_read_of_a_run(first, runs, searches_of):
     capacities = [row["capacity_tokens"] for row in searches_of(first)]
     assert (listed.name, listed.task, listed.models) == ("first", "toy", ("toy/model",))
     assert (listed.done, listed.open, listed.failed, listed.sessions) == (12, 0, 0, 1)
-    assert listed.mean_tokens == pytest.approx(sum(capacities) / 12)
+    (group,) = listed.capacities
+    assert (group.model, group.num_vectors) == ("toy/model", 1)
+    assert listed.mean_tokens == group.mean_tokens == pytest.approx(sum(capacities) / 12)
     assert listed.begun <= listed.written
     assert listed.writer is None
     assert "ended_at" in json.loads((first / "provenance.json").read_text())["sessions"][0]
+
+
+@pytest.mark.parametrize(
+    ("models", "vectors", "by"),
+    [
+        ("[toy/model, toy/other]", "[1]", "model"),
+        ("[toy/model]", "[1, 2]", "k"),
+        ("[toy/a, toy/b]", "[1, 3]", "model and k"),
+    ],
+)
+def test_unlike_models_and_numbers_of_vectors_have_no_mean_together(
+    finished, toy_sweep, runs, searches_of, capsweep, models, vectors, by
+):
+    runs.mkdir()
+    toy_sweep.write_text(toy_sweep.read_text().replace("[toy/model]", models) + f"num_vectors: {vectors}\n")
+    tokens: dict[tuple[str, int], list[int]] = {}
+    for row in searches_of(finished(toy_sweep, "runs/several")):
+        tokens.setdefault((row["model"], row["num_vectors"]), []).append(row["capacity_tokens"])
+    means = {group: sum(some) / len(some) for group, some in tokens.items()}
+    (listed,) = list_runs(str(runs)).runs
+    assert listed.mean_tokens is None
+    assert {(one.model, one.num_vectors): one.mean_tokens for one in listed.capacities} == pytest.approx(means)
+    line = capsweep("runs", runs).stdout.splitlines()[0]
+    assert line.endswith(f"  {min(means.values()):.1f} to {max(means.values()):.1f} tokens by {by}")
 
 
 def test_the_newest_comes_first_and_the_rest_on_demand(first, capsweep, runs):
@@ -83,8 +109,19 @@ def test_who_writes_now(first, capsweep, runs):
     output = capsweep("runs", runs).stdout
     assert f"process {os.getpid()} on {socket.gethostname()} writes" in output
     assert "`capsweep status RUN` counts again" in output
-    (first / "lock").write_text(json.dumps({**holder, "heartbeat": time.time() - 3600}))
+    assert f"process {os.getpid()} on {socket.gethostname()} writes" in capsweep("status", first).stdout
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [{"heartbeat": 0.0}, {"pid": 2**22 + 1}, {"host": "elsewhere", "heartbeat": 0.0}],
+    ids=["silent", "no such process", "on another machine"],
+)
+def test_a_session_that_is_gone_does_not_write(first, capsweep, runs, gone):
+    holder = {"session_id": "s", "host": socket.gethostname(), "pid": os.getpid(), "heartbeat": time.time()}
+    (first / "lock").write_text(json.dumps({**holder, **gone}))
     assert list_runs(str(runs)).runs[0].writer is None
+    assert "no session writes" in capsweep("status", first).stdout
 
 
 def test_damaged_and_foreign_folders_are_named_in_a_line_each(first, capsweep, runs):
@@ -157,4 +194,6 @@ def test_the_small_files_of_many_runs_are_asked_for_together_and_once(first, run
     monkeypatch.setattr(LocalFiles, "read", naming)
     assert len(list_runs(str(runs)).runs) == 5
     assert asked == [2 * len(WANTED), 2 * len(WANTED), len(WANTED)]
-    assert sorted(read) == sorted(f"{run.name}/{wanted}" for run in runs.iterdir() for wanted in WANTED)
+    of_runs = [f"{run.name}/{wanted}" for run in runs.iterdir() for wanted in WANTED]
+    # The other one shows that the folder of the runs is no run itself.
+    assert sorted(read) == sorted(["provenance.json", *of_runs])

@@ -122,7 +122,7 @@ class TestPlaces:
         assert tmp_path / "run" / REPORT_FILE in written
         names = {path.relative_to(tmp_path / "run").parts[0] for path in written}
         assert names <= {"sweep.yaml", "provenance.json", "samples.parquet", "searches.parquet"} | {
-            *("probes", "snapshots", "report", "memories")
+            *("probes", "sessions", "snapshots", "report", "memories")
         }
         sources = {sample.source for sample in plan.samples.values()}
         assert sources == {f"files:{name}.txt" for name in ODD_NAMES} | {f"files:rows.jsonl#{n}" for n in (1, 2, 3)}

@@ -4,10 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tasks.batches import DETERMINISTIC_SLOTS, cheapest_batches, fixed_batches
 from tasks.engine import BatchedEngine
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
@@ -238,42 +235,13 @@ def test_deterministic_slots_do_not_depend_on_their_neighbours(open_engine, run_
     assert alone == {probes[0].probe_id: together[probes[0].probe_id]}
 
 
-def test_fixed_batches_have_one_shape_and_leave_no_slot_out():
-    batches = fixed_batches([3, 17, 16, 40, 5], [1, 1, 1, 1, 2])
-    assert all(len(batch.index_B) == DETERMINISTIC_SLOTS for batch in batches)
-    real = sorted(i for batch in batches for i in batch.index_B[: batch.num_real].tolist())
-    assert real == [0, 1, 2, 3, 4]
-    assert [batch.width for batch in batches] == [16, 16, 32, 48]
-
-
-@given(
-    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=200),
-    most_tokens=st.integers(1, 400),
-    batch_cost=st.integers(0, 300),
-)
-def test_cheapest_batches_hold_every_slot_once_and_fit(lengths, most_tokens, batch_cost):
-    batches = cheapest_batches(lengths, most_tokens=most_tokens, batch_cost=batch_cost)
-    assert sorted(i for batch in batches for i in batch.index_B.tolist()) == list(range(len(lengths)))
-    for batch in batches:
-        assert batch.width == max(lengths[i] for i in batch.index_B.tolist())
-        assert batch.width * batch.num_real <= most_tokens or batch.num_real == 1
-
-
-def test_slots_of_unlike_lengths_are_cut_apart_where_padding_costs_more_than_a_batch():
-    lengths = [10] * 10 + [50]
-    together = cheapest_batches(lengths, most_tokens=1000, batch_cost=500)
-    apart = cheapest_batches(lengths, most_tokens=1000, batch_cost=300)
-    assert [batch.num_real for batch in together] == [11]
-    assert [batch.num_real for batch in apart] == [10, 1]
-
-
 class LittleDeviceMemory(BatchedEngine):
     """Runs out of device memory as a small GPU would: above so many tokens in a batch."""
 
     most = 60
 
     def _measure(self, slots, batch):
-        if batch.num_real * batch.width > self.most:
+        if batch.num_tokens > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return super()._measure(slots, batch)
 
@@ -306,4 +274,4 @@ def test_what_was_proven_before_the_device_memory_ended_stays_proven(language_mo
     found = run_engine(engine, [replace(probe, length=8)])[probe.probe_id].outcome
     assert isinstance(found, Lossless)
     assert (found.measurement.proven_length, found.measurement.failed_length) == (9, None)
-    assert "out of memory: 10 tokens" in (found.measurement.remark or "")
+    assert "no room for 10 tokens" in (found.measurement.remark or "")

@@ -12,12 +12,15 @@ from tasks.cross_entropy import cross_entropy_and_gradient
 from tasks.engine import BatchedEngine
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming, OneStep, pick_inputs
+from tasks.packing import pack
 from tasks.prover import LayoutProver
 from tasks.radius import RADII, choose_radius
 from tasks.values import EngineSettings, Failed, Lossless, Lossy, Probe, Question
 
 VOCABULARY = 24
 NO_LENGTH = ("RWKV 4",)
+NOT_PACKED = ("OPT, embeddings narrower than its layers", "Falcon", "Mamba", "Mamba 2", "RWKV 4")
+"""Families of states, and those whose attention mask does not follow the positions."""
 PLAIN: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 16,
@@ -150,6 +153,28 @@ def test_right_padding_changes_nothing(family):
         plain = model.head(model.hidden(inputs_of(model, memory_BKD, tokens_BL)))
         padded = model.head(model.hidden(inputs_of(model, memory_BKD, padded_BL)))[:, : plain.shape[1]]
     torch.testing.assert_close(padded, plain, rtol=1e-4, atol=1e-4 * float(plain.abs().max()))
+
+
+def test_packed_texts_are_read_as_if_alone_or_are_not_packed(family):
+    name, model, _ = family
+    assert model.can_pack() == (name not in NOT_PACKED)
+    if name in NOT_PACKED:
+        return
+    lengths = [9, 1, 14, 5]
+    tokens_BL = torch.arange(56).view(4, 14) * 7 % VOCABULARY
+    memory_BKD = memories(model, 4, 2).requires_grad_()
+    inputs_BTD = inputs_of(model, memory_BKD, tokens_BL)
+    rows = pack([length + 1 for length in lengths])
+    slot_N = torch.arange(4).repeat_interleave(torch.tensor(lengths))
+    token_N = torch.cat([torch.arange(length) for length in lengths])
+    packed_XH = model.hidden(*rows.lay(inputs_BTD)).flatten(0, 1)
+    both: list[tuple[Tensor, Tensor]] = []
+    for hidden_NH in (packed_XH[rows.place(slot_N, token_N + 1)], model.hidden(inputs_BTD)[slot_N, token_N + 1]):
+        _, _, gradient_NH = cross_entropy_and_gradient(model, hidden_NH, tokens_BL[slot_N, token_N])
+        (gradient_BKD,) = torch.autograd.grad(hidden_NH, memory_BKD, gradient_NH, retain_graph=True)
+        both.append((hidden_NH, gradient_BKD))
+    for packed, alone in zip(*both, strict=True):
+        torch.testing.assert_close(packed, alone, rtol=1e-3, atol=1e-4 * float(alone.detach().abs().max()))
 
 
 def test_the_head_is_the_models_or_its_own_path_is_taken(family):

@@ -3,14 +3,10 @@
 import csv
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
-import datasets
-import huggingface_hub
 import pyarrow
 import pyarrow.parquet
 import pytest
-from datasets.exceptions import DatasetNotFoundError
 from pydantic import ValidationError
 
 from tasks.contract import Reader
@@ -58,22 +54,10 @@ def write_words(folder: Path) -> Path:
     return folder / "words.txt"
 
 
-def fake_hub(monkeypatch, rows, *, error: Exception | None = None):
-    """Stands in for the network; what it returns is a real streamed data set."""
-
-    def load_dataset(path, *, split, revision, streaming):
-        assert streaming
-        if error is not None:
-            raise error
-        return datasets.IterableDataset.from_generator(lambda: iter(rows))
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-
-
 @pytest.fixture(
     params=["txt", "jsonl", "csv", "parquet", "pattern", "hub", "random_words", "random_tokens", "model_samples"]
 )
-def source(request, tmp_path, monkeypatch):
+def source(request, tmp_path):
     """`make(samples)` gives a source that holds NUM_TEXTS texts."""
 
     def files(path):
@@ -83,7 +67,8 @@ def source(request, tmp_path, monkeypatch):
         case "pattern":
             return files(write_txt(tmp_path) / "0*.txt")
         case "hub":
-            fake_hub(monkeypatch, [{"text": text} for text in TEXTS])
+            hub = request.getfixturevalue("hub")
+            hub.push("someone/texts", {"a.jsonl": write_jsonl(tmp_path).read_bytes()}, kind="datasets")
             return lambda samples: HubSource(dataset="someone/texts", samples=samples)
         case "random_words":
             words = str(write_words(tmp_path))
@@ -173,7 +158,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("name", "content", "messages"),
         [
-            ("a.jsonl", b'{"text": "good"}\n{"text": ', ["a.jsonl: line 2 is not JSON", "one object a line"]),
+            ("a.jsonl", b'{"text": "good"}\n{"text": ', ["a.jsonl: line 2 is not usable JSON", "one object a line"]),
             ("a.jsonl", b'{"text": "good"}\n[1]', ["a.jsonl: line 2 is not an object"]),
             ("a.jsonl", b'{"body": "x", "id": 1}', ["line 1: no field 'text'", "body, id"]),
             ("a.jsonl", b'{"text": 3}', ["a.jsonl#1: 'text' is int; wanted text"]),
@@ -216,77 +201,6 @@ class TestFiles:
             FilesSource(path="x" * 5000).read()
 
 
-class TestHub:
-    def test_asks_for_the_revision_and_names_it(self, monkeypatch):
-        asked = SimpleNamespace()
-        monkeypatch.setattr(datasets, "load_dataset", lambda path, **how: vars(asked).update(how) or [{"body": "x"}])
-        texts = HubSource(dataset="some/one", revision="abc", split="test", column="body").read()
-        assert (asked.revision, asked.split, asked.streaming) == ("abc", "test", True)
-        assert [text.source for text in texts] == ["hub:some/one@abc/test#1"]
-
-    @pytest.mark.parametrize(
-        ("error", "message"),
-        [
-            (DatasetNotFoundError("Dataset 'a/b' doesn't exist"), "no such data set or revision"),
-            (DatasetNotFoundError("Dataset 'a/b' is a gated dataset"), "HF_TOKEN"),
-            (ConnectionError("Couldn't reach 'a/b' on the Hub (OfflineModeIsEnabled)"), "HF_HUB_OFFLINE"),
-            (ValueError('Bad split: trian. Available splits: ["train"]'), "Available splits"),
-        ],
-    )
-    def test_reports_what_to_do(self, monkeypatch, error, message):
-        fake_hub(monkeypatch, [], error=error)
-        with pytest.raises(TaskError, match=message) as raised:
-            HubSource(dataset="a/b").read()
-        assert str(raised.value).startswith("hub:a/b/train: ")
-
-    def test_names_the_columns_that_are_there(self, monkeypatch):
-        fake_hub(monkeypatch, [{"id": 1, "body": "x"}])
-        with pytest.raises(TaskError, match="no column 'text'; its columns: id, body"):
-            HubSource(dataset="a/b").read()
-
-    @pytest.mark.parametrize(("rows", "message"), [([], "the split is empty"), ([{"text": None}], "found 'None'")])
-    def test_refuses_rows_without_text(self, monkeypatch, rows, message):
-        fake_hub(monkeypatch, rows)
-        with pytest.raises(TaskError, match=message):
-            HubSource(dataset="a/b").read()
-
-
-class TestCommitOfTheHub:
-    """Which commit a data set is at, so that a run can be repeated on the same texts."""
-
-    SHA = "0123456789abcdef0123456789abcdef01234567"
-
-    def test_is_asked_of_the_hub(self, monkeypatch):
-        asked: list[tuple[str, str | None]] = []
-
-        def dataset_info(_, name, *, revision, timeout):
-            asked.append((name, revision))
-            return SimpleNamespace(sha=self.SHA)
-
-        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
-        assert HubSource(dataset="a/b").commit() == HubSource(dataset="a/b", revision="v1").commit() == self.SHA
-        assert asked == [("a/b", None), ("a/b", "v1")]
-        assert HubSource(dataset="a/b", revision="f" * 40).commit() == "f" * 40
-        assert len(asked) == 2, "a commit is its own"
-
-    def test_is_that_of_the_cache_where_the_hub_cannot_be_asked(self, monkeypatch, tmp_path):
-        def dataset_info(*_, **__):
-            raise ConnectionError("offline mode is enabled")
-
-        monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", dataset_info)
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-        assert HubSource(dataset="a/b").commit() is None
-        (tmp_path / "datasets--a--b" / "refs").mkdir(parents=True)
-        (tmp_path / "datasets--a--b" / "refs" / "main").write_text(f"{self.SHA}\n")
-        assert HubSource(dataset="a/b").commit() == self.SHA
-        assert HubSource(dataset="a/b", revision="v1").commit() is None
-
-    def test_only_an_entry_without_revision_may_change(self):
-        assert HubSource(dataset="a/b").may_change()
-        assert not HubSource(dataset="a/b", revision="v1").may_change()
-        assert not RandomTokensSource(samples=1).may_change()
-
-
 class TestRandomWords:
     def test_same_words_on_every_machine(self, tmp_path):
         """Written down once: another machine or Python that gives other words would change every result."""
@@ -306,7 +220,11 @@ class TestRandomWords:
 
     @pytest.mark.parametrize(
         ("content", "message"),
-        [(b"\n\n", "no words in it"), (b"one\ntwo three\n", "line 2 has 2 words"), (b"caf\xe9", "not UTF-8 at byte 3")],
+        [
+            (b"\n\n", "no words in it"),
+            (b"one\ntwo three\n", "line 2 has 2 words"),
+            (b"caf\xe9", "not UTF-8: byte 3 is 0xe9"),
+        ],
     )
     def test_reports_what_is_wrong_with_the_list(self, tmp_path, content, message):
         (tmp_path / "words.txt").write_bytes(content)

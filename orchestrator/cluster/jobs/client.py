@@ -4,11 +4,13 @@ The API belongs to the cluster's dashboard, so no Ray has to run on this machine
 """
 
 import asyncio
+import json
 import logging
 import shlex
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,8 @@ from typing import Any
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orchestrator.cluster.connection import wants_token
-from orchestrator.cluster.jobs.submission import check_run_url, stage, versions
+from orchestrator.cluster.jobs.submission import VARIABLES_OPTION, check_run_url, stage, versions
+from orchestrator.cluster.private import keep_token_private
 from orchestrator.errors import BadInput
 from orchestrator.spec.sweep import Sweep
 
@@ -84,14 +87,17 @@ class Jobs:
     """The jobs of one cluster."""
 
     def __init__(self, address: str) -> None:
-        """Raises BadInput when no Jobs API answers at `address`."""
+        """Raises BadInput when no Jobs API answers at `address`, or others may have read the token."""
         self.address = address
+        keep_token_private(make=False)
         with _answers(address):
             self._client = JobSubmissionClient(address)
         for talkative in TALKATIVE:
             logging.getLogger(talkative).setLevel(logging.WARNING)
 
-    def submit(self, sweep: Sweep, run_dir: str, *, options: list[str], install: bool) -> str:
+    def submit(
+        self, sweep: Sweep, run_dir: str, *, options: list[str], install: bool, variables: Mapping[str, str]
+    ) -> str:
         """Submit a sweep with its files and this code; returns the job's id.
 
         Args:
@@ -99,6 +105,8 @@ class Jobs:
             run_dir: Folder or URL of the run, as the cluster's head sees it.
             options: Further options of `capsweep run`.
             install: Whether to install the package versions of this machine for the job.
+            variables: Environment variables of the driver and its engines. They go to the RAM of the head, from where
+                the driver takes them: Ray would write those of a `runtime_env` to its logs, and show them.
 
         Raises:
             BadInput: when it cannot be submitted, or its run would not outlive the job.
@@ -114,12 +122,25 @@ class Jobs:
             environment: dict[str, Any] = {"working_dir": folder}
             if install:
                 environment["pip"] = [f"{name}=={number}" for name, number in versions().items()]
+            words = [run_dir, *options]
+            if variables:
+                words = [*words, *(word for name in variables for word in ("--env", name))]
+                words = [VARIABLES_OPTION, self._leave(variables), *words]
             return self._client.submit_job(
-                entrypoint=shlex.join(["python", "-m", "orchestrator.cluster.jobs.driver", run_dir, *options]),
+                entrypoint=shlex.join(["python", "-m", "orchestrator.cluster.jobs.driver", *words]),
                 submission_id=job_id,
                 runtime_env=environment,
                 metadata={RUN_DIR: run_dir, SWEEP: sweep.name},
             )
+
+    def _leave(self, variables: Mapping[str, str]) -> str:
+        """Put variables where the driver finds them, in the key-value store in the head's RAM; returns the key."""
+        name = f"capsweep-{uuid.uuid4().hex}.zip"  # Ray's name for what is uploaded there: a package
+        data = json.dumps(dict(variables)).encode()
+        reply = self._client._do_request("PUT", f"/api/packages/gcs/{name}", data=data)
+        if not reply.ok:
+            raise RuntimeError(f"the head does not take the variables (it answers {reply.status_code})")
+        return f"gcs://{name}"
 
     def all(self) -> list[Job]:
         """Every sweep that was submitted to the cluster, latest first."""

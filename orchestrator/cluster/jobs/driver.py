@@ -1,10 +1,11 @@
 """The driver of a submitted job, on the cluster: runs the sweep, and resumes it when its process is killed.
 
-    python -m orchestrator.cluster.jobs.driver RUN_DIR [options of `capsweep run`]
+    python -m orchestrator.cluster.jobs.driver [--variables KEY] RUN_DIR [options of `capsweep run`]
 
 It runs in a folder that orchestrator/cluster/jobs/submission.py filled. Knows nothing of what a run does.
 """
 
+import json
 import logging
 import os
 import subprocess
@@ -13,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from orchestrator.cluster.environment import set_variables
-from orchestrator.cluster.jobs.submission import SWEEP_NAME, VERSIONS_NAME
+from orchestrator.cluster.jobs.submission import SWEEP_NAME, VARIABLES_OPTION, VERSIONS_NAME
 from orchestrator.execution.stop import Stop, stop_on_signals
 
 DECIDE = ("ray", "torch", "transformers", "tokenizers", "pyarrow")
@@ -40,9 +41,24 @@ def different_versions(text: str) -> list[str]:
     return found
 
 
+def take_variables(key: str) -> None:
+    """Take variables from the head's RAM into the environment of this process, which `capsweep run` inherits.
+
+    Raises:
+        LookupError: when they are gone, because this job or the head began again.
+    """
+    from ray.experimental import internal_kv
+
+    data = internal_kv._internal_kv_get(key)
+    if data is None:
+        raise LookupError("the variables of --env are gone from the head. Submit the sweep again.")
+    internal_kv._internal_kv_del(key)
+    os.environ.update(json.loads(data))
+
+
 def main() -> int:
     """Run to the end; returns the exit code of `capsweep run`."""
-    if found := different_versions(Path(VERSIONS_NAME).read_text()):
+    if found := different_versions(Path(VERSIONS_NAME).read_text(encoding="utf-8")):
         print(*found, sep="\n", file=sys.stderr)
         print("Install the same versions on all nodes, or submit with --install.", file=sys.stderr)
         return 2
@@ -52,7 +68,15 @@ def main() -> int:
     here = Path.cwd()
     # Stay connected: Ray removes the job's files from all nodes when no driver is left, even if another will follow.
     ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
-    run_dir, *options = sys.argv[1:]
+    words = sys.argv[1:]
+    if words[0] == VARIABLES_OPTION:
+        try:
+            take_variables(words[1])
+        except LookupError as error:
+            print(error, file=sys.stderr)
+            return 2
+        words = words[2:]
+    run_dir, *options = words
     command = [sys.executable, "-m", "orchestrator.cli", "run", SWEEP_NAME, "--run-dir", run_dir, *options]
     # Ray signals every process of a job. Do not pass signals on: a second one ends the run at once.
     stop = Stop()

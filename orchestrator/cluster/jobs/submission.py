@@ -3,7 +3,6 @@
 Fills a folder. Knows nothing of Ray.
 """
 
-import glob
 import os
 import shutil
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -17,9 +16,12 @@ from packaging.requirements import Requirement
 from orchestrator.errors import BadInput
 from orchestrator.redact import refuse_credentials
 from orchestrator.spec.sweep import Sweep
+from tasks.texts.patterns import match
 
 SWEEP_NAME = "sweep.yaml"
 VERSIONS_NAME = "versions.txt"
+VARIABLES_OPTION = "--variables"
+"""Option of the driver: the key under which the head holds environment variables for it."""
 INPUTS = "inputs"
 PACKAGES = ("orchestrator", "tasks")
 MOST_BYTES = 400_000_000
@@ -29,7 +31,7 @@ MOST_BYTES = 400_000_000
 def check_run_url(url: str) -> None:
     """Raise BadInput unless a run at `url` outlives the job, whose folder on the cluster is removed with it."""
     refuse_credentials(url)
-    if "://" not in url and not os.path.isabs(url):
+    if "://" not in url and not os.path.isabs(url) and not url.startswith("~"):  # `~`: the home on the head
         raise BadInput(
             f"--run-dir {url}: a relative folder would lie in the job's own files on the cluster, and be removed with "
             "them. Give a URL such as s3://bucket/runs/NAME or an absolute folder on the head, or set the sweep's "
@@ -62,26 +64,28 @@ def stage(sweep: Sweep, folder: Path) -> None:
             f"the sweep's models and texts are {size / 1e6:,.0f} MB; a job can carry up to {MOST_BYTES / 1e6:,.0f} MB. "
             "Name models of the hub, or put them where all nodes see them and submit from a node that sees them, too."
         )
-    (folder / SWEEP_NAME).write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
-    (folder / VERSIONS_NAME).write_text("".join(f"{name}=={number}\n" for name, number in versions().items()))
+    # UTF-8 whatever the locale is: the cluster may have another one.
+    sweep_text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    (folder / SWEEP_NAME).write_text(sweep_text, encoding="utf-8")
+    versions_text = "".join(f"{name}=={number}\n" for name, number in versions().items())
+    (folder / VERSIONS_NAME).write_text(versions_text, encoding="utf-8")
 
 
 def _send(value: str, folder: Path, place: str) -> str:
     """Copy the file, folder or pattern that `value` names, if any; returns its name within the job."""
     if not os.path.isabs(value):
         return value  # not a path: all paths of a loaded sweep are absolute
-    # A pattern is copied from below its last folder without wildcards, an existing path as a whole.
-    parts = Path(value).parts
-    plain = len(parts) - 1 if os.path.exists(value) else next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    root, target = Path(*parts[:plain]), folder / INPUTS / place
-    for match in [value] if os.path.exists(value) else glob.glob(value, recursive=True):
-        goal = target / Path(match).relative_to(root)
+    # A pattern is copied from below the last folder that exists, an existing path as a whole.
+    path, target = Path(value), folder / INPUTS / place
+    root, found = (path.parent, [path]) if path.exists() else match(path)
+    for each in found:
+        goal = target / each.relative_to(root)
         goal.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.isdir(match):
-            shutil.copytree(match, goal, dirs_exist_ok=True)
+        if each.is_dir():
+            shutil.copytree(each, goal, dirs_exist_ok=True)
         else:
-            shutil.copy2(match, goal)
-    return Path(INPUTS, place, *parts[plain:]).as_posix()
+            shutil.copy2(each, goal)
+    return Path(INPUTS, place, path.relative_to(root)).as_posix()
 
 
 def versions(distribution: str = "capsweep") -> dict[str, str]:

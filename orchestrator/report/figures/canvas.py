@@ -16,6 +16,7 @@ from plotly.subplots import make_subplots
 
 from orchestrator.report.tables import UNFINISHED, SearchRow, beginning, search_rows, source_kind
 from orchestrator.store.schema import BITS, LINES
+from tasks.wording import counted
 
 COLOURS = ("#3b82c4", "#d9773a", "#3f9d76", "#b05fb0", "#cf4f5b", "#93852f", "#6b74dd", "#2f9fa8")
 SYMBOLS = (
@@ -191,7 +192,7 @@ def plain(text: str) -> str:
 
 def hover_text(row: SearchRow) -> str:
     """The source of a search's text, the result, and the beginning of the text, escaped for plotly."""
-    tokens = "" if row.capacity_tokens is None else f"{row.capacity_tokens} tokens, "
+    tokens = "" if row.capacity_tokens is None else f"{counted(row.capacity_tokens, 'token')}, "
     bits = "" if row.capacity_bits is None else f"{row.capacity_bits:.1f} bits, "
     lines = [f"{plain(row.source)}, k = {row.num_vectors}", f"{tokens}{bits}{row.status}"]
     if row.text:
@@ -201,4 +202,4 @@ def hover_text(row: SearchRow) -> str:
 
 def count_of(rows: Sequence[SearchRow]) -> str:
     """The n of a caption."""
-    return f"n = {len(rows):,} finished search{'' if len(rows) == 1 else 'es'}"
+    return f"n = {counted(len(rows), 'finished search')}"

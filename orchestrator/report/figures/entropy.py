@@ -22,6 +22,7 @@ from orchestrator.report.figures.canvas import (
     plain,
 )
 from orchestrator.report.tables import short_names
+from tasks.wording import counted
 
 MOST_DOTS = 4000
 """Most probes drawn: with more, a browser takes seconds, and dots hide each other."""
@@ -60,7 +61,7 @@ def entropy_with_and_without_memory(tables: ReportTables) -> CaptionedFigure | N
         caption=(
             "Each dot is a probe, over the tokens it was measured on (colour); open dots stayed lossy. Over all probes "
             f"the memory removes {100 * removed:.0f} % of the bits. Lossless texts keep some bits, because greedy "
-            f"decoding only needs each token to be the likeliest.{remarks} n = {len(rows):,} probes."
+            f"decoding only needs each token to be the likeliest.{remarks} n = {counted(len(rows), 'probe')}."
         ),
         figure=figure,
     )

@@ -20,6 +20,7 @@ from orchestrator.report.figures.canvas import (
     plain,
 )
 from orchestrator.report.tables import short_names, source_kind
+from tasks.wording import counted
 
 PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 COMPRESSORS = {
@@ -74,7 +75,7 @@ def bits_ledger(tables: ReportTables) -> CaptionedFigure | None:
             "Bytes that store a search's text, each compressor run both ways (arithmetic coding: with the same model), "
             f"and bytes of its memory; logarithmic axis. The memory removes {removed / (of or 1):.0%} of the model's "
             f"bits. Share of memories that still meet the run's criterion when quantized: {still_lossless}. "
-            f"n = {len(rows):,} searches."
+            f"n = {counted(len(rows), 'search')}."
         ),
         figure=figure,
     )
@@ -86,7 +87,7 @@ def _mean_sizes(rows: list[dict[str, Any]]) -> list[tuple[str, float, str]]:
     for name, way in COMPRESSORS.items():
         packed = [row[f"{name}_bytes"] for row in rows if row[f"{name}_bytes"] is not None]
         if packed:
-            found.append((way, fmean(packed), f"{len(packed)} texts restored to the byte"))
+            found.append((way, fmean(packed), f"{counted(len(packed), 'text')} restored to the byte"))
     found.append(("the model's bits", fmean(row["model_bits"] for row in rows) / 8, "cross-entropy, not encoded"))
     removed = fmean(row["removed_bits"] or 0 for row in rows) / 8
     if removed > 0:
@@ -155,8 +156,8 @@ def cosines_of_memories(tables: ReportTables) -> CaptionedFigure | None:
         caption=(
             "Pairs of memories of one model and k, each memory as one long vector. A warm start begins from another "
             "memory of the same text."
-            f"{means} {fmean(between):.2f} between texts. n = {len(within) + len(between):,} pairs of "
-            f"{sum(map(len, groups.values())):,} memories."
+            f"{means} {fmean(between):.2f} between texts. n = {counted(len(within) + len(between), 'pair')} of "
+            f"{counted(sum(map(len, groups.values())), 'memory')}."
         ),
         figure=figure,
     )
@@ -191,7 +192,9 @@ def memories_in_two_dimensions(tables: ReportTables) -> CaptionedFigure | None:
                 mode="markers",
                 name=plain(f"{names[model]}: {kind}"),
                 marker={"color": colours[model], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 7, "opacity": 0.7},
-                text=[f"{plain(group[i][0]['source'])}<br>{group[i][0]['proven_length']} tokens" for i in mine],
+                text=[
+                    f"{plain(group[i][0]['source'])}<br>{counted(group[i][0]['proven_length'], 'token')}" for i in mine
+                ],
                 hovertemplate="%{text}<extra></extra>",
                 showlegend=False,
             )
@@ -206,7 +209,7 @@ def memories_in_two_dimensions(tables: ReportTables) -> CaptionedFigure | None:
         title="Where memories lie",
         caption=(
             f"Each model has its own axes. Share of the variance in the two components: {plain(', '.join(explained))}. "
-            f"n = {sum(len(groups[key]) for key in fewest.items()):,} memories."
+            f"n = {counted(sum(len(groups[key]) for key in fewest.items()), 'memory')}."
         ),
         figure=figure,
     )

@@ -20,6 +20,7 @@ from orchestrator.report.figures.canvas import (
 from orchestrator.report.success import ReachPoint, SuccessBin, reach_by_length, success_by_length
 from orchestrator.report.tables import Group, short_names, source_kind, steps_around_last_gain
 from orchestrator.store.probe_columns import unpacked_bits
+from tasks.wording import counted
 
 MOST_POSITION_BINS = 40
 """Points of a curve over positions."""
@@ -69,7 +70,7 @@ def success_against_length(tables: ReportTables) -> CaptionedFigure | None:
             "Lines: share of searches whose capacity is at least this length (Kaplan-Meier where a text ended first). "
             "Points: share of probes lossless at a length, among those that tried it, with 95 % Wilson interval. A "
             "probe does not try lengths beyond the one it gave up on, nor lengths that its grid does not ask. "
-            f"n = {num_probes:,} probes."
+            f"n = {counted(num_probes, 'probe')}."
         ),
         figure=figure,
     )
@@ -101,7 +102,9 @@ def _success_points(bins: Sequence[SuccessBin], called: str, place: float, marke
         "name": f"{called}: probes lossless",
         "showlegend": False,
         "marker": marker,
-        "text": [f"{one.shortest} to {one.longest} tokens<br>{one.num_probes} probes" for one in bins],
+        "text": [
+            f"{one.shortest} to {counted(one.longest, 'token')}<br>{counted(one.num_probes, 'probe')}" for one in bins
+        ],
         "hovertemplate": f"{called}<br>%{{text}}<br>%{{y:.0%}} lossless<extra></extra>",
     }
 
@@ -133,7 +136,7 @@ def accuracy_over_positions(tables: ReportTables) -> CaptionedFigure | None:
             name=plain(f"{names[model]}, {label}"),
             line={"color": colours[model], "dash": dash, "width": 1.8 if with_memory else 1},
             opacity=1 if with_memory else 0.45,
-            text=[f"{count} probes" for count in counts],
+            text=[counted(count, "probe") for count in counts],
             hovertemplate=f"{plain(names[model])}, {plain(label)}<br>%{{y:.0%}} correct near token %{{x:.0f}}<br>"
             "%{text}<extra></extra>",
             showlegend=False,
@@ -151,7 +154,7 @@ def accuracy_over_positions(tables: ReportTables) -> CaptionedFigure | None:
         title="Where in the text a full memory errs",
         caption=(
             "Share of lossy probes that are correct at a position, teacher forced, at the step with most tokens "
-            f"correct. Positions that fewer than {FEW_PROBES} probes reach are left out. n = {total:,} probes."
+            f"correct. Positions that fewer than {FEW_PROBES} probes reach are left out. n = {counted(total, 'probe')}."
         ),
         figure=figure,
     )
@@ -201,7 +204,7 @@ def steps_before_and_after(tables: ReportTables) -> CaptionedFigure | None:
         caption=(
             f"Each bar is a search. {100 * vain:.0f} % of all optimizer steps came after the last gain and only showed "
             f"that no more fits. Mean: {total / len(splits):,.0f} optimizer steps a search. "
-            f"n = {len(splits):,} searches."
+            f"n = {counted(len(splits), 'search')}."
         ),
         figure=figure,
     )
@@ -247,7 +250,7 @@ def steps_by_start(tables: ReportTables) -> CaptionedFigure | None:
         title="Which starts took the optimizer steps",
         caption=(
             "Full colour: steps until a start last proved more than all starts before it. Pale: steps that gained "
-            f"nothing. {total:,} optimizer steps in all. n = {len(rows):,} probes."
+            f"nothing. {counted(total, 'optimizer step')} in all. n = {counted(len(rows), 'probe')}."
         ),
         figure=figure,
     )

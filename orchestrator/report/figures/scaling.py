@@ -23,6 +23,7 @@ from orchestrator.report.figures.canvas import (
 from orchestrator.report.intervals import bootstrap_mean
 from orchestrator.report.statistics import paired
 from orchestrator.report.tables import UNFINISHED, short_names, source_kind
+from tasks.wording import counted
 
 MEASURES = (
     ("capacity_tokens", "capacity"),
@@ -73,13 +74,13 @@ def scaling_with_vectors(tables: ReportTables) -> CaptionedFigure | None:
     add_key(figure, {**looks, "ideal: k times as much": {"line": {"dash": "dot", "width": 1}}}, mode="lines")
     figure.update_xaxes(tickvals=vectors, type="log")
     figure.update_yaxes(type="log")
-    counted = [row for row in rows if row["model"] in several]
+    grown = [row for row in rows if row["model"] in several]
     return CaptionedFigure(
         name="scaling-with-vectors",
         title="What more vectors buy",
         caption=(
             "Means over all texts of a model, as multiples of its mean at the fewest vectors; axes are logarithmic. "
-            f"n = {len(counted):,} finished searches."
+            f"n = {counted(len(grown), 'finished search')}."
         ),
         figure=figure,
     )
@@ -136,7 +137,7 @@ def gain_against_theory(tables: ReportTables) -> CaptionedFigure | None:
         title="How far memories stay below what their bits could spell",
         caption=(
             "Theory: k d 16 / log2 V tokens, if every bit of a half-precision vector counted. Points are means with "
-            f"95 % bootstrap intervals over texts. n = {len(rows):,} finished searches."
+            f"95 % bootstrap intervals over texts. n = {counted(len(rows), 'finished search')}."
         ),
         figure=figure,
     )
@@ -199,7 +200,7 @@ def utilization_by_source(tables: ReportTables) -> CaptionedFigure | None:
         title="How much of the theoretical capacity is used, by source",
         caption=(
             "Utilization is token gain over theoretical capacity: the mean over searches, with 95 % bootstrap interval "
-            f"over texts. n = {len(rows):,} finished searches."
+            f"over texts. n = {counted(len(rows), 'finished search')}."
         ),
         figure=figure,
     )
@@ -225,7 +226,7 @@ def models_paired(tables: ReportTables) -> CaptionedFigure | None:
         name="mean difference",
         marker={"color": COLOURS[0], "size": 10, "symbol": "diamond"},
         text=[
-            f"{pair.num_texts} texts<br>the first model holds more of {pair.first_larger:.0%} of them<br>"
+            f"{counted(pair.num_texts, 'text')}<br>the first model holds more of {pair.first_larger:.0%} of them<br>"
             f"{pair.difference_bits or 0:+.1f} bits"
             for pair in pairs
         ],

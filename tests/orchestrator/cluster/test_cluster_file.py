@@ -1,5 +1,6 @@
 """Cluster files: those that ship are good, and a planted mistake of each kind is reported with its place."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,23 @@ def test_all_mistakes_at_once(tmp_path):
     places = ["upscaling_sped", "setup_commands.2", "file_mounts./home/ubuntu/.ray/auth_token"]
     assert [line.split(": ")[1] for line in lines] == places
     assert lines[-1].endswith("Make it with `ray get-auth-token --generate`.")
+
+
+def test_a_token_that_others_can_read_goes_to_no_node(monkeypatch):
+    # Not below pytest's own folder, which nobody else can enter.
+    with tempfile.TemporaryDirectory(dir="/tmp") as home:
+        token = Path(home) / ".ray" / "auth_token"
+        token.parent.mkdir()
+        token.write_text("a token of nobody")
+        monkeypatch.setenv("HOME", home)
+        for folder in (Path(home), token.parent):
+            folder.chmod(0o755)
+        token.chmod(0o644)
+        (line,) = check("cluster.yaml").stderr.splitlines()
+        assert "file_mounts./home/ubuntu/.ray/auth_token: other users can read" in line
+        assert f"chmod 600 {token}" in line
+        token.chmod(0o600)
+        assert check("cluster.yaml").exit_code == 0
 
 
 @pytest.mark.parametrize(

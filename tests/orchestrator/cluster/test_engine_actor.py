@@ -2,32 +2,39 @@
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from orchestrator.cluster.engine_actor import EngineActor, EngineLoad
 from tasks.registry import TASKS
-from tasks.values import EngineSettings, Model, Probe, Question
+from tasks.values import EngineSettings, Model, Probe, Question, TaskError
+
+LOAD = EngineLoad(
+    run="run",
+    name="engine",
+    task="toy",
+    model=Model(name="toy/model"),
+    fingerprint="toy toy/model",
+    question=Question(recipe=TASKS["toy"].recipe({"steps": 20, "step_seconds": 0.01})),
+    settings=EngineSettings(),
+    snapshot_seconds=60.0,
+)
 
 
 @pytest.fixture
 def actor() -> EngineActor:
     made = EngineActor("toy/model")
-    recipe = TASKS["toy"].recipe({"steps": 20, "step_seconds": 0.01})
-    made.load(
-        EngineLoad(
-            run="run",
-            name="engine",
-            task="toy",
-            model=Model(name="toy/model"),
-            question=Question(recipe=recipe),
-            settings=EngineSettings(),
-            snapshot_seconds=60.0,
-        ),
-        recorder=None,  # for snapshots only
-    )
+    made.load(LOAD, recorder=None)  # for snapshots only
     return made
+
+
+def test_another_model_on_the_node_is_refused():
+    with pytest.raises(
+        TaskError, match=r"this is another model than where the run was planned \(fingerprint toy toy/mo"
+    ):
+        EngineActor("toy/model").load(replace(LOAD, fingerprint="what was planned"), recorder=None)
 
 
 PROBE = Probe(

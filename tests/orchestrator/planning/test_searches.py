@@ -99,7 +99,7 @@ class TestLongestLength:
             (9, None, 9, ""),
             (9, 5, 5, ""),
             (5, 9, 5, "search.max_length: 9 tokens do not fit into the context of b, which holds 5 beside"),
-            (0, None, None, "num_vectors: 1 vectors leave no room in the context of b."),
+            (0, None, None, "num_vectors: 1 vector leaves no room in the context of b."),
         ],
     )
     def test_the_least_of_context_and_max_length(self, monkeypatch, fits, max_length, longest, problem):

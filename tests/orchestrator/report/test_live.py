@@ -210,8 +210,8 @@ def test_before_the_first_verdict_a_plain_line_shows_what_was_reached(monkeypatc
         now[0] = 22.0
         view.show_engines([engine(longest=17)])
     assert shown.printed.getvalue().splitlines() == [
-        "00:11  0 of 1 searches done, 0 probes finished, 0 in flight",
-        "00:22  0 of 1 searches done, 0 probes finished, 0 in flight; 4.2 steps a second, 17 tokens reached",
+        "00:11  0 of 1 search done, 0 probes finished, 0 in flight",
+        "00:22  0 of 1 search done, 0 probes finished, 0 in flight; 4.2 steps a second, 17 tokens reached",
     ]
 
 
@@ -227,3 +227,72 @@ def test_rates_are_those_since_the_last_report():
         seconds=4.0,
     )
     assert (line.steps_per_second, line.tokens_per_second, line.longest, line.num_busy) == (5.0, 1000.0, 9, 4)
+
+
+class Resized:
+    """What a view writes to a terminal before and after it was resized."""
+
+    def __init__(self, before: tuple[int, int], after: tuple[int, int]) -> None:
+        shown = Shown([sample_of(number) for number in range(9)], width=before[0])
+        shown.console.size = before
+        shown.view.show_message("toy: 9 searches, 9 open, in runs/toy")
+        with shown.view:
+            shown.view.show_engines([engine(0), engine(1)])
+            shown.add(verdict("search-1", 0, proven=20))
+            with shown.view._live._lock:  # the view is not drawn in between
+                shown.console.size = after
+                at = len(shown.printed.getvalue())
+            shown.view._live.refresh()  # a thread does so four times a second
+            shown.view.show_message("an engine was lost")
+            self.drawn = shown.printed.getvalue()
+        self.first, self.then = self.drawn[:at], self.drawn[at:]
+        self.last = shown.printed.getvalue()[len(self.drawn) :]
+
+
+SIZES = [((120, 40), (60, 40)), ((60, 40), (120, 40)), ((100, 30), (40, 12)), ((80, 24), (80, 8)), ((80, 24), (1, 1))]
+
+
+@pytest.mark.parametrize(("before", "after"), SIZES)
+def test_a_terminal_that_is_resized_is_cleared_once_and_then_drawn(before, after):
+    resized = Resized(before, after)
+    home = "\x1b[H"
+    assert home not in resized.first
+    assert resized.then.startswith(f"{home}{chr(27)}[2K")
+    _, lines, rest = resized.then.split(home)
+    assert lines == "\x1b[2K\x1b[1B" * after[1]
+    assert "toy: 9 searches" in rest.split("\n")[0]
+    assert home not in resized.last
+
+
+@pytest.mark.parametrize(("before", "after"), SIZES[:-1])
+def test_on_a_screen_no_rubbish_is_left(before, after):
+    pyte = pytest.importorskip("pyte", reason="reads escape codes as a terminal does")
+    resized = Resized(before, after)
+    screen = pyte.Screen(*before)
+    stream = pyte.Stream(screen)
+
+    def lines() -> list[str]:
+        return [line.rstrip() for line in screen.display if line.strip()]
+
+    stream.feed(resized.first.replace("\n", "\r\n"))
+    assert lines()[0].startswith("toy: 9 searches")
+    screen.resize(after[1], after[0])
+    stream.feed(resized.then.replace("\n", "\r\n"))
+    assert sum("slots busy" in line for line in lines()) <= 1
+    assert sum(line.startswith("searches ") for line in lines()) <= 1
+    stream.feed(resized.last.replace("\n", "\r\n"))
+    # What was said before a drawing that fills the screen has scrolled away.
+    assert after[1] < 10 or lines()[-1] == "an engine was lost"
+    assert all(line.startswith(("toy:", "an engine", "open, in", "runs/toy")) for line in lines())
+
+
+def test_a_terminal_without_control_codes_gets_plain_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    now = [0.0]
+    monkeypatch.setattr("orchestrator.report.live.time.monotonic", lambda: now[0])
+    shown = Shown([sample_of(0)], width=80)
+    with shown.view:
+        now[0] += 20
+        shown.view.show_engines([engine()])
+    assert "0 of 1 search done" in shown.printed.getvalue()
+    assert "\x1b" not in shown.printed.getvalue()

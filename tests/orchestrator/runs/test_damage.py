@@ -33,7 +33,7 @@ from orchestrator.store.snapshots import SNAPSHOTS
 
 pytestmark = pytest.mark.usefixtures("no_page")
 
-ROWS, SNAPSHOT = "probes/*.parquet", "snapshots/old-inline.parquet"
+ROWS, SNAPSHOT, CLAIM = "probes/*.parquet", "snapshots/old-inline.parquet", "sessions/000001.json"
 FILES = [
     "sweep.yaml",
     "provenance.json",
@@ -43,6 +43,7 @@ FILES = [
     BITS_FILE,
     LINES_FILE,
     "lock",
+    CLAIM,
     "stop",
     ROWS,
     SNAPSHOT,
@@ -63,7 +64,17 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "garbage": lambda path: path.write_bytes(b"\xff\x00garbage: [\n" * 9),
     "a folder": make_folder,
 }
-READ_WITHOUT = ("extending.yaml", "provenance.json", "lock", "stop", BITS_FILE, LINES_FILE, SNAPSHOT, REPORT_FILE)
+READ_WITHOUT = (
+    "extending.yaml",
+    "provenance.json",
+    "lock",
+    CLAIM,
+    "stop",
+    BITS_FILE,
+    LINES_FILE,
+    SNAPSHOT,
+    REPORT_FILE,
+)
 """Files that no reader of results needs."""
 
 

@@ -1,8 +1,5 @@
 """What is found out about files that are damaged, newer, many, or held by another session."""
 
-import json
-import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +9,8 @@ import pytest
 
 import orchestrator
 from orchestrator.errors import BadInput
-from orchestrator.store import compaction, lock
+from orchestrator.store import compaction
 from orchestrator.store.files import Files, LocalFiles, open_files
-from orchestrator.store.lock import LOCK_FILE, Holder, RunLock, read_holder
 from orchestrator.store.parquet import VERSION_KEY, read_probes, row_files
 from orchestrator.store.recorder import Recorder
 from orchestrator.store.schema import SCHEMA_VERSION
@@ -63,63 +59,6 @@ def test_a_write_that_may_not_be_leaves_the_old_content(files):
     with pytest.raises(RuntimeError, match="taken over"):
         files.write("name", b"new", may_write=never)
     assert files.read("name") == b"old"
-
-
-class TestLock:
-    def test_a_process_that_lives_keeps_it(self, files):
-        first = RunLock(files, "first")
-        first.take()
-        with pytest.raises(BadInput, match=f"process {os.getpid()} on"):
-            RunLock(files, "second").take()
-        first.release()
-        assert read_holder(files) is None
-
-    @pytest.mark.parametrize(
-        ("holder", "gone"),
-        [
-            ({"host": "elsewhere", "pid": 1, "heartbeat": 0.0}, True),
-            ({"host": "elsewhere", "pid": 1, "heartbeat": 4e9}, False),
-            ({"pid": 2**22 + 1, "heartbeat": 4e9}, True),
-            # A process of that number runs here, but its last heartbeat is old: another one has the number now.
-            ({"pid": 1, "heartbeat": 0.0}, True),
-        ],
-    )
-    def test_a_session_that_is_gone_is_followed(self, files, monkeypatch, holder, gone):
-        monkeypatch.setattr(lock, "SETTLE_SECONDS", 0.01)
-        monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
-        here = {"session_id": "other", "host": lock.socket.gethostname(), **holder}
-        files.write(LOCK_FILE, json.dumps(here).encode())
-        mine = RunLock(files, "mine")
-        if not gone:
-            with pytest.raises(BadInput, match="process 1 on elsewhere"):
-                mine.take()
-            return
-        mine.take()
-        assert lock.holds(files, "mine")
-        mine.release()
-
-    def test_a_heart_that_beats_by_another_clock_lives(self, files, monkeypatch):
-        monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.01)
-        beats = iter((1.0, 2.0))
-
-        def beating(files: Files) -> Holder:
-            return Holder(session_id="other", host="elsewhere", pid=1, heartbeat=next(beats))
-
-        files.write(LOCK_FILE, b"held")
-        monkeypatch.setattr(lock, "read_holder", beating)
-        with pytest.raises(BadInput, match="elsewhere"):
-            RunLock(files, "mine").take()
-
-    def test_of_two_that_follow_the_last_has_it(self, files, monkeypatch):
-        files.write(LOCK_FILE, b"nobody")
-
-        def meanwhile(seconds: float) -> None:
-            other = {"session_id": "other", "host": "elsewhere", "pid": 7, "heartbeat": time.time()}
-            files.write(LOCK_FILE, json.dumps(other).encode())
-
-        monkeypatch.setattr(lock.time, "sleep", meanwhile)
-        with pytest.raises(BadInput, match="process 7 on elsewhere"):
-            RunLock(files, "mine").take()
 
 
 class TestDamage:

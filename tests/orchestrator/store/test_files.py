@@ -1,5 +1,7 @@
 """One suite for every implementation of Files, and what a crash leaves on a local disk."""
 
+import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +12,17 @@ import pytest
 from orchestrator.errors import BadInput
 from orchestrator.store.files import Files, LocalFiles, RemoteFiles, open_files
 
+ODD_PLACES = ("run", "exp[1]/run", "a*b/[!x]?", "{a,b}/%20 #1;&+'\"é😀", "[/]", "**", "\\[x\\]", "~/$HOME")
+"""Folders of runs; all but the first hold letters that a pattern would read in its own way."""
 
-@pytest.fixture(params=[LocalFiles, RemoteFiles])
+
+@pytest.fixture(params=[(kind, place) for kind in (LocalFiles, RemoteFiles) for place in ODD_PLACES])
 def files(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Files]:
-    if request.param is LocalFiles:
-        yield LocalFiles(tmp_path / "run")
+    kind, place = request.param
+    if kind is LocalFiles:
+        yield LocalFiles(tmp_path / place)
     else:
-        url = f"memory://{uuid.uuid4().hex}/run"
-        yield RemoteFiles(url)
+        yield RemoteFiles(f"memory://{uuid.uuid4().hex}/{place}")
         fsspec.filesystem("memory").store.clear()
 
 
@@ -81,9 +86,118 @@ class TestEveryImplementation:
         files.write("lock", b"mine")
         assert files.read("lock") == b"mine"
 
+    def test_a_name_is_no_pattern(self, files):
+        """Neither in what is asked nor in what lies beside."""
+        names = [f"probes/{name}.parquet" for name in ("[a]", "a", "*", "?", "b[!c]")]
+        for name in names:
+            files.write(name, name.encode())
+        assert files.names("probes", suffix=".parquet") == sorted(names)
+        assert files.read_all([*names, "probes/[ab].parquet"]) == {name: name.encode() for name in names}
+        assert not files.exists("probes/[ab].parquet")
+        assert not files.create("probes/*.parquet", b"another")
+        files.remove("probes/*.parquet", "probes/[ab].parquet")
+        files.move("probes/?.parquet", "damaged/?.parquet")
+        left = [name for name in names if name not in ("probes/*.parquet", "probes/?.parquet")]
+        assert files.names("probes", suffix=".parquet") == sorted(left)
+        assert files.read("damaged/?.parquet") == b"probes/?.parquet"
+
+    def test_other_runs_that_a_pattern_would_match_stay(self, files):
+        """`exp[1]` as a pattern is `exp1`."""
+        beside = open_files(re.sub(r"[\[\]*?{}!]", "1", files.url) + ("" if re.search(r"[\[*?{]", files.url) else "1"))
+        for one in (files, beside):
+            one.write("lock", one.url.encode())
+        files.remove("lock")
+        assert not files.exists("lock")
+        assert beside.read("lock") == beside.url.encode()
+
+    def test_folders_are_named_but_are_no_blobs(self, files):
+        files.write("run/lock", b"mine")
+        assert files.names("", suffix="") == ["run"]
+        assert not files.exists("run")
+
     def test_another_opening_sees_the_same(self, files):
         files.write("lock", b"mine")
         assert open_files(files.url).read("lock") == b"mine"
+
+
+class TestUnfinishedFiles:
+    """What a killed or frozen session leaves half-written."""
+
+    def test_are_removed_where_folders_are_links(self, tmp_path):
+        run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        run.mkdir()
+        (run / "probes").symlink_to(elsewhere)
+        for folder in (run, run / "probes"):
+            (folder / ".a.parquet.0123abcd.tmp").write_bytes(b"half of")
+            (folder / ".mine.tmp").write_bytes(b"of somebody else")
+        LocalFiles(run).remove_unfinished()
+        assert sorted(path.name for path in elsewhere.iterdir()) == [".mine.tmp"]
+        assert sorted(path.name for path in run.iterdir()) == [".mine.tmp", "probes"]
+
+    def test_are_written_again_if_somebody_removes_them_too_early(self, tmp_path, monkeypatch):
+        """A session that was frozen while it removed those of others goes on removing when it wakes up."""
+        files, replace, removed = LocalFiles(tmp_path), Path.replace, []
+
+        def once(self: Path, target: Path) -> Path:
+            if not removed:
+                removed.append(self)
+                LocalFiles(tmp_path).remove_unfinished()
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", once)
+        files.write("probes/a.parquet", b"rows")
+        assert removed
+        assert files.read("probes/a.parquet") == b"rows"
+
+    def test_of_one_that_lost_the_run_are_not(self, tmp_path, monkeypatch):
+        files, removed = LocalFiles(tmp_path), []
+
+        def lost(self: Path, target: Path) -> Path:
+            removed.append(self)
+            LocalFiles(tmp_path).remove_unfinished()
+            raise FileNotFoundError(str(self))
+
+        def check() -> None:
+            if removed:
+                raise RuntimeError("taken over")
+
+        monkeypatch.setattr(Path, "replace", lost)
+        with pytest.raises(RuntimeError, match="taken over"):
+            files.write("probes/a.parquet", b"rows", may_write=check)
+        assert len(removed) == 1
+
+
+class TestWhatCannotBeListed:
+    """Is an error: an empty listing would say that nothing was written."""
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may list everything")
+    def test_a_folder_that_may_not_be_read(self, tmp_path):
+        LocalFiles(tmp_path).write("probes/a.parquet", b"a")
+        (tmp_path / "probes").chmod(0o300)
+        with pytest.raises(PermissionError):
+            LocalFiles(tmp_path).names("probes", suffix=".parquet")
+
+    def test_a_file_in_the_place_of_a_folder(self, tmp_path):
+        (tmp_path / "probes").write_bytes(b"no folder")
+        with pytest.raises(NotADirectoryError):
+            LocalFiles(tmp_path).names("probes", suffix=".parquet")
+
+    def test_a_file_in_the_place_of_a_folder_is_no_rival(self, tmp_path):
+        (tmp_path / "sessions").write_bytes(b"no folder")
+        with pytest.raises(FileExistsError):
+            LocalFiles(tmp_path).create("sessions/1.json", b"mine")
+
+    @pytest.mark.parametrize("call", ["ls", "info"])
+    def test_a_store_that_does_not_answer(self, monkeypatch, call):
+        files = RemoteFiles(f"memory://{uuid.uuid4().hex}/run")
+
+        def down(*arguments: object, **options: object) -> None:
+            raise RuntimeError("no route to host")
+
+        monkeypatch.setattr(type(files._system), call, down)
+        with pytest.raises(OSError, match="no route to host"):
+            files.names("probes", suffix=".parquet") if call == "ls" else files.exists("lock")
 
 
 class TestLocalFiles:
@@ -129,9 +243,23 @@ class TestLocalFiles:
         (tmp_path / "probes" / ".hidden.parquet").write_bytes(b"half of")
         assert LocalFiles(tmp_path).names("probes", suffix=".parquet") == []
 
-    def test_a_folder_or_its_url_is_the_same_place(self, tmp_path):
-        open_files(f"file://{tmp_path}").write("lock", b"mine")
+    @pytest.mark.parametrize("protocol", ["file://", "local://"])
+    def test_a_folder_or_its_url_is_the_same_place(self, tmp_path, protocol):
+        open_files(f"{protocol}{tmp_path}").write("lock", b"mine")
         assert open_files(str(tmp_path)).read("lock") == b"mine"
+
+
+def test_no_listing_is_kept():
+    """A claim of another session would not exist for a session that had listed the claims before."""
+    kept = RemoteFiles(f"memory://{uuid.uuid4().hex}/run")._system.dircache
+    kept["sessions"] = []
+    assert "sessions" not in kept
+
+
+@pytest.mark.parametrize("url", ["memory://a::b/run", "simplecache::memory://a/run", "zip://run::memory://a.zip"])
+def test_chained_storages_are_refused(url):
+    with pytest.raises(BadInput, match="'::' chains storages"):
+        open_files(url)
 
 
 def test_a_protocol_that_nobody_knows():

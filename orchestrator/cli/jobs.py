@@ -1,0 +1,73 @@
+"""The verbs that send a sweep to a cluster, and end one: submit, stop.
+
+Each imports what it needs when it runs.
+"""
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.exits import AllowFewer, Env, SpecArgument, bad_input
+
+app = typer.Typer()
+
+JobsAddress = Annotated[str, typer.Option(help="The cluster's dashboard, such as http://127.0.0.1:8265.")]
+
+
+@app.command(epilog="Example: `capsweep submit mine.yaml --address http://127.0.0.1:8265 --follow`")
+def submit(
+    spec: SpecArgument,
+    address: JobsAddress,
+    run_dir: Annotated[
+        str | None, typer.Option(help="Run directory as the head node sees it; by default STORAGE/NAME-TIME.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Print the job's output until it ends.")] = False,
+    install: Annotated[
+        bool, typer.Option("--install", help="Install the package versions of this machine for the job.")
+    ] = False,
+    allow_fewer: AllowFewer = False,
+    env: Env = None,
+) -> None:
+    """Run a sweep as a job on a cluster, which continues without this machine; an existing run is resumed."""
+    with bad_input():
+        from orchestrator.cluster.environment import carried
+        from orchestrator.cluster.jobs.client import Jobs
+        from orchestrator.launch import new_run_url
+        from orchestrator.spec.sweep_file import load_sweep
+
+        sweep = load_sweep(spec)
+        url = run_dir or new_run_url(sweep)
+        variables = carried(env or ())
+        jobs = Jobs(address)
+        options = ["--allow-fewer"] if allow_fewer else []
+        job_id = jobs.submit(sweep, url, options=options, install=install, variables=variables)
+        typer.echo(
+            f"job {job_id} runs {url}\n"
+            f"  watch it:   capsweep status {address}  or  capsweep status {url}\n"
+            f"  stop it:    capsweep stop {job_id} --address {address}\n"
+            f"  resume it:  capsweep submit {spec} --address {address} --run-dir {url}"
+            + "".join(f" --env {name}" for name in variables)
+        )
+        if not follow:
+            return
+        try:
+            code = jobs.follow(job_id, lambda output: typer.echo(output, nl=False))
+        except KeyboardInterrupt:
+            typer.echo(f"\njob {job_id} continues; `capsweep stop {job_id} --address {address}` ends it.")
+            raise typer.Exit(130) from None
+    raise typer.Exit(code)
+
+
+@app.command(epilog="Example: `capsweep stop runs/mine-20260101-120000`")
+def stop(
+    run: Annotated[str, typer.Argument(help="Run directory or URL; with --address, a job or run.", metavar="RUN|JOB")],
+    address: Annotated[str | None, typer.Option(help="Dashboard of the job's cluster, as http://..")] = None,
+) -> None:
+    """Stop a run, on whichever machine: probes in flight are saved, and `capsweep resume` continues the run."""
+    with bad_input():
+        from orchestrator.cli.stopping import stop_job, stop_run
+
+        ended = (
+            stop_run(run, on_message=typer.echo) if address is None else stop_job(run, address, on_message=typer.echo)
+        )
+    raise typer.Exit(0 if ended else 1)

@@ -1,0 +1,296 @@
+"""Checks a model as it is loaded: whatever the engine reads must be what transformers reads from token ids.
+
+Random tokens are read in every way that the engine uses. The reference is the model's own reading of their ids.
+
+1. Embeddings given, through the head alone or through the whole model; with another second half, which must change
+   nothing before it.
+2. Token by token with the cache, from one position and from many, alone and beside another text.
+3. The ids again, with the last token at the end of the context. What stands before it must not change: so a reading
+   repeats whatever was read in between, and its length has no effect.
+
+A way that disagrees is replaced by a slower one that agrees, with a note. If none agrees, the model is refused.
+
+Knows nothing of memories, tasks or engines.
+"""
+
+# Axes: B texts, T input positions, V vocabulary.
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasks.decoding import Reading
+from tasks.devices import is_out_of_memory
+from tasks.model_files import message_of
+from tasks.values import Readings, TaskError, WrongModelError
+
+LENGTH = 24
+"""Tokens that are read, or as many as the context holds. All ways together are three readings of so
+many tokens and five decodings: for SmolLM2-135M, 1.2 s of one core that other work slowed down."""
+TOLERANCE = 1e-3
+"""Largest difference of logits, in units of the largest logit, between ways that agree. In float32, those that agree
+differ by about 1e-6, and those that do not by more than 1e-2."""
+COARSE_TOLERANCE_ULPS = 16
+"""The same in coarser precisions, in units of machine epsilon: 0.125 in bfloat16."""
+HEAD_TOLERANCE = 1e-5
+"""The same between the whole model and its head alone. Gemma 2's cap of 30 changes logits of 1 by 4e-4."""
+HUGE = 1e30
+"""Logits beyond this are masks, and say nothing about the scale of the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """The fastest ways to read a model that agree with transformers' own."""
+
+    head_is_separate: bool
+    """Whether its logits are those of its head for the hidden states of its base."""
+    has_cache: bool
+    """Whether it can be read token by token with its cache."""
+    vocabulary: int
+    """Number of logits at a position."""
+    readings: Readings
+    """What to tell of these ways."""
+
+
+@torch.no_grad()
+def check_ways(model: Any, name: str, *, device: torch.device, context: int | None) -> Ways:
+    """Read the model in every way that the engine uses.
+
+    Args:
+        model: A causal language model of transformers, in evaluation mode.
+        name: The model, for messages.
+        device: Device of its input embeddings.
+        context: Longest input in tokens; None if the model has no limit.
+
+    Raises:
+        WrongModelError: when embeddings are read unlike their ids, a later token changes an earlier output, a reading
+            does not repeat, depends on the length of the text, or changes the weights.
+    """
+    return _Check(model, name, device, context).ways()
+
+
+class _Check:
+    def __init__(self, model: Any, name: str, device: torch.device, context: int | None) -> None:
+        self._model = model
+        self._name = name
+        self._device = device
+        self._context = context
+        self._table = model.get_input_embeddings()
+        length = LENGTH if context is None else min(LENGTH, context)
+        rows = len(self._table.weight)
+        # Two texts, drawn on the host: the same on every device. Padding is left out: some models give it no position.
+        drawn_BT = torch.randint(rows, (2, length), generator=torch.Generator().manual_seed(0))
+        padding = getattr(model.config.get_text_config(), "pad_token_id", None)
+        drawn_BT[drawn_BT == (-1 if padding is None else padding)] += 1
+        self._tokens_BT = (drawn_BT % rows).to(device)
+        dtype = torch.bfloat16 if getattr(model, "is_quantized", False) else self._table.weight.dtype
+        self._is_coarse = torch.finfo(dtype).eps > torch.finfo(torch.float32).eps
+        self._tolerance = COARSE_TOLERANCE_ULPS * torch.finfo(dtype).eps if self._is_coarse else TOLERANCE
+        self._largest = 0.0
+        """Largest difference between readings that agree."""
+        self._last = 0.0
+        """Largest difference of the last comparison."""
+        self._hidden_BTH: Tensor | None = None
+        self._notes: list[str] = []
+
+    def ways(self) -> Ways:
+        """See `check_ways`."""
+        try:
+            return self._ways()
+        except Exception as error:  # the model's code decides which
+            if isinstance(error, TaskError) or is_out_of_memory(error):
+                raise
+            raise WrongModelError(
+                f"{self._name}: transformers cannot read tokens with it ({message_of(error)}). Wanted a model whose "
+                "files belong together and whose code runs here."
+            ) from error
+
+    def _ways(self) -> Ways:
+        with self._model.base_model.register_forward_hook(self._keep_hidden):
+            self._reference_BTV = self._by_ids(self._tokens_BT)
+        # RWKV rescales its weights once, before it first reads.
+        weights = _versions(self._model)
+        size = self._reference_BTV.abs()
+        self._scale = float(size[size < HUGE].max()) if bool((size < HUGE).any()) else 1.0
+        head_is_separate = self._check_embeddings()
+        has_cache = self._check_cache()
+        self._check_again()
+        if _versions(self._model) != weights:
+            raise self._refused("reading it changes its weights", "a model whose weights stay as they are")
+        return Ways(
+            head_is_separate=head_is_separate,
+            has_cache=has_cache,
+            vocabulary=self._reference_BTV.shape[-1],
+            readings=Readings(largest_difference=self._largest, notes=tuple(self._notes)),
+        )
+
+    def _check_embeddings(self) -> bool:
+        """Whether the head is separate; raises WrongModelError if embeddings are read unlike their ids."""
+        first_1T, wanted_1TV = self._tokens_BT[:1], self._reference_BTV[:1]
+        half = (first_1T.shape[1] + 1) // 2
+        changed_1T = torch.cat([first_1T[:, :half], self._tokens_BT[1:, half:]], dim=1)
+        for is_separate in (True, False) if self._multiplies_by_head() else (False,):
+            found_1TV = self._by_embeddings(changed_1T, is_separate=is_separate)
+            if self._agree(found_1TV[:, :half], wanted_1TV[:, :half]):
+                return is_separate
+        self._check_repeats()
+        if self._agree(self._by_embeddings(first_1T, is_separate=False), wanted_1TV):
+            raise self._refused("a later token changes the model's output before it", "a causal model")
+        raise self._refused(
+            f"it reads input embeddings unlike the token ids that they stand for: {self._shown()}",
+            "a model that reads nothing but its input embeddings",
+        )
+
+    def _check_cache(self) -> bool:
+        """Whether decoding with the cache agrees; raises WrongModelError if reading everything again does not."""
+        wanted_NV = torch.cat(list(self._decoded_by_reference()))
+        try:
+            if self._agree(torch.cat(list(self._decoded(has_cache=True))), wanted_NV):
+                return True
+            why = self._shown()
+        except Exception as error:  # the model's code decides which
+            if is_out_of_memory(error):
+                raise
+            why = message_of(error)
+        if not self._agree(torch.cat(list(self._decoded(has_cache=False))), wanted_NV):
+            raise self._refused(
+                f"it reads the beginning of a text otherwise than within the text, or beside another: {self._shown()}",
+                "a model whose outputs depend on nothing but the tokens before them",
+            )
+        self._notes.append(
+            "with its cache it gives other logits than without, or it has none: decoding reads everything again at "
+            f"every token, which is slower ({why})."
+        )
+        return False
+
+    def _check_again(self) -> None:
+        """Raises WrongModelError if the ids are read otherwise by now, or if the length of the text has an effect."""
+        last = self._last_position()
+        if self._agree(self._before_last(last), self._reference_BTV[:1, :-1]):
+            return
+        self._check_repeats()
+        # Given positions may mean something else than positions that are not given: RoBERTa's begin after its padding.
+        agrees, differs = self._tokens_BT.shape[1], (last or 0) + 1
+        given_1TV = self._before_last(agrees - 1)
+        if self._agree(self._before_last(last), given_1TV):
+            return
+        while differs - agrees > 1:
+            middle = (agrees + differs) // 2
+            if self._agree(self._before_last(middle - 1), given_1TV):
+                agrees = middle
+            else:
+                differs = middle
+        raise self._refused(
+            f"it reads tokens otherwise once a text has more than {agrees} positions",
+            f"one reading for all lengths; set max_position_embeddings: {agrees} in its config.json",
+        )
+
+    def _check_repeats(self) -> None:
+        if not self._agree(self._by_ids(self._tokens_BT[:1]), self._reference_BTV[:1]):
+            raise self._refused(
+                f"it gives other outputs when it reads the same tokens again: {self._shown()}",
+                "a model without dropout, noise or a memory of earlier texts",
+            )
+
+    def _before_last(self, last: int | None) -> Tensor:
+        """Logits (1, T - 1, V) of the first text before its last token, whose position is `last`."""
+        return self._by_ids(self._tokens_BT[:1], last=last)[:, :-1]
+
+    def _by_ids(self, tokens_BT: Tensor, *, last: int | None = None) -> Tensor:
+        """Logits (B, T, V); `last` is the position of the last token, if it is not the next one."""
+        positions: dict[str, Tensor] = {}
+        if last is not None:
+            positions["position_ids"] = torch.arange(tokens_BT.shape[1], device=self._device)[None]
+            positions["position_ids"][0, -1] = last
+        return self._logits(self._model(input_ids=tokens_BT, use_cache=False, **positions).logits)
+
+    def _by_embeddings(self, tokens_BT: Tensor, *, is_separate: bool) -> Tensor:
+        """Logits (B, T, V) of the head alone, or of the whole model."""
+        inputs_BTD = self._table(tokens_BT)
+        version = inputs_BTD._version
+        if is_separate:
+            output = self._model.base_model(inputs_embeds=inputs_BTD, use_cache=False)
+            logits_BTV = self._model.get_output_embeddings()(output.last_hidden_state)
+        else:
+            logits_BTV = self._model(inputs_embeds=inputs_BTD, use_cache=False).logits
+        if inputs_BTD._version != version:  # CTRL scales what it is given, in place
+            self._model.base_model.register_forward_pre_hook(_with_own_inputs, with_kwargs=True)
+        return self._logits(logits_BTV)
+
+    def _keep_hidden(self, module: Any, args: Any, output: Any) -> None:
+        """Keep the hidden states (B, T, H) that the base gives to the rest of the model; a hook of torch."""
+        self._hidden_BTH = getattr(output, "last_hidden_state", None)
+
+    def _multiplies_by_head(self) -> bool:
+        """Whether the reference is the head times the hidden states: the same numbers in every precision."""
+        head = self._model.get_output_embeddings()
+        if head is None or self._hidden_BTH is None:
+            return False
+        split_BTV = self._logits(head(self._hidden_BTH))
+        return float(self._differences(split_BTV, self._reference_BTV).max()) <= HEAD_TOLERANCE
+
+    def _decoded(self, *, has_cache: bool) -> Iterator[Tensor]:
+        """Logits (B, V) after the positions that `_decodings` names."""
+        for tokens_BT, ends in self._decodings():
+            reading = Reading(self._model, has_cache=has_cache)
+            inputs_BTD = self._table(tokens_BT)
+            for begin, end in pairwise((0, *ends)):
+                yield self._logits(reading.read(inputs_BTD[:, begin:end]))
+
+    def _decoded_by_reference(self) -> Iterator[Tensor]:
+        """The logits (B, V) that `_decoded` should yield."""
+        for tokens_BT, ends in self._decodings():
+            for end in ends:
+                yield self._reference_BTV[: len(tokens_BT), end - 1]
+
+    def _decodings(self) -> list[tuple[Tensor, list[int]]]:
+        """Texts (B, T), and the number of positions that is read after each call."""
+        length = self._tokens_BT.shape[1]
+        calls = ((self._tokens_BT, (1, 2, 3)), (self._tokens_BT[:1], (length - 1, length)))
+        return [(tokens_BT, [end for end in ends if 1 <= end <= length]) for tokens_BT, ends in calls]
+
+    def _last_position(self) -> int | None:
+        """The last position of the context; None if the model takes no positions, or has no such limit."""
+        takes_positions = "position_ids" in inspect.signature(self._model.forward).parameters
+        return self._context - 1 if takes_positions and self._context is not None else None
+
+    def _logits(self, logits: Tensor) -> Tensor:
+        return logits.to(self._device).float()
+
+    def _agree(self, found: Tensor, wanted: Tensor) -> bool:
+        """Whether logits (.., V) agree."""
+        if not found.numel():
+            return True
+        difference = self._differences(found, wanted)
+        self._last = float(difference.max())
+        # In coarse precisions, near ties within the model (experts, outliers) may differ at single positions.
+        agree = float(difference.median() if self._is_coarse else self._last) <= self._tolerance
+        if agree:
+            self._largest = max(self._largest, self._last)
+        return agree
+
+    def _differences(self, found: Tensor, wanted: Tensor) -> Tensor:
+        """Largest difference at each position. Numbers that are not finite say nothing: they fail in the engine."""
+        return ((found - wanted).abs().amax(-1).flatten() / self._scale).nan_to_num(0, 0, 0)
+
+    def _shown(self) -> str:
+        return f"logits differ by up to {self._last:.2g} of the largest"
+
+    def _refused(self, found: str, wanted: str) -> WrongModelError:
+        return WrongModelError(f"{self._name}: {found}. Wanted {wanted}; its figures would not be the model's own.")
+
+
+def _versions(model: Any) -> int:
+    """Rises whenever a weight is written to."""
+    return sum(weights._version for weights in model.parameters())
+
+
+def _with_own_inputs(module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Give a model that writes to its input embeddings a copy of them."""
+    given = kwargs.get("inputs_embeds")
+    return args, kwargs if given is None else {**kwargs, "inputs_embeds": given.clone()}

@@ -1,0 +1,117 @@
+"""Checks the files of a model's folder against each other, before anything is loaded: all problems at once.
+
+Reads headers and indexes, never weights. Knows nothing of configurations.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from tasks.pointers import is_pointer, pull
+from tasks.values import Model
+
+WEIGHTS = "*.safetensors"
+READ = ("*.json", "*.model", "*.txt")
+"""Files of a configuration and of tokenizers."""
+PICKLED_WEIGHTS = "pytorch_model*.bin"
+INDEXES = {"model.safetensors": "model.safetensors.index.json", "pytorch_model.bin": "pytorch_model.bin.index.json"}
+"""File that holds all weights -> file that names the shards, if there are several."""
+ADAPTER = "adapter_config.json"
+"""Settings of an adapter, such as LoRA: its weights are added to those of a base model."""
+SHOWN = 3
+"""Names in one message."""
+
+
+def weight_files(model: Model) -> list[Path]:
+    """The files of weights that may be read; pickled ones only if there are no others and they are allowed."""
+    files = sorted(Path(model.name).glob(WEIGHTS))
+    if not files and model.allow_pickle:
+        files = sorted(Path(model.name).glob(PICKLED_WEIGHTS))
+    return files
+
+
+def folder_problems(model: Model) -> list[str]:
+    """One line for each problem of a local model's folder."""
+    folder = Path(model.name)
+    pointers = [file for file in _files(model) if is_pointer(file)]
+    problems = [pull(pointers[0]) + (f" So are {len(pointers) - 1} more." if pointers[1:] else "")] if pointers else []
+    if (folder / ADAPTER).is_file():
+        problems += _adapter_problems(folder)
+    elif not (folder / "config.json").is_file():
+        problems.append(
+            f"{model.name}: no config.json in this folder. Wanted a model as transformers saves it "
+            "(config.json, *.safetensors, tokenizer.json)."
+        )
+    found = weight_files(model)
+    problems += _missing_shards(folder)
+    problems += [line for file in found if file not in pointers for line in _damage(file)]
+    if not found and not problems:
+        problems.append(
+            f"{model.name}: no *.safetensors in this folder. Wanted weights as safetensors; pickled weights are "
+            "not loaded (convert them with save_pretrained, or set allow_pickle: true in the model's entry)."
+        )
+    return problems
+
+
+def _files(model: Model) -> list[Path]:
+    """Every file of the folder that is read."""
+    return [*(file for kind in READ for file in sorted(Path(model.name).glob(kind))), *weight_files(model)]
+
+
+def _adapter_problems(folder: Path) -> Iterator[str]:
+    """An adapter needs a base in its folder, and peft to add it; otherwise the base would be measured without it."""
+    is_beside_base = (folder / "config.json").is_file()
+    if is_beside_base and find_spec("peft"):
+        return
+    found = (
+        "an adapter (such as LoRA) beside its base" if is_beside_base else "an adapter (such as LoRA) without its base"
+    )
+    wanted = "peft, to merge them" if is_beside_base else "one model"
+    yield (
+        f"{folder / ADAPTER}: {found}; wanted {wanted}. Merge them once with peft "
+        "(AutoPeftModelForCausalLM.from_pretrained(..).merge_and_unload().save_pretrained(..)) and name the result"
+        + (
+            ", run pip install peft, or remove the adapter's files to measure the base alone."
+            if is_beside_base
+            else "."
+        )
+    )
+
+
+def _missing_shards(folder: Path) -> Iterator[str]:
+    """What the index names and the folder lacks. transformers reads an index only if no file holds all weights."""
+    for whole, index in INDEXES.items():
+        path = folder / index
+        if (folder / whole).is_file():
+            return
+        if not path.is_file() or is_pointer(path):
+            continue
+        try:
+            named = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            yield f"{path}: not an index of weights ({error!r}). Copy or download it again."
+            return
+        if missing := [name for name in named if not (folder / name).is_file()]:
+            more = f" and {len(missing) - SHOWN} more" if missing[SHOWN:] else ""
+            yield (
+                f"{path}: names {len(named)} shards, and {', '.join(missing[:SHOWN])}{more} "
+                f"{'are' if missing[1:] else 'is'} not there. Copy or download the rest of the model."
+            )
+        return
+
+
+def _damage(file: Path) -> Iterator[str]:
+    """What is wrong with a file of weights, as far as its header and length tell."""
+    if file.suffix == ".safetensors":
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            yield f"{file}: not a whole safetensors file ({error}). Copy or download it again."
+    elif not zipfile.is_zipfile(file) and file.open("rb").read(2) in (b"PK", b""):
+        # torch writes zip files; what it wrote before 2020 has no length to compare with.
+        yield f"{file}: cut off. Copy or download it again."

@@ -1,0 +1,138 @@
+"""Ray's token and folder, as another user of this machine finds them."""
+
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cluster.private import keep_token_private, private_folder
+from orchestrator.errors import BadInput
+
+as_root = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="becomes another user")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def nobody(*command: str | Path) -> "subprocess.CompletedProcess[str]":
+    """What happens to another user who runs this."""
+    other = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    return subprocess.run([*other, *map(str, command)], capture_output=True, text=True)
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A home that everybody may enter, as most are; pytest's own folders are shut."""
+    folder = Path(tempfile.mkdtemp(prefix="home-", dir="/tmp"))
+    folder.chmod(0o755)
+    monkeypatch.setenv("HOME", str(folder))
+    before = os.umask(0o022)
+    yield folder
+    os.umask(before)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def token(home: Path) -> Path:
+    """The token as Ray writes it."""
+    path = home / ".ray" / "auth_token"
+    path.parent.mkdir()
+    path.write_text("secret" * 10)
+    return path
+
+
+class TestToken:
+    @as_root
+    def test_one_that_is_made_is_nobody_elses(self, home):
+        keep_token_private(make=True, environment={})
+        path = home / ".ray" / "auth_token"
+        assert (mode(path.parent), mode(path), len(path.read_text())) == (0o700, 0o600, 64)
+        assert "Permission denied" in nobody("cat", path).stderr
+        assert os.listdir(path.parent) == ["auth_token"]
+
+    @pytest.mark.parametrize("umask", [0, 0o002, 0o077])
+    def test_under_any_umask(self, home, umask):
+        os.umask(umask)
+        keep_token_private(make=True, environment={"RAY_AUTH_MODE": "token"})
+        assert mode(home / ".ray" / "auth_token") == 0o600
+
+    @as_root
+    @pytest.mark.parametrize("wide", [0o644, 0o640, 0o666, 0o604])
+    @pytest.mark.parametrize("make", [True, False])
+    def test_one_that_others_can_read_is_refused_with_the_way_out(self, token, wide, make):
+        token.chmod(wide)
+        with pytest.raises(BadInput, match=f"mode {wide:o}, .*Wanted mode 600.*chmod 600 {token}.* remove the file"):
+            keep_token_private(make=make, environment={})
+        token.chmod(0o600)
+        keep_token_private(make=make, environment={})
+        assert mode(token.parent) == 0o700
+        token.unlink()
+        keep_token_private(make=True, environment={})
+        assert "secret" not in token.read_text()
+
+    def test_one_that_others_can_replace_is_refused(self, token):
+        token.chmod(0o600)
+        token.parent.chmod(0o777)
+        with pytest.raises(BadInput, match="in a folder of mode 777"):
+            keep_token_private(make=True, environment={})
+
+    @pytest.mark.parametrize("shut", ["", ".ray"])
+    def test_one_that_nobody_could_reach_is_narrowed(self, token, home, shut):
+        (home / shut).chmod(0o700)
+        keep_token_private(make=False, environment={})
+        assert (mode(token.parent), mode(token)) == (0o700, 0o600)
+
+    def test_one_at_a_place_of_its_own(self, home, token):
+        elsewhere = home / "token"
+        elsewhere.write_text("secret" * 10)
+        with pytest.raises(BadInput, match=f"^{elsewhere}: "):
+            keep_token_private(make=True, environment={"RAY_AUTH_TOKEN_PATH": str(elsewhere)})
+        elsewhere.chmod(0o600)
+        keep_token_private(make=True, environment={"RAY_AUTH_TOKEN_PATH": str(elsewhere)})
+        assert mode(home) == 0o755
+
+    @as_root
+    def test_another_users_is_refused(self, token):
+        token.parent.chmod(0o700)
+        os.chown(token, 65534, 65534)
+        with pytest.raises(BadInput, match="belongs to the user with the number 65534"):
+            keep_token_private(make=True, environment={})
+
+    @pytest.mark.parametrize("environment", [{"RAY_AUTH_TOKEN": "from the environment"}, {"RAY_AUTH_MODE": "disabled"}])
+    def test_where_no_file_is_used_none_is_made_or_judged(self, home, token, environment):
+        keep_token_private(make=True, environment=environment)
+        assert mode(token) == 0o644
+        shutil.rmtree(token.parent)
+        keep_token_private(make=True, environment=environment)
+        assert not token.parent.exists()
+
+
+class TestFolder:
+    @as_root
+    def test_others_cannot_enter_what_ray_opens_to_everybody(self, home):
+        folder = private_folder({"RAY_TMPDIR": str(home)})
+        (folder / "ray").mkdir()
+        (folder / "ray").chmod(0o777)  # as Ray makes it
+        assert "Permission denied" in nobody("touch", folder / "ray" / "planted").stderr
+
+    def test_one_that_became_wide_is_narrowed(self, home):
+        folder = private_folder({"TMPDIR": str(home)})
+        folder.chmod(0o777)
+        assert private_folder({"TMPDIR": str(home)}) == folder
+        assert mode(folder) == 0o700
+
+    @as_root
+    @pytest.mark.parametrize("planted", ["folder", "link", "file"])
+    def test_one_that_somebody_else_has_put_there_is_refused(self, home, planted):
+        home.chmod(0o1777)
+        path = home / f"capsweep-{os.geteuid()}"
+        made = {"folder": ("mkdir", path), "link": ("ln", "-s", "/root", path), "file": ("touch", path)}
+        assert nobody(*made[planted]).returncode == 0
+        with pytest.raises((BadInput, FileExistsError)):
+            private_folder({"RAY_TMPDIR": str(home)})

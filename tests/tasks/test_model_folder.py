@@ -1,0 +1,239 @@
+"""Files of a model's folder that contradict each other: every problem at once, before any weight is loaded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tasks import model_files
+from tasks.language_model import LanguageModel
+from tasks.model_folder import folder_problems
+from tasks.texts.files import FilesSource
+from tasks.values import Model, TaskError, WrongModelError
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+SIZES: dict[str, Any] = {
+    "vocab_size": 16,
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 32,
+}
+
+
+@pytest.fixture(scope="module")
+def made() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**SIZES, initializer_range=0.5))
+
+
+@pytest.fixture
+def folder(made: LlamaForCausalLM, tmp_path: Path) -> Path:
+    made.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def sharded(made: LlamaForCausalLM, tmp_path: Path) -> Path:
+    """Weights in several files and their index."""
+    made.save_pretrained(tmp_path / "sharded", max_shard_size="1KB")
+    assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 2
+    return tmp_path / "sharded"
+
+
+def problems_of(folder: Path, **settings: Any) -> tuple[str, ...]:
+    with pytest.raises(TaskError) as error:
+        model_files.facts(Model(name=str(folder), **settings))
+    assert str(error.value).splitlines() == list(error.value.args)
+    return error.value.args
+
+
+class TestShards:
+    def test_all_of_them_are_a_model(self, sharded):
+        assert folder_problems(Model(name=str(sharded))) == []
+        assert LanguageModel(Model(name=str(sharded)), device="cpu").vocabulary == 16
+
+    def test_one_that_is_named_and_not_there(self, sharded):
+        lost = sorted(sharded.glob("*.safetensors"))[1]
+        lost.unlink()
+        (line,) = problems_of(sharded)
+        assert line.startswith(f"{sharded / 'model.safetensors.index.json'}: names ")
+        assert f"{lost.name} is not there. Copy or download" in line
+
+    def test_all_of_them_gone(self, sharded):
+        for shard in sharded.glob("*.safetensors"):
+            shard.unlink()
+        (line,) = problems_of(sharded)
+        assert "more are not there" in line
+
+    def test_pickled_ones(self, folder):
+        (folder / "model.safetensors").unlink()
+        weights = {"weight_map": {"a": "pytorch_model-00001-of-00002.bin", "b": "pytorch_model-00002-of-00002.bin"}}
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps(weights))
+        torch.save({}, folder / "pytorch_model-00001-of-00002.bin")
+        (line,) = problems_of(folder, allow_pickle=True)
+        assert "names 2 shards, and pytorch_model-00002-of-00002.bin is not there" in line
+
+    @pytest.mark.parametrize("content", ["{", "[]", '{"weight_map": 3}', "null"])
+    def test_an_index_of_nothing(self, sharded, content):
+        (sharded / "model.safetensors.index.json").write_text(content)
+        (line,) = problems_of(sharded)
+        assert "not an index of weights" in line
+
+    def test_an_index_beside_a_file_that_holds_everything_is_not_read(self, folder):
+        (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "gone.safetensors"}}')
+        assert LanguageModel(Model(name=str(folder)), device="cpu").vocabulary == 16
+
+
+class TestPointers:
+    @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+    def test_for_a_file_of_a_model(self, folder, name):
+        (folder / name).write_text(POINTER)
+        (line,) = problems_of(folder)
+        assert line.startswith(f"{folder / name}: a Git LFS pointer")
+        assert "git lfs pull" in line
+
+    def test_for_shards_are_counted(self, sharded):
+        shards = sorted(sharded.glob("*.safetensors"))
+        for shard in shards:
+            shard.write_text(POINTER)
+        (line,) = problems_of(sharded)
+        assert line.startswith(f"{shards[0]}: a Git LFS pointer")
+        assert line.endswith(f"So are {len(shards) - 1} more.")
+
+    def test_for_pickled_weights(self, folder):
+        (folder / "model.safetensors").unlink()
+        (folder / "pytorch_model.bin").write_text(POINTER)
+        (line,) = problems_of(folder, allow_pickle=True)
+        assert "a Git LFS pointer" in line
+
+    @pytest.mark.parametrize("suffix", [".txt", ".jsonl", ".parquet", ".csv"])
+    def test_for_texts(self, tmp_path, suffix):
+        (tmp_path / f"b{suffix}").write_text(POINTER)
+        with pytest.raises(TaskError, match=r"a Git LFS pointer.*git lfs pull"):
+            FilesSource(path=str(tmp_path)).read()
+
+    def test_a_text_about_them_is_a_text(self, tmp_path):
+        (tmp_path / "a.txt").write_text(f"A pointer begins so:\n{POINTER}")
+        assert len(FilesSource(path=str(tmp_path)).read()) == 1
+
+
+class TestAdapters:
+    @pytest.fixture
+    def adapter(self, folder: Path) -> Path:
+        """A LoRA of rank 1 on a projection, beside its base, as peft writes it."""
+        from safetensors.torch import save_file
+
+        settings = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": str(folder),
+            "r": 1,
+            "lora_alpha": 2,
+            "target_modules": ["q_proj"],
+        }
+        (folder / "adapter_config.json").write_text(json.dumps(settings))
+        generator = torch.Generator().manual_seed(1)
+        weights: dict[str, torch.Tensor] = {}
+        for layer in range(2):
+            place = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
+            weights[f"{place}.lora_A.weight"] = torch.randn(1, 8, generator=generator)
+            weights[f"{place}.lora_B.weight"] = torch.randn(8, 1, generator=generator)
+        save_file(weights, folder / "adapter_model.safetensors")
+        return folder
+
+    def test_beside_the_base_are_refused_without_peft(self, adapter, monkeypatch):
+        monkeypatch.setattr("tasks.model_folder.find_spec", lambda name: None)
+        (line,) = problems_of(adapter)
+        assert line.startswith(f"{adapter / 'adapter_config.json'}: an adapter (such as LoRA) beside its base")
+        assert "merge_and_unload" in line
+        assert "remove the adapter's files to measure the base alone" in line
+
+    def test_beside_the_base_are_merged_with_peft(self, adapter, made):
+        pytest.importorskip("peft", reason="adapters are merged by peft")
+        from safetensors.torch import load_file
+
+        found = LanguageModel(Model(name=str(adapter)), device="cpu")
+        lora = load_file(adapter / "adapter_model.safetensors")
+        merged = {name: weights.clone() for name, weights in made.state_dict().items()}
+        for layer in range(2):
+            place = f"layers.{layer}.self_attn.q_proj"
+            a, b = (lora[f"base_model.model.model.{place}.lora_{side}.weight"] for side in "AB")
+            merged[f"model.{place}.weight"] += 2 * b @ a
+        wanted = LlamaForCausalLM(made.config)
+        wanted.load_state_dict(merged)
+        ids = torch.arange(12)[None]
+        with torch.no_grad():
+            own = wanted(input_ids=ids).logits
+            base = made(input_ids=ids).logits
+        torch.testing.assert_close(found.head(found.hidden(found.embed(ids))), own, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(own, base, atol=0.01)
+
+    def test_belong_to_the_identity(self, adapter, monkeypatch):
+        monkeypatch.setattr("tasks.model_folder.find_spec", lambda name: True)
+        before = model_files.facts(Model(name=str(adapter))).fingerprint
+        settings = json.loads((adapter / "adapter_config.json").read_text())
+        (adapter / "adapter_config.json").write_text(json.dumps({**settings, "lora_alpha": 8}))
+        assert model_files.facts(Model(name=str(adapter))).fingerprint != before
+
+    @pytest.mark.parametrize("peft", [None, True])
+    def test_alone_are_refused(self, adapter, monkeypatch, peft):
+        monkeypatch.setattr("tasks.model_folder.find_spec", lambda name: peft)
+        (adapter / "config.json").unlink()
+        (adapter / "model.safetensors").unlink()
+        (line,) = problems_of(adapter)
+        assert "an adapter (such as LoRA) without its base; wanted one model" in line
+
+
+class TestWeights:
+    def test_pickles_cut_off(self, folder, made):
+        (folder / "model.safetensors").unlink()
+        torch.save(made.state_dict(), folder / "pytorch_model.bin")
+        assert folder_problems(Model(name=str(folder), allow_pickle=True)) == []
+        whole = (folder / "pytorch_model.bin").read_bytes()
+        for cut in (whole[: len(whole) // 2], b""):
+            (folder / "pytorch_model.bin").write_bytes(cut)
+            assert problems_of(folder, allow_pickle=True) == (
+                f"{folder / 'pytorch_model.bin'}: cut off. Copy or download it again.",
+            )
+
+    def test_safetensors_go_before_pickles(self, folder):
+        (folder / "pytorch_model.bin").write_bytes(b"not weights")
+        assert LanguageModel(Model(name=str(folder), allow_pickle=True), device="cpu").vocabulary == 16
+
+    def test_more_than_the_configuration_asks_for_are_named(self, folder):
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+        (note,) = LanguageModel(Model(name=str(folder)), device="cpu").readings.notes
+        assert "config.json asks for 9 weights fewer than are in the files" in note
+        assert "layers.1." in note
+
+    def test_a_head_that_is_neither_tied_nor_there(self, folder, made):
+        tied = LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=True))
+        tied.save_pretrained(folder)
+        assert LanguageModel(Model(name=str(folder)), device="cpu").vocabulary == 16
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+        with pytest.raises(WrongModelError, match=r"1 weights that config\.json asks for .* lm_head"):
+            LanguageModel(Model(name=str(folder)), device="cpu")
+
+
+def test_every_problem_at_once(sharded):
+    shards = sorted(sharded.glob("*.safetensors"))
+    shards[0].write_text(POINTER)
+    shards[1].write_bytes(shards[1].read_bytes()[:-4])
+    shards[2].unlink()
+    (sharded / "config.json").unlink()
+    lines = problems_of(sharded)
+    assert len(lines) == 4
+    for words in ("a Git LFS pointer", "no config.json", f"{shards[2].name} is not there", "not a whole safetensors"):
+        assert sum(words in line for line in lines) == 1
+
+
+def test_a_folder_without_anything(tmp_path):
+    (line,) = problems_of(tmp_path)
+    assert "no config.json in this folder" in line
