@@ -113,6 +113,7 @@ def _suggestions(session: Session, count: int) -> list[float]:
             stop=Stop(),
             on_verdicts=lambda verdicts: None,
             on_engines=lambda lines: None,
+            on_snapshot_faults=lambda faults: None,
         )
         seconds: list[float] = []
         for number in range(count):

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from orchestrator.store.parquet import RunTables, read
+    from orchestrator.runs.directory import RunTables, read
 
 __all__ = ["RunTables", "read"]
 
@@ -11,7 +11,7 @@ __all__ = ["RunTables", "read"]
 def __getattr__(name: str) -> Any:
     # pyarrow and duckdb are imported on first use, so that `capsweep --help` does not wait for them.
     if name in __all__:
-        from orchestrator.store import parquet
+        from orchestrator.runs import directory
 
-        return getattr(parquet, name)
+        return getattr(directory, name)
     raise AttributeError(f"module 'orchestrator' has no attribute {name!r}")

@@ -3,7 +3,7 @@
 Defines the order of the steps; other modules carry them out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
 
@@ -23,10 +23,11 @@ from orchestrator.report.live import LiveView
 from orchestrator.report.tables import capacity_by_group
 from orchestrator.report.terminal import searches_table, summary_table
 from orchestrator.report.writing import write_report
-from orchestrator.runs.directory import REPORT_FILE, Run, open_run
+from orchestrator.runs.directory import REPORT_FILE
 from orchestrator.runs.extension import Extension
-from orchestrator.runs.session import open_session
+from orchestrator.runs.session import SessionEnd, open_session
 from orchestrator.spec.sweep import Sweep
+from orchestrator.store.held import LostLockError
 from tasks.values import EngineStats
 from tasks.wording import counted
 
@@ -77,7 +78,7 @@ def launch(
         extension=extension,
         asked_to_stop=stop.interrupt,
     )
-    with stop_on_signals(stop), opening as session, can_go_on(RESUME):
+    with stop_on_signals(stop, _printer(console)), opening as session, can_go_on(RESUME):
         samples = {search.search_id: plan.samples[search.model, search.sample_id] for search in plan.searches}
         view = LiveView(console, session.ledger, samples=samples)
         for note in (*plan.notes, *session.notes):
@@ -91,17 +92,41 @@ def launch(
                     executor = InlineExecutor() if inline else _on_ray(address, variables)
                     stats = executor.run(session, stop=stop, watcher=view)
             finally:
-                session.finish()
-    run = open_run(url)
-    searches = run.searches()
+                ended = session.finish()
+        notes = [*ended.notes, *_write_page(ended)]
+    for note in notes:
+        console.print(Text(f"note: {literal(note)}", style="yellow"), soft_wrap=True)
     try:
-        write_report(run, searches)
-        _show_results(run, searches, stats, console)
+        _show_results(ended, plan, stats, console)
     except Exception as error:
         # What was measured is on disk by now: an error in showing it does not decide the exit code.
-        line = f"the results cannot be shown ({type(error).__name__}: {error}); `capsweep report {url}` tries again."
-        console.print(Text(literal(redact(line)).replace("\n", " ")), soft_wrap=True)
-    return _conclude(url, searches, stop, console)
+        console.print(Text(literal(_lacking("the results cannot be shown", error, url))), soft_wrap=True)
+    return _conclude(url, ended.searches, stop, console)
+
+
+def _printer(console: Console) -> Callable[[str], None]:
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _write_page(ended: SessionEnd) -> list[str]:
+    """Write the page of a run; returns a note if that is impossible: the results are on disk without it.
+
+    Raises:
+        LostLockError: when the session has lost the run; nothing is written then.
+    """
+    try:
+        write_report(ended.run, ended.searches)
+    except LostLockError:
+        raise
+    except Exception as error:
+        return [_lacking(f"{REPORT_FILE} could not be written", error, ended.run.files.url)]
+    return []
+
+
+def _lacking(what: str, error: Exception, url: str) -> str:
+    """One line about results that a user does not see because of an error."""
+    line = f"{what} ({type(error).__name__}: {error}); `capsweep report {url}` tries again."
+    return redact(line).replace("\n", " ")
 
 
 def _on_ray(address: str | None, variables: Mapping[str, str]) -> Executor:
@@ -113,8 +138,9 @@ def _on_ray(address: str | None, variables: Mapping[str, str]) -> Executor:
     return RayExecutor(address, variables)
 
 
-def _show_results(run: Run, searches: pa.Table, stats: EngineStats, console: Console) -> None:
-    console.print(searches_table(searches, run.samples()))
+def _show_results(ended: SessionEnd, plan: Plan, stats: EngineStats, console: Console) -> None:
+    run, searches = ended.run, ended.searches
+    console.print(searches_table(searches, plan.samples_table()))
     console.print(summary_table(capacity_by_group(searches)))
     if stats.slot_steps:
         steps = counted(stats.slot_steps, "optimizer step")

@@ -71,6 +71,14 @@ def _number(text: str) -> int:
     return struct.unpack("<Q", hashlib.sha256(text.encode()).digest()[:8])[0]
 
 
+def _steps_in(snapshot: bytes | None) -> int:
+    """Steps that a probe has taken; 0 if its snapshot cannot be read."""
+    try:
+        return 0 if snapshot is None else struct.unpack("<q", snapshot)[0]
+    except struct.error:
+        return 0
+
+
 class ToyEngine:
     """Answers probes from `toy_capacity`, some steps after they were submitted."""
 
@@ -105,8 +113,7 @@ class ToyEngine:
         """Advance every slot by one step and return the probes that finished."""
         while self._waiting and len(self._slots) < self._recipe.slots:
             probe = self._waiting.popleft()
-            (steps,) = (0,) if probe.snapshot is None else struct.unpack("<q", probe.snapshot)
-            self._slots.append((probe, steps, time.time()))
+            self._slots.append((probe, _steps_in(probe.snapshot), time.time()))
         time.sleep(self._recipe.step_seconds)
         self._slots = [(probe, steps + 1, started) for probe, steps, started in self._slots]
         self._stats += EngineStats(

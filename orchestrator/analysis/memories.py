@@ -5,6 +5,7 @@ Knows nothing of Ray or of how memories came to be.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from orchestrator.errors import BadInput
 from orchestrator.progress import tracked
 from orchestrator.runs.directory import Run
 from orchestrator.runs.resumable import check_models
+from orchestrator.store.files import LocalFiles
 from orchestrator.store.parquet import SEARCHES_FILE
 from tasks.contract import Prover
 from tasks.registry import TASKS
@@ -96,9 +98,9 @@ def export(run: Run, folder: Path) -> int:
         How many memories were written; the tensors are named by search_id.
 
     Raises:
-        BadInput: when `folder` cannot be made.
+        BadInput: when `folder` cannot be written to.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     searches = run.searches()
     wanted = {row["probe_id"]: row["search_id"] for row in searches.to_pylist() if row["probe_id"] is not None}
@@ -107,12 +109,14 @@ def export(run: Run, folder: Path) -> int:
         if row["probe_id"] in wanted and row["memory"] is not None:
             values = np.frombuffer(row["memory"], dtype="<f4").reshape(row["memory_shape"])
             tensors[wanted[row["probe_id"]]] = values.copy()
+    table = BytesIO()
+    pq.write_table(searches, table)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files = LocalFiles(folder)
+        files.write("memories.safetensors", save(tensors, metadata={"run": run.files.url, "dtype": "float32"}))
+        files.write("memories.parquet", table.getvalue())
     except OSError as error:
-        raise BadInput(f"{folder}: cannot be made a folder ({error.strerror}). Choose another --to.") from error
-    save_file(tensors, folder / "memories.safetensors", metadata={"run": run.files.url, "dtype": "float32"})
-    pq.write_table(searches, folder / "memories.parquet")
+        raise BadInput(f"{folder}: cannot be written to ({error.strerror}). Choose another --to.") from error
     return len(tensors)
 
 

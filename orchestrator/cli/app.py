@@ -83,12 +83,13 @@ def run(
 
         from orchestrator.launch import launch, new_run_url
         from orchestrator.planning.planner import make_plan
-        from orchestrator.runs.directory import drawn_texts, held_sweep
+        from orchestrator.runs.directory import drawn_texts, held_sweep, samples_of
         from orchestrator.spec.sweep_file import load_sweep
 
         sweep = load_sweep(spec)
         url = run_dir or new_run_url(sweep)
-        plan = make_plan(sweep, allow_fewer=allow_fewer, drawn=drawn_texts(url), held=held_sweep(url))
+        held, samples = held_sweep(url), samples_of(url)
+        plan = make_plan(sweep, allow_fewer=allow_fewer, drawn=drawn_texts(url), held=held, samples=samples)
         code = launch(
             plan,
             url,
@@ -117,12 +118,12 @@ def resume(
         from orchestrator.execution.faults import RESUME, can_go_on
         from orchestrator.launch import launch
         from orchestrator.planning.planner import make_plan
-        from orchestrator.runs.directory import drawn_texts, open_run
+        from orchestrator.runs.directory import drawn_texts, open_run, samples_of
 
         sweep = open_run(run).sweep
         with can_go_on(RESUME):
             # The number of samples was settled when the run began: having fewer than asked for is not an error now.
-            plan = make_plan(sweep, allow_fewer=True, drawn=drawn_texts(run))
+            plan = make_plan(sweep, allow_fewer=True, drawn=drawn_texts(run), samples=samples_of(run))
             code = launch(
                 plan,
                 run,

@@ -49,6 +49,8 @@ def report(
         if read is not None and images:
             folder = tables or to.parent / "figures"
             typer.echo(f"{counted(len(write_images(read, folder, images)), 'figure')} in {folder}")
+        for note in dict.fromkeys(note for run in opened for note in run.notes):
+            typer.echo(f"note: {literal(note)}", err=True)
 
 
 @app.command(epilog="Example: `capsweep verify runs/quickstart-20260101-120000`")

@@ -25,6 +25,8 @@ def show_status(run: Run, *, limit: int) -> None:
     writes = f"{writer} writes" if writer else "no session writes"
     console.print(f"{run.files.url}: {statuses}; {writes}", markup=False, highlight=False, soft_wrap=True)
     failed = run.probes(("probe_id", "attempt", "source", "outcome", "reason")).to_pylist()
+    for note in run.notes:
+        console.print(f"note: {literal(note)}", markup=False, highlight=False, soft_wrap=True)
     for row in [row for row in failed if row["outcome"] == "failed"][:limit]:
         message = literal(f"failed: {row['source']}: {row['reason']}")
         console.print(message, markup=False, highlight=False, soft_wrap=True)

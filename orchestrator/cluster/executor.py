@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cluster.connection import cluster
@@ -19,7 +20,7 @@ from orchestrator.cluster.neighbours import RECORDER_NAME
 from orchestrator.cluster.probe_trial import ProbeTrial, name_of
 from orchestrator.cluster.recorder_actor import RecorderActor
 from orchestrator.cluster.searcher import LedgerSearcher
-from orchestrator.execution.executor import Watcher
+from orchestrator.execution.executor import SnapshotFaults, Watcher
 from orchestrator.execution.stop import Stop
 from orchestrator.runs.session import Session
 from tasks.values import EngineStats
@@ -49,6 +50,7 @@ class RayExecutor:
         """See `Executor`; `stop` is checked whenever Tune asks for work. BadInput also when no cluster answers."""
         with cluster(session.session_id, self._address, watcher.show_message), _recorder_of(session) as recorder:
             settings, per_trial = session.plan.sweep.engine_settings(), session.plan.sweep.engines.probes_per_trial
+            faults = SnapshotFaults(watcher)
             pool = EnginePool(
                 plan=session.plan,
                 ledger=session.ledger,
@@ -64,11 +66,18 @@ class RayExecutor:
                 stop=stop,
                 on_verdicts=watcher.show_verdicts,
                 on_engines=watcher.show_engines,
+                on_snapshot_faults=faults.show,
             )
+            save = True
             try:
                 _tune(searcher, session, stop)
+            except KeyboardInterrupt:  # what is in flight is to be dropped
+                save = False
+                raise
             finally:
-                _put_away(pool, recorder, unfinished=session.ledger.num_open > 0)
+                _put_away(pool, recorder, unfinished=save and session.ledger.num_open > 0)
+                with contextlib.suppress(RayError):
+                    faults.conclude(ray.get(recorder.snapshot_faults.remote()))
             if searcher.fault is not None:
                 raise searcher.fault
             return pool.stats

@@ -3,7 +3,6 @@
 Calls of many trials become one file: each caller waits until the file with its rows is durable.
 """
 
-import contextlib
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -87,9 +86,12 @@ class RecorderActor:
             self._stage_faults.pop(assignment_id, None)
 
     def save_snapshots(self, engine: str, snapshots: Sequence[Snapshot]) -> None:
-        """Save the probes that an engine holds. Errors are ignored here: the next `record` raises them, too."""
-        with contextlib.suppress(OSError):
-            self._snapshots.save(engine, snapshots)
+        """Save the probes that an engine holds."""
+        self._snapshots.save(engine, snapshots)
+
+    def snapshot_faults(self) -> str | None:
+        """The faults of snapshots so far; None if there were none."""
+        return self._snapshots.faults
 
     def report_lacking(self, num_engines: int) -> None:
         """Set how many engines of its share of the cluster this run lacks."""

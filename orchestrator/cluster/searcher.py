@@ -57,6 +57,7 @@ class LedgerSearcher(Searcher):
         stop: Stop,
         on_verdicts: Callable[[Sequence[Verdict]], None],
         on_engines: Callable[[Sequence[EngineProgress]], None],
+        on_snapshot_faults: Callable[[str | None], None],
     ) -> None:
         """See `RayExecutor`; with `probes_per_trial` None, the number depends on the engine."""
         super().__init__(metric="left", mode="min")
@@ -67,6 +68,9 @@ class LedgerSearcher(Searcher):
         self._stop = stop
         self._on_verdicts = on_verdicts
         self._on_engines = on_engines
+        self._on_snapshot_faults = on_snapshot_faults
+        self._asked_faults: Any = None
+        """Reference to the faults of snapshots, which were asked for."""
         self._most_running = 1
         """Most trials that could run at a time so far; kept, as Tune reuses processes only for equal CPU requests."""
         self._metrics = RunMetrics(run=session.plan.sweep.name)
@@ -120,6 +124,11 @@ class LedgerSearcher(Searcher):
             return
         pool = self._pool
         self._on_engines(pool.progress())
+        if self._asked_faults is None:
+            self._asked_faults = self._recorder.snapshot_faults.remote()
+        elif ray.wait([self._asked_faults], timeout=0)[0]:
+            self._on_snapshot_faults(ray.get(self._asked_faults))
+            self._asked_faults = None
         self._metrics.export(
             self._ledger,
             ready=len(pool.ready),

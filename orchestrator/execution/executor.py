@@ -23,6 +23,25 @@ class Watcher:
         """A line for the user, such as where the cluster can be watched."""
 
 
+class SnapshotFaults:
+    """Shows a fault of snapshots once when it happens, and how many there were at the end: none ends a session."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._shown: str | None = None
+
+    def show(self, faults: str | None) -> None:
+        """Show the faults so far (`Snapshots.faults`), unless some were shown before."""
+        if self._shown is None:
+            self.conclude(faults)
+
+    def conclude(self, faults: str | None) -> None:
+        """Show all faults of the session, unless that was shown before."""
+        if faults != self._shown and faults is not None:
+            self._watcher.show_message(faults)
+            self._shown = faults
+
+
 class Executor(Protocol):
     """Runs the open searches of a session."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.execution.engine_progress import engine_progress
-from orchestrator.execution.executor import Watcher
+from orchestrator.execution.executor import SnapshotFaults, Watcher
 from orchestrator.execution.stop import Stop
 from orchestrator.runs.session import Session, make_probe
 from orchestrator.search.bracket import Verdict
@@ -45,7 +45,7 @@ class InlineExecutor:
     def run(self, session: Session, *, stop: Stop, watcher: Watcher) -> EngineStats:
         """See `Executor`; `stop` is checked after every step."""
         recorder, snapshots = session.recorder(), Snapshots(session.files, session.session_id)
-        plan, total = session.plan, EngineStats()
+        plan, total, faults = session.plan, EngineStats(), SnapshotFaults(watcher)
 
         def make(order: Order) -> Probe:
             probe = recorder.give_memory(make_probe(plan, order))
@@ -61,6 +61,7 @@ class InlineExecutor:
 
             def on_step(saver: _Saver = saver, progress: _ProgressReporter = progress) -> None:
                 saver.save_in_time()
+                faults.show(snapshots.faults)
                 progress.report_in_time()
 
             callbacks = LoopCallbacks(
@@ -70,6 +71,7 @@ class InlineExecutor:
             if engine.num_held:
                 saver.save()
             total += engine.stats()
+        faults.conclude(snapshots.faults)
         return total
 
 

@@ -4,10 +4,10 @@ Values only: orchestrator/planning/planner.py collects them, orchestrator/planni
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from orchestrator.planning.plan import PlannedModel
+from orchestrator.planning.plan import PlannedModel, Sample
 from orchestrator.spec.sweep import Sweep
 from tasks.contract import TextCodec
 from tasks.texts import TextEntry
@@ -59,6 +59,8 @@ class Inputs:
     """Place in the sweep, such as texts.0 -> the commit of the data read there, for data that have one."""
     notes: tuple[str, ...] = ()
     """Notes from reading."""
+    held: Mapping[str, Sequence[Sample]] = field(default_factory=dict)
+    """Model, as rows name it -> the samples that the run holds for it."""
 
 
 def problems_of(steps: Sequence[Found[Any]]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import BadInput
+from orchestrator.planning.held import HeldSamples, excused
 from orchestrator.planning.inputs import Found, Inputs, notes_of, problems_of
 from orchestrator.planning.models import notes_on, read_models, with_dtypes, with_held_models, with_recipes
 from orchestrator.planning.plan import Plan
@@ -28,6 +29,7 @@ def make_plan(
     allow_fewer: bool = False,
     drawn: Mapping[tuple[str, str], Text] | None = None,
     held: Sweep | None = None,
+    samples: HeldSamples | None = None,
     measure: bool = True,
 ) -> Plan:
     """Read models and texts and lay out all searches.
@@ -37,6 +39,7 @@ def make_plan(
         allow_fewer: Continue when a text source has fewer texts than asked for.
         drawn: Texts of an earlier plan of the run by model and source: another machine may draw other texts.
         held: The sweep of the run, if there is one: what was decided, measured and pinned for it stays.
+        samples: The samples of the run, for texts that are no longer where they came from.
         measure: Whether to measure what a recipe needs of its model, which loads the weights.
 
     Raises:
@@ -48,6 +51,7 @@ def make_plan(
     texts = read_texts(sweep, allow_fewer=allow_fewer)
     decided = with_dtypes(sweep, task)
     models = read_models(decided.value, task)
+    texts = excused(texts, [model.planned.name for model in models.value], samples or {})
     steps: list[Found[Any]] = [texts, decided, models]
     # The next two steps load weights, so everything else must be right before.
     if measure and not problems_of(steps):
@@ -68,5 +72,6 @@ def make_plan(
             models=models.value,
             text_commits={place: commit for place, commit in commits.items() if commit is not None},
             notes=(*notes_of(steps), *(note for planned in found for note in notes_on(planned))),
+            held=samples or {},
         )
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import BadInput
+from orchestrator.planning.held import with_held
 from orchestrator.planning.identity import identity_of, search_id_of
 from orchestrator.planning.inputs import Found, Inputs, ReadModel, notes_of, problems_of
 from orchestrator.planning.plan import Plan, PlannedModel, Sample
@@ -46,7 +47,7 @@ def lay_out(inputs: Inputs) -> Plan:
         BadInput: with every problem of texts that do not fit their model, or when there is no search.
     """
     sweep = inputs.sweep
-    parts = [_lay_out_model(sweep, model) for model in inputs.models]
+    parts = [_lay_out_model(sweep, model, inputs.held.get(model.planned.name, ())) for model in inputs.models]
     if problems := problems_of(parts):  # several numbers of vectors may report the same problem
         raise BadInput(*dict.fromkeys(problems))
     notes = (*inputs.notes, *notes_of(parts))
@@ -67,12 +68,13 @@ def lay_out(inputs: Inputs) -> Plan:
     )
 
 
-def _lay_out_model(sweep: Sweep, model: ReadModel) -> Found[_Laid]:
+def _lay_out_model(sweep: Sweep, model: ReadModel, held: Sequence[Sample]) -> Found[_Laid]:
     planned = model.planned
     longest = {num_vectors: longest_length(sweep, planned, num_vectors) for num_vectors in sweep.num_vectors}
     # Cut as for one vector, whatever k is asked for: a sample_id must not change when a sweep gains another k.
     cut_at = longest_length(sweep, planned, 1).value
-    samples = cut_to_samples(model.texts, planned.name, model.codec, cut_at, special=sweep.special_tokens)
+    read = cut_to_samples(model.texts, planned.name, model.codec, cut_at, special=sweep.special_tokens)
+    samples = with_held(read.value, held, tokenizer=model.codec.fingerprint, longest=cut_at)
     asked = _Asked(model=planned.name, identity=identity_of(sweep, planned), search=sweep.search)
     searches: list[Search] = []
     too_short: list[str] = []
@@ -90,7 +92,7 @@ def _lay_out_model(sweep: Sweep, model: ReadModel) -> Found[_Laid]:
     return Found(
         value=_Laid(samples=samples.value, searches=searches),
         problems=(*problems_of([*longest.values()]), *_beyond_vocabulary(planned, samples.value)),
-        notes=(*samples.notes, *too_short),
+        notes=(*read.notes, *samples.notes, *too_short),
     )
 
 

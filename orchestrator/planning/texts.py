@@ -36,6 +36,7 @@ def read_texts(sweep: Sweep, *, allow_fewer: bool) -> Found[list[ReadEntry]]:
     problems: list[str] = []
     notes: list[str] = []
     for number, source in enumerate(sweep.texts):
+        entry = source
         found: list[Text] = []
         try:
             entry = source.pinned()
@@ -44,6 +45,7 @@ def read_texts(sweep: Sweep, *, allow_fewer: bool) -> Found[list[ReadEntry]]:
                 notes += [f"texts.{number}: {note}" for note in entry.notes()]
         except TaskError as error:
             problems.append(f"texts.{number}: {error}")
+            entries.append(ReadEntry(entry=entry))  # a run that holds the texts goes on without reading them
             continue
         entries.append(ReadEntry(entry=entry, texts=tuple(found)))
         if note := entry.pin_note():

@@ -20,7 +20,8 @@ from orchestrator.report.figures.canvas import ReportTables, standing_alone
 from orchestrator.report.page import render_page
 from orchestrator.runs.directory import LIGHT_COLUMNS, REPORT_FILE, Run
 from orchestrator.spec.sweep_file import dump
-from orchestrator.store.parquet import read_bits_and_lines
+from orchestrator.store.files import LocalFiles
+from orchestrator.store.parquet import BITS_FILE, LINES_FILE, DamagedFileError, read_bits_and_lines
 from orchestrator.store.probe_columns import PROBES
 
 MOST_BYTES = 512_000_000
@@ -32,24 +33,42 @@ NUMBER_COLUMNS = ("nats_by_token", "nats_by_token_without_memory", "margin_by_to
 def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
     """All tables of a run that a report shows; pass `searches` if they are derived already."""
     light = run.probes([*LIGHT_COLUMNS, *BITS_COLUMNS])
+    searches = run.searches() if searches is None else searches
     shapes, proven = light["memory_shape"].to_pylist(), light["proven_length"].to_pylist()
     wanted: list[str] = []
     if sum(4 * shape[0] * shape[1] for shape in shapes if shape) <= MOST_BYTES:
         wanted.append("memory")
     if sum(12 * length for length in proven if length) <= MOST_BYTES:
         wanted += NUMBER_COLUMNS
-    bits, lines = read_bits_and_lines(run.files)
+    bits, lines = _bits_and_lines(run, searches, light)
     probes = run.probes([*light.column_names, *wanted]) if wanted else light
     for name in PROBES.names:
         if name not in probes.column_names:
             probes = probes.append_column(PROBES.field(name), pa.nulls(len(probes), PROBES.field(name).type))
     return ReportTables(
         probes=probes.select(PROBES.names),
-        searches=run.searches() if searches is None else searches,
+        searches=searches,
         samples=run.samples(),
         bits=bits,
         lines=lines,
     )
+
+
+def _bits_and_lines(run: Run, searches: pa.Table, probes: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """What `capsweep measure` wrote, as far as the memories that it measured are still the best of their searches."""
+    damaged: list[DamagedFileError] = []
+    bits, lines = read_bits_and_lines(run.files, damaged=damaged)
+    run.notes.extend(map(str, damaged))
+    capacities = dict(zip(searches["search_id"].to_pylist(), searches["capacity_tokens"].to_pylist(), strict=True))
+    known = set(probes["probe_id"].to_pylist())
+    is_current = [capacities.get(row["search_id"]) == row["tokens"] for row in bits.to_pylist()]
+    has_ends = [{row["from_probe_id"], row["to_probe_id"]} <= known for row in lines.to_pylist()]
+    if not all(is_current) or not all(has_ends):
+        run.notes.append(
+            f"{run.files.url}: {BITS_FILE} or {LINES_FILE} is older than the results: what no longer holds is left "
+            "out. `capsweep measure` writes them again."
+        )
+    return bits.filter(pa.array(is_current, pa.bool_())), lines.filter(pa.array(has_ends, pa.bool_()))
 
 
 def together(runs: Sequence[tuple[str, ReportTables]]) -> ReportTables:
@@ -123,9 +142,14 @@ def _renamed(table: pa.Table, called: dict[str, str], ids: _Numbered) -> pa.Tabl
 
 def write_report(run: Run, searches: pa.Table | None = None) -> str:
     """Write the page of a run; returns its path or URL."""
-    page = render_page(report_tables(run, searches), sweep_yaml=dump(run.sweep), provenance=run.provenance)
+    page = render_page(report_tables(run, searches), sweep_yaml=dump(run.sweep), provenance=_shown(run.provenance))
     run.files.write(REPORT_FILE, page.encode())
     return f"{run.files.url}/{REPORT_FILE}"
+
+
+def _shown(provenance: dict[str, Any]) -> dict[str, Any]:
+    """What a page shows of it: the sweep stands on the page by itself."""
+    return {name: value for name, value in provenance.items() if name != "sweep"}
 
 
 def all_tables(runs: Sequence[Run]) -> ReportTables:
@@ -139,7 +163,7 @@ def write_page(runs: Sequence[Run], tables: ReportTables, to: Path) -> None:
     yaml = "\n---\n".join(dump(run.sweep) for run in runs)
     folders = [run.files.url.rstrip("/").rpartition("/")[2] for run in runs]
     provenance: dict[str, Any] = {
-        folder if folders.count(folder) == 1 else f"{folder} #{number}": run.provenance
+        folder if folders.count(folder) == 1 else f"{folder} #{number}": _shown(run.provenance)
         for number, (folder, run) in enumerate(zip(folders, runs, strict=True), start=1)
     }
     named = f"name: {' and '.join(run.sweep.name for run in runs)}\n---\n{yaml}"
@@ -197,7 +221,6 @@ def write_images(tables: ReportTables, folder: Path, kind: str) -> list[Path]:
 
 def _write(path: Path, content: bytes) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        LocalFiles(path.parent).write(path.name, content)
     except OSError as error:
         raise BadInput(f"{path}: cannot be written ({error.strerror}). Choose another place.") from error

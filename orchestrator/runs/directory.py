@@ -3,15 +3,18 @@
 Writes nothing. Knows nothing of Ray or torch.
 """
 
+import contextlib
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from orchestrator.errors import BadInput
+from orchestrator.planning.held import held_samples
+from orchestrator.planning.plan import Sample
 from orchestrator.redact import refuse_credentials
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
@@ -28,9 +31,11 @@ from orchestrator.store.parquet import (
     read_probes,
     read_samples,
     read_searches,
+    read_whole,
 )
 from orchestrator.store.probe_columns import PROBES
 from orchestrator.store.searches import derive_searches
+from orchestrator.store.snapshots import SNAPSHOT_FOLDER
 from tasks.values import Model, Text
 
 SWEEP_FILE = "sweep.yaml"
@@ -39,14 +44,24 @@ EXTENDING_FILE = "extending.yaml"
 """Exists while an extension is written: until it is removed, tables may hold more than the sweep asks for."""
 REPORT_FILE = "report/index.html"
 DAMAGED_FOLDER = "damaged"
-RUN_FOLDERS = (PROBE_FOLDER, SESSION_FOLDER, "snapshots", DAMAGED_FOLDER, "report", "logs")
+RUN_FOLDERS = (PROBE_FOLDER, SESSION_FOLDER, SNAPSHOT_FOLDER, DAMAGED_FOLDER, "report", "logs")
 TABLE_FILES = (SAMPLES_FILE, SEARCHES_FILE, BITS_FILE, LINES_FILE)
-RUN_NAMES = frozenset([SWEEP_FILE, PROVENANCE_FILE, EXTENDING_FILE, *TABLE_FILES, LOCK_FILE, STOP_FILE, *RUN_FOLDERS])
+RUN_FILES = (SWEEP_FILE, PROVENANCE_FILE, EXTENDING_FILE, *TABLE_FILES, LOCK_FILE, STOP_FILE)
+RUN_NAMES = frozenset([*RUN_FILES, *RUN_FOLDERS])
 """Every name that may be in a run directory."""
 LIGHT_COLUMNS = [
     name for name in PROBES.names if name != "memory" and "_by_token" not in name and "_by_length" not in name
 ]
 """All columns of probes except memories and values per token or length."""
+
+
+class RunTables(NamedTuple):
+    """The tables of one run."""
+
+    probes: pa.Table
+    """One row per probe outcome."""
+    searches: pa.Table
+    """One row per search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +71,9 @@ class Run:
     files: Files
     sweep: Sweep
     provenance: dict[str, Any]
+    """What the run records about its models and sessions; without either if the file is damaged."""
+    notes: list[str] = field(default_factory=list)
+    """What was found about files that this run can be shown without."""
     _samples: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def probes(self, columns: Sequence[str] = LIGHT_COLUMNS) -> pa.Table:
@@ -63,8 +81,16 @@ class Run:
         return read_probes(self.files, columns)
 
     def searches(self) -> pa.Table:
-        """One row per search, derived from the rows of probes: correct even while a session writes."""
-        return derive_searches(read_searches(self.files), self.probes(), self.sweep.search_settings())
+        """One row per search, derived from the rows of probes: correct even while a session writes.
+
+        Raises:
+            DamagedFileError: when the table on disk cannot be read, or is that of another plan.
+        """
+        planned, probes = read_searches(self.files), self.probes()
+        measured = set(probes["search_id"].to_pylist())
+        if measured and measured.isdisjoint(planned["search_id"].to_pylist()):
+            raise DamagedFileError(self.files, SEARCHES_FILE, "it has none of the searches that were measured")
+        return derive_searches(planned, probes, self.sweep.search_settings())
 
     def samples(self) -> pa.Table:
         """The texts, one row per model and sample."""
@@ -77,13 +103,37 @@ class Run:
         return self._samples[model, sample_id]
 
     def model(self, name: str) -> Model:
-        """The model named `name` in rows."""
+        """The model named `name` in rows; raises DamagedFileError when the run does not record it."""
+        if name not in self.provenance["models"]:
+            raise DamagedFileError(self.files, PROVENANCE_FILE, f"it does not have the model {name}")
         return Model(**self.provenance["models"][name]["model"])
+
+
+def read(run: str) -> RunTables:
+    """The tables of a run directory or URL, as Arrow; while a session writes to it, with what is proven so far.
+
+    Raises:
+        BadInput: when this is not a run, or a file of it cannot be read.
+    """
+    opened = open_run(str(run))
+    return RunTables(opened.probes(PROBES.names), opened.searches())
 
 
 def is_run(files: Files) -> bool:
     """Whether a session has begun a run here."""
-    return files.exists(SWEEP_FILE)
+    return files.exists(SWEEP_FILE) or _copy_of_sweep(files) is not None
+
+
+def samples_of(url: str) -> dict[str, list[Sample]]:
+    """The samples of the run at `url` by model; empty if there is no run yet, or they cannot be read or relied on."""
+    refuse_credentials(url)
+    files = open_files(url)
+    try:
+        # During an extension, there may be samples that the sweep does not ask for.
+        is_settled = is_run(files) and not files.exists(EXTENDING_FILE)
+        return held_samples(read_samples(files).to_pylist()) if is_settled else {}
+    except DamagedFileError:
+        return {}
 
 
 def drawn_texts(url: str) -> dict[tuple[str, str], Text]:
@@ -92,7 +142,7 @@ def drawn_texts(url: str) -> dict[tuple[str, str], Text]:
     files = open_files(url)
     try:
         rows = read_samples(files).to_pylist() if is_run(files) else []
-    except (FileNotFoundError, DamagedFileError):
+    except DamagedFileError:
         return {}
     return {
         (row["model"], row["source"]): Text(text=row["text"], source=row["source"], tokens=tuple(row["tokens"]))
@@ -101,10 +151,13 @@ def drawn_texts(url: str) -> dict[tuple[str, str], Text]:
 
 
 def held_sweep(url: str) -> Sweep | None:
-    """The sweep of the run at `url`; None where there is no run yet."""
+    """The sweep of the run at `url`; None where there is no run yet, or its sweep cannot be read."""
     refuse_credentials(url)
     files = open_files(url)
-    return read_sweep(files) if is_run(files) else None
+    try:
+        return read_sweep(files) if is_run(files) else None
+    except DamagedFileError:
+        return None
 
 
 def open_run(url: str) -> Run:
@@ -120,35 +173,80 @@ def open_run(url: str) -> Run:
             f"{url}: not a run directory (no {SWEEP_FILE} in it). "
             "Give the folder that `capsweep run` printed, such as runs/NAME-DATE-TIME."
         )
-    return Run(files=files, sweep=read_sweep(files), provenance=read_provenance(files))
+    run = Run(files=files, sweep=read_sweep(files), provenance={"models": {}, "sessions": []})
+    try:
+        read_sweep_file(files)
+    except DamagedFileError as error:
+        run.notes.append(str(error))
+    try:
+        run.provenance.update(read_provenance(files))
+    except DamagedFileError as error:
+        run.notes.append(str(error))
+    return run
 
 
 def read_sweep(files: Files) -> Sweep:
-    """The sweep of a run, with every default written out.
+    """The sweep of a run, with every default written out: from its file, or else from the copy in the provenance.
 
     Raises:
-        BadInput: when it cannot be read.
+        DamagedFileError: when neither can be read.
     """
-    with _as_written(files, SWEEP_FILE):
-        return Sweep.model_validate(parse_yaml(files.read(SWEEP_FILE).decode())[0])
+    try:
+        return read_sweep_file(files)
+    except DamagedFileError as error:
+        with contextlib.suppress(*CONSTRUCTOR_ERRORS):
+            if (copy := _copy_of_sweep(files)) is not None:
+                return Sweep.model_validate(parse_yaml(copy)[0])
+        remedy = (
+            f"Nor can its copy in {PROVENANCE_FILE} be read: restore it, or write it again by `capsweep run` with the "
+            f"sweep file of this run and --run-dir {files.url}."
+        )
+        raise DamagedFileError(files, SWEEP_FILE, error.damage, remedy=remedy) from None
+
+
+def read_sweep_file(files: Files) -> Sweep:
+    """The sweep in the run's SWEEP_FILE; raises DamagedFileError when it cannot be read."""
+    content = read_whole(files, SWEEP_FILE)
+    # The first lines alone may be a sweep, too, with defaults for what they lack.
+    if (copy := _copy_of_sweep(files)) is not None and is_beginning(content, copy.encode()):
+        raise DamagedFileError(files, SWEEP_FILE, "its end is missing")
+    try:
+        return Sweep.model_validate(parse_yaml(content.decode())[0])
+    except CONSTRUCTOR_ERRORS as error:
+        raise _unreadable(files, SWEEP_FILE, error) from error
+
+
+def is_beginning(content: bytes, whole: bytes) -> bool:
+    """Whether the content is the beginning of `whole` and not all of it, as after a write that was cut short."""
+    return whole.startswith(content) and len(content) < len(whole)
+
+
+def _copy_of_sweep(files: Files) -> str | None:
+    """The copy of the sweep in the provenance; None if there is none that can be read."""
+    try:
+        return read_provenance(files).get("sweep")
+    except DamagedFileError:
+        return None
 
 
 def read_provenance(files: Files) -> dict[str, Any]:
     """What a run records about its models and sessions.
 
     Raises:
-        BadInput: when it cannot be read.
+        DamagedFileError: when it cannot be read.
     """
-    with _as_written(files, PROVENANCE_FILE):
-        return json.loads(files.read(PROVENANCE_FILE))
-
-
-@contextmanager
-def _as_written(files: Files, name: str) -> Iterator[None]:
+    content = read_whole(files, PROVENANCE_FILE)
     try:
-        yield
-    except (*CONSTRUCTOR_ERRORS, FileNotFoundError) as error:
-        raise BadInput(
-            f"{files.url}/{name}: cannot be read as this version writes it ({' '.join(str(error).split())[:200]}). "
-            "Do not edit it: restore it, or begin a new run."
-        ) from error
+        known = json.loads(content)
+        for held in known["models"].values():
+            _ = held["model"]["name"], held["facts"]["fingerprint"]
+        for session in known["sessions"]:
+            _ = session["session_id"], datetime.fromisoformat(session["started_at"])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _unreadable(files, PROVENANCE_FILE, error) from error
+    return known
+
+
+def _unreadable(files: Files, name: str, error: Exception) -> DamagedFileError:
+    found = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    return DamagedFileError(files, name, f"it cannot be read as this version writes it: {found}")

@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan, with_held
-from orchestrator.runs.directory import EXTENDING_FILE, Run, drawn_texts, open_run
+from orchestrator.runs.directory import EXTENDING_FILE, Run, drawn_texts, open_run, samples_of
 from orchestrator.runs.resumable import check_same_run
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import load_sweep
@@ -48,7 +48,7 @@ def plan_extension(url: str, spec: Path, *, allow_fewer: bool = False) -> tuple[
     Raises:
         BadInput: when there is no such run, or the file would change one of its results.
     """
-    run, drawn = open_run(url), drawn_texts(url)
+    run, drawn, samples = open_run(url), drawn_texts(url), samples_of(url)
     held = run.sweep
     addition = with_held(load_sweep(spec), held)
     if differing := differences(held, addition):
@@ -56,10 +56,10 @@ def plan_extension(url: str, spec: Path, *, allow_fewer: bool = False) -> tuple[
             f"{spec}: {'; '.join(differing)}. What decides results must be as in {url}: change it, or begin a new run."
         )
     # As for `resume`: the number of samples was settled when the run began.
-    held_plan = make_plan(held, allow_fewer=True, drawn=drawn)
+    held_plan = make_plan(held, allow_fewer=True, drawn=drawn, samples=samples)
     check_same_run(held_plan, run.files)
     sweep = union(held, addition)
-    plan = make_plan(sweep, allow_fewer=allow_fewer, drawn=drawn)
+    plan = make_plan(sweep, allow_fewer=allow_fewer, drawn=drawn, samples=samples)
     changed = list(changed_searches(held_plan, plan)) or list(_unknown_searches(run, plan))
     if changed:
         raise BadInput(*(f"{spec}: {message}" for message in dict.fromkeys(changed[:MOST_PROBLEMS])))

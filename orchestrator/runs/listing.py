@@ -1,6 +1,7 @@
 """What `capsweep runs` shows of the runs in a folder, from their small files and never from their rows.
 
-Counts are those written at the end of the last session. Knows nothing of Ray, torch or the terminal.
+Counts are those of the searches table, which a session that runs keeps up to date. Knows nothing of Ray, torch or the
+terminal.
 """
 
 import json
@@ -104,7 +105,7 @@ def list_runs(url: str) -> Listing:
     for name, found in _contents(files):
         if isinstance(found, OSError):
             damaged[name] = f"cannot be read ({found.strerror or found})"
-        elif SWEEP_FILE not in found:
+        elif SWEEP_FILE not in found and PROVENANCE_FILE not in found:
             foreign.append(name)
         else:
             try:

@@ -15,13 +15,23 @@ from typing import Any
 
 from orchestrator.planning.plan import Plan, PlannedModel
 from orchestrator.redact import redact_command
-from orchestrator.runs.directory import PROVENANCE_FILE, read_provenance
+from orchestrator.runs.directory import read_provenance
+from orchestrator.spec.sweep_file import dump
 from orchestrator.store.files import Files
+from orchestrator.store.parquet import DamagedFileError
+
+
+def known_provenance(files: Files) -> dict[str, Any]:
+    """What the sessions before recorded; nothing if that cannot be read."""
+    try:
+        return read_provenance(files)
+    except DamagedFileError:
+        return {}
 
 
 def with_session(
     plan: Plan,
-    files: Files,
+    known: Mapping[str, Any],
     session_id: str,
     now: datetime,
     *,
@@ -29,7 +39,6 @@ def with_session(
     added: Mapping[str, Sequence[Any]] | None,
 ) -> dict[str, Any]:
     """The run's provenance with a session that begins now; `added` is None unless the session extends the run."""
-    known = read_provenance(files) if files.exists(PROVENANCE_FILE) else {}
     session = {
         "session_id": session_id,
         "started_at": now.isoformat(timespec="seconds"),
@@ -43,6 +52,8 @@ def with_session(
         **({} if added is None else {"added": {name: list(entries) for name, entries in added.items()}}),
     }
     return {
+        # A copy, in case that the run's own file is damaged.
+        "sweep": dump(plan.sweep),
         "models": {model.name: _about(model, known.get("models", {})) for model in plan.models},
         # The first session's entries stay: later sessions read the same texts, or refuse.
         "text_commits": {**plan.text_commits, **known.get("text_commits", {})},

@@ -3,44 +3,80 @@
 Reads the run, writes nothing.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan
-from orchestrator.runs.directory import EXTENDING_FILE, RUN_NAMES, SWEEP_FILE, Run, is_run, read_provenance, read_sweep
+from orchestrator.runs.directory import (
+    EXTENDING_FILE,
+    PROVENANCE_FILE,
+    RUN_NAMES,
+    SWEEP_FILE,
+    Run,
+    is_run,
+    read_provenance,
+    read_sweep,
+)
 from orchestrator.spec.sweep import without_places
 from orchestrator.store.files import Files
-from orchestrator.store.parquet import DamagedFileError, read_samples, row_files
+from orchestrator.store.parquet import DamagedFileError, read_probes, read_samples, row_files
 from tasks.registry import TASKS
 from tasks.values import ModelFacts, TaskError
+
+Read = TypeVar("Read")
 
 COMMIT_LENGTH = 40
 """Characters of a commit of the hub; the revision of a local model is a shorter hash."""
 
 
 def check_same_run(plan: Plan, files: Files) -> None:
-    """Raise BadInput unless `files` is empty or holds the plan's sweep with unchanged inputs."""
+    """Raise BadInput unless `files` is empty or holds the plan's sweep with unchanged inputs.
+
+    Where the run's sweep or provenance cannot be read, its rows decide: the id of a search holds all that decides it.
+    """
     if not is_run(files):
-        if row_files(files):
-            raise BadInput(f"{files.url}: holds rows but no {SWEEP_FILE}: it cannot be resumed. Choose another.")
+        if row_files(files) and _unknown_searches(plan, files):
+            raise BadInput(
+                f"{files.url}: holds rows but no {SWEEP_FILE}, and they belong to another sweep. Choose another "
+                "folder, or give the sweep that this run was begun with."
+            )
         if foreign := [name for name in files.names("", suffix="") if name not in RUN_NAMES]:
             raise BadInput(
                 f"{files.url}: holds {', '.join(foreign[:3])}, which is not part of a run. Wanted a folder that is "
                 "new, empty or a run; choose another --run-dir."
             )
         return
+    sweep, provenance = _unless_damaged(read_sweep, files), _unless_damaged(read_provenance, files)
+    if (sweep is None or provenance is None) and (unknown := _unknown_searches(plan, files)):
+        raise BadInput(
+            f"{files.url}: {SWEEP_FILE if sweep is None else PROVENANCE_FILE} cannot be read, and {unknown} searches "
+            "in its rows belong to another sweep, model or text. Restore the file, or begin a new run."
+        )
     # Parsed, not compared as text: a field that was added since then has its default.
-    if without_places(read_sweep(files)) != without_places(plan.sweep):
+    if sweep is not None and without_places(sweep) != without_places(plan.sweep):
         raise BadInput(
             f"{files.url}: already holds another sweep ({SWEEP_FILE} in it differs from yours). "
             "Choose another --run-dir, or resume that one with `capsweep resume`."
         )
-    known = read_provenance(files)["models"]
+    known = {} if provenance is None else provenance["models"]
     problems = _changed_models(files, known, {model.name: model.facts for model in plan.models})
     # Texts only if no model has changed: a changed model may cut its texts differently.
     if problems := problems or _changed_texts(plan, files):
         raise BadInput(*problems)
+
+
+def _unless_damaged(read: Callable[[Files], Read], files: Files) -> Read | None:
+    try:
+        return read(files)
+    except DamagedFileError:
+        return None
+
+
+def _unknown_searches(plan: Plan, files: Files) -> int:
+    """How many searches have rows here that can be read, and are not in the plan."""
+    measured = read_probes(files, ("search_id",), damaged=[])["search_id"].to_pylist()
+    return len(set(measured) - {search.search_id for search in plan.searches})
 
 
 def check_models(run: Run, names: Iterable[str]) -> None:
@@ -78,7 +114,7 @@ def _changed_texts(plan: Plan, files: Files) -> list[str]:
     """One message for each text that differs from the run's."""
     try:
         stored = {(row["model"], row["source"]): row["sample_id"] for row in read_samples(files).to_pylist()}
-    except (FileNotFoundError, DamagedFileError):
+    except DamagedFileError:
         return []  # the table is rewritten; rows of other texts belong to other searches
     now = {(model, sample.source): sample.sample_id for (model, _), sample in plan.samples.items()}
     # During an unfinished extension, the table may or may not have its texts.

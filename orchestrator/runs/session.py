@@ -3,6 +3,7 @@
 All executors share it, in process or on Ray. Knows nothing of Ray or torch.
 """
 
+import contextlib
 import json
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,44 +11,49 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
 
 from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan
 from orchestrator.redact import refuse_credentials
+from orchestrator.runs.derived import DerivedSearches
 from orchestrator.runs.directory import (
-    DAMAGED_FOLDER,
     EXTENDING_FILE,
-    LIGHT_COLUMNS,
     PROVENANCE_FILE,
     SWEEP_FILE,
-    read_provenance,
+    Run,
     read_sweep,
+    read_sweep_file,
 )
 from orchestrator.runs.extension import Extension
-from orchestrator.runs.provenance import with_end, with_session
+from orchestrator.runs.healing import clear_lock, set_aside_damaged, set_aside_rows
+from orchestrator.runs.provenance import known_provenance, with_end, with_session
 from orchestrator.runs.resumable import check_same_run
 from orchestrator.search.ledger import Ledger, Order
-from orchestrator.search.policy import SearchSettings
 from orchestrator.spec.sweep_file import dump
 from orchestrator.store.compaction import COMPACT_FILES, compact
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.held import HeldFiles
-from orchestrator.store.lock import RunLock
-from orchestrator.store.parquet import (
-    SAMPLES_FILE,
-    SEARCHES_FILE,
-    DamagedFileError,
-    read_probes,
-    read_samples,
-    read_searches,
-    row_files,
-    write_table,
-)
-from orchestrator.store.probe_columns import VERDICT_COLUMNS, RowContext, verdicts_of
+from orchestrator.store.lock import STOP_FILE, RunLock
+from orchestrator.store.parquet import SAMPLES_FILE, DamagedFileError, row_files, write_table
+from orchestrator.store.probe_columns import RowContext, verdicts_of
 from orchestrator.store.recorder import Recorder
-from orchestrator.store.searches import derive_searches, with_known
 from orchestrator.store.snapshots import remove_snapshots
 from tasks.values import Probe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnd:
+    """What a session leaves."""
+
+    run: Run
+    """The run as it is now; its files refuse to be changed once the session has lost it."""
+    searches: pa.Table
+    """The searches table, derived from plan and rows."""
+    notes: tuple[str, ...]
+    """What a user should know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +61,16 @@ class Session:
     """A run that this process may write to."""
 
     plan: Plan
-    files: Files
-    """The run; every change is refused once another session has taken it over."""
+    files: HeldFiles
+    """The run's files; they refuse to be changed once the session has lost the run."""
     session_id: str
     ledger: Ledger
     context: RowContext
     """What is the same in every row of this session."""
+    provenance: dict[str, Any]
+    """What the run records about its models and sessions, this one included."""
+    derived: DerivedSearches
+    """The searches table, which follows the rows while the session runs."""
     notes: tuple[str, ...] = ()
     """What was found in the run directory that a user should know."""
 
@@ -68,29 +78,31 @@ class Session:
         """The one writer of rows; no other recorder of this run may be in use."""
         return new_recorder(self.files.url, self.context)
 
-    def finish(self) -> None:
-        """Derive the searches table from all rows on disk, and note when the session ended.
+    def finish(self) -> SessionEnd:
+        """Derive the searches table from plan and rows, and note when the session ended.
+
+        All rows are on disk before, so a derived file that cannot be written now is a note, not an error.
 
         Raises:
-            LostLockError: when another session has taken the run over; nothing is written then.
+            LostLockError: when the session has lost the run; nothing is written then.
+            OSError: when the rows cannot be read.
         """
-        write_searches(self.files, self.plan.sweep.search_settings())
-        ended = with_end(read_provenance(self.files), self.session_id, datetime.now(UTC))
-        self.files.write(PROVENANCE_FILE, json.dumps(ended, indent=2).encode())
+        notes: list[str] = []
+        searches = self.derived.finish(notes)
+        ended = with_end(self.provenance, self.session_id, datetime.now(UTC))
+        try:
+            _write_json(self.files, PROVENANCE_FILE, ended)
+        except OSError as error:
+            notes.append(f"{PROVENANCE_FILE} lacks the end of this session ({error.strerror or error}).")
         if self.ledger.num_open == 0:
             remove_snapshots(self.files)
+        run = Run(files=self.files, sweep=self.plan.sweep, provenance=ended)
+        return SessionEnd(run=run, searches=searches, notes=tuple(notes))
 
 
 def new_recorder(url: str, context: RowContext) -> Recorder:
     """A recorder that stops writing as soon as another session holds the run."""
-    files = open_files(url)
-    return Recorder(files, context, may_write=HeldFiles(files, context.session_id).check)
-
-
-def write_searches(files: Files, settings: SearchSettings) -> None:
-    """Derive the searches table from all rows on disk; it is rewritten whole."""
-    probes = read_probes(files, LIGHT_COLUMNS)
-    write_table(files, SEARCHES_FILE, derive_searches(read_searches(files), probes, settings))
+    return Recorder(HeldFiles(open_files(url), context.session_id), context)
 
 
 @contextmanager
@@ -123,44 +135,58 @@ def open_session(
     check_same_run(held, files)
     now = datetime.now(UTC)
     session_id = f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
-    with _held(RunLock(files, session_id, asked_to_stop=asked_to_stop), url, take_over=take_over):
-        files = HeldFiles(files, session_id)
-        if extension is not None and read_sweep(files) != held.sweep:
+    with _held(files, RunLock(files, session_id, asked_to_stop=asked_to_stop), take_over=take_over) as (mine, notes):
+        if extension is not None and read_sweep(mine) != held.sweep:
             raise BadInput(f"{url}: another session has extended this run in the meantime. Try again.")
-        files.remove_unfinished()
-        damaged: list[DamagedFileError] = []
-        probes = read_probes(files, VERDICT_COLUMNS, damaged=damaged)
-        notes = _set_aside_damaged(files, damaged)
-        added = None if extension is None else extension.added
-        provenance = with_session(plan, files, session_id, now, notes=notes, added=added)
-        files.write(PROVENANCE_FILE, json.dumps(provenance, indent=2).encode())
-        # 1. What the plan alone determines, including tables that were damaged.
-        _write_planned(plan, files, is_extended=extension is not None)
+        mine.remove_unfinished()
+        # 1. What is damaged is set aside. Read before: the sweep may be in the provenance only.
+        known = known_provenance(mine)
+        notes += set_aside_damaged(mine)
+        if mine.exists(STOP_FILE) and mine.read(STOP_FILE) != session_id.encode():
+            mine.remove(STOP_FILE)  # asked of an earlier session
         # 2. The rows of earlier sessions.
-        if len(names := row_files(files)) > COMPACT_FILES:
-            compact(files, names, session_id, may_write=files.check)
-        yield Session(
-            plan=plan,
-            files=files,
-            session_id=session_id,
-            ledger=Ledger(plan.searches, plan.sweep.search_settings(), verdicts_of(probes), retry_failed=retry_failed),
-            context=_context(plan, url, session_id),
-            notes=tuple(notes),
-        )
+        derived, damaged = DerivedSearches(plan, mine), list[DamagedFileError]()
+        probes = derived.read_rows(damaged=damaged)
+        notes += [*set_aside_rows(mine, damaged), *_strays(plan, probes)]
+        added = None if extension is None else extension.added
+        provenance = with_session(plan, known, session_id, now, notes=notes, added=added)
+        _write_json(mine, PROVENANCE_FILE, provenance)
+        # 3. What the plan and the rows determine.
+        _write_planned(plan, mine, derived, probes, is_extended=extension is not None)
+        if len(names := row_files(mine)) > COMPACT_FILES:
+            # The rows are on disk, merged or not.
+            with contextlib.suppress(OSError, BadInput):
+                compact(mine, names, session_id)
+        try:
+            yield Session(
+                plan=plan,
+                files=mine,
+                session_id=session_id,
+                ledger=Ledger(
+                    plan.searches, plan.sweep.search_settings(), verdicts_of(probes), retry_failed=retry_failed
+                ),
+                context=_context(plan, url, session_id),
+                provenance=provenance,
+                derived=derived,
+                notes=tuple(notes),
+            )
+        finally:
+            derived.stop()
 
 
 @contextmanager
-def _held(lock: RunLock, url: str, *, take_over: bool) -> Iterator[None]:
-    """Hold the lock of the run at `url`."""
+def _held(files: Files, lock: RunLock, *, take_over: bool) -> Iterator[tuple[HeldFiles, list[str]]]:
+    """Hold the lock of the run in `files`; gives the files to write to, and notes."""
     try:
-        lock.take(take_over=take_over)
+        notes = clear_lock(files)
+        mine = lock.take(take_over=take_over)
     except OSError as error:
         raise BadInput(
-            f"{url}: cannot be written to ({error.strerror or error}). Wanted a folder of its own for the run; "
+            f"{files.url}: cannot be written to ({error.strerror or error}). Wanted a folder of its own for the run; "
             "choose another --run-dir or storage."
         ) from error
     try:
-        yield
+        yield mine, notes
     finally:
         lock.release()
 
@@ -175,8 +201,22 @@ def _context(plan: Plan, url: str, session_id: str) -> RowContext:
     )
 
 
-def _write_planned(plan: Plan, files: Files, *, is_extended: bool) -> None:
-    """Write the plan's tables and sweep where they are missing; for an extension, write all of them."""
+def _strays(plan: Plan, probes: pa.Table) -> list[str]:
+    """A note if rows belong to searches that are not in the plan."""
+    asked = {search.search_id for search in plan.searches}
+    strays = [search_id for search_id in probes["search_id"].to_pylist() if search_id not in asked]
+    if not strays:
+        return []
+    return [
+        f"{len(strays)} rows belong to {len(set(strays))} searches that the sweep does not ask for, or that have "
+        "another identity in this version of capsweep: they stay on disk, and are not in the searches table."
+    ]
+
+
+def _write_planned(
+    plan: Plan, files: HeldFiles, derived: DerivedSearches, probes: pa.Table, *, is_extended: bool
+) -> None:
+    """Write the plan's tables and sweep where they are missing or another's; for an extension, write all of them."""
     if is_extended:
         # Until this file is removed, any session that opens the run, extended or not, rewrites its tables.
         files.write(EXTENDING_FILE, dump(plan.sweep).encode())
@@ -184,35 +224,17 @@ def _write_planned(plan: Plan, files: Files, *, is_extended: bool) -> None:
     begun = files.exists(SWEEP_FILE)
     if unsettled or not begun or not files.exists(SAMPLES_FILE):
         write_table(files, SAMPLES_FILE, plan.samples_table())
-    if unsettled or not files.exists(SEARCHES_FILE):
-        write_table(files, SEARCHES_FILE, with_known(plan.searches_table(), read_searches(files)))
-    if is_extended or not begun:
+    derived.begin(probes)
+    # Equal but for the places of local files, which may have moved.
+    if is_extended or not begun or read_sweep_file(files) != plan.sweep:
         # Last: a folder with a sweep file is a run of that sweep, even if this session is killed now.
         files.write(SWEEP_FILE, dump(plan.sweep).encode())
     if unsettled:
         files.remove(EXTENDING_FILE)
 
 
-def _set_aside_damaged(files: Files, damaged: list[DamagedFileError]) -> list[str]:
-    """Move damaged row files and tables to `damaged/`; returns a note about each."""
-    damaged = list(damaged)
-    for name, read in ((SAMPLES_FILE, read_samples), (SEARCHES_FILE, read_searches)):
-        try:
-            if files.exists(name):
-                read(files)
-        except DamagedFileError as error:
-            damaged.append(error)
-    for found in damaged:
-        files.move(found.name, f"{DAMAGED_FOLDER}/{Path(found.name).name}")
-    return [
-        f"{found.name} was damaged ({found.damage}): it is in {DAMAGED_FOLDER}/ now. "
-        + (
-            "It is derived and was rewritten."
-            if found.name in (SAMPLES_FILE, SEARCHES_FILE)
-            else "The probes it held run again."
-        )
-        for found in damaged
-    ]
+def _write_json(files: Files, name: str, content: dict[str, Any]) -> None:
+    files.write(name, json.dumps(content, indent=2).encode())
 
 
 def make_probe(plan: Plan, order: Order) -> Probe:

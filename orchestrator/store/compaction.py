@@ -3,7 +3,7 @@
 Knows nothing of sessions, or of what rows mean.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ COMPACT_BYTES = 64 * 2**20
 """Size at which a merged file is written; a file of half this size or more is not merged."""
 
 
-def compact(files: Files, names: Sequence[str], session_id: str, *, may_write: Callable[[], None]) -> None:
+def compact(files: Files, names: Sequence[str], session_id: str) -> None:
     """Merge these files; a merged file is durable before the files it replaces are removed.
 
     Raises:
@@ -30,15 +30,15 @@ def compact(files: Files, names: Sequence[str], session_id: str, *, may_write: C
             if len(content) < COMPACT_BYTES // 2:
                 group[name] = content
             if sum(map(len, group.values())) > COMPACT_BYTES:
-                _merge(files, group, session_id, may_write)
+                _merge(files, group, session_id)
                 group = {}
-    _merge(files, group, session_id, may_write)
+    _merge(files, group, session_id)
 
 
-def _merge(files: Files, group: dict[str, bytes], session_id: str, may_write: Callable[[], None]) -> None:
+def _merge(files: Files, group: dict[str, bytes], session_id: str) -> None:
     if len(group) < 2:
         return
     tables = [parse_table(files, name, content, PROBES) for name, content in group.items()]
     rows = unique_rows(pa.concat_tables(tables)).cast(PROBES)
-    merged = write_rows(files, session_id, rows, may_write=may_write)
+    merged = write_rows(files, session_id, rows)
     files.remove(*(name for name in group if name != merged))

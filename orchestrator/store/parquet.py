@@ -7,15 +7,14 @@ nothing of Ray, torch or of how rows are made.
 import hashlib
 import io
 import re
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from orchestrator.errors import BadInput
-from orchestrator.store.files import Files, open_files
+from orchestrator.store.files import Files
 from orchestrator.store.probe_columns import PROBES
 from orchestrator.store.schema import BITS, LINES, SAMPLES, SCHEMA_VERSION, SEARCHES
 
@@ -39,37 +38,25 @@ MOST_LISTINGS = 5
 class DamagedFileError(BadInput):
     """The content of a run's file is not what was written."""
 
-    def __init__(self, files: Files, name: str, damage: str) -> None:
+    def __init__(
+        self, files: Files, name: str, damage: str, *, absent: bool = False, remedy: str | None = None
+    ) -> None:
+        """`absent`: whether there is no such file; `remedy`: what to do, by default to resume the run."""
+        again = "writes it again" if absent else "sets it aside and computes again what it held"
         super().__init__(
-            f"{files.url}/{name}: damaged ({damage}). `capsweep resume` sets it aside and computes again what it held."
+            f"{files.url}/{name}: damaged ({damage}). {remedy or f'`capsweep resume {files.url}` {again}.'}"
         )
         self.name = name
         self.damage = damage
-
-
-class RunTables(NamedTuple):
-    """The tables of one run."""
-
-    probes: pa.Table
-    """One row per probe outcome."""
-    searches: pa.Table
-    """One row per search."""
-
-
-def read(run: str) -> RunTables:
-    """The tables of a run directory or URL, as Arrow.
-
-    Raises:
-        BadInput: when this is not a run, or a file of it cannot be read.
-    """
-    files = open_files(str(run))
-    if not files.exists(SAMPLES_FILE):
-        raise BadInput(f"{run}: not a run directory (no {SAMPLES_FILE} in it). Give the folder that `run` printed.")
-    return RunTables(read_probes(files), read_searches(files))
+        self.absent = absent
 
 
 def read_probes(
-    files: Files, columns: Sequence[str] | None = None, *, damaged: list[DamagedFileError] | None = None
+    files: Files,
+    columns: Sequence[str] | None = None,
+    *,
+    damaged: list[DamagedFileError] | None = None,
+    known: dict[str, pa.Table] | None = None,
 ) -> pa.Table:
     """All rows without duplicates: one for each (probe_id, attempt), and one verdict per probe.
 
@@ -77,6 +64,7 @@ def read_probes(
         files: The run.
         columns: The columns to read; all of PROBES if None.
         damaged: A list that takes the errors of files that cannot be read, whose rows are then left out.
+        known: What earlier calls with the same columns read, by file, which is not read again; this call updates it.
 
     Raises:
         DamagedFileError: when a file cannot be read and `damaged` is None.
@@ -86,18 +74,21 @@ def read_probes(
     wanted = PROBES if columns is None else pa.schema([PROBES.field(name) for name in columns])
     keys = pa.schema([PROBES.field(name) for name in ("probe_id", "attempt", "outcome", "session_id")])
     keyed = pa.unify_schemas([wanted, keys])
+    known = {} if known is None else known
     missing: set[str] = set()
     for _ in range(MOST_LISTINGS):
         names = row_files(files)
-        tables: list[pa.Table] = [keyed.empty_table()]
+        for gone in known.keys() - set(names):
+            del known[gone]
+        fresh = [name for name in names if name not in known]
         found: list[DamagedFileError] = []
-        absent = set(names)
-        for first in range(0, len(names), READ_TOGETHER):
-            contents = files.read_all(names[first : first + READ_TOGETHER])
+        absent = set(fresh)
+        for first in range(0, len(fresh), READ_TOGETHER):
+            contents = files.read_all(fresh[first : first + READ_TOGETHER])
             absent -= contents.keys()
             for name, content in contents.items():
                 try:
-                    tables.append(parse_table(files, name, content, keyed))
+                    known[name] = parse_table(files, name, content, keyed)
                 except DamagedFileError as error:
                     found.append(error)
         # A file that is merged vanishes from the next listing; a link to nothing, a folder or a pipe stays.
@@ -108,7 +99,8 @@ def read_probes(
                 raise found[0]
             if damaged is not None:
                 damaged += found
-            return unique_rows(pa.concat_tables(tables)).select(wanted.names).cast(wanted)
+            rows = pa.concat_tables([keyed.empty_table(), *known.values()])
+            return unique_rows(rows).select(wanted.names).cast(wanted)
     raise OSError(f"{files.url}/{PROBE_FOLDER}: files vanished while they were read, {MOST_LISTINGS} times. Try again.")
 
 
@@ -123,6 +115,8 @@ def unique_rows(rows: pa.Table) -> pa.Table:
     A session that was taken over may have written a row that the next session wrote as well. A probe may have been
     counted as failed before its verdict arrived: then the verdict counts.
     """
+    if len(set(rows["probe_id"].to_pylist())) == rows.num_rows:
+        return rows  # the usual case, without the 40 ms of a query
     with duckdb.connect() as database:
         database.register("rows", rows)
         once = (
@@ -137,25 +131,55 @@ def unique_rows(rows: pa.Table) -> pa.Table:
 
 
 def read_searches(files: Files) -> pa.Table:
-    """One row per search, as last derived; empty until the first session ends."""
-    return _read_table(files, SEARCHES_FILE, SEARCHES) if files.exists(SEARCHES_FILE) else SEARCHES.empty_table()
+    """One row per search, as last derived."""
+    return read_table(files, SEARCHES_FILE, SEARCHES)
 
 
 def read_samples(files: Files) -> pa.Table:
     """The texts of a run."""
-    return _read_table(files, SAMPLES_FILE, SAMPLES)
+    return read_table(files, SAMPLES_FILE, SAMPLES)
 
 
-def read_bits_and_lines(files: Files) -> tuple[pa.Table, pa.Table]:
-    """The bits ledger and the lines between memories; empty if `capsweep measure` has not run."""
-    return tuple(
-        _read_table(files, name, schema) if files.exists(name) else schema.empty_table()
-        for name, schema in ((BITS_FILE, BITS), (LINES_FILE, LINES))
-    )
+def read_bits_and_lines(files: Files, *, damaged: list[DamagedFileError] | None = None) -> tuple[pa.Table, pa.Table]:
+    """The bits ledger and the lines between memories; empty if `capsweep measure` has not run.
+
+    Args:
+        files: The run.
+        damaged: A list that takes the errors of tables that cannot be read, which are then empty.
+
+    Raises:
+        DamagedFileError: when one cannot be read and `damaged` is None.
+    """
+    tables: list[pa.Table] = []
+    for name, schema in ((BITS_FILE, BITS), (LINES_FILE, LINES)):
+        try:
+            tables.append(read_table(files, name, schema))
+        except DamagedFileError as error:
+            if not error.absent:
+                if damaged is None:
+                    raise
+                damaged.append(error)
+            tables.append(schema.empty_table())
+    return tables[0], tables[1]
 
 
-def _read_table(files: Files, name: str, schema: pa.Schema) -> pa.Table:
-    return parse_table(files, name, files.read(name), schema)
+def read_table(files: Files, name: str, schema: pa.Schema) -> pa.Table:
+    """The table in a file.
+
+    Raises:
+        DamagedFileError: when the content is not what was written, or there is no such file.
+    """
+    return parse_table(files, name, read_whole(files, name), schema)
+
+
+def read_whole(files: Files, name: str) -> bytes:
+    """The content of a file that the run must have; raises DamagedFileError when there is none of this name."""
+    try:
+        return files.read(name)
+    except FileNotFoundError as error:
+        raise DamagedFileError(files, name, "there is no such file", absent=True) from error
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise DamagedFileError(files, name, "no file, but a folder, has this name or that of its folder") from error
 
 
 def parse_table(files: Files, name: str, content: bytes, schema: pa.Schema) -> pa.Table:
@@ -214,11 +238,11 @@ def write_table(files: Files, name: str, table: pa.Table) -> None:
     files.write(name, _to_parquet(table))
 
 
-def write_rows(files: Files, session_id: str, rows: pa.Table, *, may_write: Callable[[], None]) -> str:
+def write_rows(files: Files, session_id: str, rows: pa.Table) -> str:
     """Write one file of rows, durable when this returns; returns its name, which has the hash of its content."""
     content = _to_parquet(rows)
     name = f"{PROBE_FOLDER}/{session_id}-{_hash(content)}.parquet"
-    files.write(name, content, may_write=may_write)
+    files.write(name, content)
     return name
 
 

@@ -4,7 +4,7 @@ Knows nothing of Ray, of torch, or of what the rows mean for a search.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from orchestrator.errors import BadInput
@@ -19,11 +19,10 @@ from tasks.values import COLD, Failed, Finished, Probe
 class Recorder:
     """Appends rows of one session, and remembers the memories that later probes begin from."""
 
-    def __init__(self, files: Files, context: RowContext, *, may_write: Callable[[], None]) -> None:
-        """`may_write` raises when another session has taken over the run."""
+    def __init__(self, files: Files, context: RowContext) -> None:
+        """`files` refuse to be written once another session has taken over the run (orchestrator/store/held.py)."""
         self._files = files
         self._context = context
-        self._may_write = may_write
         self._recorded: dict[str, Verdict] = {}
         """probe_id -> the verdict that this session wrote: a second one is never written."""
         self._written: list[str] = []
@@ -46,7 +45,7 @@ class Recorder:
         if not finished:
             return
         rows = rows_table(self._context, finished)
-        self._written.append(write_rows(self._files, self._context.session_id, rows, may_write=self._may_write))
+        self._written.append(write_rows(self._files, self._context.session_id, rows))
         for item in finished:
             if isinstance(item.outcome, Failed):
                 continue
@@ -56,7 +55,7 @@ class Recorder:
         if len(self._written) >= COMPACT_FILES:
             # The rows are on disk, merged or not, and the next write reports a fault of the disk.
             with contextlib.suppress(OSError, BadInput):
-                compact(self._files, self._written, self._context.session_id, may_write=self._may_write)
+                compact(self._files, self._written, self._context.session_id)
             self._written = []
 
     def recorded(self, probe_ids: Iterable[str]) -> list[Verdict]:

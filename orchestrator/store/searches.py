@@ -34,13 +34,6 @@ def searches_of(table: pa.Table) -> list[Search]:
     return [Search(**{**row, "grid": None if row["grid"] is None else tuple(row["grid"])}) for row in rows]
 
 
-def with_known(planned: pa.Table, known: pa.Table) -> pa.Table:
-    """The searches of `planned`, with the rows of `known` for those that it has."""
-    rows = {row["search_id"]: row for row in known.to_pylist()}
-    merged = [rows.get(row["search_id"], row) for row in planned.to_pylist()]
-    return pa.Table.from_pylist(merged, schema=SEARCHES)
-
-
 def derive_searches(planned: pa.Table, probes: pa.Table, settings: SearchSettings) -> pa.Table:
     """The rows of SEARCHES for the searches of `planned`, in its order, derived from the rows of `probes`.
 

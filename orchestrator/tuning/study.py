@@ -5,7 +5,7 @@ Knows nothing of engines, Ray or pages.
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,13 @@ import optuna
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import TPESampler
-from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from orchestrator.execution.recipe_worker import SearchResult
 from orchestrator.report.intervals import bootstrap_mean
+from orchestrator.tuning.journal import open_journal
 from tasks.values import Range
 
-JOURNAL_FILE = "study.journal"
 RESULTS = (TrialState.COMPLETE, TrialState.PRUNED)
 RANDOM_TRIALS = 8
 """Recipes drawn at random before the sampler (TPE) uses their results."""
@@ -61,7 +60,14 @@ class RecipeStudy:
     """The trials of one model."""
 
     def __init__(
-        self, folder: Path, model: str, *, recipe: Mapping[str, Any], ranges: Mapping[str, Range], texts: Sequence[str]
+        self,
+        folder: Path,
+        model: str,
+        *,
+        recipe: Mapping[str, Any],
+        ranges: Mapping[str, Range],
+        texts: Sequence[str],
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """Open the study, or begin it with the sweep's own recipe as its first trial.
 
@@ -71,13 +77,14 @@ class RecipeStudy:
             recipe: The sweep's own recipe, every field.
             ranges: Ranges of the fields that may change.
             texts: The text of each length search for choosing, in order.
+            check: Raises when this session must not write any more; called before every write.
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore", ExperimentalWarning)
         self._recipe = dict(recipe)
         self._distributions = {name: _distribution(given, recipe[name]) for name, given in ranges.items()}
         self.study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL_FILE))),
+            storage=open_journal(folder, check),
             study_name=model,
             direction="maximize",
             pruner=PairedPruner(texts),

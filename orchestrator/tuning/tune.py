@@ -1,5 +1,6 @@
 """Tune a sweep's recipe, from its plan to the page. Defines the order of the steps; other modules carry them out."""
 
+import hashlib
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,8 @@ from orchestrator.execution.stop import Stop, stop_on_signals
 from orchestrator.launch import Exit
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan, with_held
-from orchestrator.runs.directory import is_run
+from orchestrator.runs.directory import DAMAGED_FOLDER, is_run
+from orchestrator.runs.healing import clear_lock, set_aside, set_aside_misplaced
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump
 from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
@@ -28,8 +30,9 @@ from orchestrator.store.files import Files, open_files
 from orchestrator.store.held import HeldFiles
 from orchestrator.store.lock import STOP_FILE, RunLock
 from orchestrator.store.parquet import write_table
+from orchestrator.tuning.journal import JOURNAL_FILE, OPTUNAS_LOCK, mend_journal
 from orchestrator.tuning.results import TuningResult, evidence_line, recipe_yaml, result_of, trial_rows, trials_table
-from orchestrator.tuning.study import INPUTS, JOURNAL_FILE, RecipeStudy
+from orchestrator.tuning.study import INPUTS, RecipeStudy
 from orchestrator.tuning.texts import TextSplit, split_texts
 from orchestrator.tuning.tuner import BUDGET, ModelTuner, tune_model
 from tasks.wording import counted
@@ -37,8 +40,12 @@ from tasks.wording import counted
 TUNE_FILE = "tune.yaml"
 TRIALS_FILE = "tune.parquet"
 PAGE_FILE = "report/tune.html"
+LONGEST_NAME = 200
+"""Most bytes of a model's name that a file's name holds."""
 NO_BETTER = "none of the recipes tried is better than the sweep's own"
-TUNE_NAMES = frozenset([TUNE_FILE, TRIALS_FILE, JOURNAL_FILE, "report", LOCK_FILE, STOP_FILE, SESSION_FOLDER])
+TUNE_FILES = (TUNE_FILE, TRIALS_FILE, JOURNAL_FILE, PAGE_FILE)
+TUNE_FOLDERS = ("report", DAMAGED_FOLDER)
+TUNE_NAMES = frozenset([*TUNE_FILES, OPTUNAS_LOCK, *TUNE_FOLDERS, LOCK_FILE, STOP_FILE, SESSION_FOLDER])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +82,12 @@ def tune(
     request, split = _plan(request, _held(files))
     _check_asked(request, files)
     stop = Stop()
-    with _locked(files, stop, take_over=take_over) as files, stop_on_signals(stop):
+    with _locked(files, stop, take_over=take_over) as files, stop_on_signals(stop, _printer(console)):
+        for note in _heal(files):
+            console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
         if not files.exists(TUNE_FILE):
             files.write(TUNE_FILE, _asked(request).encode())
-        folder = Path(files.url)
-        tuners = [_tuner(request, split, model.name, folder, console) for model in split.plan.models]
+        tuners = [_tuner(request, split, model.name, files, console) for model in split.plan.models]
         for note in split.plan.notes:
             console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
         where = _workers(
@@ -154,27 +162,39 @@ def _open(url: str) -> Files:
 
 
 def _held(files: Files) -> TuneRequest | None:
-    """What the tuning in a folder was asked; None if there is none."""
+    """What the tuning in a folder was asked; None if there is none, or that cannot be read."""
     if not files.exists(TUNE_FILE):
         return None
+    content = files.read(TUNE_FILE)
+    if not content.endswith(b"\n"):
+        return None  # it was cut, and a part of YAML may be YAML, too
     try:
-        document = parse_yaml(files.read(TUNE_FILE).decode())[0]
+        document = parse_yaml(content.decode())[0]
         sweep, texts = Sweep.model_validate(document["sweep"]), document["report"]
         report = None if texts is None else Sweep.model_validate({**document["sweep"], "texts": texts})
         return TuneRequest(sweep=sweep, report=report, trials=0, budget=document["budget"])
-    except (*CONSTRUCTOR_ERRORS, KeyError, TypeError) as error:
-        message = " ".join(str(error).split())[:200]
-        raise BadInput(f"{files.url}/{TUNE_FILE}: cannot be read ({message}). Choose another --run-dir.") from error
+    except CONSTRUCTOR_ERRORS:
+        return None
 
 
 def _check_asked(request: TuneRequest, files: Files) -> None:
     """Raise BadInput if the folder holds a tuning that was asked something else."""
     held = _held(files)
+    # One that cannot be read is written again: the journal has the ids of the searches, which hold all but the budget.
     if held is not None and yaml.safe_load(_asked(held)) != yaml.safe_load(_asked(request)):
         raise BadInput(
             f"{files.url}: already holds another tuning ({TUNE_FILE} in it has another sweep, --report or --budget). "
             "Choose another --run-dir."
         )
+
+
+def _heal(files: HeldFiles) -> list[str]:
+    """Set aside what is damaged; returns a note about each."""
+    recipes = [name for name in files.names("", suffix=".yaml") if name.startswith("recipe")]
+    notes = set_aside_misplaced(files, names=(*TUNE_FILES, *recipes), folders=TUNE_FOLDERS)
+    if files.exists(TUNE_FILE) and _held(files) is None:
+        notes.append(f"{TUNE_FILE} was damaged: it is in {set_aside(files, TUNE_FILE)} now, and was written again.")
+    return [*notes, *mend_journal(files)]
 
 
 def _is_ours(name: str) -> bool:
@@ -192,6 +212,7 @@ def _asked(request: TuneRequest) -> str:
 def _locked(files: Files, stop: Stop, *, take_over: bool) -> Iterator[HeldFiles]:
     lock = RunLock(files, uuid.uuid4().hex, asked_to_stop=stop.interrupt)
     try:
+        clear_lock(files)
         held = lock.take(take_over=take_over)
     except OSError as error:
         raise BadInput(
@@ -203,10 +224,10 @@ def _locked(files: Files, stop: Stop, *, take_over: bool) -> Iterator[HeldFiles]
         lock.release()
 
 
-def _tuner(request: TuneRequest, split: TextSplit, model: str, folder: Path, console: Console) -> ModelTuner:
+def _tuner(request: TuneRequest, split: TextSplit, model: str, files: HeldFiles, console: Console) -> ModelTuner:
     mine, recipe = split.of(model), request.sweep.recipe
     ranges, texts = split.plan.task.tunable(recipe), mine.samples(mine.choosing)
-    study = RecipeStudy(folder, model, recipe=recipe, ranges=ranges, texts=texts)
+    study = RecipeStudy(Path(files.url), model, recipe=recipe, ranges=ranges, texts=texts, check=files.check)
     inputs = [[search.search_id for search in side] for side in (mine.choosing, mine.reporting)]
     if study.attribute(INPUTS) is None:
         study.note(INPUTS, inputs)
@@ -214,7 +235,7 @@ def _tuner(request: TuneRequest, split: TextSplit, model: str, folder: Path, con
             study.note(BUDGET, request.budget)
     elif study.attribute(INPUTS) != inputs:
         raise BadInput(
-            f"{folder}: the texts or the model {model} have changed since this tuning began. "
+            f"{files.url}: the texts or the model {model} have changed since this tuning began. "
             "Restore them, or choose another --run-dir."
         )
     return ModelTuner(model=model, recipe=recipe, split=mine, study=study, on_message=_printer(console))
@@ -259,6 +280,8 @@ def _write(files: Files, tuners: list[ModelTuner], found: list[TuningResult], na
 
 def _recipe_file(found: TuningResult, num_models: int) -> str:
     plain = "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in found.model)
+    if len(plain.encode()) > LONGEST_NAME:  # a file's name has a limit, which a model's name may reach
+        plain = f"{plain[: LONGEST_NAME // 8]}-{hashlib.sha256(found.model.encode()).hexdigest()[:16]}"
     return "recipe.yaml" if num_models == 1 else f"recipe-{plain}.yaml"
 
 

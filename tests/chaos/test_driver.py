@@ -1,6 +1,11 @@
 """The driver is killed at random moments, or asked to stop: what is on disk stays, and nothing runs twice."""
 
+import contextlib
+import os
+import pty
 import signal
+import subprocess
+import threading
 import time
 from statistics import fmean, stdev
 
@@ -10,6 +15,7 @@ from tests.chaos.harness import (
     KILL,
     Witness,
     begin,
+    capsweep,
     differences,
     end,
     kill_at_random,
@@ -90,7 +96,7 @@ def test_the_real_engine_is_killed_and_continues_bit_by_bit(tmp_path, tally, tim
     found.notes.append("the table of an uninterrupted run")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, KILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, KILL])
 def test_probes_in_flight_continue_at_their_step(tmp_path, tally, times, number):
     times(1, number != signal.SIGINT)
     found = tally(f"{signal.Signals(number).name}: probes in flight continue at their step")
@@ -121,6 +127,42 @@ def test_probes_in_flight_continue_at_their_step(tmp_path, tally, times, number)
     again = before + slot_steps(resumed) - 100 * probes
     found.notes.append(f"{before} of {100 * probes} steps were on disk, {again} of them taken again")
     assert again == 0
+
+
+@pytest.mark.parametrize("where", ["--inline", "on Ray"])
+def test_the_connection_drops(tmp_path, tally, times, where):
+    times(1, where == "--inline")
+    found = tally(f"the terminal goes away, {where.strip('-')}: probes in flight continue at their step")
+    fields = {"recipe": {"step_seconds": 0.05, "steps": 40, "slots": 6}, "engines": {"count": 1}}
+    spec = write_sweep(tmp_path, texts=12, **fields)
+    run, options = tmp_path / "run", ["--inline"] if where == "--inline" else []
+    witness = Witness(run, found)
+    keyboard, screen = pty.openpty()
+    # The leader of a session gets the first terminal that it opens, and the signal when that goes away.
+    attached = ["sh", "-c", f'exec <>{os.ttyname(screen)} >&0 2>&0; exec "$@"', "sh"]
+    command = [*attached, *capsweep("run", spec, "--run-dir", run, *options)]
+    process = subprocess.Popen(command, start_new_session=True, text=True)
+    threading.Thread(target=read_all, args=(keyboard,), daemon=True).start()
+    wait_until(lambda: num_row_files(run), process)
+    os.close(keyboard)
+    process.wait(timeout=120)
+    os.close(screen)
+    found.provoked += 1
+    witness.look()
+    before = steps_on_disk(run)
+    resumed = to_end("resume", run, *options)
+    witness.conclude()
+    again = before + slot_steps(resumed) - 40 * witness.num_finished
+    found.notes.append(f"exit code {process.returncode}, {again} steps taken again")
+    assert not (run / "lock").exists()
+    assert again == 0
+
+
+def read_all(terminal: int) -> None:
+    """Keep a terminal's buffer from filling up, until it is closed."""
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 4096):
+            pass
 
 
 def test_a_driver_on_ray_is_asked_to_stop(tmp_path, tally, times):

@@ -387,10 +387,12 @@ class TestRunDirectories:
 
     @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
     @pytest.mark.parametrize("content", ["task: [", "name: toy\n"])
-    def test_a_run_whose_sweep_was_edited(self, refused, run, verb, content):
+    def test_a_run_whose_sweep_and_its_copy_cannot_be_read(self, refused, run, verb, content):
         (run / "sweep.yaml").write_text(content)
+        provenance = json.loads((run / "provenance.json").read_text())
+        (run / "provenance.json").write_text(json.dumps({**provenance, "sweep": content}))
         (line,) = refused(verb[0], run, *verb[1:])
-        assert line.startswith(f"{run}/sweep.yaml: cannot be read as this version writes it")
+        assert line.startswith(f"{run}/sweep.yaml: damaged (it cannot be read as this version writes it")
         assert "restore it" in line
 
     def test_a_search_that_is_not_in_the_run(self, refused, run):
@@ -403,7 +405,7 @@ class TestRunDirectories:
 
     def test_a_file_to_export_to(self, refused, run, toy_sweep):
         (line,) = refused("export", run, "--to", toy_sweep)
-        assert line == f"{toy_sweep}: cannot be made a folder (File exists). Choose another --to."
+        assert line == f"{toy_sweep}: cannot be written to (File exists). Choose another --to."
 
 
 class TestTheCommandLine:

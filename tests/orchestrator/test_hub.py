@@ -23,6 +23,10 @@ def lines(texts: list[str]) -> bytes:
     return "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
 
 
+def commits_of(run: Path) -> dict[str, str]:
+    return json.loads((run / "provenance.json").read_text())["text_commits"]
+
+
 @pytest.fixture(scope="module")
 def make_model(shipped_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, bytes]]:
     """The files of a tiny model with random weights of a seed, and the shipped tokenizer."""
@@ -184,6 +188,25 @@ class TestPinned:
         hub.stop()
         ended = capsweep("resume", run, "--inline")
         assert ended.returncode == 0, ended.stderr
+
+    @pytest.mark.parametrize("origin", ["out of reach", "without the data set"])
+    def test_a_run_goes_on_without_its_data_set(self, hub, write, tmp_path, capsweep, no_page, monkeypatch, origin):
+        spec, run = write(), tmp_path / "run"
+        assert capsweep("run", spec, "--inline", "--run-dir", run).returncode == 0
+        sweep, commits = (run / "sweep.yaml").read_bytes(), commits_of(run)
+        if origin == "out of reach":
+            hub.stop()
+            monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's client waits a minute for it
+        else:
+            del hub.repositories["datasets", "org/texts"]
+        for again in (("resume", run), ("run", spec, "--run-dir", run)):
+            # As if half of it had still to be done.
+            for path in sorted((run / "probes").iterdir())[::2]:
+                path.unlink()
+            ended = capsweep(*again, "--inline")
+            assert ended.returncode == 0, ended.stderr
+            assert "the run's own copy is used" in " ".join(ended.stdout.split())
+            assert ((run / "sweep.yaml").read_bytes(), commits_of(run)) == (sweep, commits)
 
     def test_a_tuning_goes_on_with_its_commits(self, hub, tmp_path, capsweep):
         texts = [f"Text number {number}, and some more of it." for number in range(12)]

@@ -15,7 +15,7 @@ from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan
 from orchestrator.runs.provenance import with_session
 from orchestrator.spec.sweep import Sweep
-from orchestrator.store.files import LocalFiles, open_files
+from orchestrator.store.files import LocalFiles
 from orchestrator.store.parquet import SAMPLES_FILE, read_samples, write_table
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from tasks.contract import Reader
@@ -364,12 +364,11 @@ class TestRadius:
         assert make_plan(sweep(recipe={"optimizer": "adamw"})).models[0].readings == readings
         assert make_plan(sweep({"radius": 30.0})).models[0].readings is None
 
-    def test_provenance_keeps_what_the_check_found(self, sweep, tmp_path):
-        files, now = open_files(str(tmp_path)), datetime.now(UTC)
-        plan = make_plan(sweep())
-        first = with_session(plan, files, "first", now, notes=(), added=None)
-        files.write("provenance.json", json.dumps(first).encode())
-        resumed = with_session(make_plan(plan.sweep), files, "second", now, notes=(), added=None)
+    def test_provenance_keeps_what_the_check_found(self, sweep):
+        plan, now = make_plan(sweep()), datetime.now(UTC)
+        # As a file holds it.
+        first = json.loads(json.dumps(with_session(plan, {}, "first", now, notes=(), added=None)))
+        resumed = with_session(make_plan(plan.sweep), first, "second", now, notes=(), added=None)
         (about,) = resumed["models"].values()
         found = first["models"][plan.models[0].name]["readings"]
         assert about["readings"] == {**found, "notes": []}

@@ -29,7 +29,7 @@ def files(request, tmp_path) -> Files:
 
 
 def recorder_of(files: Files, session_id: str = "first") -> Recorder:
-    return Recorder(files, replace(CONTEXT, session_id=session_id), may_write=lambda: None)
+    return Recorder(files, replace(CONTEXT, session_id=session_id))
 
 
 class TestCreate:
@@ -131,7 +131,7 @@ class TestCompaction:
             recorder_of(files, f"session{number}").record([measured(probe(number), proven=9)])
         before = read_probes(files).sort_by("number")
         monkeypatch.setattr(type(files), "remove", lambda self, *names: None)
-        compaction.compact(files, row_files(files), "last", may_write=lambda: None)
+        compaction.compact(files, row_files(files), "last")
         assert len(row_files(files)) == 4
         assert read_probes(files).sort_by("number").equals(before)
 
@@ -145,7 +145,7 @@ class TestCompaction:
 
         monkeypatch.setattr(type(files), "write", full)
         with pytest.raises(OSError, match="no space"):
-            compaction.compact(files, names, "last", may_write=lambda: None)
+            compaction.compact(files, names, "last")
         assert row_files(files) == names
 
 

@@ -32,12 +32,12 @@ def files(tmp_path: Path) -> LocalFiles:
 
 @pytest.fixture
 def recorder(files: LocalFiles) -> Recorder:
-    return Recorder(files, CONTEXT, may_write=lambda: None)
+    return Recorder(files, CONTEXT)
 
 
 @pytest.fixture
 def next_session(files: LocalFiles) -> Callable[[], Recorder]:
-    return lambda: Recorder(files, replace(CONTEXT, session_id="second"), may_write=lambda: None)
+    return lambda: Recorder(files, replace(CONTEXT, session_id="second"))
 
 
 def row_files(files: LocalFiles) -> list[str]:

@@ -70,7 +70,7 @@ def test_a_killed_tuning_continues_to_its_trials(bad_recipe, tmp_path, start, ca
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    time.sleep(0.1)  # into the steps of the second trial: who dies while writing the journal leaves it locked for 30 s
+    time.sleep(0.1)  # into the steps of the second trial
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -153,3 +153,25 @@ def test_on_ray_trials_run_side_by_side(local_ray, bad_recipe, tmp_path, capswee
     assert prepared_for == [None]
     assert "2 trials side by side" in ended.stdout
     assert num_results(folder) == 4
+
+
+DAMAGED = {
+    "emptied": lambda path: path.write_bytes(b""),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "garbage": lambda path: path.write_bytes(b"\xff\x00garbage: ["),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+def test_no_damaged_file_of_a_tuning_keeps_it_from_going_on(toy_sweep, tmp_path, capsweep):
+    folder = tmp_path / "tuned"
+    asked = ("tune", toy_sweep, "--trials", 1, "--inline", "--run-dir", folder)
+    assert capsweep(*asked).returncode == 0
+    for damage in DAMAGED.values():
+        for name in ("tune.yaml", "study.journal", "tune.parquet", "recipe.yaml", "report/tune.html"):
+            damage(folder / name)
+        again = capsweep(*asked)
+        assert again.returncode == 0, again.stderr
+        assert num_results(folder) == 1
+        assert yaml.safe_load((folder / "recipe.yaml").read_text())["recipe"]
+        assert "tune.yaml was " in " ".join(again.stdout.split())

@@ -1,0 +1,96 @@
+"""The searches table of a session: derived from plan and rows at its start, while it runs, and at its end.
+
+No file that was derived before is believed. Knows nothing of Ray, of torch, or of how rows come to be.
+"""
+
+import contextlib
+import threading
+import time
+
+import pyarrow as pa
+
+from orchestrator.planning.plan import Plan
+from orchestrator.runs.directory import LIGHT_COLUMNS
+from orchestrator.store.held import HeldFiles
+from orchestrator.store.parquet import (
+    SEARCHES_FILE,
+    DamagedFileError,
+    read_probes,
+    read_searches,
+    row_files,
+    write_table,
+)
+from orchestrator.store.searches import derive_searches
+
+REFRESH_SECONDS = 5.0
+"""Least time between two tables while a session runs."""
+PAUSE_PER_SECOND = 20.0
+"""Seconds of pause for each second that a table took: in a large run, tables take a twentieth of a processor."""
+
+
+class DerivedSearches:
+    """Keeps SEARCHES_FILE as plan and rows have it."""
+
+    def __init__(self, plan: Plan, files: HeldFiles) -> None:
+        self._planned = plan.searches_table()
+        self._settings = plan.sweep.search_settings()
+        self._files = files
+        self._rows: dict[str, pa.Table] = {}
+        """What was read of each file of rows: none is read twice."""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="searches table", daemon=True)
+
+    def read_rows(self, *, damaged: list[DamagedFileError]) -> pa.Table:
+        """The rows on disk, without memories; `damaged` takes the errors of files that cannot be read."""
+        return read_probes(self._files, LIGHT_COLUMNS, damaged=damaged, known=self._rows)
+
+    def begin(self, rows: pa.Table) -> None:
+        """Write the table of these rows unless it is on disk, and write it again whenever there are more."""
+        table = derive_searches(self._planned, rows, self._settings)
+        try:
+            is_right = read_searches(self._files).equals(table)
+        except DamagedFileError:
+            is_right = False
+        if not is_right:
+            write_table(self._files, SEARCHES_FILE, table)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write no further table by itself."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def finish(self, notes: list[str]) -> pa.Table:
+        """The table of all rows on disk, which is written as well; `notes` takes what a user should know.
+
+        Raises:
+            LostLockError: when the session has lost the run.
+            OSError: when the rows cannot be read.
+        """
+        self.stop()
+        self._files.check()
+        damaged: list[DamagedFileError] = []
+        rows = self.read_rows(damaged=damaged)
+        notes += [f"{found.name} is damaged ({found.damage}): `capsweep resume` sets it aside." for found in damaged]
+        table = derive_searches(self._planned, rows, self._settings)
+        try:
+            write_table(self._files, SEARCHES_FILE, table)
+        except OSError as error:
+            notes.append(
+                f"{SEARCHES_FILE} could not be written ({error.strerror or error}); `capsweep resume` derives it again."
+            )
+        return table
+
+    def _follow(self) -> None:
+        written = set(self._rows)
+        pause = REFRESH_SECONDS
+        while not self._stop.wait(pause):
+            started = time.monotonic()
+            # The next table, or the end of the session, meets the same fault and says so.
+            with contextlib.suppress(Exception):
+                if (names := set(row_files(self._files))) != written:
+                    rows = self.read_rows(damaged=[])
+                    write_table(self._files, SEARCHES_FILE, derive_searches(self._planned, rows, self._settings))
+                    written = names
+            pause = max(REFRESH_SECONDS, PAUSE_PER_SECOND * (time.monotonic() - started))

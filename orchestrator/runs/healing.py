@@ -1,0 +1,121 @@
+"""Sets aside what a run cannot use: files that are damaged, and folders that have the name of a file.
+
+What the plan and the rows determine is written again by the session; what was set aside lies in `damaged/`.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from orchestrator.runs.directory import (
+    DAMAGED_FOLDER,
+    PROVENANCE_FILE,
+    REPORT_FILE,
+    RUN_FILES,
+    RUN_FOLDERS,
+    SWEEP_FILE,
+    read_provenance,
+    read_sweep_file,
+)
+from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
+from orchestrator.store.files import Files
+from orchestrator.store.parquet import (
+    BITS_FILE,
+    LINES_FILE,
+    SAMPLES_FILE,
+    SEARCHES_FILE,
+    DamagedFileError,
+    read_samples,
+    read_searches,
+    read_table,
+)
+from orchestrator.store.schema import BITS, LINES
+from orchestrator.store.snapshots import SNAPSHOT_FOLDER
+
+READERS: Mapping[str, Callable[[Files], Any]] = {
+    SWEEP_FILE: read_sweep_file,
+    PROVENANCE_FILE: read_provenance,
+    SAMPLES_FILE: read_samples,
+    SEARCHES_FILE: read_searches,
+    BITS_FILE: lambda files: read_table(files, BITS_FILE, BITS),
+    LINES_FILE: lambda files: read_table(files, LINES_FILE, LINES),
+}
+"""File of a run -> its reader, which raises DamagedFileError."""
+CONSEQUENCES = {
+    SWEEP_FILE: "It was written again from its copy, or from the sweep that was given.",
+    PROVENANCE_FILE: "It was written again from the plan, without the sessions before this one.",
+    SAMPLES_FILE: "It is derived and was rewritten.",
+    SEARCHES_FILE: "It is derived and was rewritten.",
+    BITS_FILE: "`capsweep measure` writes it again.",
+    LINES_FILE: "`capsweep measure` writes it again.",
+}
+"""File of a run -> what becomes of it after it was set aside."""
+
+
+def clear_lock(files: Files) -> list[str]:
+    """Set aside a folder that has the lock's name and a file that has that of the claims: nobody could take the run.
+
+    Returns a note about each.
+    """
+    # Another session may be doing the same.
+    with contextlib.suppress(FileNotFoundError):
+        return set_aside_misplaced(files, names=(LOCK_FILE,), folders=(DAMAGED_FOLDER, SESSION_FOLDER))
+    return []
+
+
+def set_aside_damaged(files: Files) -> list[str]:
+    """Move what is damaged, rows apart, to `damaged/`; returns a note about each."""
+    notes = set_aside_misplaced(files, folders=RUN_FOLDERS)
+    snapshots = files.names(SNAPSHOT_FOLDER, suffix=".parquet")
+    notes += set_aside_misplaced(files, names=(*RUN_FILES, REPORT_FILE, *snapshots))
+    for name, read in READERS.items():
+        try:
+            read(files)
+        except DamagedFileError as error:
+            if not error.absent:
+                where = set_aside(files, name)
+                notes.append(f"{name} was damaged ({error.damage}): it is in {where} now. {CONSEQUENCES[name]}")
+    return notes
+
+
+def set_aside_misplaced(files: Files, *, names: Sequence[str] = (), folders: Sequence[str] = ()) -> list[str]:
+    """Move what has one of `names` and is no file, or one of `folders` and is no folder; returns a note about each."""
+    if "://" in files.url:
+        return []  # in an object store, an object and a folder may share a name
+    root = Path(files.url)
+    found = [name for name in folders if (root / name).is_file() or _leads_nowhere(root / name)]
+    notes = [f"{name} was no folder: it is in {set_aside(files, name)} now." for name in found]
+    found = [name for name in names if (root / name).exists() and not (root / name).is_file()]
+    for name in found:
+        notes.append(f"{name} was no file: it is in {set_aside(files, name)} now. {CONSEQUENCES.get(name, '')}".strip())
+    return notes
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
+
+
+def set_aside_rows(files: Files, damaged: list[DamagedFileError]) -> list[str]:
+    """Move damaged files of rows to `damaged/`; returns a note about each."""
+    return [
+        f"{found.name} was damaged ({found.damage}): it is in {set_aside(files, found.name)} now. "
+        "The probes it held run again."
+        for found in damaged
+    ]
+
+
+def set_aside(files: Files, name: str) -> str:
+    """Move a file or folder to `damaged/`, where it replaces nothing; returns its new name."""
+    base = original = PurePosixPath(name).name
+    number = 1
+    if name == DAMAGED_FOLDER:
+        # Out of its own way first.
+        files.move(name, f"{DAMAGED_FOLDER}-file")
+        name = f"{DAMAGED_FOLDER}-file"
+    taken = {PurePosixPath(found).name for found in files.names(DAMAGED_FOLDER, suffix="")}
+    while base in taken:
+        number += 1
+        base = f"{number}-{original}"
+    files.move(name, f"{DAMAGED_FOLDER}/{base}")
+    return f"{DAMAGED_FOLDER}/{base}"
