@@ -228,15 +228,12 @@ class _Check:
 
     def _multiplies_by_head(self) -> bool:
         """Whether the reference is the head times the hidden states: the same numbers in every precision."""
-        head, hidden_BTH = self._model.get_output_embeddings(), self._hidden_BTH
-        if head is None:
+        head = self._model.get_output_embeddings()
+        if self._hidden_BTH is None:  # OPT calls a part of its base, not the base
+            self._keep_hidden(None, None, self._model.base_model(input_ids=self._tokens_BT, use_cache=False))
+        if head is None or self._hidden_BTH is None:
             return False
-        if hidden_BTH is None:  # OPT calls a part of its base, not the base
-            output = self._model.base_model(input_ids=self._tokens_BT, use_cache=False)
-            hidden_BTH = getattr(output, "last_hidden_state", None)
-        if hidden_BTH is None:
-            return False
-        split_BTV = self._logits(head(hidden_BTH))
+        split_BTV = self._logits(head(self._hidden_BTH))
         return float(self._differences(split_BTV, self._reference_BTV).max()) <= HEAD_TOLERANCE
 
     def _decoded(self, *, has_cache: bool) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ from orchestrator.errors import BadInput
 from orchestrator.progress import tracked
 from orchestrator.runs.directory import Run
 from orchestrator.runs.resumable import check_models
-from orchestrator.store.files import LocalFiles
+from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.parquet import SEARCHES_FILE
 from tasks.contract import Prover
 from tasks.registry import TASKS

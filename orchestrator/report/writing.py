@@ -20,7 +20,7 @@ from orchestrator.report.figures.canvas import ReportTables, standing_alone
 from orchestrator.report.page import render_page
 from orchestrator.runs.directory import LIGHT_COLUMNS, REPORT_FILE, Run
 from orchestrator.spec.sweep_file import dump
-from orchestrator.store.files import LocalFiles
+from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.parquet import BITS_FILE, LINES_FILE, DamagedFileError, read_bits_and_lines
 from orchestrator.store.probe_columns import PROBES
 

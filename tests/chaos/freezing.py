@@ -26,8 +26,8 @@ from typing import Any
 
 from orchestrator.errors import BadInput
 from orchestrator.store import lock
-from orchestrator.store.files import LocalFiles
 from orchestrator.store.held import LostLockError
+from orchestrator.store.local_files import LocalFiles
 
 TOUCHING = {"open", "os.listdir", "os.mkdir", "os.rename", "os.link", "os.remove"}
 END_SECONDS = 120

@@ -59,7 +59,7 @@ def test_a_whole_session_is_frozen_at_random_touches(tmp_path, tally, times):
 
 FROZEN_AT_A_CALL = """
 import os, signal, sys
-from orchestrator.store.files import RemoteFiles
+from orchestrator.store.remote_files import RemoteFiles
 number, last = [0], int(sys.argv.pop(1))
 def counting(call):
     def counted(*arguments, **options):

@@ -17,7 +17,7 @@ from orchestrator.runs.directory import EXTENDING_FILE, open_run
 from orchestrator.runs.extension import additions, differences, union
 from orchestrator.spec.sweep import Sweep
 from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
-from orchestrator.store.files import LocalFiles
+from orchestrator.store.local_files import LocalFiles
 
 pytestmark = pytest.mark.usefixtures("no_page")
 

@@ -15,7 +15,7 @@ from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan
 from orchestrator.runs.provenance import with_session
 from orchestrator.spec.sweep import Sweep
-from orchestrator.store.files import LocalFiles
+from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.parquet import SAMPLES_FILE, read_samples, write_table
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from tasks.contract import Reader

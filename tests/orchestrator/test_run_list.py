@@ -12,7 +12,7 @@ import fsspec
 import pytest
 
 from orchestrator.runs.listing import WANTED, list_runs
-from orchestrator.store.files import LocalFiles
+from orchestrator.store.local_files import LocalFiles
 
 
 @pytest.fixture

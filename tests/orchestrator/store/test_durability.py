@@ -10,7 +10,8 @@ import pytest
 import orchestrator
 from orchestrator.errors import BadInput
 from orchestrator.store import compaction
-from orchestrator.store.files import Files, LocalFiles, open_files
+from orchestrator.store.files import Files, open_files
+from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.parquet import VERSION_KEY, read_probes, row_files
 from orchestrator.store.recorder import Recorder
 from orchestrator.store.schema import SCHEMA_VERSION

@@ -10,7 +10,9 @@ import fsspec
 import pytest
 
 from orchestrator.errors import BadInput
-from orchestrator.store.files import Files, LocalFiles, RemoteFiles, open_files
+from orchestrator.store.files import Files, open_files
+from orchestrator.store.local_files import LocalFiles
+from orchestrator.store.remote_files import RemoteFiles
 
 ODD_PLACES = ("run", "exp[1]/run", "a*b/[!x]?", "{a,b}/%20 #1;&+'\"é😀", "[/]", "**", "\\[x\\]", "~/$HOME")
 """Folders of runs; all but the first hold letters that a pattern would read in its own way."""

@@ -16,9 +16,10 @@ import pytest
 from orchestrator.errors import BadInput
 from orchestrator.store import lock
 from orchestrator.store.claims import LOCK_FILE, claim_name, newest_claim, read_holder
-from orchestrator.store.files import Files, LocalFiles, open_files
+from orchestrator.store.files import Files, open_files
 from orchestrator.store.held import HeldFiles, LostLockError
 from orchestrator.store.holder import STALE_SECONDS, Holder, is_gone, parse_holder, seems_to_live, this_process
+from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.lock import STOP_FILE, RunLock, ask_to_stop
 
 NO_PID = 2**22 + 1
@@ -27,7 +28,7 @@ NO_PID = 2**22 + 1
 
 IN_A_NAMESPACE = """
 import sys, pathlib
-from orchestrator.store.files import LocalFiles
+from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.lock import RunLock
 RunLock(LocalFiles(pathlib.Path(sys.argv[1])), "there").take()
 print("taken", flush=True)

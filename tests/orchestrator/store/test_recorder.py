@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.runs.session import new_recorder
 from orchestrator.search.policy import SearchSettings
-from orchestrator.store.files import LocalFiles
+from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.lock import LostLockError, RunLock
 from orchestrator.store.parquet import PROBE_FOLDER, read_probes
 from orchestrator.store.probe_columns import PROBES, rows_table

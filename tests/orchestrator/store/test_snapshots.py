@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.store.files import LocalFiles
+from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.snapshots import SNAPSHOT_FOLDER, Snapshots, remove_snapshots
 from tasks.values import Snapshot
 

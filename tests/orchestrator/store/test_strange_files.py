@@ -11,7 +11,7 @@ import pytest
 from orchestrator.errors import BadInput
 from orchestrator.runs.directory import open_run
 from orchestrator.store import parquet
-from orchestrator.store.files import LocalFiles
+from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.parquet import VERSION_KEY, DamagedFileError, parse_table, read_probes, read_samples
 from orchestrator.store.schema import LINES, SCHEMA_VERSION
 

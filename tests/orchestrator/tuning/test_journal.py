@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store.files import LocalFiles
 from orchestrator.store.held import LostLockError
+from orchestrator.store.local_files import LocalFiles
 from orchestrator.tuning.journal import JOURNAL_FILE, OPTUNAS_LOCK, mend_journal
 from orchestrator.tuning.study import RESULTS, RecipeStudy
 from tests.orchestrator.tuning.test_study import OWN, RANGES, TEXTS, reached
