@@ -238,6 +238,7 @@ def read_provenance(files: Files) -> dict[str, Any]:
     content = read_whole(files, PROVENANCE_FILE)
     try:
         known = json.loads(content)
+        _ = known.get("sweep", "").encode()
         for held in known["models"].values():
             _ = held["model"]["name"], held["facts"]["fingerprint"]
         for session in known["sessions"]:

@@ -175,6 +175,20 @@ def test_a_file_in_place_of_a_folder_is_set_aside(whole, run, folder):
     assert (run / "damaged" / folder).read_text() == "no folder"
 
 
+def test_files_in_place_of_all_folders_are_set_aside_and_named(whole, run):
+    before = outcomes_of(run)
+    for folder in RUN_FOLDERS:
+        if (run / folder).exists():
+            rmtree(run / folder)
+        (run / folder).write_text(folder)
+    with open_session(whole[0], str(run)) as session:
+        for folder in RUN_FOLDERS:
+            assert f"{folder} was no folder: it is in damaged/{folder} now." in session.notes
+            assert (run / "damaged" / folder).read_text() == folder
+    run_to_end(whole[0], run)
+    assert outcomes_of(run) == before
+
+
 def test_what_is_set_aside_replaces_nothing(whole, run):
     for content in ("one", "two", "three"):
         (run / "samples.parquet").write_text(content)
@@ -213,7 +227,14 @@ def test_a_sweep_that_is_cut_anywhere_is_not_taken_for_one(run):
     assert read_sweep(files) == sweep
 
 
-OTHER_JSON = ["[]", "7", "null", '{"models": [], "sessions": 7}', '{"models": {"a": 1}, "sessions": []}']
+OTHER_JSON = [
+    "[]",
+    "7",
+    "null",
+    '{"models": [], "sessions": 7}',
+    '{"models": {"a": 1}, "sessions": []}',
+    '{"models": {}, "sessions": [], "sweep": 7}',
+]
 
 
 @pytest.mark.parametrize("content", OTHER_JSON)
