@@ -42,6 +42,7 @@ from orchestrator.store.probe_columns import RowContext, verdicts_of
 from orchestrator.store.recorder import Recorder
 from orchestrator.store.snapshots import remove_snapshots
 from tasks.values import Probe
+from tasks.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,8 +209,8 @@ def _strays(plan: Plan, probes: pa.Table) -> list[str]:
     if not strays:
         return []
     return [
-        f"{len(strays)} rows belong to {len(set(strays))} searches that the sweep does not ask for, or that have "
-        "another identity in this version of capsweep: they stay on disk, and are not in the searches table."
+        f"{counted(len(strays), 'row')} of {counted(len(set(strays)), 'search')} outside the plan (the sweep does not "
+        "ask for it, or this version of capsweep gives it another id): kept on disk, and not in the searches table."
     ]
 
 

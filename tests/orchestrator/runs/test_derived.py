@@ -129,7 +129,7 @@ def test_a_plan_that_was_edited_by_hand_is_run_and_tabled(toy_sweep, finished, c
     assert (resumed.returncode, len(searches_of(run))) == (0, 24)
     (run / "sweep.yaml").write_text(text)
     resumed = capsweep("resume", run, "--inline")
-    assert "rows belong to 12 searches that the sweep does not ask for" in " ".join(resumed.stdout.split())
+    assert "rows of 12 searches outside the plan" in " ".join(resumed.stdout.split())
     assert searches_of(run) == before
 
 

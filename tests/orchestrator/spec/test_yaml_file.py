@@ -36,7 +36,7 @@ def test_bombs_are_refused_in_one_line(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["lists of lists", "merged mappings", "a long file"])
 def test_so_are_those_in_a_run(tmp_path, kind):
     (tmp_path / "sweep.yaml").write_text(BOMBS[kind])
-    with pytest.raises(BadInput, match=r"sweep\.yaml: cannot be read as this version writes it") as error:
+    with pytest.raises(BadInput, match=r"sweep\.yaml: damaged \(it cannot be read as this version writes it") as error:
         open_run(str(tmp_path))
     assert len(str(error.value).splitlines()) == 1
 
