@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from tests.hub import Hub
 
 # Two workers of pytest-xdist share two cores. Set before torch is loaded, here and in processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Whoever starts the tests in the background or under nohup has these ignored, and so would every process begun here.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 SHIPPED_MODEL = Path(__file__).resolve().parents[1] / "sweeps" / "quickstart" / "model"

@@ -78,7 +78,7 @@ def test_a_probe_is_too_large_for_the_ram(tally, times, stories_model):
     found = tally("out of memory: one probe too large")
     result = in_little_ram(stories_model, 12, 2048, [20, 500, 20])
     assert list(result["failed"]) == ["500"]
-    assert "out of memory: 500 tokens do not fit" in result["failed"]["500"]
+    assert "no room for 500 tokens" in result["failed"]["500"]
     assert result["finished"] == 3
     found.provoked += 1
     found.notes.append("failed with the reason, the others have their verdict")
