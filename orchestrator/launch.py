@@ -78,7 +78,7 @@ def launch(
         extension=extension,
         asked_to_stop=stop.interrupt,
     )
-    with stop_on_signals(stop, _printer(console)), opening as session, can_go_on(RESUME):
+    with stop_on_signals(stop, printer(console)), opening as session, can_go_on(RESUME):
         samples = {search.search_id: plan.samples[search.model, search.sample_id] for search in plan.searches}
         view = LiveView(console, session.ledger, samples=samples)
         for note in (*plan.notes, *session.notes):
@@ -104,8 +104,9 @@ def launch(
     return _conclude(url, ended.searches, stop, console)
 
 
-def _printer(console: Console) -> Callable[[str], None]:
-    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
+def printer(console: Console) -> Callable[[str], None]:
+    """Prints a message on a line of its own, just as it is."""
+    return lambda line: console.print(literal(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def _write_page(ended: SessionEnd) -> list[str]:

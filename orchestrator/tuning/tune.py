@@ -17,7 +17,7 @@ from orchestrator.errors import BadInput, literal
 from orchestrator.execution.faults import can_go_on
 from orchestrator.execution.recipe_worker import InlineWorkers, Workers
 from orchestrator.execution.stop import Stop, stop_on_signals
-from orchestrator.launch import Exit
+from orchestrator.launch import Exit, printer
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan, with_held
 from orchestrator.runs.directory import DAMAGED_FOLDER, is_run
@@ -82,7 +82,7 @@ def tune(
     request, split = _plan(request, _held(files))
     _check_asked(request, files)
     stop = Stop()
-    with _locked(files, stop, take_over=take_over) as files, stop_on_signals(stop, _printer(console)):
+    with _locked(files, stop, take_over=take_over) as files, stop_on_signals(stop, printer(console)):
         for note in _heal(files):
             console.print(f"note: {literal(note)}", style="yellow", markup=False, highlight=False)
         if not files.exists(TUNE_FILE):
@@ -96,7 +96,7 @@ def tune(
             address=address,
             variables=variables,
             stop=stop,
-            on_message=_printer(console),
+            on_message=printer(console),
         )
         with where as workers, can_go_on(f"the same command with --run-dir {files.url} continues"):
             for tuner in tuners:
@@ -238,11 +238,7 @@ def _tuner(request: TuneRequest, split: TextSplit, model: str, files: HeldFiles,
             f"{files.url}: the texts or the model {model} have changed since this tuning began. "
             "Restore them, or choose another --run-dir."
         )
-    return ModelTuner(model=model, recipe=recipe, split=mine, study=study, on_message=_printer(console))
-
-
-def _printer(console: Console) -> Callable[[str], None]:
-    return lambda line: console.print(literal(line), markup=False, highlight=False, soft_wrap=True)
+    return ModelTuner(model=model, recipe=recipe, split=mine, study=study, on_message=printer(console))
 
 
 @contextmanager
@@ -286,7 +282,7 @@ def _recipe_file(found: TuningResult, num_models: int) -> str:
 
 
 def _conclude(files: Files, found: list[TuningResult], stop: Stop, console: Console) -> Exit:
-    on_message = _printer(console)
+    on_message = printer(console)
     for one in found:
         changed = ", ".join(f"{name} {one.recipe[name]}" for name in one.changed)
         on_message(f"{one.model}: {changed or NO_BETTER}")
