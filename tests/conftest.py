@@ -60,9 +60,23 @@ def same_arithmetic() -> dict[str, str]:
     return SAME_ARITHMETIC
 
 
+@pytest.fixture(autouse=True)
+def _signals_as_found() -> Iterator[None]:
+    """No test leaves a handler of its own behind, as Tune does where it is not told to leave Ctrl-C to us."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGHUP)}
+    yield
+    after = {number: signal.getsignal(number) for number in before}
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert after == before
+
+
 @pytest.fixture(scope="session")
 def local_ray() -> Iterator[None]:
     """One Ray for all tests of a worker; what its engines compute is held against golden values."""
+    from orchestrator.cluster.environment import set_variables
+
+    set_variables("joined")
     import ray
 
     ray.init(
