@@ -21,9 +21,9 @@ PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n 2 --dist loadgroup --ignore tests/chaos --ignore tests/clusters
 
 test: setup  ## every kind of test but faults and clusters, in five minutes on two cores
-	$(PYTEST) $(PARALLEL)
+	$(PYTEST) $(PARALLEL) -m "not slow"
 
-test-all: setup  ## the same with a thousand sweep files in place of sixty
+test-all: setup  ## the same and the slow ones, with a thousand sweep files in place of sixty
 	CAPSWEEP_FUZZ=1000 $(PYTEST) $(PARALLEL)
 
 chaos-short: setup  ## provoke a few faults of each kind (about five minutes)

@@ -61,6 +61,7 @@ def test_in_one_process(tmp_path, same_arithmetic):
     assert found["sphere"] == wanted["sphere"]
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("ray")
 def test_on_ray(local_ray, tmp_path):
     # The default recipe is enough: what an executor may do wrong does not depend on the optimizer.

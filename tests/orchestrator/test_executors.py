@@ -98,7 +98,7 @@ def test_a_verdict_is_shown_once_its_row_is_on_disk_and_engines_are_reported(exe
 
 
 def test_a_stopped_run_keeps_what_was_in_flight_and_resumes(executor, toy_sweep, tmp_path):
-    few = with_texts(toy_sweep, 10, "search: {retries: 0}\n").read_text()
+    few = with_texts(toy_sweep, 5, "search: {retries: 0}\n").read_text()
     # How long a step sleeps is no part of a search's identity.
     toy_sweep.write_text(few + "recipe: {steps: 60, spread: 0.5}\n")
     quick = make_plan(load_sweep(toy_sweep))
