@@ -25,7 +25,8 @@ so a step has a third of these tokens at first, in two or three batches."""
 CPU_LEAST_TOKENS = 256
 """Least tokens of a step on a CPU: fewer are too few slots to be cut into batches of similar lengths."""
 FIXED_BATCH_COST = 128
-"""Fixed cost of a batch in tokens under `deterministic: true`, where no clock may decide."""
+"""Fixed cost of a batch in tokens under `deterministic: true`, where no clock may decide. It decides shapes,
+hence the last bits of a memory: changing it moves the golden values."""
 GPU_FIRST_TOKENS = 4096
 """Tokens of the first step on a GPU. The device memory that it takes decides how many tokens later steps may have."""
 GPU_MOST_TOKENS = 65536

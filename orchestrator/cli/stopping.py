@@ -9,6 +9,7 @@ from orchestrator.store.lock import ask_to_stop, read_holder
 WAIT_SECONDS = 180.0
 """A session reads the request within seconds, then finishes its optimizer step and saves the probes in flight."""
 POLL_SECONDS = 0.5
+"""Time between two looks at the lock: short beside the seconds that a session takes to end."""
 
 
 def stop_run(url: str, *, on_message: Callable[[str], None]) -> bool:

@@ -25,6 +25,7 @@ from orchestrator.search.ledger import Ledger
 from tasks.wording import counted
 
 LAST_VERDICTS = 5
+"""Verdicts that stay in view: with bar, models and engines, the view fits into a terminal of 24 lines."""
 BAR_WIDTH = 24
 """Leaves room for the time left in a terminal of 80 columns."""
 PLAIN_SECONDS = 10.0

@@ -17,6 +17,7 @@ from tasks.wording import counted
 NAME_WIDTH = 40
 """Longer names push what follows to the right."""
 MOST_MODELS = 2
+"""Models named in a line; with more, the line breaks in a terminal of 120 columns."""
 MOST_NAMED = 5
 """Most folders named that are not runs."""
 

@@ -9,10 +9,12 @@ import time
 
 import pyarrow as pa
 
+from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan
 from orchestrator.runs.directory import LIGHT_COLUMNS
 from orchestrator.store.held import HeldFiles
 from orchestrator.store.parquet import (
+    PROBE_FOLDER,
     SEARCHES_FILE,
     DamagedFileError,
     read_probes,
@@ -21,6 +23,7 @@ from orchestrator.store.parquet import (
     write_table,
 )
 from orchestrator.store.searches import derive_searches
+from tasks.wording import counted
 
 REFRESH_SECONDS = 5.0
 """Least time between two tables while a session runs."""
@@ -43,6 +46,26 @@ class DerivedSearches:
     def read_rows(self, *, damaged: list[DamagedFileError]) -> pa.Table:
         """The rows on disk, without memories; `damaged` takes the errors of files that cannot be read."""
         return read_probes(self._files, LIGHT_COLUMNS, damaged=damaged, known=self._rows)
+
+    def refuse_lost(self, rows: pa.Table) -> None:
+        """Compare the rows on disk with the table that an earlier session derived from them.
+
+        Raises:
+            BadInput: when there are none, and the table has probes of this plan: every one of them would run again.
+        """
+        try:
+            before = read_searches(self._files)
+        except DamagedFileError:
+            return
+        planned = set(self._planned["search_id"].to_pylist())
+        numbers = (before[name].to_pylist() for name in ("search_id", "probes"))
+        told = sum(probes or 0 for search_id, probes in zip(*numbers, strict=True) if search_id in planned)
+        if told and not rows.num_rows:
+            raise BadInput(
+                f"{self._files.url}: no rows of probes; wanted those of the {counted(told, 'probe')} that "
+                f"{SEARCHES_FILE} tells of. Put them back into {PROBE_FOLDER}/, or remove {SEARCHES_FILE} to measure "
+                "all of them again."
+            )
 
     def begin(self, rows: pa.Table) -> None:
         """Write the table of these rows unless it is on disk, and write it again whenever there are more."""

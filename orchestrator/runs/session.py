@@ -37,7 +37,7 @@ from orchestrator.store.compaction import COMPACT_FILES, compact
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.held import HeldFiles
 from orchestrator.store.lock import STOP_FILE, RunLock
-from orchestrator.store.parquet import SAMPLES_FILE, DamagedFileError, row_files, write_table
+from orchestrator.store.parquet import PROBE_FOLDER, SAMPLES_FILE, DamagedFileError, row_files, write_table
 from orchestrator.store.probe_columns import RowContext, verdicts_of
 from orchestrator.store.recorder import Recorder
 from orchestrator.store.snapshots import remove_snapshots
@@ -128,7 +128,8 @@ def open_session(
             lost the run.
 
     Raises:
-        BadInput: when the folder holds something else, another session holds the run, or the inputs have changed.
+        BadInput: when the folder holds something else, another session holds the run, the inputs have changed, or all
+            rows are gone.
     """
     refuse_credentials(url)
     files = open_files(url)
@@ -148,6 +149,9 @@ def open_session(
         # 2. The rows of earlier sessions.
         derived, damaged = DerivedSearches(plan, mine), list[DamagedFileError]()
         probes = derived.read_rows(damaged=damaged)
+        # Rows that were set aside are said to run again.
+        if not damaged and not any(note.startswith(PROBE_FOLDER) for note in notes):
+            derived.refuse_lost(probes)
         notes += [*set_aside_rows(mine, damaged), *_strays(plan, probes)]
         added = None if extension is None else extension.added
         provenance = with_session(plan, known, session_id, now, notes=notes, added=added)

@@ -20,6 +20,7 @@ SCHEMA = Path("sweeps/sweep.schema.json")
 PAGE = Path("docs/sweep.md")
 BEGIN, END = "<!-- The fields: written by `make docs`, from the models. -->", "<!-- The end of the fields. -->"
 WIDTH = 120
+"""Columns of a line of Markdown, as in all pages here."""
 SMALL_INT = 2**31
 """An upper bound of this size only guards the types of columns, and is not worth a mention."""
 

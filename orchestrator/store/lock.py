@@ -18,6 +18,7 @@ from orchestrator.store.holder import Holder, is_gone, parse_holder, seems_to_li
 STOP_FILE = "stop"
 """Holds the id of a session that was asked to end."""
 HEARTBEAT_SECONDS = 5.0
+"""A sixth of STALE_SECONDS: a beat or two may come late before others take the holder for gone."""
 SETTLE_SECONDS = 2.0
 """Wait after taking a run over: longer than a write that the old holder had begun."""
 

@@ -40,6 +40,7 @@ FIGURES = {
 WIDE = ("plot_slice", "plot_parallel_coordinate")
 """Figures with an axis per field: they take the width of the page, and scroll where that is narrow."""
 FIGURE_PIXELS = 420
+"""Taller than a figure of the report: each stands alone on the width of the page."""
 UNIT = "mean tokens"
 FEWEST_TRIALS = 3
 """With fewer complete trials, no figure shows anything."""

@@ -1,4 +1,4 @@
-"""The text source `files`: texts from .txt, .jsonl, .parquet and .csv files of this machine."""
+"""The text source `files`: texts from .txt, .jsonl (or .ndjson), .parquet and .csv files of this machine."""
 
 import csv
 import glob
@@ -70,8 +70,8 @@ class FilesSource(TextEntry, frozen=True):
         if not unread:
             return []
         return [
-            f"{self.path}: {len(unread)} of {len(files)} files are not read: {_named(unread)}. Read are .txt, .jsonl "
-            f"and .csv, also packed ({', '.join(COMPRESSIONS)}), and .parquet; rename, convert or move the others."
+            f"{self.path}: {len(unread)} of {len(files)} files are not read: {_named(unread)}. Read are .txt, .jsonl, "
+            f".ndjson and .csv, also packed ({', '.join(COMPRESSIONS)}), and .parquet; rename or convert the others."
         ]
 
     def _texts(self) -> Iterator[Text]:
@@ -229,6 +229,7 @@ def _read_parquet(path: Path) -> Rows:
 READERS: dict[str, Callable[[Path], Rows]] = {
     ".txt": _read_txt,
     ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
     ".parquet": _read_parquet,
     ".csv": _read_csv,
 }

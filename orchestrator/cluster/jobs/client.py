@@ -27,6 +27,7 @@ from orchestrator.spec.sweep import Sweep
 RUN_DIR, SWEEP = "capsweep_run_dir", "capsweep_sweep"
 """Keys of a job's metadata; they mark the jobs of capsweep."""
 POLL_SECONDS = 1.0
+"""Time between two questions for the job's state, each of which is a request to the dashboard."""
 LAST_LINES = 3
 """Lines of a failed job's output that `capsweep status` shows."""
 TALKATIVE = (

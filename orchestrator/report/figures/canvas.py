@@ -27,11 +27,14 @@ DASHES = ("solid", "dash", "dot", "dashdot")
 LENGTHS = ((0.0, "#7cb8ea"), (0.33, "#5c7fe0"), (0.66, "#a64fc4"), (1.0, "#e0533d"))
 NEUTRAL = "#8a929e"
 HOVER_CHARACTERS = 60
+"""Characters of a text under the pointer: one line, which fits beside the pointer on a page of 800 pixels."""
 FIGURE_PIXELS = 380
+"""Height of a figure of one panel: two rows of cards are seen together on a screen of 1,080 pixels."""
 PANEL_PIXELS = 210
 """Height of a figure's panel."""
 PANEL_GAP, PANEL_TITLE_PIXELS, LEGEND_GAP = 42, 26, 8
 LEGEND_LINE_PIXELS = 20
+"""Height of one line of a legend in the page's font."""
 IMAGE_PIXELS = 900
 """Width of an image file."""
 CAPTION_CHARACTERS = 120

@@ -111,6 +111,26 @@ def test_a_table_that_is_not_of_plan_and_rows_is_derived_again(toy_sweep, finish
     assert sorted(written, key=lambda row: row["search_id"]) == before
 
 
+@pytest.mark.parametrize("loss", ["empty", "renamed", "gone"])
+def test_rows_that_are_all_gone_are_not_measured_again_without_a_word(toy_sweep, finished, capsweep, loss):
+    run = finished(toy_sweep)
+    if loss == "renamed":
+        (run / "probes").rename(run / "probes.old")
+    else:
+        shutil.rmtree(run / "probes")
+        if loss == "empty":
+            (run / "probes").mkdir()
+    before = everything(run)
+    for again in (("resume", run), ("run", toy_sweep, "--run-dir", run)):
+        refused = capsweep(*again, "--inline")
+        assert refused.returncode == 2
+        assert "no rows of probes; wanted those of the " in " ".join(refused.stderr.split())
+    after = {path: time for path, time in everything(run).items() if path.is_file() and path.parent.name != "sessions"}
+    assert after.items() <= before.items()
+    (run / "searches.parquet").unlink()
+    assert capsweep("resume", run, "--inline").returncode == 0
+
+
 @pytest.mark.parametrize("lie", ["of no search", "of another run"])
 def test_a_reader_does_not_believe_it_either(toy_sweep, finished, lie):
     run = finished(toy_sweep)
