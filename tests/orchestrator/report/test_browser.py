@@ -158,7 +158,7 @@ ANY = r"[-\d.]+"
 CSV = {
     "capacity-per-model": (
         "series,capacity (tokens),capacity (tokens) low,capacity (tokens) high,y,colour,label",
-        rf'"small, books, k = 1: mean",{ANY},{ANY},{ANY},small; books; k = 1,,',
+        rf'"small, books, k = 1: mean",{ANY},{ANY},{ANY},small; books; k = 1,,{ANY}$',
     ),
     "bits-against-tokens": (
         "series,capacity (tokens),capacity (bits under the model),colour,label",
@@ -166,7 +166,7 @@ CSV = {
     ),
     "success-against-length": (
         "series,length (tokens),share,share low,share high,colour,label",
-        rf'"small, stories, k = 1: probes lossless",{ANY},{ANY},{ANY},{ANY},,',
+        rf'"small, stories, k = 1: starts lossless",{ANY},{ANY},{ANY},{ANY},,',
     ),
     "models-paired": (
         "series,difference (tokens),difference (tokens) low,difference (tokens) high,y,colour,label",
