@@ -28,7 +28,7 @@ def facts(probes: pa.Table, provenance: Mapping[str, Any]) -> list[tuple[str, st
     seconds = pc.sum(probes["seconds"]).as_py() or 0.0
     steps, tokens = (pc.sum(probes[name]).as_py() or 0 for name in ("steps", "trained_tokens"))
     # A share of an engine's time is measured for each probe, so the sum over probes is the time of engines.
-    cost = f"{_hours(seconds)}; {steps:,} optimizer steps; {tokens:,} trained tokens" if probes.num_rows else ""
+    cost = f"{_hours(seconds)}; {steps:,} optimizer steps; {tokens:,} trained tokens" if seconds else ""
     found = {
         "Date": _dates(sessions),
         "Wall time": _wall_time(sessions, probes),

@@ -25,8 +25,8 @@ from tasks.wording import counted
 
 PLAIN_SIZE, SMALLEST, LARGEST = 9.0, 5.0, 26.0
 """Diameters of points in pixels: of all where sizes of models are unknown, of the smallest and of the largest model."""
-PATTERNS = ("", "/", ".", "x", "-", "+")
-"""Fill patterns of bars, by number of vectors."""
+OPACITIES = (1.0, 0.65, 0.4, 0.25)
+"""Of bars, by number of vectors; a pattern is megabytes in a PDF."""
 
 
 def _finished(tables: ReportTables) -> list[dict[str, Any]]:
@@ -122,15 +122,11 @@ def utilization_by_source(tables: ReportTables) -> CaptionedFigure | None:
         mine = groups[model, num_vectors]
         means, above, below = _means(list(mine.values()), "utilization", digits=4)
         label = plain(names[model] + (f", k = {num_vectors}" if len(vectors) > 1 else ""))
-        pattern = {"shape": PATTERNS[vectors.index(num_vectors) % len(PATTERNS)]}
         figure.add_bar(
             x=[plain(kind) for kind in mine],
             y=means,
             name=label,
-            marker={
-                "color": colours[model],
-                "pattern": {"shape": PATTERNS[vectors.index(num_vectors) % len(PATTERNS)]},
-            },
+            marker={"color": colours[model], "opacity": OPACITIES[vectors.index(num_vectors) % len(OPACITIES)]},
             error_y={"array": above, "arrayminus": below, "thickness": 1.2, "color": NEUTRAL},
             hovertemplate=f"{label}, %{{x}}<br>%{{y:.1%}}<extra></extra>",
             showlegend=False,
@@ -138,10 +134,9 @@ def utilization_by_source(tables: ReportTables) -> CaptionedFigure | None:
     looks = {names[model]: {"marker": {"color": colours[model], "symbol": "square", "size": 11}} for model in names}
     add_key(figure, looks)
     for number, num_vectors in enumerate(vectors if len(vectors) > 1 else []):
-        pattern = {"shape": PATTERNS[number % len(PATTERNS)]}
+        marker = {"color": NEUTRAL, "opacity": OPACITIES[number % len(OPACITIES)]}
         # With its own offset, this empty bar takes no place beside the others.
-        key = {"name": f"k = {num_vectors}", "offset": 0, "marker": {"color": NEUTRAL, "pattern": pattern}}
-        figure.add_bar(x=[None], y=[None], **key)
+        figure.add_bar(x=[None], y=[None], name=f"k = {num_vectors}", offset=0, marker=marker)
     figure.update_layout(barmode="group", bargap=0.3)
     figure.update_yaxes(**PERCENT_TICKS, rangemode="tozero")
     return CaptionedFigure(

@@ -89,6 +89,19 @@ class TestContent:
         assert "One.↵Two. " + "x" * 69 + "…" in text
         assert "x" * 70 not in text
 
+    def test_every_entry_of_the_contents_leads_to_a_section_or_figure(self, plain):
+        ids = [attributes["id"] for _, attributes in plain.tags if "id" in attributes]
+        targets = [(attributes["href"] or "")[1:] for tag, attributes in plain.tags if tag == "a"]
+        sections = [attributes["id"] for tag, attributes in plain.tags if tag in ("section", "figure")]
+        assert sorted(targets) == sorted(sections)
+        assert len(ids) == len(set(ids))
+
+    def test_every_figure_can_be_downloaded_under_a_name_of_its_own(self, plain):
+        buttons = [one for tag, one in plain.tags if tag == "button" and one.get("class") == "download"]
+        names = [f"{one['data-name']}.{one['data-kind']}" for one in buttons]
+        assert len(names) == len(set(names)) == 3 * len(plain.figures())
+        assert "my-sweep-capacity-per-model.svg" in names
+
     def test_provenance_is_shown_nested_values_too(self, plain):
         assert "abc123" in plain.text
         assert '"cores": 2' in plain.text
