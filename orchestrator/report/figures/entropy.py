@@ -138,8 +138,8 @@ def _draw_lines(figure: go.Figure, rows: Rows, names: Mapping[str, str], colours
         found = lossless_threshold(mine)
         if found is not None and found.error < found.base_rate:
             thresholds.append(
-                f"{names[model]} {found.bits:.0f}, wrong for {found.error:.0%} of the probes of other texts where the "
-                f"more frequent outcome is wrong for {found.base_rate:.0%}"
+                f"{names[model]} {found.bits:.0f}, wrong for {100 * found.error:.0f} % of the probes, a guess for "
+                f"{100 * found.base_rate:.0f} %"
             )
             name = f"{names[model]}: lossless below {found.bits:.0f} bits"
             _draw_line(
@@ -164,7 +164,10 @@ def _draw_lines(figure: go.Figure, rows: Rows, names: Mapping[str, str], colours
             f"({'; '.join(gains)})."
         )
     if thresholds:
-        remarks += f" Level lines: bits with memory that best separate lossless from lossy ({'; '.join(thresholds)})."
+        remarks += (
+            f" Level lines: bits with memory that best separate lossless from lossy ({'; '.join(thresholds)}), judged "
+            "on texts that did not choose them."
+        )
     return remarks
 
 

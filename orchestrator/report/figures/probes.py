@@ -151,7 +151,8 @@ def accuracy_over_positions(tables: ReportTables) -> CaptionedFigure | None:
             col=1,
         )
     add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in sorted(names)}, mode="lines")
-    dashes = {f"k = {k}": {"line": {"dash": DASHES[n % len(DASHES)]}} for n, k in enumerate(vectors)}
+    called = [f"k = {k}" for k in vectors] if len(vectors) > 1 else ["with memory"]
+    dashes = {name: {"line": {"dash": DASHES[n % len(DASHES)]}} for n, name in enumerate(called)}
     add_key(figure, {**dashes, "without memory": {"line": {"width": 0.8}}}, mode="lines")
     figure.update_xaxes(rangemode="tozero")
     figure.update_yaxes(range=[-0.03, 1.05], **PERCENT_TICKS)

@@ -133,7 +133,7 @@ addEventListener("load", async () => {
   // Nobody scrolls: a page that is captured whole has all its figures.
   await shown("html[data-drawn]");
   state.drawn = plots.every((plot) => plot.querySelector(".main-svg"));
-  state.image = decodeURIComponent((await imageOf(plots[0], "svg")).slice(0, 120));
+  state.image = decodeURIComponent(await imageOf(plots[0], "svg")).slice(0, 120);
   const inks = [document.querySelector("td"), await shown(".main-svg .xtick text"), dialog];
   const inkOf = (style) => light(style.fill === "rgb(0, 0, 0)" ? style.color : style.fill);
   state.inks = inks.map((element) => inkOf(getComputedStyle(element)));
