@@ -166,7 +166,7 @@ def _draw_lines(figure: go.Figure, rows: Rows, names: Mapping[str, str], colours
     if thresholds:
         remarks += (
             f" Level lines: bits with memory that best separate lossless from lossy ({'; '.join(thresholds)}), judged "
-            "on texts that did not choose them."
+            "on texts that did not choose them; a guess always names the more frequent outcome."
         )
     return remarks
 
