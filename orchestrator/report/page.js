@@ -13,7 +13,7 @@ const described = (plot) => JSON.parse(plot.closest("figure").querySelector("scr
 
 const NARROW_PIXELS = 420;
 const LEGEND_LINE_PIXELS = 20;
-const drawn = new Set();
+const [drawn, heights] = [new Set(), new Map()];
 const draw = (plot) => {
   if (drawn.has(plot)) return;
   drawn.add(plot);
@@ -22,11 +22,21 @@ const draw = (plot) => {
   if (plot.clientWidth < NARROW_PIXELS) {
     layout.height += LEGEND_LINE_PIXELS * Math.ceil(data.filter((trace) => trace.showlegend).length / 2);
   }
+  heights.set(plot, layout.height);
   Plotly.newPlot(plot, data, { ...layout, dragmode }, config);
 };
 // Figures are as wide as their column on the screen; paper is narrower.
-const PAPER_PIXELS = 660;
+const [PAPER_PIXELS, LOWER] = [660, 0.8];
 if (plots.length) {
+  // A browser that prints or captures a page waits for its load event, which waits for images: so ask for one after
+  // another until the first figures are drawn.
+  let begun = false;
+  const waiting = (asked) => {
+    const image = new Image();
+    image.onload = image.onerror = () => begun || asked > 5000 || waiting(asked + 1);
+    image.src = `data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"><!--${asked}--></svg>`;
+  };
+  waiting(0);
   unpacked("plotly").then((code) => {
     const script = document.createElement("script");
     script.textContent = code;
@@ -34,7 +44,10 @@ if (plots.length) {
     // A figure is drawn when it is about to become visible, the others one after another: fifteen at once would hold
     // the page up. So a page that is captured whole has them all.
     const seen = new IntersectionObserver(
-      (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
+      (entries) => {
+        entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target));
+        begun = true;
+      },
       { rootMargin: "800px" },
     );
     plots.forEach((plot) => seen.observe(plot));
@@ -45,11 +58,14 @@ if (plots.length) {
       else document.documentElement.dataset.drawn = drawn.size;
     };
     setTimeout(drawNext, 300);
+    // Lower, too, so that two fit on a sheet.
     addEventListener("beforeprint", () => {
       plots.forEach(draw);
-      plots.forEach((plot) => Plotly.relayout(plot, { width: PAPER_PIXELS }));
+      plots.forEach((plot) => Plotly.relayout(plot, { width: PAPER_PIXELS, height: LOWER * heights.get(plot) }));
     });
-    addEventListener("afterprint", () => plots.forEach((plot) => Plotly.relayout(plot, { width: null, autosize: true })));
+    addEventListener("afterprint", () =>
+      plots.forEach((plot) => Plotly.relayout(plot, { width: null, height: heights.get(plot), autosize: true })),
+    );
   });
 }
 
