@@ -105,8 +105,9 @@ def test_images_are_as_wide_as_asked_and_their_captions_lie_beside_them(two_runs
 
     written: dict[str, dict] = {}
 
-    def write_images(drawn, paths, scale):
+    def write_images(drawn, paths, scale, width, height):
         written.update({path.name: figure for path, figure in zip(paths, drawn, strict=True)})
+        assert (set(width), len(height)) == ({480}, len(drawn))
 
     monkeypatch.setattr(plotly.io, "write_images", write_images)
     tables = all_tables([open_run(two_runs[0])])

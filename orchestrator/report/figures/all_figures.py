@@ -54,7 +54,8 @@ def capacity_per_model(tables: ReportTables) -> CaptionedFigure | None:
         return None
     rows = finished_rows(tables)
     colours = colours_of(tables)
-    largest = max(group.tokens.mean for group in groups if group.tokens) if len(groups) > 1 else None
+    means = sorted(group.tokens.mean for group in groups if group.tokens)
+    largest = means[-1] if len(means) > 1 and means[-1] > means[-2] else None
     figure = blank_figure("capacity (tokens)", "", height=130 + 64 * len(groups))
     jitter = Random(0)
     for position, group in enumerate(groups):
@@ -78,7 +79,7 @@ def capacity_per_model(tables: ReportTables) -> CaptionedFigure | None:
             error_x={"array": [high - group.tokens.mean], "arrayminus": [group.tokens.mean - low], "thickness": 2.5},
             mode="markers+text",
             name=f"{called}: mean",
-            text=[f"{group.tokens.mean:,.1f}"],
+            text=[f"{'≥ ' if group.num_censored else ''}{group.tokens.mean:,.1f}"],
             textposition="top center",
             textfont={"size": 12},
             cliponaxis=False,
@@ -100,7 +101,9 @@ def capacity_per_model(tables: ReportTables) -> CaptionedFigure | None:
         title="How many tokens come back, per model",
         caption=(
             "Each dot is a search; each diamond is the mean of a group, with its 95 % bootstrap interval over texts"
-            f"{'; a star is the largest' if largest is not None else ''}. {count_of(rows)}."
+            f"{'; a star is the largest' if largest is not None else ''}."
+            f"{' ≥: some texts ended before their memory was full.' if any(g.num_censored for g in groups) else ''} "
+            f"{count_of(rows)}."
         ),
         figure=figure,
     )

@@ -119,6 +119,7 @@ def _draw_lines(figure: go.Figure, rows: Rows, names: Mapping[str, str], colours
     """Draw each model's mean gain, by k, and its lossless threshold; returns sentences for the caption."""
     vectors = sorted({row["num_vectors"] for row in rows})
     gains: list[str] = []
+    full: set[int] = set()
     thresholds: list[str] = []
     for number, model in enumerate(sorted(names)):
         mine, place = [row for row in rows if row["model"] == model], place_of(number, min(COLUMNS, len(names)))
@@ -131,12 +132,14 @@ def _draw_lines(figure: go.Figure, rows: Rows, names: Mapping[str, str], colours
                 continue
             which = names[model] + (f", k = {num_vectors}" if len(vectors) > 1 else "")
             gains.append(f"{which}: {gain:.0f}")
+            full.add(num_vectors)
             if gain < longest:
                 look = {"color": colours[model], "width": 1.5, "dash": DASHES[dash % len(DASHES)]}
                 name = f"{which}: y = x - {gain:.0f} bits"
                 _draw_line(figure, (gain, longest), (0, longest - gain), name, look, place)
         found = lossless_threshold(mine)
-        if found is not None and found.error < found.base_rate:
+        # One that helps less than the caption can show is no help.
+        if found is not None and round(100 * found.error) < round(100 * found.base_rate):
             thresholds.append(
                 f"{names[model]} {found.bits:.0f}, wrong for {100 * found.error:.0f} % of the probes, a guess for "
                 f"{100 * found.base_rate:.0f} %"
@@ -152,7 +155,7 @@ def _draw_lines(figure: go.Figure, rows: Rows, names: Mapping[str, str], colours
             )
     add_key(figure, {"no help (y = x)": {"line": {"dash": "dot"}}}, mode="lines")
     if gains:
-        dashes = {f"k = {k}": {"line": {"dash": DASHES[n % len(DASHES)]}} for n, k in enumerate(vectors)}
+        dashes = {f"k = {k}": {"line": {"dash": DASHES[n % len(DASHES)]}} for n, k in enumerate(vectors) if k in full}
         one = {"y = x - gain": {"line": {"dash": "solid"}}}
         add_key(
             figure, {f"y = x - gain, {k}": look for k, look in dashes.items()} if len(vectors) > 1 else one, "lines"

@@ -26,8 +26,10 @@ SCREEN_PIXELS = 520
 """Width for which the height of a figure was chosen: that of its card on the page."""
 MOST_DOTS = 600
 """Dots of a printed figure: an SVG has about 200 bytes for each, and more hide each other at this width."""
-PANEL_PIXELS, GAP_PIXELS = 260, 44
+PANEL_PIXELS, GAP_PIXELS = 270, 70
 """Height of a panel that stands above another one in a column, on the screen's scale, and the space between them."""
+ENTRY_PIXELS, LINE_PIXELS, AXIS_PIXELS = 50, 19, 40
+"""Of a legend: width of an entry without its words, height of a line; and width of what stands left of the axis."""
 THINNER = 0.7
 """Lines and marks of the screen are too thick in print."""
 
@@ -58,6 +60,7 @@ def printed(drawn: CaptionedFigure, inches: float = COLUMN_INCHES) -> dict[str, 
     _thin_out(traces)
     for trace in traces:
         _make_finer(trace)
+    legend = _legend_pixels(traces, pixels) if layout.get("showlegend", True) else 0
     letters, small = {"size": LETTER_PIXELS, "color": "black"}, {"size": SMALL_PIXELS, "color": "black"}
     for axis in axes:
         axis |= {"tickfont": small, "ticks": "outside", "ticklen": 3}
@@ -74,8 +77,9 @@ def printed(drawn: CaptionedFigure, inches: float = COLUMN_INCHES) -> dict[str, 
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
         "width": pixels,
-        "height": round(height * min(1.0, pixels / SCREEN_PIXELS) + _legend_pixels(traces, pixels)),
-        "margin": {"l": 2, "r": 4, "t": 2, "b": 2},
+        "height": round(height * min(1.0, pixels / SCREEN_PIXELS) + legend),
+        # Below stand ticks and title of the lowest axis: plotly's own margin for them comes out too small.
+        "margin": {"l": 2, "r": 4, "t": 4, "b": 34},
         "font": {**layout["font"], **letters},
         "legend": {**layout["legend"], "font": small, "itemwidth": 30},
     }
@@ -90,9 +94,10 @@ def _axes(layout: dict[str, Any], letter: str) -> list[str]:
 
 def _legend_pixels(traces: list[dict[str, Any]], pixels: int) -> float:
     """Height of the legend: plotly gives every entry of a line the width of the longest."""
-    names = [str(trace.get("name")) for trace in traces if trace.get("showlegend")]
-    longest = max((40 + 0.55 * SMALL_PIXELS * len(name) for name in names), default=1.0)
-    return 1.6 * SMALL_PIXELS * -(-len(names) // max(1, int(pixels // longest)))
+    names = [str(trace.get("name")) for trace in traces if trace.get("showlegend", True)]
+    longest = max((ENTRY_PIXELS + 0.6 * SMALL_PIXELS * len(name) for name in names), default=1.0)
+    beside = max(1, int((pixels - AXIS_PIXELS) // longest))
+    return LINE_PIXELS * -(-len(names) // beside)
 
 
 def _stacked(layout: dict[str, Any], height: int) -> int:

@@ -126,7 +126,9 @@ def accuracy_over_positions(tables: ReportTables) -> CaptionedFigure | None:
             correct[(model, kind, row["num_vectors"]), True].append(unpacked_bits(row["correct_by_token"], length))
             # What is correct without memory does not depend on how many vectors a memory has.
             correct[(model, kind, 0), False].append(unpacked_bits(row["correct_by_token_without_memory"], length))
-    if not correct:
+    # A group of fewer probes has no position that enough of them reach.
+    correct = {key: probes for key, probes in correct.items() if len(probes) >= FEW_PROBES}
+    if not any(with_memory for _, with_memory in correct):
         return None
     kinds = sorted({kind for (_, kind, _), _ in correct})
     vectors = sorted({num_vectors for (_, _, num_vectors), with_memory in correct if with_memory})
