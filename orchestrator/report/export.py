@@ -173,7 +173,8 @@ def latex(table: Exported) -> str:
     import pandas as pd
 
     frame = pd.DataFrame([[_shown(value) for value in row] for row in table.rows], columns=list(table.columns))
-    style = frame.style.format(escape="latex").format_index(escape="latex", axis=1).hide(axis=0)
+    style = frame.style.hide(axis=0)
+    style.format(escape="latex").format_index(escape="latex", axis=1)
     written = style.to_latex(
         hrules=True,
         position="t",

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from orchestrator.report.pace import duration
 from tasks.wording import counted
@@ -25,8 +24,8 @@ def facts(probes: pa.Table, provenance: Mapping[str, Any]) -> list[tuple[str, st
         provenance: That of a run, or of several by the name of their folder.
     """
     sessions = list(_sessions(provenance))
-    seconds = pc.sum(probes["seconds"]).as_py() or 0.0
-    steps, tokens = (pc.sum(probes[name]).as_py() or 0 for name in ("steps", "trained_tokens"))
+    totals = (sum(filter(None, probes[name].to_pylist())) for name in ("seconds", "steps", "trained_tokens"))
+    seconds, steps, tokens = totals
     # A share of an engine's time is measured for each probe, so the sum over probes is the time of engines.
     cost = f"{_hours(seconds)}; {steps:,} optimizer steps; {tokens:,} trained tokens" if seconds else ""
     found = {
@@ -59,9 +58,9 @@ def _dates(sessions: Sequence[Mapping[str, Any]]) -> str:
 def _wall_time(sessions: Sequence[Mapping[str, Any]], probes: pa.Table) -> str:
     """Time of all sessions together; of a session that has no end, the time to its last probe."""
     last: dict[str, datetime] = {}
-    for row in probes.select(["session_id", "finished_at"]).to_pylist():
-        if row["finished_at"] is not None:
-            last[row["session_id"]] = max(row["finished_at"], last.get(row["session_id"], row["finished_at"]))
+    rows = [row for row in probes.select(["session_id", "finished_at"]).to_pylist() if row["finished_at"] is not None]
+    for row in sorted(rows, key=lambda row: row["finished_at"]):
+        last[row["session_id"]] = row["finished_at"]
     total = timedelta()
     for session in sessions:
         began, ended = datetime.fromisoformat(session["started_at"]), session.get("ended_at")

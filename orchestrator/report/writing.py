@@ -232,7 +232,7 @@ def write_images(tables: ReportTables, folder: Path, kind: str, inches: float = 
         images = [printed(figure, inches) for figure in drawn]
         # Of a dict, plotly does not read the size.
         sizes = {name: [image["layout"][name] for image in images] for name in ("width", "height")}
-        plotly.io.write_images(images, paths, scale=scale, **sizes)
+        plotly.io.write_images(images, [*paths], scale=scale, **sizes)
     except (ImportError, ValueError, RuntimeError) as error:
         raise BadInput(
             f"--images: no image could be written ({' '.join(str(error).split())[:120]}). Wanted kaleido and a "

@@ -27,7 +27,7 @@ LENGTHS = ((0.0, "#7cb8ea"), (0.33, "#5c7fe0"), (0.66, "#a64fc4"), (1.0, "#e0533
 NEUTRAL = "#8a929e"
 INK = "#000000"
 """Drawn in the colour of the page's letters: the style sheet looks for it."""
-PERCENT_TICKS = {
+PERCENT_TICKS: dict[str, Any] = {
     "tickformatstops": [
         {"dtickrange": [0.01, None], "value": ".0%"},
         {"dtickrange": [0.001, 0.01], "value": ".1%"},

@@ -79,7 +79,7 @@ def printed(drawn: CaptionedFigure, inches: float = COLUMN_INCHES) -> dict[str, 
         "width": pixels,
         "height": round(height * min(1.0, pixels / SCREEN_PIXELS) + legend),
         # Below stand ticks and title of the lowest axis: plotly's own margin for them comes out too small.
-        "margin": {"l": 2, "r": 4, "t": 4, "b": 42},
+        "margin": {"l": 2, "r": 14, "t": 4, "b": 42},
         "font": {**layout["font"], **letters},
         "legend": {**layout["legend"], "font": small, "itemwidth": 30},
     }
