@@ -255,7 +255,7 @@ def steps_by_start(tables: ReportTables) -> CaptionedFigure | None:
                 hovertemplate=f"{kind}<br>%{{x:.0%}}, %{{text}}<extra></extra>",
             )
     figure.update_layout(barmode="stack", bargap=0.35, height=150 + 50 * len(spent) + 60)
-    figure.update_xaxes(**PERCENT_TICKS, range=[0, 1])
+    figure.update_xaxes(**PERCENT_TICKS, range=[0, 1.02])
     figure.update_yaxes(showgrid=False)
     total = sum(sum(kinds.values()) for kinds in spent.values())
     return CaptionedFigure(
