@@ -217,7 +217,7 @@ def memories_in_two_dimensions(tables: ReportTables) -> CaptionedFigure | None:
 
 
 def accuracy_along_lines(tables: ReportTables) -> CaptionedFigure | None:
-    """Accuracy on the straight line between two memories that both give a text back."""
+    """Accuracy on the great circle between two memories that both give a text back."""
     rows = tables.lines.to_pylist()
     if not rows:
         return None
@@ -257,8 +257,9 @@ def accuracy_along_lines(tables: ReportTables) -> CaptionedFigure | None:
         name="accuracy-along-lines",
         title="What lies between two memories of one text",
         caption=(
-            "Thin: accuracy, teacher forced, on the line between two memories that both prove the text. "
-            f"Thick: the mean of a model. n = {len(pairs):,} pairs."
+            "Thin: accuracy, teacher forced, on the way between two memories that both prove the text, each vector on "
+            "the great circle through its two ends, so that it keeps its length. "
+            f"Thick: the mean of a model. n = {counted(len(pairs), 'pair')}."
         ),
         figure=figure,
     )
