@@ -71,7 +71,13 @@ def bits_row(search: dict[str, Any], sample: dict[str, Any], stored: Stored) -> 
     packed, given = stored.prover.compress(tokens), tokens[: stored.question.num_given]
     if stored.prover.decompress(packed, num_tokens, given=given) == tuple(tokens):
         row["arithmetic_bytes"] = len(packed)
-    # 2. The memory: rounded, and decoded again, one at a time.
+    # 2. The memory: rounded, and decoded again.
+    return row | precision_columns(stored)
+
+
+def precision_columns(stored: Stored) -> dict[str, Any]:
+    """The columns of BITS about the memory, which is decoded at one precision at a time."""
+    row: dict[str, Any] = {}
     for precision, rounded in PRECISIONS.items():
         smaller = rounded(stored.memory_KD)
         (prefix,) = stored.exact_prefixes([smaller.values])
