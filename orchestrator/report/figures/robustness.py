@@ -25,6 +25,8 @@ from tasks.wording import counted
 
 VALUE_BITS = (2, 3, 4, 6, 8, 16, 32)
 CURVE_POINTS = 60
+FURTHER = 1.5
+"""The figure of the bound reaches so many times further than the most robust memory."""
 KINDS = ("floats", "one scale a vector", "one scale a block")
 
 
@@ -113,7 +115,8 @@ def bound_by_robustness(tables: ReportTables) -> CaptionedFigure | None:
     for (model, num_vectors, width), group in sorted(groups.items()):
         look = {"color": colours[model], "dash": DASHES[vectors.index(num_vectors) % len(DASHES)]}
         _draw_group(figure, group, f"{names[model]}, k = {num_vectors}", num_vectors, width, look)
-    _draw_formats(figure, survived(tables) if tables.quantized.num_rows else [])
+    formats = survived(tables) if tables.quantized.num_rows else []
+    _draw_formats(figure, formats, within=FURTHER * max(one.angle for one in memories))
     if len(names) > 1:
         add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in sorted(names)}, mode="lines")
     looks = {f"bound, k = {k}": {"line": {"dash": DASHES[i % len(DASHES)]}} for i, k in enumerate(vectors)}
@@ -129,8 +132,9 @@ def bound_by_robustness(tables: ReportTables) -> CaptionedFigure | None:
             "Dot: the bits that a memory proved, at the angle by which all its vectors can be turned in each of "
             f"{counted(max(len(one.angles) for one in memories), 'random direction')} while its whole text still comes "
             "out. Line: the most bits of memories that are all this robust, because so many caps of the angle fit on "
-            "the sphere; it says nothing about memories that are less robust. Dotted: the angle by which a format with "
-            f"one scale a vector turns a memory. Means: {proven:,.0f} bits proven, {bound:,.0f} bits bound. "
+            "the sphere; it says nothing about memories that are less robust. A dot above the line: not every text of "
+            "so many bits can be held as robustly. Dotted: the angle by which whole numbers of so many bits, with one "
+            f"scale a vector, turn a memory. Means: {proven:,.0f} bits proven, {bound:,.0f} bits bound. "
             f"n = {counted(len(memories), 'memory')}."
         ),
         figure=figure,
@@ -156,7 +160,7 @@ def _draw_group(
         hovertemplate=f"{plain(called)}<br>%{{text}}<extra></extra>",
         showlegend=False,
     )
-    curve = np.geomspace(min(angles) / 1.5, min(90.0, max(angles) * 1.5), CURVE_POINTS).tolist()
+    curve = np.geomspace(min(angles) / FURTHER, min(90.0, max(angles) * FURTHER), CURVE_POINTS).tolist()
     figure.add_scatter(
         x=[round(angle, 3) for angle in curve],
         y=[round(bound_bits(angle, num_vectors=num_vectors, width=width) or 0, 1) for angle in curve],
@@ -168,13 +172,15 @@ def _draw_group(
     )
 
 
-def _draw_formats(figure: go.Figure, found: list[Survived]) -> None:
-    """A vertical line where each format with one scale a vector turns a memory."""
+def _draw_formats(figure: go.Figure, found: list[Survived], *, within: float) -> None:
+    """A vertical line where each format with one scale a vector turns a memory, if that is `within` so many degrees."""
     turns: dict[str, list[float]] = defaultdict(list)
     for one in found:
         if one.turn_degrees is not None and one.block is None:
             turns[one.format].append(one.turn_degrees)
     for name, angles in turns.items():
+        if fmean(angles) > within:
+            continue
         figure.add_vline(
             x=fmean(angles),
             line={"color": NEUTRAL, "dash": "dot", "width": 1},
