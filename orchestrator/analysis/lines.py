@@ -28,9 +28,11 @@ def line_rows(
     """
     first, second = sorted(held, key=lambda row: (-row["proven_length"], row["probe_id"]))[:2]
     tokens = text[: second["proven_length"]]
-    ends = [np.frombuffer(row["memory"], dtype="<f4").reshape(row["memory_shape"]) for row in (first, second)]
+    start_KD, end_KD = (
+        np.frombuffer(row["memory"], dtype="<f4").reshape(row["memory_shape"]) for row in (first, second)
+    )
     for share in np.linspace(0, 1, LINE_POINTS).tolist():
-        between = on_great_circle(*ends, share).astype("<f4")
+        between = on_great_circle(start_KD, end_KD, share).astype("<f4")
         yield {
             **{name: search[name] for name in ("model", "sample_id", "source", "num_vectors")},
             "from_probe_id": first["probe_id"],
