@@ -19,7 +19,8 @@ from tasks.scoring import score_with_memory
 from tasks.values import Proof, Question
 
 TOGETHER = 16
-"""Most memories that are decoded together: on a processor, a token of 16 takes a third of the time of 16 tokens."""
+"""Most memories that are decoded together, as many as certificates of an engine on a processor: decoding takes one
+forward pass for each token, however few memories there are."""
 
 
 class LayoutProver:
