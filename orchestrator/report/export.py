@@ -135,13 +135,14 @@ def noise_table(tables: ReportTables) -> Exported:
         (
             *(model, num_vectors, len(group), fmean(one.proven_bits for one in group)),
             *(spread([one.angle for one in group]) for spread in (min, median, max)),
-            *(_mean_bound(group), sum(one.proven_bits > (one.bound_bits or inf) for one in group)),
+            *(_mean([one.bound_bits for one in group]), _mean([one.area_bits for one in group])),
+            sum(one.proven_bits > (one.area_bits or inf) for one in group),
         )
         for (model, num_vectors), group in sorted(groups.items())
     )
     columns = (
         *("model", "k", "memories", "bits proven", "least angle", "median angle", "largest angle", "bits bound"),
-        "proven above its bound",
+        *("bound by area", "proven above that"),
     )
     caption = (
         "How far memories can be turned while their texts come out, in degrees, and the most bits of such memories."
@@ -149,9 +150,9 @@ def noise_table(tables: ReportTables) -> Exported:
     return Exported(caption=caption, columns=columns, rows=rows)
 
 
-def _mean_bound(group: Sequence[Turned]) -> float | None:
-    bounds = [one.bound_bits for one in group if one.bound_bits is not None]
-    return fmean(bounds) if bounds else None
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def _shown(value: Any) -> str:

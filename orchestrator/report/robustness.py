@@ -6,8 +6,11 @@ Pure functions from Arrow tables to values. Knows nothing of files or figures.
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import log2
 from statistics import fmean
 from typing import Any
+
+import numpy as np
 
 from orchestrator.analysis.quantization import FLOATS
 from orchestrator.report.figures.canvas import ReportTables
@@ -66,6 +69,9 @@ class Turned:
     """Largest angle of each direction at which the text still comes out, in degrees."""
     bound_bits: float | None
     """Most bits of memories this robust, by the smallest of the angles; None if that is 0."""
+    area_bits: float | None
+    """Most bits of memories with a region as large as this one's, by the mean area of the caps of all its angles; None
+    if all are 0."""
 
     @property
     def angle(self) -> float:
@@ -135,6 +141,13 @@ def turned_memories(tables: ReportTables) -> list[Turned]:
             proven_bits=searches[search_id]["capacity_bits"] or 0.0,
             angles=tuple(row["angle_degrees"] for row in rows),
             bound_bits=min(rows, key=lambda row: row["angle_degrees"])["bound_bits"],
+            area_bits=_by_area([row["bound_bits"] for row in rows]),
         )
         for search_id, rows in draws.items()
     ]
+
+
+def _by_area(bits: list[float | None]) -> float | None:
+    """Bits by the mean area of caps, each given as the bits by its own area; None is a cap of no area."""
+    known = [-each for each in bits if each is not None]
+    return float(log2(len(bits)) - np.logaddexp2.reduce(known)) if known else None

@@ -103,7 +103,8 @@ def _cheapest(found: list[Survived], names: dict[str, str]) -> str:
 
 def bound_by_robustness(tables: ReportTables) -> CaptionedFigure | None:
     """Proven bits of each memory against the angle by which it can be turned, and the most bits at that angle."""
-    memories = [one for one in turned_memories(tables) if one.bound_bits is not None]
+    every = turned_memories(tables)
+    memories = [one for one in every if one.bound_bits is not None]
     if not memories:
         return None
     colours, names = colours_of(tables), short_names(one.model for one in memories)
@@ -122,9 +123,11 @@ def bound_by_robustness(tables: ReportTables) -> CaptionedFigure | None:
     looks = {f"bound, k = {k}": {"line": {"dash": DASHES[i % len(DASHES)]}} for i, k in enumerate(vectors)}
     add_key(figure, looks, mode="lines")
     add_key(figure, {"proven by a memory": {"marker": {"symbol": SYMBOLS[0], "size": 8}}})
+    add_key(figure, {"bound by area": {"marker": {"symbol": "diamond-open", "size": 7}}})
     figure.update_xaxes(rangemode="tozero")
     figure.update_yaxes(type="log")
     proven, bound = fmean(one.proven_bits for one in memories), fmean(one.bound_bits or 0 for one in memories)
+    area = fmean(one.area_bits or 0 for one in memories)
     return CaptionedFigure(
         name="bound-by-robustness",
         title="How robust a memory is, and what that bounds",
@@ -132,9 +135,11 @@ def bound_by_robustness(tables: ReportTables) -> CaptionedFigure | None:
             "Dot: the bits that a memory proved, at the angle by which all its vectors can be turned in each of "
             f"{counted(max(len(one.angles) for one in memories), 'random direction')} while its whole text still comes "
             "out. Line: the most bits of memories that are all this robust, because so many caps of the angle fit on "
-            "the sphere; it says nothing about memories that are less robust. A dot above the line: not every text of "
-            "so many bits can be held as robustly. Dotted: the angle by which whole numbers of so many bits, with one "
-            f"scale a vector, turn a memory. Means: {proven:,.0f} bits proven, {bound:,.0f} bits bound. "
+            "the sphere; diamond: the same by the mean area of the caps of all its directions. Neither says anything "
+            "about memories that are less robust. A proof above its bound: not every text of so many bits can be held "
+            "as robustly. Dotted: the angle by which whole numbers of so many bits, with one scale a vector, turn a "
+            f"memory. Means: {proven:,.0f} bits proven, {bound:,.0f} by the caps, {area:,.0f} by area. Not shown: "
+            f"{len(every) - len(memories):,} that lost a token at the least angle. "
             f"n = {counted(len(memories), 'memory')}."
         ),
         figure=figure,
@@ -158,6 +163,15 @@ def _draw_group(
             for one in group
         ],
         hovertemplate=f"{plain(called)}<br>%{{text}}<extra></extra>",
+        showlegend=False,
+    )
+    figure.add_scatter(
+        x=[round(angle, 3) for angle in angles],
+        y=[round(one.area_bits or 0, 1) for one in group],
+        mode="markers",
+        name=plain(f"{called}: bound by area"),
+        marker={"color": look["color"], "size": 7, "symbol": "diamond-open"},
+        hovertemplate=f"{plain(called)}: at most %{{y:,.0f}} bits by the area of all directions<extra></extra>",
         showlegend=False,
     )
     curve = np.geomspace(min(angles) / FURTHER, min(90.0, max(angles) * FURTHER), CURVE_POINTS).tolist()

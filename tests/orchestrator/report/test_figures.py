@@ -181,5 +181,7 @@ def test_the_bound_is_that_of_the_smallest_angle_and_its_line_is_above_the_dots(
 def test_what_survives_is_a_table_of_a_paper(generated):
     found = exported_tables(generated(12, 12))
     (row,) = [row for row in found["noise"].rows if row[:2] == ("made-up/small", 1)]
-    assert row[2:] == (3, pytest.approx(48.0), 10.0, 10.0, 10.0, 160.0, 0)
+    assert row[2:8] == (3, pytest.approx(48.0), 10.0, 10.0, 10.0, 160.0)
+    # Areas of 2^-160, 2^-159 and 2^-158: their mean is 7/3 of the first.
+    assert row[8:] == (pytest.approx(160 - log(7 / 3, 2)), 0)
     assert {row[1] for row in found["quantized"].rows} >= {"float32", "int8", "int4/32"}
