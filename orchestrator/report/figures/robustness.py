@@ -24,6 +24,7 @@ from orchestrator.report.tables import short_names
 from tasks.wording import counted
 
 VALUE_BITS = (2, 3, 4, 6, 8, 16, 32)
+BIT_TICKS = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]
 CURVE_POINTS = 60
 FURTHER = 1.5
 """The figure of the bound reaches so many times further than the most robust memory."""
@@ -125,7 +126,7 @@ def bound_by_robustness(tables: ReportTables) -> CaptionedFigure | None:
     add_key(figure, {"proven by a memory": {"marker": {"symbol": SYMBOLS[0], "size": 8}}})
     add_key(figure, {"bound by area": {"marker": {"symbol": "diamond-open", "size": 7}}})
     figure.update_xaxes(rangemode="tozero")
-    figure.update_yaxes(type="log")
+    figure.update_yaxes(type="log", tickvals=BIT_TICKS)
     proven, bound = fmean(one.proven_bits for one in memories), fmean(one.bound_bits or 0 for one in memories)
     area = fmean(one.area_bits or 0 for one in memories)
     return CaptionedFigure(
