@@ -201,10 +201,17 @@ class Task(Protocol):
 
 
 class Prover(Protocol):
-    """A loaded model that answers questions about stored memories and their texts, one at a time."""
+    """A loaded model that answers questions about stored memories and their texts, one text at a time."""
 
     def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
         """Decode `len(tokens)` tokens from the memory alone and compare them with the text's."""
+        ...
+
+    def exact_prefixes(self, memories: Sequence[bytes], *, num_vectors: int, tokens: Sequence[int]) -> list[int]:
+        """Tokens of the text that each of several memories gives back by itself before the first that differs.
+
+        They may be decoded together: then a near tie may fall otherwise than when one is decoded at a time.
+        """
         ...
 
     def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:

@@ -1,4 +1,4 @@
-"""Answers questions about stored memories and their texts, one at a time.
+"""Answers questions about stored memories and their texts.
 
 Knows nothing of slots, probes or searches.
 """
@@ -12,14 +12,19 @@ import torch
 from torch import Tensor
 
 from tasks.coder import compress, decompress
+from tasks.devices import is_out_of_memory
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout
 from tasks.scoring import score_with_memory
 from tasks.values import Proof, Question
 
+TOGETHER = 16
+"""Most memories that are decoded together, as many as certificates of an engine on a processor: decoding takes one
+forward pass for each token, however few memories there are."""
+
 
 class LayoutProver:
-    """A loaded model and a layout that answer questions about one memory or text at a time."""
+    """A loaded model and a layout that answer questions about memories of a text."""
 
     def __init__(self, model: LanguageModel, layout: Layout, question: Question) -> None:
         self._model = model
@@ -36,6 +41,22 @@ class LayoutProver:
             exact_prefix=prefix,
             margin=float(decoded.margins_BL[0, :prefix].min()) if prefix else None,
         )
+
+    def exact_prefixes(self, memories: Sequence[bytes], *, num_vectors: int, tokens: Sequence[int]) -> list[int]:
+        """Tokens that each of several memories gives back; as many are decoded together as device memory holds."""
+        found: list[int] = []
+        together = TOGETHER
+        while len(found) < len(memories):
+            part = memories[len(found) : len(found) + together]
+            try:
+                memory_BKD = torch.cat([self._memory(memory, num_vectors) for memory in part])
+                tokens_BL = torch.tensor([list(tokens)] * len(part), device=self._model.device)
+                found += self._layout.prove(self._model, memory_BKD, tokens_BL).exact_prefix_B.tolist()
+            except (RuntimeError, MemoryError) as error:
+                if len(part) == 1 or not is_out_of_memory(error):
+                    raise
+                together = len(part) // 2
+        return found
 
     def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
         """Share of the tokens that are correct with this memory under teacher forcing."""

@@ -210,6 +210,10 @@ class ToyProver:
         prefix = min(len(tokens), round(struct.unpack("<f", memory)[0]))
         return Proof(tokens=tuple(tokens[:prefix]), exact_prefix=prefix, margin=1.0 if prefix else None)
 
+    def exact_prefixes(self, memories: Sequence[bytes], *, num_vectors: int, tokens: Sequence[int]) -> list[int]:
+        """The numbers in the memories, as far as there are tokens."""
+        return [self(memory, num_vectors=num_vectors, tokens=tokens).exact_prefix for memory in memories]
+
     def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
         """Share of the tokens that the memory holds."""
         return self(memory, num_vectors=num_vectors, tokens=tokens).exact_prefix / len(tokens)

@@ -95,23 +95,32 @@ def decode(
         typer.echo(literal(text) if sys.stdout.isatty() else text)
 
 
-@app.command(epilog="Example: `capsweep measure runs/quickstart-20260101-120000`")
-def measure(run: RunArgument, device: Device = "auto") -> None:
-    """Compute the measures that need the models (bits ledger, lines between memories), and rewrite the page."""
+@app.command(epilog="Example: `capsweep measure runs/quickstart-20260101-120000 --noise`")
+def measure(
+    run: RunArgument,
+    device: Device = "auto",
+    noise: Annotated[
+        bool, typer.Option("--noise", help="Also turn memories in random directions until their text is lost.")
+    ] = False,
+) -> None:
+    """Compute the measures that need the models, and rewrite the page.
+
+    These are the bits ledger, memories in fewer bits, the way between two of them, and with --noise how far each can be
+    turned.
+    """
     with bad_input():
-        from orchestrator.analysis.bits_ledger import measure_run
+        from orchestrator.analysis.measuring import measure_run
         from orchestrator.report.writing import write_report
         from orchestrator.runs.directory import open_run
-        from orchestrator.store.parquet import BITS_FILE, LINES_FILE, write_table
+        from orchestrator.store.parquet import write_table
+        from orchestrator.store.schema import BITS_FILE
 
         opened = open_run(run)
-        bits, lines = measure_run(opened, device=device)
-        write_table(opened.files, BITS_FILE, bits)
-        write_table(opened.files, LINES_FILE, lines)
-        typer.echo(
-            f"{counted(bits.num_rows, 'search')} in {BITS_FILE}, {counted(lines.num_rows, 'point')} in {LINES_FILE}"
-        )
-        if without := opened.searches().num_rows - bits.num_rows:
+        measured = measure_run(opened, device=device, noise=noise)
+        for name, table in measured.items():
+            write_table(opened.files, name, table)
+        typer.echo(", ".join(f"{counted(table.num_rows, 'row')} in {name}" for name, table in measured.items()))
+        if without := opened.searches().num_rows - measured[BITS_FILE].num_rows:
             typer.echo(
                 f"{counted(without, 'search is', 'searches are')} missing there: no memory meets the run's criterion."
             )

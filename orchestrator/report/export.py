@@ -4,13 +4,18 @@ Pure functions. Knows nothing of files.
 """
 
 import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
+from statistics import fmean, median
 from typing import Any
 
 from orchestrator.report.comparison import compare
 from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.papers import PUBLISHED_SETS
 from orchestrator.report.published_measures import decoding_capacities
+from orchestrator.report.robustness import Turned, survived, turned_memories
 from orchestrator.report.statistics import paired, starts_by_group, survival_by_group
 from orchestrator.report.tables import GAINS, Spread, capacity_by_group, short_names
 
@@ -32,8 +37,9 @@ class Exported:
 
 
 def exported_tables(tables: ReportTables) -> dict[str, Exported]:
-    """Tables by name: capacity by group, in short and in full, pairs of models, the bits ledger, published figures."""
+    """Tables by name: capacity, short and whole, pairs of models, the bits ledger, robustness, published figures."""
     found = {"paper": _paper(tables), "capacity": _capacity(tables), "pairs": _pairs(tables), "bits": _bits(tables)}
+    found |= {"quantized": quantized_table(tables), "noise": noise_table(tables)}
     for paper in PUBLISHED_SETS:
         columns = ("model", "source", "k", "measure", "unit", "measured", "measured sd", "published", "published sd")
         rows = tuple(
@@ -139,6 +145,51 @@ def _bits(tables: ReportTables) -> Exported:
     columns = tuple(tables.bits.column_names)
     rows = tuple(tuple(row[name] for name in columns) for row in tables.bits.to_pylist())
     return Exported(label="bits", caption="The bits ledger, one line per search.", columns=columns, rows=rows)
+
+
+def quantized_table(tables: ReportTables) -> Exported:
+    """What each format keeps of the memories of a model."""
+    rows = tuple(
+        (
+            *(one.model, one.format, one.num_memories, one.num_lossless, one.value_bits, 100 * one.share),
+            *(one.bits_per_stored_bit, one.turn_degrees),
+        )
+        for one in (survived(tables) if tables.quantized.num_rows else ())
+    )
+    columns = (
+        *("model", "format", "memories", "survive", "bits a value", "% of the proven bits", "bits for a stored bit"),
+        "turn (degrees)",
+    )
+    return Exported(label="quantized", caption="Memories in fewer bits, decoded again.", columns=columns, rows=rows)
+
+
+def noise_table(tables: ReportTables) -> Exported:
+    """How far the memories of a model and k can be turned, and what that bounds."""
+    groups: dict[tuple[str, int], list[Turned]] = defaultdict(list)
+    for one in turned_memories(tables):
+        groups[one.model, one.num_vectors].append(one)
+    rows = tuple(
+        (
+            *(model, num_vectors, len(group), fmean(one.proven_bits for one in group)),
+            *(spread([one.angle for one in group]) for spread in (min, median, max)),
+            *(_mean([one.bound_bits for one in group]), _mean([one.area_bits for one in group])),
+            sum(one.proven_bits > (one.area_bits or inf) for one in group),
+        )
+        for (model, num_vectors), group in sorted(groups.items())
+    )
+    columns = (
+        *("model", "k", "memories", "bits proven", "least angle", "median angle", "largest angle", "bits bound"),
+        *("bound by area", "proven above that"),
+    )
+    caption = (
+        "How far memories can be turned while their texts come out, in degrees, and the most bits of such memories."
+    )
+    return Exported(label="noise", caption=caption, columns=columns, rows=rows)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def _shown(value: Any) -> str:

@@ -21,8 +21,9 @@ from orchestrator.report.page import render_page
 from orchestrator.runs.directory import LIGHT_COLUMNS, REPORT_FILE, Run
 from orchestrator.spec.sweep_file import dump
 from orchestrator.store.local_files import LocalFiles
-from orchestrator.store.parquet import BITS_FILE, LINES_FILE, DamagedFileError, read_bits_and_lines
+from orchestrator.store.parquet import DamagedFileError, read_measured
 from orchestrator.store.probe_columns import PROBES
+from orchestrator.store.schema import BITS_FILE, LINES_FILE, NOISE_FILE, QUANTIZED_FILE
 
 MOST_BYTES = 512_000_000
 """Most bytes that a report reads of a run's memories, and of its numbers by token; it leaves out what is larger."""
@@ -41,7 +42,7 @@ def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
         wanted.append("memory")
     if sum(12 * length for length in proven if length) <= MOST_BYTES:
         wanted += NUMBER_COLUMNS
-    bits, lines = _bits_and_lines(run, searches, light)
+    measured = _measured(run, searches, light)
     probes = run.probes([*light.column_names, *wanted]) if wanted else light
     for name in PROBES.names:
         if name not in probes.column_names:
@@ -50,8 +51,10 @@ def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
         probes=probes.select(PROBES.names),
         searches=searches,
         samples=run.samples(),
-        bits=bits,
-        lines=lines,
+        bits=measured[BITS_FILE],
+        lines=measured[LINES_FILE],
+        quantized=measured[QUANTIZED_FILE],
+        noise=measured[NOISE_FILE],
         models=_models(run),
     )
 
@@ -62,21 +65,31 @@ def _models(run: Run) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=MODELS)
 
 
-def _bits_and_lines(run: Run, searches: pa.Table, probes: pa.Table) -> tuple[pa.Table, pa.Table]:
+def _measured(run: Run, searches: pa.Table, probes: pa.Table) -> dict[str, pa.Table]:
     """What `capsweep measure` wrote, as far as the memories that it measured are still the best of their searches."""
     damaged: list[DamagedFileError] = []
-    bits, lines = read_bits_and_lines(run.files, damaged=damaged)
+    tables = read_measured(run.files, damaged=damaged)
     run.notes.extend(map(str, damaged))
     capacities = dict(zip(searches["search_id"].to_pylist(), searches["capacity_tokens"].to_pylist(), strict=True))
     known = set(probes["probe_id"].to_pylist())
-    is_current = [capacities.get(row["search_id"]) == row["tokens"] for row in bits.to_pylist()]
-    has_ends = [{row["from_probe_id"], row["to_probe_id"]} <= known for row in lines.to_pylist()]
-    if not all(is_current) or not all(has_ends):
+    older: list[str] = []
+    for name, table in tables.items():
+        if name == LINES_FILE:
+            ends = zip(table["from_probe_id"].to_pylist(), table["to_probe_id"].to_pylist(), strict=True)
+            holds = [known.issuperset(pair) for pair in ends]
+        else:
+            measured = zip(table["search_id"].to_pylist(), table["tokens"].to_pylist(), strict=True)
+            holds = [capacities.get(search_id) == tokens for search_id, tokens in measured]
+        if not all(holds):
+            older.append(name)
+        tables[name] = table.filter(pa.array(holds, pa.bool_()))
+    if older:
+        again = "capsweep measure --noise" if NOISE_FILE in older else "capsweep measure"
         run.notes.append(
-            f"{run.files.url}: {BITS_FILE} or {LINES_FILE} is older than the results: what no longer holds is left "
-            "out. `capsweep measure` writes them again."
+            f"{run.files.url}: {' and '.join(older)} older than the results: what no longer holds is left out. "
+            f"`{again}` writes what is missing."
         )
-    return bits.filter(pa.array(is_current, pa.bool_())), lines.filter(pa.array(has_ends, pa.bool_()))
+    return tables
 
 
 def together(runs: Sequence[tuple[str, ReportTables]]) -> ReportTables:

@@ -22,8 +22,6 @@ from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.lock import STOP_FILE
 from orchestrator.store.parquet import (
-    BITS_FILE,
-    LINES_FILE,
     PROBE_FOLDER,
     SAMPLES_FILE,
     SEARCHES_FILE,
@@ -34,6 +32,7 @@ from orchestrator.store.parquet import (
     read_whole,
 )
 from orchestrator.store.probe_columns import PROBES
+from orchestrator.store.schema import MEASURED
 from orchestrator.store.searches import derive_searches
 from orchestrator.store.snapshots import SNAPSHOT_FOLDER
 from tasks.values import Model, Text
@@ -45,7 +44,7 @@ EXTENDING_FILE = "extending.yaml"
 REPORT_FILE = "report/index.html"
 DAMAGED_FOLDER = "damaged"
 RUN_FOLDERS = (PROBE_FOLDER, SESSION_FOLDER, SNAPSHOT_FOLDER, DAMAGED_FOLDER, "report", "logs")
-TABLE_FILES = (SAMPLES_FILE, SEARCHES_FILE, BITS_FILE, LINES_FILE)
+TABLE_FILES = (SAMPLES_FILE, SEARCHES_FILE, *MEASURED)
 RUN_FILES = (SWEEP_FILE, PROVENANCE_FILE, EXTENDING_FILE, *TABLE_FILES, LOCK_FILE, STOP_FILE)
 RUN_NAMES = frozenset([*RUN_FILES, *RUN_FOLDERS])
 """Every name that may be in a run directory."""

@@ -5,6 +5,7 @@ What the plan and the rows determine is written again by the session; what was s
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,8 +22,6 @@ from orchestrator.runs.directory import (
 from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import (
-    BITS_FILE,
-    LINES_FILE,
     SAMPLES_FILE,
     SEARCHES_FILE,
     DamagedFileError,
@@ -30,7 +29,7 @@ from orchestrator.store.parquet import (
     read_searches,
     read_table,
 )
-from orchestrator.store.schema import BITS, LINES
+from orchestrator.store.schema import MEASURED, NOISE_FILE
 from orchestrator.store.snapshots import SNAPSHOT_FOLDER
 
 READERS: Mapping[str, Callable[[Files], Any]] = {
@@ -38,8 +37,7 @@ READERS: Mapping[str, Callable[[Files], Any]] = {
     PROVENANCE_FILE: read_provenance,
     SAMPLES_FILE: read_samples,
     SEARCHES_FILE: read_searches,
-    BITS_FILE: lambda files: read_table(files, BITS_FILE, BITS),
-    LINES_FILE: lambda files: read_table(files, LINES_FILE, LINES),
+    **{name: partial(read_table, name=name, schema=schema) for name, schema in MEASURED.items()},
 }
 """File of a run -> its reader, which raises DamagedFileError."""
 CONSEQUENCES = {
@@ -47,8 +45,8 @@ CONSEQUENCES = {
     PROVENANCE_FILE: "It was written again from the plan, without the sessions before this one.",
     SAMPLES_FILE: "It is derived and was rewritten.",
     SEARCHES_FILE: "It is derived and was rewritten.",
-    BITS_FILE: "`capsweep measure` writes it again.",
-    LINES_FILE: "`capsweep measure` writes it again.",
+    **dict.fromkeys(MEASURED, "`capsweep measure` writes it again."),
+    NOISE_FILE: "`capsweep measure --noise` writes it again.",
 }
 """File of a run -> what becomes of it after it was set aside."""
 

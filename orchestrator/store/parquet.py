@@ -16,13 +16,11 @@ import pyarrow.parquet as pq
 from orchestrator.errors import BadInput
 from orchestrator.store.files import Files
 from orchestrator.store.probe_columns import PROBES
-from orchestrator.store.schema import BITS, LINES, SAMPLES, SCHEMA_VERSION, SEARCHES
+from orchestrator.store.schema import MEASURED, SAMPLES, SCHEMA_VERSION, SEARCHES
 
 PROBE_FOLDER = "probes"
 SEARCHES_FILE = "searches.parquet"
 SAMPLES_FILE = "samples.parquet"
-BITS_FILE = "bits.parquet"
-LINES_FILE = "lines.parquet"
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{16})\.parquet$")
 VERSION_KEY = b"capsweep_schema_version"
 READ_TOGETHER = 256
@@ -146,8 +144,8 @@ def read_samples(files: Files) -> pa.Table:
     return read_table(files, SAMPLES_FILE, SAMPLES)
 
 
-def read_bits_and_lines(files: Files, *, damaged: list[DamagedFileError] | None = None) -> tuple[pa.Table, pa.Table]:
-    """The bits ledger and the lines between memories; empty if `capsweep measure` has not run.
+def read_measured(files: Files, *, damaged: list[DamagedFileError] | None = None) -> dict[str, pa.Table]:
+    """The tables of MEASURED by file; empty where `capsweep measure` has not written them.
 
     Args:
         files: The run.
@@ -156,17 +154,17 @@ def read_bits_and_lines(files: Files, *, damaged: list[DamagedFileError] | None 
     Raises:
         DamagedFileError: when one cannot be read and `damaged` is None.
     """
-    tables: list[pa.Table] = []
-    for name, schema in ((BITS_FILE, BITS), (LINES_FILE, LINES)):
+    tables: dict[str, pa.Table] = {}
+    for name, schema in MEASURED.items():
         try:
-            tables.append(read_table(files, name, schema))
+            tables[name] = read_table(files, name, schema)
         except DamagedFileError as error:
             if not error.absent:
                 if damaged is None:
                     raise
                 damaged.append(error)
-            tables.append(schema.empty_table())
-    return tables[0], tables[1]
+            tables[name] = schema.empty_table()
+    return tables
 
 
 def read_table(files: Files, name: str, schema: pa.Schema) -> pa.Table:

@@ -3,7 +3,14 @@
 Columns may be added but never removed: papers and notebooks read these names.
 """
 
+from collections.abc import Mapping
+
 import pyarrow as pa
+
+BITS_FILE = "bits.parquet"
+LINES_FILE = "lines.parquet"
+QUANTIZED_FILE = "quantized.parquet"
+NOISE_FILE = "noise.parquet"
 
 SCHEMA_VERSION = 5
 """Version of the columns, written into every file. Columns that an earlier version did not have are null; a later
@@ -115,5 +122,44 @@ LINES = pa.schema(
         ("accuracy", pa.float64()),
     ]
 )
-"""Points on the straight line between two memories of one text: `share` of the way, and the teacher-forced `accuracy`
+"""Points between two memories of one text, `share` of the way along great circles, and the teacher-forced `accuracy`
 there over the first `tokens` tokens, for which both memories meet the run's criterion."""
+
+QUANTIZED = pa.schema(
+    [
+        ("search_id", pa.string()),
+        ("tokens", pa.int32()),
+        ("format", pa.string()),
+        ("bits", pa.int32()),
+        ("block", pa.int32()),
+        ("bytes", pa.int32()),
+        ("turn_degrees", pa.float64()),
+        ("exact_prefix", pa.int32()),
+        ("lossless", pa.bool_()),
+    ]
+)
+"""The memory of each row of BITS as whole numbers of `bits` bits, one row per format, decoded again. `block` values
+share a scale; null: all of a vector. `turn_degrees` is the largest angle by which the format turns a vector. The rest
+is as in BITS."""
+
+NOISE = pa.schema(
+    [
+        ("search_id", pa.string()),
+        ("tokens", pa.int32()),
+        ("width", pa.int32()),
+        ("draw", pa.int32()),
+        ("angle_degrees", pa.float64()),
+        ("bound_bits", pa.float64()),
+    ]
+)
+"""How far a memory that gives its `tokens` tokens can be turned, one row per search and random direction, the `draw`:
+the largest angle at which they still come out, 0 if there is none, and the bits that memories this robust can hold at
+most, null for an angle of 0. `width` is that of a vector."""
+
+MEASURED: Mapping[str, pa.Schema] = {
+    BITS_FILE: BITS,
+    LINES_FILE: LINES,
+    QUANTIZED_FILE: QUANTIZED,
+    NOISE_FILE: NOISE,
+}
+"""The tables that `capsweep measure` writes, by file."""

@@ -8,14 +8,16 @@ from shutil import copytree, rmtree
 import numpy as np
 import pytest
 
-from orchestrator.analysis.bits_ledger import COMPRESSORS, quantize
+from orchestrator.analysis.bits_ledger import COMPRESSORS
+from orchestrator.analysis.memories import Provers
+from orchestrator.analysis.noise import NUM_DRAWS, STEPS_PER_OCTAVE, bound_bits, direction
+from orchestrator.analysis.sphere import turned
 from orchestrator.report.figures.memories import bits_ledger, cosines_of_memories, memories_in_two_dimensions
 from orchestrator.report.writing import report_tables
 from orchestrator.runs.directory import open_run
-from orchestrator.store.parquet import read_bits_and_lines
+from orchestrator.store.parquet import read_measured
+from orchestrator.store.schema import BITS_FILE, LINES_FILE, NOISE_FILE, QUANTIZED_FILE
 from tasks.prover import LayoutProver
-
-MEMORY = np.random.default_rng(0).normal(size=(3, 50)).astype("<f4")
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)
@@ -28,31 +30,6 @@ def test_compressors_give_the_text_back(name, text):
 def test_zstd_stores_nothing_but_its_frame():
     """It begins with the number that every frame of zstd begins with."""
     assert COMPRESSORS["zstd"][0](b"Once upon a time")[:4] == bytes.fromhex("28b52ffd")
-
-
-class TestQuantize:
-    @pytest.mark.parametrize(("precision", "num_bytes", "error"), [("float32", 600, 0), ("float16", 300, 2**-11)])
-    def test_floats(self, precision, num_bytes, error):
-        found = quantize(MEMORY, precision)
-        assert found.num_bytes == num_bytes
-        assert np.abs(found.values - MEMORY).max() <= error * np.abs(MEMORY).max()
-
-    def test_bfloat16_is_torchs(self):
-        import torch
-
-        wanted = torch.from_numpy(MEMORY.copy()).bfloat16().float().numpy()
-        assert (quantize(MEMORY, "bfloat16").values == wanted).all()
-
-    def test_int8_is_off_by_half_a_step_of_its_vector(self):
-        found = quantize(MEMORY, "int8")
-        assert found.num_bytes == 150 + 3 * 4
-        step_K1 = np.abs(MEMORY).max(axis=1, keepdims=True) / 127
-        assert (np.abs(found.values - MEMORY) <= step_K1 * 0.501).all()
-        assert (quantize(np.zeros((1, 4), dtype="<f4"), "int8").values == 0).all()
-
-    def test_others_are_refused(self):
-        with pytest.raises(ValueError, match="int4"):
-            quantize(MEMORY, "int4")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +49,8 @@ def run_and_measure(
         )
         with without_pages():
             ran = capsweep("run", folder / "sweep.yaml", "--inline", "--run-dir", folder / "run")
-            measured = capsweep("measure", folder / "run", "--device", "cpu")
+            noise = [] if "criterion" in asked else ["--noise"]
+            measured = capsweep("measure", folder / "run", "--device", "cpu", *noise)
         assert (ran.returncode, measured.returncode) == (0, 0), ran.stderr + measured.stderr
         return folder / "run"
 
@@ -95,7 +73,7 @@ def measured_as_published(run_and_measure: Callable[[str], Path]) -> Path:
 
 def test_every_search_has_a_row(measured):
     run = open_run(str(measured))
-    bits = read_bits_and_lines(run.files)[0].to_pylist()
+    bits = read_measured(run.files)[BITS_FILE].to_pylist()
     searches = {row["search_id"]: row for row in run.searches().to_pylist()}
     assert {row["search_id"] for row in bits} == searches.keys()
     for row in bits:
@@ -112,8 +90,6 @@ def test_every_search_has_a_row(measured):
 
 def test_a_memory_that_is_ruined_no_longer_gives_its_text_back(measured):
     run = open_run(str(measured))
-    from orchestrator.analysis.memories import Provers
-
     (search, *_) = run.searches().to_pylist()
     prover = Provers(run, "cpu", [search["model"]]).of(search["model"])
     assert isinstance(prover, LayoutProver)
@@ -121,10 +97,57 @@ def test_a_memory_that_is_ruined_no_longer_gives_its_text_back(measured):
     assert prover(np.zeros(64, dtype="<f4").tobytes(), num_vectors=1, tokens=tokens).exact_prefix < len(tokens)
 
 
+def test_memories_in_few_bits_and_turned_memories_have_rows(measured):
+    run = open_run(str(measured))
+    tables = read_measured(run.files)
+    bits = {row["search_id"]: row for row in tables[BITS_FILE].to_pylist()}
+    quantized = tables[QUANTIZED_FILE].to_pylist()
+    assert len(quantized) == 10 * len(bits)
+    for row in quantized:
+        assert row["lossless"] == (row["exact_prefix"] == row["tokens"])
+        if row["format"] == "int8":
+            assert row["bytes"] == bits[row["search_id"]]["int8_bytes"] == 64 + 4
+            assert row["exact_prefix"] == bits[row["search_id"]]["int8_exact_prefix"]
+    by_format = {row["format"]: row for row in quantized}
+    assert (by_format["int4/32"]["bits"], by_format["int4/32"]["block"], by_format["int4/32"]["bytes"]) == (4, 32, 40)
+    noise = tables[NOISE_FILE].to_pylist()
+    assert len(noise) == NUM_DRAWS * len(bits)
+    for row in noise:
+        assert (row["tokens"], row["width"]) == (8, 64)
+        assert 1 < row["angle_degrees"] < 90
+        assert row["bound_bits"] == bound_bits(row["angle_degrees"], num_vectors=1, width=64)
+
+
+def test_a_memory_that_is_turned_as_far_gives_its_text_and_no_further(measured):
+    run = open_run(str(measured))
+    row = read_measured(run.files)[NOISE_FILE].to_pylist()[0]
+    search = next(search for search in run.searches().to_pylist() if search["search_id"] == row["search_id"])
+    probes = run.probes(("probe_id", "memory")).to_pylist()
+    memory = next(probe["memory"] for probe in probes if probe["probe_id"] == search["probe_id"])
+    memory_KD = np.frombuffer(memory, dtype="<f4").reshape(1, 64)
+    tokens = run.sample(search["model"], search["sample_id"])["tokens"][: row["tokens"]]
+    prover = Provers(run, "cpu", [search["model"]]).of(search["model"])
+    step = 2 ** (1 / STEPS_PER_OCTAVE)
+    for angle, is_whole in ((row["angle_degrees"], True), (row["angle_degrees"] * step, False)):
+        vector_KD = turned(memory_KD, direction(f"{row['search_id']}/noise {row['draw']}", (1, 64)), np.radians(angle))
+        found = prover(vector_KD.astype("<f4").tobytes(), num_vectors=1, tokens=tokens)
+        assert (found.exact_prefix == len(tokens)) == is_whole
+
+
+def test_noise_is_refused_where_texts_need_not_come_out(measured_as_published, capsweep):
+    before = (measured_as_published / BITS_FILE).read_bytes()
+    ended = capsweep("measure", measured_as_published, "--noise")
+    assert ended.returncode == 2
+    assert "found criterion: {teacher_forced: 0.6}" in ended.stderr
+    assert "Run `capsweep measure` without --noise" in ended.stderr
+    assert (measured_as_published / BITS_FILE).read_bytes() == before
+
+
 def test_memories_are_judged_by_the_criterion_of_their_run(measured_as_published):
     """Decoded from the memory alone they give little: t_1 was never trained."""
     run = open_run(str(measured_as_published))
-    bits, lines = read_bits_and_lines(run.files)
+    tables = read_measured(run.files)
+    bits, lines = tables[BITS_FILE], tables[LINES_FILE]
     searches = {row["search_id"]: row for row in run.searches().to_pylist()}
     assert {row["search_id"] for row in bits.to_pylist()} == searches.keys()
     assert any(row["float32_exact_prefix"] == 0 for row in bits.to_pylist())
@@ -138,6 +161,13 @@ def test_memories_are_judged_by_the_criterion_of_their_run(measured_as_published
         assert row["model_bits"] - 1 <= 8 * row["arithmetic_bytes"] <= row["model_bits"] + 64
     assert set(lines["tokens"].to_pylist()) == {4}
     assert {row["accuracy"] >= 3 / 4 - 1e-9 for row in lines.to_pylist() if row["share"] in (0, 1)} == {True}
+
+
+def test_the_way_between_two_memories_begins_and_ends_at_them(measured, measured_as_published):
+    for run in (measured, measured_as_published):
+        for row in read_measured(open_run(str(run)).files)[LINES_FILE].to_pylist():
+            if row["share"] in (0, 1):
+                assert row["accuracy"] >= 0.75
 
 
 def test_geometry_and_ledger_are_drawn_of_what_meets_the_criterion(measured_as_published):

@@ -31,6 +31,7 @@ from orchestrator.report.figures.probes import (
     steps_by_start,
     success_against_length,
 )
+from orchestrator.report.figures.robustness import bits_that_survive, bound_by_robustness
 from orchestrator.report.figures.scaling import gain_against_theory, models_paired, utilization_by_source
 from orchestrator.report.figures.vectors import scaling_with_vectors
 from orchestrator.report.findings import group_name
@@ -170,6 +171,8 @@ FIGURES: tuple[Callable[[ReportTables], CaptionedFigure | None], ...] = (
     steps_before_and_after,
     steps_by_start,
     bits_ledger,
+    bits_that_survive,
+    bound_by_robustness,
     cosines_of_memories,
     memories_in_two_dimensions,
     accuracy_along_lines,

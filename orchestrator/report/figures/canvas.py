@@ -14,7 +14,7 @@ import pyarrow as pa
 from plotly.subplots import make_subplots
 
 from orchestrator.report.tables import UNFINISHED, SearchRow, beginning, search_rows, source_kind
-from orchestrator.store.schema import BITS, LINES
+from orchestrator.store.schema import BITS, LINES, NOISE, QUANTIZED
 from tasks.wording import counted
 
 COLOURS = ("#3b82c4", "#d9773a", "#3f9d76", "#b05fb0", "#cf4f5b", "#93852f", "#6b74dd", "#2f9fa8")
@@ -81,6 +81,10 @@ class ReportTables:
     """The lines between memories; empty until they are measured."""
     models: pa.Table = field(default_factory=MODELS.empty_table)
     """Rows of MODELS; empty where nothing is known of them."""
+    quantized: pa.Table = field(default_factory=QUANTIZED.empty_table)
+    """Memories as whole numbers of few bits; empty until they are measured."""
+    noise: pa.Table = field(default_factory=NOISE.empty_table)
+    """How far memories can be turned; empty until that is measured."""
 
 
 def blank_figure(

@@ -219,7 +219,7 @@ def memories_in_two_dimensions(tables: ReportTables) -> CaptionedFigure | None:
 
 
 def accuracy_along_lines(tables: ReportTables) -> CaptionedFigure | None:
-    """Accuracy on the straight line between two memories that both give a text back."""
+    """Accuracy on the great circle between two memories that both give a text back."""
     rows = tables.lines.to_pylist()
     if not rows:
         return None
@@ -261,8 +261,9 @@ def accuracy_along_lines(tables: ReportTables) -> CaptionedFigure | None:
         name="accuracy-along-lines",
         title="What lies between two memories of one text",
         caption=(
-            "Accuracy, teacher forced, on the line between two memories that both prove a text. Thick: the mean over "
-            f"the pairs of a model; band: from the least to the most of them. n = {counted(len(pairs), 'pair')}."
+            "Accuracy, teacher forced, on the way between two memories that both prove a text, each vector on the "
+            "great circle through its two ends, so that it keeps its length. Thick: the mean over the pairs of a "
+            f"model; band: from the least to the most of them. n = {counted(len(pairs), 'pair')}."
         ),
         figure=figure,
     )

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.store.probe_columns import PROBES, packed_bits
-from orchestrator.store.schema import BITS, LINES, SAMPLES, SEARCHES
+from orchestrator.store.schema import BITS, LINES, NOISE, QUANTIZED, SAMPLES, SEARCHES
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +58,8 @@ def _generated(num_searches: int, num_probes: int) -> ReportTables:
         samples=pa.Table.from_pylist(samples, schema=SAMPLES),
         bits=pa.Table.from_pylist([_bits(row) for row in searches], schema=BITS),
         lines=pa.Table.from_pylist([point for row in searches[:6] for point in _line(row)], schema=LINES),
+        quantized=pa.Table.from_pylist([one for row in searches for one in _quantized(row)], schema=QUANTIZED),
+        noise=pa.Table.from_pylist([draw for row in searches for draw in _noise(row)], schema=NOISE),
     )
 
 
@@ -77,6 +79,26 @@ def _line(search: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {**shared, **ends, "share": share, "accuracy": accuracy}
         for share, accuracy in ((0.0, 1.0), (0.5, 0.4), (1.0, 1.0))
+    ]
+
+
+def _quantized(search: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of the memories, all survive 8 bits, those of even length 4 bits, and none 2 bits."""
+    tokens, shared = search["capacity_tokens"], {"search_id": search["search_id"]}
+    return [
+        {**shared, "tokens": tokens, "format": f"int{bits}" + (f"/{block}" if block else "")}
+        | {"bits": bits, "block": block, "bytes": 8 * bits + 4 * (2 if block else 1), "turn_degrees": 2.0 ** (8 - bits)}
+        | {"exact_prefix": tokens if lossless else 1, "lossless": lossless}
+        for block in (None, 32)
+        for bits, lossless in ((8, True), (4, tokens % 2 == 0), (2, False))
+    ]
+
+
+def _noise(search: dict[str, Any]) -> list[dict[str, Any]]:
+    shared = {"search_id": search["search_id"], "tokens": search["capacity_tokens"], "width": 64}
+    return [
+        {**shared, "draw": draw, "angle_degrees": 10.0 + draw, "bound_bits": search["num_vectors"] * (160.0 - draw)}
+        for draw in range(3)
     ]
 
 

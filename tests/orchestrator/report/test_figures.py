@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from orchestrator.errors import BadInput
+from orchestrator.report.export import exported_tables
 from orchestrator.report.figures.all_figures import FIGURES, figures
 from orchestrator.report.figures.canvas import INK, MODELS, CaptionedFigure, ReportTables, blank_figure
 from orchestrator.report.figures.entropy import entropy_with_and_without_memory
@@ -15,8 +16,10 @@ from orchestrator.report.figures.lengths import accuracy_against_length, decodin
 from orchestrator.report.figures.memories import accuracy_along_lines, bits_ledger
 from orchestrator.report.figures.printed import MOST_DOTS, inches_of, printed
 from orchestrator.report.figures.probes import accuracy_over_positions, success_against_length
+from orchestrator.report.figures.robustness import bits_that_survive, bound_by_robustness
 from orchestrator.report.figures.scaling import gain_against_theory, utilization_by_source
 from orchestrator.report.figures.vectors import scaling_with_vectors
+from orchestrator.report.robustness import survived, turned_memories
 from orchestrator.store.probe_columns import PROBES, packed_bits
 from orchestrator.store.schema import LINES, SAMPLES, SEARCHES
 
@@ -279,3 +282,43 @@ def test_every_series_of_every_figure_has_a_name_of_its_own(generated):
     assert len(drawn) == len(FIGURES) - 2
     for one in drawn:
         assert traces(one), one.name
+
+
+def test_what_survives_is_the_bits_of_the_memories_that_do(generated):
+    tables = generated(12, 12)
+    found = {(one.model, one.format): one for one in survived(tables)}
+    small = [row for row in tables.searches.to_pylist() if row["model"].endswith("small")]
+    even = sum(row["capacity_bits"] for row in small if row["capacity_tokens"] % 2 == 0)
+    four = found["made-up/small", "int4"]
+    assert (four.surviving_bits, four.proven_bits) == (even, sum(row["capacity_bits"] for row in small))
+    # 32 bytes and a scale of 4 bytes, for 64 values.
+    assert four.value_bits == pytest.approx(36 * 8 / 64)
+    assert four.bits_per_stored_bit == pytest.approx(even / (len(small) * 36 * 8))
+    assert found["made-up/small", "int2"].share == 0
+    assert found["made-up/small", "float32"].share == 1
+    drawn = traces(bits_that_survive(tables))
+    vector = drawn["small, one scale a vector: share"]
+    assert dict(zip(vector.x, vector.y, strict=True)) == pytest.approx({2.5: 0, 4.5: four.share, 8.5: 1}, abs=1e-4)
+
+
+def test_the_bound_is_that_of_the_smallest_angle_and_its_line_is_above_the_dots(generated):
+    tables = generated(12, 12)
+    assert {(one.angle, one.bound_bits) for one in turned_memories(tables)} == {(10.0, 160.0), (10.0, 320.0)}
+    drawn = bound_by_robustness(tables)
+    found = traces(drawn)
+    assert set(found["small, k = 1: proven"].x) == {10.0}
+    line, two = found["small, k = 1: bound"], found["small, k = 2: bound"]
+    assert two.y == pytest.approx([2 * bits for bits in line.y], abs=0.11)
+    assert list(line.y) == sorted(line.y, reverse=True)
+    assert drawn is not None
+    # int8 turns by 1 degree; int4 by 16 and int2 by 64, which is further than the figure reaches.
+    assert [note.text for note in drawn.figure.layout.annotations] == ["int8"]
+
+
+def test_what_survives_is_a_table_of_a_paper(generated):
+    found = exported_tables(generated(12, 12))
+    (row,) = [row for row in found["noise"].rows if row[:2] == ("made-up/small", 1)]
+    assert row[2:8] == (3, pytest.approx(48.0), 10.0, 10.0, 10.0, 160.0)
+    # Areas of 2^-160, 2^-159 and 2^-158: their mean is 7/3 of the first.
+    assert row[8:] == (pytest.approx(160 - log(7 / 3, 2)), 0)
+    assert {row[1] for row in found["quantized"].rows} >= {"float32", "int8", "int4/32"}

@@ -27,8 +27,8 @@ from orchestrator.runs.directory import (
 from orchestrator.runs.session import open_session
 from orchestrator.spec.sweep_file import load_sweep
 from orchestrator.store.files import open_files
-from orchestrator.store.parquet import BITS_FILE, LINES_FILE, DamagedFileError, write_table
-from orchestrator.store.schema import BITS, LINES
+from orchestrator.store.parquet import DamagedFileError, write_table
+from orchestrator.store.schema import MEASURED
 from orchestrator.store.snapshots import SNAPSHOTS
 
 pytestmark = pytest.mark.usefixtures("no_page")
@@ -40,8 +40,7 @@ FILES = [
     "extending.yaml",
     "samples.parquet",
     "searches.parquet",
-    BITS_FILE,
-    LINES_FILE,
+    *MEASURED,
     "lock",
     CLAIM,
     "stop",
@@ -70,8 +69,7 @@ READ_WITHOUT = (
     "lock",
     CLAIM,
     "stop",
-    BITS_FILE,
-    LINES_FILE,
+    *MEASURED,
     SNAPSHOT,
     REPORT_FILE,
 )
@@ -112,8 +110,8 @@ def whole(tmp_path_factory) -> tuple[Plan, Path, list[dict]]:
         patch.setattr("orchestrator.launch.write_report", lambda run, searches: "")
         run_to_end(plan, run)
     files = open_run(str(run)).files
-    write_table(files, BITS_FILE, BITS.empty_table())
-    write_table(files, LINES_FILE, LINES.empty_table())
+    for name, schema in MEASURED.items():
+        write_table(files, name, schema.empty_table())
     write_table(files, SNAPSHOT, SNAPSHOTS.empty_table())
     holder = {"session_id": "gone", "host": "elsewhere", "pid": 1, "heartbeat": 0.0}
     for name, content in (("lock", json.dumps(holder)), ("stop", "gone"), (REPORT_FILE, "<html>")):
