@@ -19,19 +19,29 @@ from tasks.devices import pick_device
 from tasks.load_checks import check_ways
 from tasks.model_config import bos_of, context_of
 from tasks.model_files import load_model
-from tasks.values import Model, TaskError
+from tasks.values import Attention, Model, TaskError
 
 
 class LanguageModel:
     """Frozen weights on one device."""
 
-    def __init__(self, model: Model | PreTrainedModel, *, device: str = "auto", gpus: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: Model | PreTrainedModel,
+        *,
+        device: str = "auto",
+        gpus: float = 1.0,
+        attention: Attention | None = None,
+        cache: bool = True,
+    ) -> None:
         """Load the weights, or take a model that transformers has made, for example one with random weights.
 
         Args:
             model: The model to load, or the loaded one.
             device: Device on which it computes.
             gpus: On CUDA, below 1 the share of device memory that may be used, above 1 the GPUs that share the layers.
+            attention: How a model that is loaded computes attention; None: as transformers does by default.
+            cache: Whether decoding may use the cache.
 
         Raises:
             TaskError: when the weights cannot be loaded.
@@ -42,7 +52,9 @@ class LanguageModel:
             torch.cuda.set_per_process_memory_fraction(gpus, self.device)
         spread = self.device.type == "cuda" and gpus > 1
         # Any: the attributes of a transformers model are only known at run time.
-        loaded = load_model(model, self.device, spread=spread) if isinstance(model, Model) else (model, ())
+        loaded: tuple[Any, tuple[str, ...]] = (model, ())
+        if isinstance(model, Model):
+            loaded = load_model(model, self.device, spread=spread, attention=attention)
         self._model: Any = loaded[0]
         config = self._model.config
         if getattr(self._model, "hf_device_map", None):
@@ -66,7 +78,7 @@ class LanguageModel:
         self.readings = replace(ways.readings, notes=(*loaded[1], *ways.readings.notes))
         """How its ways of being read agree, and what a user should know of that."""
         self.vocabulary = ways.vocabulary
-        self._has_cache = ways.has_cache
+        self._has_cache = ways.has_cache and cache
         self._head_is_separate = ways.head_is_separate
         self.head: Callable[[Tensor], Tensor] = torch.nn.Identity()
         if self._head_is_separate:

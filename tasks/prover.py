@@ -1,4 +1,4 @@
-"""Answers questions about stored memories and their texts, one at a time.
+"""Answers questions about stored memories and their texts.
 
 Knows nothing of slots, probes or searches.
 """
@@ -12,14 +12,17 @@ import torch
 from torch import Tensor
 
 from tasks.coder import compress, decompress
+from tasks.decoding import Decoded
+from tasks.devices import is_out_of_memory
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout
 from tasks.scoring import score_with_memory
-from tasks.values import Proof, Question
+from tasks.values import Proof, Question, TaskError
+from tasks.wording import counted
 
 
 class LayoutProver:
-    """A loaded model and a layout that answer questions about one memory or text at a time."""
+    """A loaded model and a layout that answer questions about memories and texts."""
 
     def __init__(self, model: LanguageModel, layout: Layout, question: Question) -> None:
         self._model = model
@@ -28,14 +31,24 @@ class LayoutProver:
 
     def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
         """Decode `len(tokens)` tokens from the memory and compare them with the text's."""
-        tokens_BL = torch.tensor([list(tokens)], device=self._model.device)
-        decoded = self._layout.prove(self._model, self._memory(memory, num_vectors), tokens_BL)
-        prefix = int(decoded.exact_prefix_B[0])
-        return Proof(
-            tokens=tuple(decoded.tokens_BL[0].tolist()),
-            exact_prefix=prefix,
-            margin=float(decoded.margins_BL[0, :prefix].min()) if prefix else None,
-        )
+        return self.together([memory], num_vectors=num_vectors, texts=[tokens])[0]
+
+    def together(self, memories: Sequence[bytes], *, num_vectors: int, texts: Sequence[Sequence[int]]) -> list[Proof]:
+        """Decode several memories in one batch; shorter texts are padded on the right."""
+        longest = max(map(len, texts))
+        rows = [[*tokens, *[0] * (longest - len(tokens))] for tokens in texts]
+        tokens_BL = torch.tensor(rows, device=self._model.device)
+        memory_BKD = torch.cat([self._memory(memory, num_vectors) for memory in memories])
+        try:
+            decoded = self._layout.prove(self._model, memory_BKD, tokens_BL)
+        except Exception as error:  # each device has its own
+            if not is_out_of_memory(error):
+                raise
+            raise TaskError(
+                f"batch: {counted(len(memories), 'memory')} of up to {counted(longest, 'token')} do not fit into the "
+                f"memory of {self._model.device}. Wanted a smaller batch, or another device."
+            ) from error
+        return [_proof(decoded, i, len(tokens)) for i, tokens in enumerate(texts)]
 
     def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
         """Share of the tokens that are correct with this memory under teacher forcing."""
@@ -57,3 +70,13 @@ class LayoutProver:
         shape = self._layout.memory_shape(num_vectors, self._model.embedding_width)
         values = np.frombuffer(memory, dtype="<f4").reshape(1, *shape).copy()
         return torch.from_numpy(values).to(self._model.device)
+
+
+def _proof(decoded: Decoded, i: int, num_tokens: int) -> Proof:
+    """What memory `i` of a batch gave back; tokens beyond its text are padding."""
+    prefix = min(int(decoded.exact_prefix_B[i]), num_tokens)
+    return Proof(
+        tokens=tuple(decoded.tokens_BL[i, :num_tokens].tolist()),
+        exact_prefix=prefix,
+        margin=float(decoded.margins_BL[i, :prefix].min()) if prefix else None,
+    )

@@ -15,7 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tasks.contract import DEFAULT_DECODING
 from tasks.values import (
+    DecodeSettings,
     Encoding,
     EngineSettings,
     EngineStats,
@@ -210,6 +212,12 @@ class ToyProver:
         prefix = min(len(tokens), round(struct.unpack("<f", memory)[0]))
         return Proof(tokens=tuple(tokens[:prefix]), exact_prefix=prefix, margin=1.0 if prefix else None)
 
+    def together(self, memories: Sequence[bytes], *, num_vectors: int, texts: Sequence[Sequence[int]]) -> list[Proof]:
+        """Each by itself."""
+        return [
+            self(memory, num_vectors=num_vectors, tokens=tokens) for memory, tokens in zip(memories, texts, strict=True)
+        ]
+
     def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
         """Share of the tokens that the memory holds."""
         return self(memory, num_vectors=num_vectors, tokens=tokens).exact_prefix / len(tokens)
@@ -294,6 +302,8 @@ class ToyTask:
         """Ready at once."""
         return ToyEngine(question)
 
-    def prove(self, model: Model, question: Question, device: str) -> ToyProver:
-        """Ready at once."""
+    def prove(
+        self, model: Model, question: Question, device: str, settings: DecodeSettings = DEFAULT_DECODING
+    ) -> ToyProver:
+        """Ready at once; whole numbers are the same under all settings."""
         return ToyProver()

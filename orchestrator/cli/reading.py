@@ -53,9 +53,30 @@ def report(
             typer.echo(f"note: {literal(note)}", err=True)
 
 
-@app.command(epilog="Example: `capsweep verify runs/quickstart-20260101-120000`")
-def verify(run: RunArgument, device: Device = "auto") -> None:
-    """Decode every stored memory again, one text at a time; exit 1 if any does not reproduce its text."""
+@app.command(
+    epilog="Examples: `capsweep verify runs/quickstart-20260101-120000`, `.. --as dtype=bfloat16 --as attention=eager,batch=8`"
+)
+def verify(
+    run: RunArgument,
+    device: Device = "auto",
+    under: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as",
+            metavar="SETTING",
+            help="Instead: count those that decode otherwise, such as dtype=bfloat16,attention=eager,device=cpu,"
+            "batch=8,cache=off; repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Decode every stored memory again, one text at a time; exit 1 if any does not reproduce its text.
+
+    With `--as`, decode them under other settings, write what comes back to portability.parquet and the page, and exit
+    with 0 whatever comes back.
+    """
+    if under:
+        _verify_under(run, under, device)
+        return
     with bad_input():
         from orchestrator.analysis.memories import verify as verify_run
         from orchestrator.runs.directory import open_run
@@ -74,6 +95,19 @@ def verify(run: RunArgument, device: Device = "auto") -> None:
             # Happens where the criterion accepts memories that do not reproduce the first token.
             typer.echo("by the column exact_prefix, no memory of this run reproduces even the first token by itself")
     raise typer.Exit(1 if wrong else 0)
+
+
+def _verify_under(run: str, under: list[str], device: str) -> None:
+    with bad_input():
+        from orchestrator.analysis.portability import parse_settings, verify_under
+        from orchestrator.report.writing import write_report
+        from orchestrator.runs.directory import open_run
+
+        settings = parse_settings(under, device=device)
+        opened = open_run(run)
+        for found in verify_under(opened, settings):
+            typer.echo(found.in_words())
+        typer.echo(write_report(opened))
 
 
 @app.command(epilog="Example: `capsweep decode runs/quickstart-20260101-120000 3f2a`")

@@ -21,8 +21,16 @@ from orchestrator.report.page import render_page
 from orchestrator.runs.directory import LIGHT_COLUMNS, REPORT_FILE, Run
 from orchestrator.spec.sweep_file import dump
 from orchestrator.store.local_files import LocalFiles
-from orchestrator.store.parquet import BITS_FILE, LINES_FILE, DamagedFileError, read_bits_and_lines
+from orchestrator.store.parquet import (
+    BITS_FILE,
+    LINES_FILE,
+    PORTABILITY_FILE,
+    DamagedFileError,
+    read_bits_and_lines,
+    read_measured,
+)
 from orchestrator.store.probe_columns import PROBES
+from orchestrator.store.schema import PORTABILITY
 
 MOST_BYTES = 512_000_000
 """Most bytes that a report reads of a run's memories, and of its numbers by token; it leaves out what is larger."""
@@ -51,6 +59,7 @@ def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
         samples=run.samples(),
         bits=bits,
         lines=lines,
+        portability=_portability(run, light),
     )
 
 
@@ -69,6 +78,21 @@ def _bits_and_lines(run: Run, searches: pa.Table, probes: pa.Table) -> tuple[pa.
             "out. `capsweep measure` writes them again."
         )
     return bits.filter(pa.array(is_current, pa.bool_())), lines.filter(pa.array(has_ends, pa.bool_()))
+
+
+def _portability(run: Run, probes: pa.Table) -> pa.Table:
+    """What `capsweep verify --as` wrote, as far as the memories are still those that it decoded."""
+    damaged: list[DamagedFileError] = []
+    table = read_measured(run.files, PORTABILITY_FILE, PORTABILITY, damaged=damaged)
+    run.notes.extend(map(str, damaged))
+    claimed = dict(zip(probes["probe_id"].to_pylist(), probes["exact_prefix"].to_pylist(), strict=True))
+    is_current = [claimed.get(row["probe_id"]) == row["tokens"] for row in table.to_pylist()]
+    if not all(is_current):
+        run.notes.append(
+            f"{run.files.url}: {PORTABILITY_FILE} is older than the results: what no longer holds is left out. "
+            "`capsweep verify --as` writes it again."
+        )
+    return table.filter(pa.array(is_current, pa.bool_()))
 
 
 def together(runs: Sequence[tuple[str, ReportTables]]) -> ReportTables:

@@ -23,6 +23,7 @@ from orchestrator.store.files import Files
 from orchestrator.store.parquet import (
     BITS_FILE,
     LINES_FILE,
+    PORTABILITY_FILE,
     SAMPLES_FILE,
     SEARCHES_FILE,
     DamagedFileError,
@@ -30,7 +31,7 @@ from orchestrator.store.parquet import (
     read_searches,
     read_table,
 )
-from orchestrator.store.schema import BITS, LINES
+from orchestrator.store.schema import BITS, LINES, PORTABILITY
 from orchestrator.store.snapshots import SNAPSHOT_FOLDER
 
 READERS: Mapping[str, Callable[[Files], Any]] = {
@@ -40,6 +41,7 @@ READERS: Mapping[str, Callable[[Files], Any]] = {
     SEARCHES_FILE: read_searches,
     BITS_FILE: lambda files: read_table(files, BITS_FILE, BITS),
     LINES_FILE: lambda files: read_table(files, LINES_FILE, LINES),
+    PORTABILITY_FILE: lambda files: read_table(files, PORTABILITY_FILE, PORTABILITY),
 }
 """File of a run -> its reader, which raises DamagedFileError."""
 CONSEQUENCES = {
@@ -49,6 +51,7 @@ CONSEQUENCES = {
     SEARCHES_FILE: "It is derived and was rewritten.",
     BITS_FILE: "`capsweep measure` writes it again.",
     LINES_FILE: "`capsweep measure` writes it again.",
+    PORTABILITY_FILE: "`capsweep verify --as` writes it again.",
 }
 """File of a run -> what becomes of it after it was set aside."""
 

@@ -23,6 +23,7 @@ SEARCHES_FILE = "searches.parquet"
 SAMPLES_FILE = "samples.parquet"
 BITS_FILE = "bits.parquet"
 LINES_FILE = "lines.parquet"
+PORTABILITY_FILE = "portability.parquet"
 HASH_IN_NAME = re.compile(r"-([0-9a-f]{16})\.parquet$")
 VERSION_KEY = b"capsweep_schema_version"
 READ_TOGETHER = 256
@@ -150,17 +151,22 @@ def read_bits_and_lines(files: Files, *, damaged: list[DamagedFileError] | None 
     Raises:
         DamagedFileError: when one cannot be read and `damaged` is None.
     """
-    tables: list[pa.Table] = []
-    for name, schema in ((BITS_FILE, BITS), (LINES_FILE, LINES)):
-        try:
-            tables.append(read_table(files, name, schema))
-        except DamagedFileError as error:
-            if not error.absent:
-                if damaged is None:
-                    raise
-                damaged.append(error)
-            tables.append(schema.empty_table())
-    return tables[0], tables[1]
+    bits = read_measured(files, BITS_FILE, BITS, damaged=damaged)
+    return bits, read_measured(files, LINES_FILE, LINES, damaged=damaged)
+
+
+def read_measured(
+    files: Files, name: str, schema: pa.Schema, *, damaged: list[DamagedFileError] | None = None
+) -> pa.Table:
+    """A table that a verb writes after the run; empty if that verb has not run. Otherwise as `read_bits_and_lines`."""
+    try:
+        return read_table(files, name, schema)
+    except DamagedFileError as error:
+        if not error.absent:
+            if damaged is None:
+                raise
+            damaged.append(error)
+        return schema.empty_table()
 
 
 def read_table(files: Files, name: str, schema: pa.Schema) -> pa.Table:

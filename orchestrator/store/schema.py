@@ -117,3 +117,17 @@ LINES = pa.schema(
 )
 """Points on the straight line between two memories of one text: `share` of the way, and the teacher-forced `accuracy`
 there over the first `tokens` tokens, for which both memories meet the run's criterion."""
+
+PORTABILITY = pa.schema(
+    [
+        ("probe_id", pa.string()),
+        ("model", pa.string()),
+        ("setting", pa.string()),
+        ("tokens", pa.int32()),
+        ("exact_prefix", pa.int32()),
+        ("margin", pa.float64()),
+    ]
+)
+"""One row per stored memory and setting of `capsweep verify --as`. `tokens` is what the certificate claims,
+`exact_prefix` what the memory gives back under the setting, and `margin` the smallest difference of the two largest
+logits there, over `exact_prefix`; null if that is 0."""

@@ -24,6 +24,7 @@ from orchestrator.report.figures.memories import (
     cosines_of_memories,
     memories_in_two_dimensions,
 )
+from orchestrator.report.figures.portability import share_that_decodes_elsewhere
 from orchestrator.report.figures.probes import (
     accuracy_over_positions,
     steps_before_and_after,
@@ -162,6 +163,7 @@ FIGURES: tuple[Callable[[ReportTables], CaptionedFigure | None], ...] = (
     steps_before_and_after,
     steps_by_start,
     bits_ledger,
+    share_that_decodes_elsewhere,
     cosines_of_memories,
     memories_in_two_dimensions,
     accuracy_along_lines,

@@ -27,8 +27,8 @@ from orchestrator.runs.directory import (
 from orchestrator.runs.session import open_session
 from orchestrator.spec.sweep_file import load_sweep
 from orchestrator.store.files import open_files
-from orchestrator.store.parquet import BITS_FILE, LINES_FILE, DamagedFileError, write_table
-from orchestrator.store.schema import BITS, LINES
+from orchestrator.store.parquet import BITS_FILE, LINES_FILE, PORTABILITY_FILE, DamagedFileError, write_table
+from orchestrator.store.schema import BITS, LINES, PORTABILITY
 from orchestrator.store.snapshots import SNAPSHOTS
 
 pytestmark = pytest.mark.usefixtures("no_page")
@@ -42,6 +42,7 @@ FILES = [
     "searches.parquet",
     BITS_FILE,
     LINES_FILE,
+    PORTABILITY_FILE,
     "lock",
     CLAIM,
     "stop",
@@ -72,6 +73,7 @@ READ_WITHOUT = (
     "stop",
     BITS_FILE,
     LINES_FILE,
+    PORTABILITY_FILE,
     SNAPSHOT,
     REPORT_FILE,
 )
@@ -114,6 +116,7 @@ def whole(tmp_path_factory) -> tuple[Plan, Path, list[dict]]:
     files = open_run(str(run)).files
     write_table(files, BITS_FILE, BITS.empty_table())
     write_table(files, LINES_FILE, LINES.empty_table())
+    write_table(files, PORTABILITY_FILE, PORTABILITY.empty_table())
     write_table(files, SNAPSHOT, SNAPSHOTS.empty_table())
     holder = {"session_id": "gone", "host": "elsewhere", "pid": 1, "heartbeat": 0.0}
     for name, content in (("lock", json.dumps(holder)), ("stop", "gone"), (REPORT_FILE, "<html>")):
