@@ -230,6 +230,18 @@ class Prover(Protocol):
         """
         ...
 
+    def prompt(self, memory: bytes, *, num_vectors: int) -> bytes:
+        """The vectors that other implementations of this model read before the first token, to decode this memory.
+
+        Returns:
+            Little-endian float32 values, (inputs, embedding_width).
+
+        Raises:
+            TaskError: when the memory is not decoded token by token, or other implementations read embeddings unlike
+                this one.
+        """
+        ...
+
     def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
         """Share of the tokens that are correct with this memory, each predicted from the correct ones before it."""
         ...

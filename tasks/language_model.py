@@ -21,6 +21,9 @@ from tasks.model_config import bos_of, context_of
 from tasks.model_files import load_model
 from tasks.values import Attention, Model, TaskError
 
+SAME_SCALE = 0.02
+"""Share by which two vectors, or two standard deviations, may differ and count as the same: bfloat16 rounds by less."""
+
 
 class LanguageModel:
     """Frozen weights on one device."""
@@ -67,7 +70,9 @@ class LanguageModel:
         self._embedding = self._model.get_input_embeddings()
         self.dtype: torch.dtype = self._embedding.weight.dtype
         self.embedding_width = int(self._embedding.weight.shape[1])
-        self.embedding_std = float(self._embedding.weight.float().std()) * self._embedding_scale()
+        self.embedding_scale = self._embedding_scale()
+        """Factor by which it multiplies the embeddings that it looks up."""
+        self.embedding_std = float(self._embedding.weight.float().std()) * self.embedding_scale
         """Standard deviation of the embedding table: the scale at which cold memories begin."""
         self.cold_length = self.embedding_std * self.embedding_width**0.5
         """Length of a vector of a cold memory: the unit of radii."""
@@ -129,6 +134,35 @@ class LanguageModel:
         # Another shape moves the last bits, and layers multiply them; another text before it moves far more.
         tolerance = torch.finfo(self.dtype).eps ** 0.5
         return all(bool((row[length:].float() - alone).norm() <= tolerance * alone.norm()) for row in rows)
+
+    @torch.no_grad()
+    def change_to_inputs(self) -> str:
+        """What is done to an embedding before the first layer reads it; empty if nothing but adding a position.
+
+        Where something is done, other implementations of this model may do it before or after the place at which they
+        take embeddings.
+        """
+        if abs(self.embedding_scale - 1) > SAME_SCALE:
+            return f"it multiplies the embeddings that it looks up by {self.embedding_scale:.3g}"
+        shape = (1, 3, self.embedding_width)
+        inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device, self.dtype)
+        read, nothing = (self._before_first_layer(given) for given in (inputs, torch.zeros_like(inputs)))
+        change = (read - nothing).to(self.device).float()
+        if change.shape != inputs.shape or (change - inputs.float()).norm() > SAME_SCALE * inputs.float().norm():
+            return "it scales, normalizes or projects embeddings before its first layer"
+        return ""
+
+    def _before_first_layer(self, inputs_BTD: Tensor) -> Tensor:
+        """What the first layer reads (B, T, H)."""
+        base, seen = self._model.base_model, list[Tensor]()
+        layers = next(part for part in base.modules() if isinstance(part, torch.nn.ModuleList))
+
+        def keep(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            seen.append(args[0] if args else kwargs["hidden_states"])
+
+        with layers[0].register_forward_pre_hook(keep, with_kwargs=True):
+            base(inputs_embeds=inputs_BTD, use_cache=False)
+        return seen[0]
 
     @torch.no_grad()
     def residual_lengths(self, inputs_BTD: Tensor) -> Tensor:

@@ -50,6 +50,18 @@ class LayoutProver:
             ) from error
         return [_proof(decoded, i, len(tokens)) for i, tokens in enumerate(texts)]
 
+    def prompt(self, memory: bytes, *, num_vectors: int) -> bytes:
+        """The vectors that another implementation of this model reads before the first token."""
+        vectors_BTD = self._layout.prompt(self._model, self._memory(memory, num_vectors))
+        if vectors_BTD is None:
+            raise TaskError("this task reads no token that has come out, and a server always does. Wanted cramming.")
+        if change := self._model.change_to_inputs():
+            raise TaskError(
+                f"{change}, and servers do so before or after the place at which they take embeddings, depending on "
+                "their version. Wanted a model that reads embeddings as they are; --format safetensors always works."
+            )
+        return vectors_BTD[0].float().cpu().numpy().astype("<f4").tobytes()
+
     def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
         """Share of the tokens that are correct with this memory under teacher forcing."""
         memory_BKD = self._memory(memory, num_vectors)

@@ -218,6 +218,10 @@ class ToyProver:
             self(memory, num_vectors=num_vectors, tokens=tokens) for memory, tokens in zip(memories, texts, strict=True)
         ]
 
+    def prompt(self, memory: bytes, *, num_vectors: int) -> bytes:
+        """Raises TaskError: nothing else reads a toy's memory."""
+        raise TaskError("task: toy has no model that a server could load.")
+
     def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
         """Share of the tokens that the memory holds."""
         return self(memory, num_vectors=num_vectors, tokens=tokens).exact_prefix / len(tokens)

@@ -3,7 +3,7 @@
 Knows nothing of Ray or of how memories came to be.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -41,10 +41,9 @@ MEMORY_COLUMNS = ("probe_id", "model", "sample_id", "source", "num_vectors", "ex
 
 def stored_memories(run: Run) -> list[dict[str, Any]]:
     """The rows of probes that have a memory which gives tokens back, by model, source and probe."""
-    rows = sorted(
-        run.probes(MEMORY_COLUMNS).to_pylist(), key=lambda row: (row["model"], row["source"], row["probe_id"])
-    )
-    return [row for row in rows if row["memory"] is not None and row["exact_prefix"]]
+    rows = run.probes(MEMORY_COLUMNS).to_pylist()
+    held = [row for row in rows if row["memory"] is not None and row["exact_prefix"]]
+    return sorted(held, key=lambda row: (row["model"], row["source"], row["probe_id"]))
 
 
 def verify(run: Run, *, device: str = "auto") -> Iterator[Verified]:
@@ -101,22 +100,33 @@ def export(run: Run, folder: Path) -> int:
     """
     from safetensors.numpy import save
 
-    searches = run.searches()
-    wanted = {row["probe_id"]: row["search_id"] for row in searches.to_pylist() if row["probe_id"] is not None}
-    tensors: dict[str, Any] = {}
-    for row in run.probes(("probe_id", "attempt", "memory", "memory_shape")).to_pylist():
-        if row["probe_id"] in wanted and row["memory"] is not None:
-            values = np.frombuffer(row["memory"], dtype="<f4").reshape(row["memory_shape"])
-            tensors[wanted[row["probe_id"]]] = values.copy()
+    tensors = {
+        row["search_id"]: np.frombuffer(row["memory"], dtype="<f4").reshape(row["memory_shape"]).copy()
+        for row in best_memories(run)
+    }
     table = BytesIO()
-    pq.write_table(searches, table)
+    pq.write_table(run.searches(), table)
+    metadata = {"run": run.files.url, "dtype": "float32"}
+    write_all(folder, {"memories.safetensors": save(tensors, metadata=metadata), "memories.parquet": table.getvalue()})
+    return len(tensors)
+
+
+def best_memories(run: Run) -> list[dict[str, Any]]:
+    """The rows of probes whose memories are the best of their searches, by model, source and search."""
+    best = {probe_id for probe_id in run.searches()["probe_id"].to_pylist() if probe_id is not None}
+    rows = run.probes((*MEMORY_COLUMNS, "search_id", "memory_shape")).to_pylist()
+    held = [row for row in rows if row["probe_id"] in best and row["memory"] is not None]
+    return sorted(held, key=lambda row: (row["model"], row["source"], row["search_id"]))
+
+
+def write_all(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files into a folder; raises BadInput when it cannot be written to."""
     try:
         files = LocalFiles(folder)
-        files.write("memories.safetensors", save(tensors, metadata={"run": run.files.url, "dtype": "float32"}))
-        files.write("memories.parquet", table.getvalue())
+        for name, content in contents.items():
+            files.write(name, content)
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written to ({error.strerror}). Choose another --to.") from error
-    return len(tensors)
 
 
 class Provers:

@@ -53,9 +53,7 @@ def report(
             typer.echo(f"note: {literal(note)}", err=True)
 
 
-@app.command(
-    epilog="Examples: `capsweep verify runs/quickstart-20260101-120000`, `.. --as dtype=bfloat16 --as attention=eager,batch=8`"
-)
+@app.command(epilog="Examples: `capsweep verify runs/quickstart-20260101-120000`, `.. --as dtype=bfloat16,batch=8`")
 def verify(
     run: RunArgument,
     device: Device = "auto",
@@ -176,12 +174,26 @@ def compare(
             console.print(f"[{number}] {footnote}", markup=False, highlight=False)
 
 
-@app.command(epilog="Example: `capsweep export runs/quickstart-20260101-120000 --to memories/`")
-def export(run: RunArgument, to: Annotated[Path, typer.Option(help="Folder to write to.", callback=expanded)]) -> None:
-    """Write the best memory of each search as safetensors, and a table of them."""
+@app.command(epilog="Example: `capsweep export runs/quickstart-20260101-120000 --to memories/ --format vllm`")
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option(help="Folder to write to.", callback=expanded)],
+    kind: Annotated[
+        Literal["safetensors", "vllm", "llama.cpp"],
+        typer.Option("--format", help="Tensors and a table, or files that a server reads, with a README."),
+    ] = "safetensors",
+    device: Device = "auto",
+) -> None:
+    """Write the best memory of each search as safetensors with a table of them, or for vLLM or llama.cpp."""
     with bad_input():
         from orchestrator.analysis.memories import export as export_run
         from orchestrator.runs.directory import open_run
 
+        if kind != "safetensors":
+            from orchestrator.analysis.serving import export_for
+
+            count = export_for(open_run(run), to, kind, device=device)
+            typer.echo(f"{counted(count, 'memory')} in {to}; {to}/README.md says how {kind} reads them")
+            return
         count = export_run(open_run(run), to)
         typer.echo(f"{counted(count, 'memory')} in {to}/memories.safetensors, their searches in {to}/memories.parquet")

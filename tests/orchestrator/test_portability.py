@@ -1,4 +1,4 @@
-"""Memories decoded under other settings: really another precision, kernel and batch, and the table of what came back."""
+"""Memories decoded under other settings, and the table of what came back."""
 
 from collections.abc import Callable
 from pathlib import Path

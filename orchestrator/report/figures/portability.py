@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -76,7 +77,7 @@ def _line(rows: Sequence[dict[str, Any]], margins: dict[str, float], called: str
     ordered = sorted(rows, key=lambda row: margins[row["probe_id"]])
     num_bins = max(1, min(MOST_BINS, len(ordered) // FEWEST_MEMORIES))
     edges = [len(ordered) * number // num_bins for number in range(num_bins + 1)]
-    bins = [ordered[begin:end] for begin, end in zip(edges[:-1], edges[1:], strict=True)]
+    bins = [ordered[begin:end] for begin, end in pairwise(edges)]
     shares = [sum(row["exact_prefix"] == row["tokens"] for row in mine) / len(mine) for mine in bins]
     intervals = [wilson(share, len(mine)) for share, mine in zip(shares, bins, strict=True)]
     return {

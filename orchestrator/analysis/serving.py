@@ -1,0 +1,85 @@
+"""Writes the memories of a run as vLLM and llama.cpp read them, with a note on how to use them.
+
+Knows nothing of how memories came to be.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from orchestrator.analysis.memories import Provers, best_memories, write_all
+from orchestrator.errors import BadInput
+from orchestrator.runs.directory import Run
+
+Server = Literal["vllm", "llama.cpp"]
+
+
+def export_for(run: Run, folder: Path, server: Server, *, device: str = "auto") -> int:
+    """Write the best memory of each search as a server reads it, a manifest of them, and a README.
+
+    Returns:
+        How many memories were written.
+
+    Raises:
+        BadInput: when no memory decodes by itself, a model is not the one that the run measured, or `folder` cannot be
+            written to.
+        TaskError: when servers do not decode such memories, or read embeddings of this model in another way.
+    """
+    rows = [row for row in best_memories(run) if row["exact_prefix"]]
+    if not rows:
+        raise BadInput(f"{run.files.url}: no memory gives back even its first token by itself, so none can be served.")
+    provers = Provers(run, device, [row["model"] for row in rows])
+    contents: dict[str, bytes] = {}
+    manifest: list[dict[str, Any]] = []
+    for row in rows:
+        prompt = provers.of(row["model"]).prompt(row["memory"], num_vectors=row["num_vectors"])
+        vectors_TD = np.frombuffer(prompt, dtype="<f4").reshape(-1, row["memory_shape"][-1]).copy()
+        entry = _entry(run, row, vectors_TD)
+        if server == "vllm":
+            entry["file"] = f"{row['search_id']}.pt"
+            contents |= _for_vllm(entry, vectors_TD)
+        else:
+            entry["file"] = f"{row['search_id']}.f32"
+            contents[entry["file"]] = vectors_TD.tobytes()
+        manifest.append(entry)
+    about = {"run": run.files.url, "server": server, "dtype": "float32", "memories": manifest}
+    contents["manifest.json"] = json.dumps(about, indent=1, ensure_ascii=False).encode()
+    readme = resources.files("orchestrator.analysis.servers").joinpath(f"{server}.md")
+    write_all(folder, {**contents, "README.md": readme.read_bytes()})
+    return len(manifest)
+
+
+def _entry(run: Run, row: Mapping[str, Any], vectors_TD: NDArray[np.float32]) -> dict[str, Any]:
+    """What the manifest says of one memory."""
+    sample, length = run.sample(row["model"], row["sample_id"]), row["exact_prefix"]
+    return {
+        "search_id": row["search_id"],
+        "model": row["model"],
+        "source": row["source"],
+        "file": "",
+        "shape": list(vectors_TD.shape),
+        "margin": row["margin"],
+        "tokens": sample["tokens"][:length],
+        "text": sample["text"][: sample["token_ends"][length - 1]],
+    }
+
+
+def _for_vllm(entry: Mapping[str, Any], vectors_TD: NDArray[np.float32]) -> dict[str, bytes]:
+    """The tensor of a memory, and a request that holds it."""
+    saved = io.BytesIO()
+    torch.save(torch.from_numpy(vectors_TD), saved)
+    request = {
+        "model": entry["model"],
+        "prompt_embeds": base64.b64encode(saved.getvalue()).decode(),
+        "max_tokens": len(entry["tokens"]),
+        "temperature": 0,
+    }
+    return {entry["file"]: saved.getvalue(), f"{entry['search_id']}.json": json.dumps(request).encode()}
