@@ -135,9 +135,12 @@ def verify_under(run: Run, settings: Sequence[Setting]) -> list[Portable]:
         TaskError: when a model does not compute under a setting here.
     """
     memories = stored_memories(run)
+    for row in memories:
+        row["tokens"] = run.sample(row["model"], row["sample_id"])["tokens"][: row["exact_prefix"]]
     found: dict[str, list[dict[str, Any]]] = {}
     for setting in settings:
-        found[setting.name] = list(_decoded(run, memories, setting))
+        provers = Provers(run, setting.device, [row["model"] for row in memories], setting.decoding)
+        found[setting.name] = list(decode_under(setting, memories, provers.of))
     rows = pa.Table.from_pylist([row for each in found.values() for row in each], schema=PORTABILITY)
     write_table(run.files, PORTABILITY_FILE, pa.concat_tables([_others(run, found, memories), rows]))
     margins = {row["probe_id"]: row["margin"] for row in memories}
@@ -154,39 +157,40 @@ def _others(run: Run, measured: Iterable[str], memories: Sequence[Mapping[str, A
     return table.filter(pa.array(keep, pa.bool_()))
 
 
-def _decoded(run: Run, memories: Sequence[dict[str, Any]], setting: Setting) -> Iterator[dict[str, Any]]:
-    """Rows of PORTABILITY."""
-    provers = Provers(run, setting.device, [row["model"] for row in memories], setting.decoding)
+def decode_under(
+    setting: Setting, memories: Sequence[Mapping[str, Any]], prover_of: Callable[[str], Prover]
+) -> Iterator[dict[str, Any]]:
+    """Rows of PORTABILITY.
+
+    Args:
+        setting: How memories are decoded.
+        memories: Rows with `probe_id`, `model`, `num_vectors`, `memory`, and the `tokens` that it gives back.
+        prover_of: Gives the prover of a model under this setting.
+    """
     for part in tracked(_batches(memories, setting.batch), f"decoding memories, {setting.name}"):
-        for row, (prefix, margin) in zip(part, _prefixes(run, part, setting.batch, provers.of), strict=True):
+        # Kernels depend on the shape of a batch: the last memory is repeated until the batch is full.
+        full = [*part, *[part[-1]] * (setting.batch - len(part))]
+        proofs = prover_of(part[0]["model"]).together(
+            [row["memory"] for row in full],
+            num_vectors=part[0]["num_vectors"],
+            texts=[row["tokens"] for row in full],
+        )
+        for row, proof in zip(part, proofs, strict=False):
             yield {
                 "probe_id": row["probe_id"],
                 "model": row["model"],
                 "setting": setting.name,
-                "tokens": row["exact_prefix"],
-                "exact_prefix": prefix,
-                "margin": margin,
+                "tokens": len(row["tokens"]),
+                "exact_prefix": proof.exact_prefix,
+                "margin": proof.margin,
             }
 
 
-def _batches(memories: Sequence[dict[str, Any]], batch: int) -> list[list[dict[str, Any]]]:
+def _batches(memories: Sequence[Mapping[str, Any]], batch: int) -> list[list[Mapping[str, Any]]]:
     """Memories of one model and one shape, of similar lengths."""
-    ordered = sorted(memories, key=lambda row: (row["model"], row["num_vectors"], -row["exact_prefix"]))
+    ordered = sorted(memories, key=lambda row: (row["model"], row["num_vectors"], -len(row["tokens"])))
     groups = [list(group) for _, group in groupby(ordered, key=lambda row: (row["model"], row["num_vectors"]))]
     return [group[first : first + batch] for group in groups for first in range(0, len(group), batch)]
-
-
-def _prefixes(
-    run: Run, part: Sequence[dict[str, Any]], batch: int, prover_of: Callable[[str], Prover]
-) -> list[tuple[int, float | None]]:
-    """(exact prefix, smallest margin over it) of each memory."""
-    # Kernels depend on the shape of a batch: the last memory is repeated until the batch is full.
-    full = [*part, *[part[-1]] * (batch - len(part))]
-    texts = [run.sample(row["model"], row["sample_id"])["tokens"][: row["exact_prefix"]] for row in full]
-    proofs = prover_of(part[0]["model"]).together(
-        [row["memory"] for row in full], num_vectors=part[0]["num_vectors"], texts=texts
-    )
-    return [(proof.exact_prefix, proof.margin) for proof in proofs[: len(part)]]
 
 
 def portable(setting: str, rows: Sequence[Mapping[str, Any]], margins: Mapping[str, float | None]) -> Portable:

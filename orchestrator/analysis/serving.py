@@ -6,7 +6,7 @@ Knows nothing of how memories came to be.
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from orchestrator.analysis import servers
 from orchestrator.analysis.memories import Provers, best_memories, write_all
 from orchestrator.errors import BadInput
 from orchestrator.runs.directory import Run
@@ -37,36 +38,41 @@ def export_for(run: Run, folder: Path, server: Server, *, device: str = "auto") 
     if not rows:
         raise BadInput(f"{run.files.url}: no memory gives back even its first token by itself, so none can be served.")
     provers = Provers(run, device, [row["model"] for row in rows])
+    prompts = [provers.of(row["model"]).prompt(row["memory"], num_vectors=row["num_vectors"]) for row in rows]
+    entries = [_entry(run, row) for row in rows]
+    write_all(folder, served_files(server, entries, prompts, origin=run.files.url))
+    return len(rows)
+
+
+def served_files(
+    server: Server, entries: Sequence[Mapping[str, Any]], prompts: Sequence[bytes], *, origin: str
+) -> dict[str, bytes]:
+    """The files of an export, by name.
+
+    Args:
+        server: Who will read them.
+        entries: What the manifest says of each memory: `search_id`, `model`, `tokens` and what else is known.
+        prompts: The vectors of each memory; see `Prover.prompt`.
+        origin: Where the memories come from.
+    """
     contents: dict[str, bytes] = {}
     manifest: list[dict[str, Any]] = []
-    for row in rows:
-        prompt = provers.of(row["model"]).prompt(row["memory"], num_vectors=row["num_vectors"])
-        vectors_TD = np.frombuffer(prompt, dtype="<f4").reshape(-1, row["memory_shape"][-1]).copy()
-        entry = _entry(run, row, vectors_TD)
-        if server == "vllm":
-            entry["file"] = f"{row['search_id']}.pt"
-            contents |= _for_vllm(entry, vectors_TD)
-        else:
-            entry["file"] = f"{row['search_id']}.f32"
-            contents[entry["file"]] = vectors_TD.tobytes()
-        manifest.append(entry)
-    about = {"run": run.files.url, "server": server, "dtype": "float32", "memories": manifest}
+    for entry, prompt in zip(entries, prompts, strict=True):
+        vectors_TD = np.frombuffer(prompt, dtype="<f4").reshape(-1, entry["width"])
+        written = _for_vllm(entry, vectors_TD) if server == "vllm" else {f"{entry['search_id']}.f32": prompt}
+        contents |= written
+        manifest.append({**entry, "file": next(iter(written)), "shape": list(vectors_TD.shape)})
+    about = {"run": origin, "server": server, "dtype": "float32", "memories": manifest}
     contents["manifest.json"] = json.dumps(about, indent=1, ensure_ascii=False).encode()
-    readme = resources.files("orchestrator.analysis.servers").joinpath(f"{server}.md")
-    write_all(folder, {**contents, "README.md": readme.read_bytes()})
-    return len(manifest)
+    return {**contents, "README.md": resources.files(servers).joinpath(f"{server}.md").read_bytes()}
 
 
-def _entry(run: Run, row: Mapping[str, Any], vectors_TD: NDArray[np.float32]) -> dict[str, Any]:
+def _entry(run: Run, row: Mapping[str, Any]) -> dict[str, Any]:
     """What the manifest says of one memory."""
     sample, length = run.sample(row["model"], row["sample_id"]), row["exact_prefix"]
     return {
-        "search_id": row["search_id"],
-        "model": row["model"],
-        "source": row["source"],
-        "file": "",
-        "shape": list(vectors_TD.shape),
-        "margin": row["margin"],
+        **{name: row[name] for name in ("search_id", "model", "source", "margin")},
+        "width": row["memory_shape"][-1],
         "tokens": sample["tokens"][:length],
         "text": sample["text"][: sample["token_ends"][length - 1]],
     }
@@ -75,11 +81,12 @@ def _entry(run: Run, row: Mapping[str, Any], vectors_TD: NDArray[np.float32]) ->
 def _for_vllm(entry: Mapping[str, Any], vectors_TD: NDArray[np.float32]) -> dict[str, bytes]:
     """The tensor of a memory, and a request that holds it."""
     saved = io.BytesIO()
-    torch.save(torch.from_numpy(vectors_TD), saved)
+    torch.save(torch.from_numpy(vectors_TD.copy()), saved)
     request = {
         "model": entry["model"],
         "prompt_embeds": base64.b64encode(saved.getvalue()).decode(),
         "max_tokens": len(entry["tokens"]),
         "temperature": 0,
     }
-    return {entry["file"]: saved.getvalue(), f"{entry['search_id']}.json": json.dumps(request).encode()}
+    name = entry["search_id"]
+    return {f"{name}.pt": saved.getvalue(), f"{name}.json": json.dumps(request).encode()}
