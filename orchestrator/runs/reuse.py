@@ -83,10 +83,12 @@ def take_over_finished(
         if source.url.rstrip("/") == files.url.rstrip("/"):
             continue
         try:
-            rows = _finished_rows(plan, source, wanted)
-        except BadInput as error:
+            prints = _fingerprints(source)
+            rows = _finished_rows(plan, source, prints, wanted)
+        except (BadInput, OSError) as error:
             notes.append(f"nothing is taken over from {source.url}: {error}")
             continue
+        notes += _other_models(plan, source, prints)
         searches = set(rows["search_id"].to_pylist())
         notes.append(f"{counted(len(searches), 'finished search', 'finished searches')} taken over from {source.url}.")
         if searches:
@@ -96,32 +98,43 @@ def take_over_finished(
     return Taken(runs=tuple(runs), notes=tuple(notes))
 
 
-def _finished_rows(plan: Plan, source: Files, wanted: Collection[str]) -> pa.Table:
+def _fingerprints(source: Files) -> dict[str, str]:
+    """Name of a model in the rows of a run -> its fingerprint; raises DamagedFileError if that cannot be read."""
+    return {name: held["facts"]["fingerprint"] for name, held in read_provenance(source)["models"].items()}
+
+
+def _other_models(plan: Plan, source: Files, prints: Mapping[str, str]) -> list[str]:
+    """A note about each model that is called in `source` as one of the plan, and has other weights."""
+    return [
+        f"nothing is taken over from {source.url} for {model.name}: its model of that name is another one "
+        f"(fingerprint {prints[model.name][:16]} there, {model.facts.fingerprint[:16]} here)."
+        for model in plan.models
+        if prints.get(model.name, model.facts.fingerprint) != model.facts.fingerprint
+    ]
+
+
+def _finished_rows(plan: Plan, source: Files, prints: Mapping[str, str], wanted: Collection[str]) -> pa.Table:
     """Rows of PROBES of the wanted searches that are finished in `source`, named as this plan names them.
 
     Raises:
-        BadInput: when the provenance or a row cannot be read, or a model is another one than the plan's.
+        BadInput: when a row cannot be read.
     """
-    verdicts = read_probes(source, VERDICT_COLUMNS)
-    verdicts = verdicts.filter(pa.array([name in wanted for name in verdicts["search_id"].to_pylist()], pa.bool_()))
-    known = set(verdicts["search_id"].to_pylist())
-    searches = {search.search_id: search for search in plan.searches if search.search_id in known}
-    ledger = Ledger(tuple(searches.values()), plan.sweep.search_settings(), verdicts_of(verdicts))
-    finished = {name for name in searches if ledger.status(name) not in NOT_TAKEN}
-    models = read_provenance(source)["models"]
+    verdicts = read_probes(source, (*VERDICT_COLUMNS, "model"))
+    searches = {search.search_id: search for search in plan.searches if search.search_id in wanted}
+    weights = {name: plan.model(search.model).facts.fingerprint for name, search in searches.items()}
+    named = zip(verdicts["search_id"].to_pylist(), verdicts["model"].to_pylist(), strict=True)
+    mine = [name in weights and prints.get(model) == weights[name] for name, model in named]
+    verdicts = verdicts.filter(pa.array(mine, pa.bool_()))
+    begun = set(verdicts["search_id"].to_pylist())
+    ledger = Ledger([searches[name] for name in sorted(begun)], plan.sweep.search_settings(), verdicts_of(verdicts))
+    finished = {name for name in begun if ledger.status(name) not in NOT_TAKEN}
     if not finished:
         return PROBES.empty_table()
-    table = read_probes(source, PROBES.names)
-    rows = [row for row in table.to_pylist() if row["search_id"] in finished]
-    for called in sorted({(row["model"], searches[row["search_id"]].model) for row in rows}):
-        _check_model(plan, source, models, *called)
-    own = {name: asdict(plan.columns(search)) for name, search in searches.items()}
-    named = [{**row, **{column: own[row["search_id"]][column] for column in OF_THE_SEARCH}} for row in rows]
-    return pa.Table.from_pylist(named, schema=PROBES)
-
-
-def _check_model(plan: Plan, source: Files, models: Mapping[str, Any], there: str, here: str) -> None:
-    """Raise BadInput unless the model that rows call `there` has the weights of the plan's model `here`."""
-    found = models.get(there, {}).get("facts", {}).get("fingerprint", "none")
-    if found != (fingerprint := plan.model(here).facts.fingerprint):
-        raise BadInput(f"its model {there} is another one (fingerprint {found[:16]} there, {fingerprint[:16]} here).")
+    rows = read_probes(source, PROBES.names)
+    rows = rows.filter(pa.array([name in finished for name in rows["search_id"].to_pylist()], pa.bool_()))
+    own = {name: asdict(plan.columns(searches[name])) for name in finished}
+    for column in OF_THE_SEARCH:
+        field = PROBES.field(column)
+        values = pa.array([own[name][column] for name in rows["search_id"].to_pylist()], field.type)
+        rows = rows.set_column(PROBES.names.index(column), field, values)
+    return rows

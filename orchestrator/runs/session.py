@@ -150,14 +150,9 @@ def open_session(
         notes += set_aside_damaged(mine)
         if mine.exists(STOP_FILE) and mine.read(STOP_FILE) != session_id.encode():
             mine.remove(STOP_FILE)  # asked of an earlier session
-        # 2. The rows of earlier sessions.
-        derived, damaged = DerivedSearches(plan, mine), list[DamagedFileError]()
-        probes = derived.read_rows(damaged=damaged)
-        # Rows that were set aside are said to run again.
-        if not damaged and not any(note.startswith(PROBE_FOLDER) for note in notes):
-            derived.refuse_lost(probes)
-        notes += [*set_aside_rows(mine, damaged), *_strays(plan, probes)]
-        # Rows first: what the provenance says was taken over is on disk.
+        # 2. The rows of earlier sessions, and of other runs: what the provenance says was taken over is on disk.
+        derived = DerivedSearches(plan, mine)
+        probes = _earlier_rows(plan, mine, derived, notes)
         taken = take_over_finished(plan, sources, mine, session_id, begun=set(probes["search_id"].to_pylist()))
         if taken.runs:
             probes = derived.read_rows(damaged=[])
@@ -186,6 +181,21 @@ def open_session(
             )
         finally:
             derived.stop()
+
+
+def _earlier_rows(plan: Plan, files: HeldFiles, derived: DerivedSearches, notes: list[str]) -> pa.Table:
+    """The rows on disk, without memories; damaged files are set aside, with a note about each.
+
+    Raises:
+        BadInput: when all rows are gone.
+    """
+    damaged: list[DamagedFileError] = []
+    probes = derived.read_rows(damaged=damaged)
+    # Rows that were set aside are said to run again.
+    if not damaged and not any(note.startswith(PROBE_FOLDER) for note in notes):
+        derived.refuse_lost(probes)
+    notes += [*set_aside_rows(files, damaged), *_strays(plan, probes)]
+    return probes
 
 
 @contextmanager

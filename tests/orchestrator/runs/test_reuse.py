@@ -101,7 +101,7 @@ def test_nothing_is_taken_of_another_model_under_the_same_name(first, second, ca
     run = tmp_path / "second"
     ended = capsweep("run", second, "--inline", "--run-dir", run, "--reuse", first)
     assert ended.returncode == 0
-    assert "its model toy/model is another one (fingerprint another there, " in ended.stdout.replace("\n", " ")
+    assert "for toy/model: its model of that name is another one (fingerprint another there, " in ended.stdout
     assert "12 searches, 12 open" in ended.stdout
     assert {row["run_id"] for row in rows_of(run)} == {"second"}
 
