@@ -1,7 +1,7 @@
 """The figure of `capsweep verify --as`: which memories still decode elsewhere, by the margin of their certificates."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -17,7 +17,7 @@ from orchestrator.report.figures.canvas import (
     blank_figure,
     plain,
 )
-from orchestrator.report.intervals import wilson
+from orchestrator.report.intervals import share_over_clusters
 from orchestrator.report.tables import short_names
 from tasks.wording import counted
 
@@ -29,7 +29,7 @@ FEWEST_MEMORIES = 6
 
 def share_that_decodes_elsewhere(tables: ReportTables) -> CaptionedFigure | None:
     """Share of memories that give their whole text back under another setting, against the certificate's margin."""
-    columns = ("probe_id", "margin", "source")
+    columns = ("probe_id", "margin", "sample_id")
     probes = {row["probe_id"]: row for row in tables.probes.select(columns).to_pylist()}
     margins = {probe_id: row["margin"] for probe_id, row in probes.items()}
     rows = [row for row in tables.portability.to_pylist() if margins.get(row["probe_id"])]
@@ -44,7 +44,7 @@ def share_that_decodes_elsewhere(tables: ReportTables) -> CaptionedFigure | None
         look = {"color": looks[setting], "dash": DASHES[number % len(DASHES)]}
         called = plain(f"{setting}, {names[model]}" if len(models) > 1 else setting)
         marker = {"color": looks[setting], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 7}
-        figure.add_scatter(**_line(mine, margins, called), line={"width": 1.6, **look}, marker=marker)
+        figure.add_scatter(**_line(mine, probes, called), line={"width": 1.6, **look}, marker=marker)
     add_key(figure, {setting: {"line": {"color": looks[setting]}} for setting in settings}, mode="lines")
     if len(models) > 1:
         dashes = {names[model]: {"line": {"dash": DASHES[n % len(DASHES)]}} for n, model in enumerate(models)}
@@ -56,8 +56,8 @@ def share_that_decodes_elsewhere(tables: ReportTables) -> CaptionedFigure | None
         title="Where else a memory decodes",
         caption=(
             "Stored memories decoded once more under other settings: the share that gives every token of its "
-            "certificate back, in bins of equal numbers of memories at their median margin, with 95 % Wilson interval; "
-            f"logarithmic axis. {_in_words(rows, settings, margins)} "
+            "certificate back, in bins of equal numbers of memories at their median margin, with 95 % interval over "
+            f"texts; logarithmic axis. {_in_words(rows, settings, margins)} "
             f"n = {counted(len({row['probe_id'] for row in rows}), 'memory')}."
         ),
         figure=figure,
@@ -72,14 +72,21 @@ def _grouped(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[
     return groups
 
 
-def _line(rows: Sequence[dict[str, Any]], margins: dict[str, float], called: str) -> dict[str, Any]:
+def _line(rows: Sequence[dict[str, Any]], probes: Mapping[str, dict[str, Any]], called: str) -> dict[str, Any]:
     """Points and intervals of one setting and model."""
+    margins = {probe_id: row["margin"] for probe_id, row in probes.items()}
     ordered = sorted(rows, key=lambda row: margins[row["probe_id"]])
     num_bins = max(1, min(MOST_BINS, len(ordered) // FEWEST_MEMORIES))
     edges = [len(ordered) * number // num_bins for number in range(num_bins + 1)]
     bins = [ordered[begin:end] for begin, end in pairwise(edges)]
-    shares = [sum(row["exact_prefix"] == row["tokens"] for row in mine) / len(mine) for mine in bins]
-    intervals = [wilson(share, len(mine)) for share, mine in zip(shares, bins, strict=True)]
+    found = [
+        share_over_clusters(
+            [(probes[row["probe_id"]]["sample_id"], float(row["exact_prefix"] == row["tokens"])) for row in mine]
+        )
+        for mine in bins
+    ]
+    shares = [share for share, _ in found]
+    intervals = [interval or (share, share) for share, interval in found]
     return {
         "x": [float(f"{median(margins[row['probe_id']] for row in mine):.3g}") for mine in bins],
         "y": [round(share, 4) for share in shares],
