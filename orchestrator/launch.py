@@ -57,11 +57,13 @@ def launch(
     console: Console,
     retry_failed: bool = False,
     extension: Extension | None = None,
+    reuse: Sequence[str] = (),
     environment: Sequence[str] = (),
 ) -> Exit:
     """Run the plan's open searches in the run at `url`, show the results and write the report.
 
-    `extension` is what the plan adds to an existing run, `environment` names variables that engines get on other
+    `extension` is what the plan adds to an existing run, `reuse` names runs whose finished searches are taken over, and
+    `environment` names variables that engines get on other
     machines.
 
     Raises:
@@ -76,6 +78,7 @@ def launch(
         take_over=take_over,
         retry_failed=retry_failed,
         extension=extension,
+        reuse=reuse,
         asked_to_stop=stop.interrupt,
     )
     with stop_on_signals(stop, printer(console)), opening as session, can_go_on(RESUME):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tasks.values import (
+    DecodeSettings,
     Encoding,
     EngineSettings,
     EngineStats,
@@ -23,6 +24,9 @@ from tasks.values import (
     SearchDefaults,
     Snapshot,
 )
+
+DEFAULT_DECODING = DecodeSettings()
+"""As the run's own certificates were decoded."""
 
 
 class Engine(Protocol):
@@ -195,13 +199,19 @@ class Task(Protocol):
         """Load the weights and be ready for probes."""
         ...
 
-    def prove(self, model: Model, question: Question, device: str) -> "Prover":
-        """Load the weights for decoding stored memories, one text at a time."""
+    def prove(
+        self, model: Model, question: Question, device: str, settings: DecodeSettings = DEFAULT_DECODING
+    ) -> "Prover":
+        """Load the weights for decoding stored memories.
+
+        Raises:
+            TaskError: when the model cannot be loaded, or does not compute with these settings here.
+        """
         ...
 
 
 class Prover(Protocol):
-    """A loaded model that answers questions about stored memories and their texts, one text at a time."""
+    """A loaded model that answers questions about stored memories and their texts."""
 
     def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
         """Decode `len(tokens)` tokens from the memory alone and compare them with the text's."""
@@ -211,6 +221,31 @@ class Prover(Protocol):
         """Tokens of the text that each of several memories gives back by itself before the first that differs.
 
         They may be decoded together: then a near tie may fall otherwise than when one is decoded at a time.
+        """
+        ...
+
+    def together(self, memories: Sequence[bytes], *, num_vectors: int, texts: Sequence[Sequence[int]]) -> list[Proof]:
+        """Decode several memories in one batch, each as many tokens as its text has.
+
+        Args:
+            memories: Memories of `num_vectors` vectors each.
+            num_vectors: Vectors of each memory.
+            texts: Token ids of their texts, in the same order.
+
+        Raises:
+            TaskError: when so many do not fit into the memory of the device.
+        """
+        ...
+
+    def prompt(self, memory: bytes, *, num_vectors: int) -> bytes:
+        """The vectors that other implementations of this model read before the first token, to decode this memory.
+
+        Returns:
+            Little-endian float32 values, (inputs, embedding_width).
+
+        Raises:
+            TaskError: when the memory is not decoded token by token, or other implementations read embeddings unlike
+                this one.
         """
         ...
 

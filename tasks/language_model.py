@@ -19,19 +19,32 @@ from tasks.devices import pick_device
 from tasks.load_checks import check_ways
 from tasks.model_config import bos_of, context_of
 from tasks.model_files import load_model
-from tasks.values import Model, TaskError
+from tasks.values import Attention, Model, TaskError
+
+SAME_SCALE = 0.02
+"""Share by which two vectors, or two standard deviations, may differ and count as the same: bfloat16 rounds by less."""
 
 
 class LanguageModel:
     """Frozen weights on one device."""
 
-    def __init__(self, model: Model | PreTrainedModel, *, device: str = "auto", gpus: float = 1.0) -> None:
+    def __init__(
+        self,
+        model: Model | PreTrainedModel,
+        *,
+        device: str = "auto",
+        gpus: float = 1.0,
+        attention: Attention | None = None,
+        cache: bool = True,
+    ) -> None:
         """Load the weights, or take a model that transformers has made, for example one with random weights.
 
         Args:
             model: The model to load, or the loaded one.
             device: Device on which it computes.
             gpus: On CUDA, below 1 the share of device memory that may be used, above 1 the GPUs that share the layers.
+            attention: How a model that is loaded computes attention; None: as transformers does by default.
+            cache: Whether decoding may use the cache.
 
         Raises:
             TaskError: when the weights cannot be loaded.
@@ -42,7 +55,9 @@ class LanguageModel:
             torch.cuda.set_per_process_memory_fraction(gpus, self.device)
         spread = self.device.type == "cuda" and gpus > 1
         # Any: the attributes of a transformers model are only known at run time.
-        loaded = load_model(model, self.device, spread=spread) if isinstance(model, Model) else (model, ())
+        loaded: tuple[Any, tuple[str, ...]] = (model, ())
+        if isinstance(model, Model):
+            loaded = load_model(model, self.device, spread=spread, attention=attention)
         self._model: Any = loaded[0]
         config = self._model.config
         if getattr(self._model, "hf_device_map", None):
@@ -55,7 +70,9 @@ class LanguageModel:
         self._embedding = self._model.get_input_embeddings()
         self.dtype: torch.dtype = self._embedding.weight.dtype
         self.embedding_width = int(self._embedding.weight.shape[1])
-        self.embedding_std = float(self._embedding.weight.float().std()) * self._embedding_scale()
+        self.embedding_scale = self._embedding_scale()
+        """Factor by which it multiplies the embeddings that it looks up."""
+        self.embedding_std = float(self._embedding.weight.float().std()) * self.embedding_scale
         """Standard deviation of the embedding table: the scale at which cold memories begin."""
         self.cold_length = self.embedding_std * self.embedding_width**0.5
         """Length of a vector of a cold memory: the unit of radii."""
@@ -66,7 +83,7 @@ class LanguageModel:
         self.readings = replace(ways.readings, notes=(*loaded[1], *ways.readings.notes))
         """How its ways of being read agree, and what a user should know of that."""
         self.vocabulary = ways.vocabulary
-        self._has_cache = ways.has_cache
+        self._has_cache = ways.has_cache and cache
         self._head_is_separate = ways.head_is_separate
         self.head: Callable[[Tensor], Tensor] = torch.nn.Identity()
         if self._head_is_separate:
@@ -117,6 +134,35 @@ class LanguageModel:
         # Another shape moves the last bits, and layers multiply them; another text before it moves far more.
         tolerance = torch.finfo(self.dtype).eps ** 0.5
         return all(bool((row[length:].float() - alone).norm() <= tolerance * alone.norm()) for row in rows)
+
+    @torch.no_grad()
+    def change_to_inputs(self) -> str:
+        """What is done to an embedding before the first layer reads it; empty if nothing but adding a position.
+
+        Where something is done, other implementations of this model may do it before or after the place at which they
+        take embeddings.
+        """
+        if abs(self.embedding_scale - 1) > SAME_SCALE:
+            return f"it multiplies the embeddings that it looks up by {self.embedding_scale:.3g}"
+        shape = (1, 3, self.embedding_width)
+        inputs = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device, self.dtype)
+        read, nothing = (self._before_first_layer(given) for given in (inputs, torch.zeros_like(inputs)))
+        change = (read - nothing).to(self.device).float()
+        if change.shape != inputs.shape or (change - inputs.float()).norm() > SAME_SCALE * inputs.float().norm():
+            return "it scales, normalizes or projects embeddings before its first layer"
+        return ""
+
+    def _before_first_layer(self, inputs_BTD: Tensor) -> Tensor:
+        """What the first layer reads (B, T, H)."""
+        base, seen = self._model.base_model, list[Tensor]()
+        layers = next(part for part in base.modules() if isinstance(part, torch.nn.ModuleList))
+
+        def keep(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            seen.append(args[0] if args else kwargs["hidden_states"])
+
+        with layers[0].register_forward_pre_hook(keep, with_kwargs=True):
+            base(inputs_embeds=inputs_BTD, use_cache=False)
+        return seen[0]
 
     @torch.no_grad()
     def residual_lengths(self, inputs_BTD: Tensor) -> Tensor:

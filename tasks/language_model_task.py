@@ -4,10 +4,22 @@ A task of this kind adds its layout (tasks/layout.py), and may limit the length 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tasks.contract import Engine, Prover, TextCodec
-from tasks.values import EngineSettings, Examined, Model, ModelFacts, Price, Question, Range, SearchDefaults, TaskError
+from tasks.contract import DEFAULT_DECODING, Engine, Prover, TextCodec
+from tasks.values import (
+    DecodeSettings,
+    EngineSettings,
+    Examined,
+    Model,
+    ModelFacts,
+    Price,
+    Question,
+    Range,
+    SearchDefaults,
+    TaskError,
+)
 
 if TYPE_CHECKING:
     from tasks.layout import Layout
@@ -134,9 +146,13 @@ class LanguageModelTask:
         loaded = LanguageModel(model, device=settings.device, gpus=settings.gpus)
         return BatchedEngine(loaded, self.layout(question), question, settings)
 
-    def prove(self, model: Model, question: Question, device: str) -> Prover:
+    def prove(
+        self, model: Model, question: Question, device: str, settings: DecodeSettings = DEFAULT_DECODING
+    ) -> Prover:
         """Load the weights for decoding stored memories."""
         from tasks.language_model import LanguageModel
         from tasks.prover import LayoutProver
 
-        return LayoutProver(LanguageModel(model, device=device), self.layout(question), question)
+        model = model if settings.dtype is None else replace(model, dtype=settings.dtype)
+        loaded = LanguageModel(model, device=device, attention=settings.attention, cache=settings.cache)
+        return LayoutProver(loaded, self.layout(question), question)

@@ -66,6 +66,10 @@ class Layout(Protocol):
         """
         ...
 
+    def prompt(self, model: LanguageModel, memory_BKD: Tensor) -> Tensor | None:
+        """What the model reads before t_1, (B, T, D) in float32; None if no server can continue it token by token."""
+        ...
+
     def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Decoded:
         """Decode the memories alone and compare the result with the texts, without a gradient.
 
@@ -108,12 +112,13 @@ class Cramming:
         first = len(self._prefix) + num_vectors - 1
         return list(range(first, first + length))
 
+    def prompt(self, model: LanguageModel, memory_BKD: Tensor) -> Tensor:
+        """Prefix and memory."""
+        return torch.cat([model.prefix(len(memory_BKD)).float(), memory_BKD], dim=1) if self._prefix else memory_BKD
+
     def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Decoded:
         """Greedy decoding with the key-value cache."""
-        inputs = memory_BKD.to(model.dtype)
-        if self._prefix:
-            inputs = torch.cat([model.prefix(len(inputs)), inputs], dim=1)
-        return model.decode(inputs, tokens_BL)
+        return model.decode(self.prompt(model, memory_BKD).to(model.dtype), tokens_BL)
 
 
 class OneStep:
@@ -133,6 +138,10 @@ class OneStep:
     def target_positions(self, num_vectors: int, length: int) -> list[int]:
         """Position i after the prefix outputs t_i."""
         return list(range(len(self._prefix), len(self._prefix) + length))
+
+    def prompt(self, model: LanguageModel, memory_BKD: Tensor) -> None:
+        """None: it is one forward pass, in which no token is read."""
+        return
 
     def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Decoded:
         """One forward pass, which reads no token of the text."""

@@ -26,7 +26,7 @@ from transformers import (
 from tasks.hub import commit_of, why_refused
 from tasks.model_config import bos_of, context_of, has_towers, notes_on_context, notes_on_towers
 from tasks.model_folder import ADAPTER, folder_problems, weight_files
-from tasks.values import Model, ModelFacts, TaskError, WrongModelError
+from tasks.values import Attention, Model, ModelFacts, TaskError, WrongModelError
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -217,11 +217,14 @@ def _quantized(name: str) -> Any:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=name, bnb_4bit_compute_dtype=torch.float32)
 
 
-def load_model(model: Model, device: torch.device, *, spread: bool) -> tuple[PreTrainedModel, tuple[str, ...]]:
+def load_model(
+    model: Model, device: torch.device, *, spread: bool, attention: Attention | None = None
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Load the model with its weights onto the CPU.
 
     Quantized weights go to the device, because they cannot be moved later. `spread` distributes the layers over all
-    visible GPUs, as evenly as possible. If peft is installed, transformers puts an adapter of the folder beside the
+    visible GPUs, as evenly as possible. `attention` names an implementation of attention other than the one that
+    transformers takes by default. If peft is installed, transformers puts an adapter of the folder beside the
     weights; it is merged into them.
 
     Returns:
@@ -242,6 +245,7 @@ def load_model(model: Model, device: torch.device, *, spread: bool) -> tuple[Pre
             device_map="balanced" if spread else {"": device} if model.quantization else None,
             # None prefers safetensors.
             use_safetensors=None if model.allow_pickle else True,
+            **({} if attention is None else {"attn_implementation": attention}),
             ignore_mismatched_sizes=True,  # otherwise the error does not name them
             output_loading_info=True,
         )
@@ -251,7 +255,8 @@ def load_model(model: Model, device: torch.device, *, spread: bool) -> tuple[Pre
             "get them as safetensors from someone you trust."
         ) from error
     except Exception as error:
-        why = why_refused(error, "model") or f"its weights could not be loaded ({message_of(error)})."
+        how = "" if attention is None else f" with attention={attention}"
+        why = why_refused(error, "model") or f"its weights could not be loaded{how} ({message_of(error)})."
         raise TaskError(f"{model.name}: {why}") from error
     loaded_model, info = loaded
     _check_shapes(model, info)

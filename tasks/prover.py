@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from tasks.coder import compress, decompress
+from tasks.decoding import Decoded
 from tasks.devices import is_out_of_memory
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout
 from tasks.scoring import score_with_memory
-from tasks.values import Proof, Question
+from tasks.values import Proof, Question, TaskError
+from tasks.wording import counted
 
 TOGETHER = 16
 """Most memories that are decoded together, as many as certificates of an engine on a processor: decoding takes one
@@ -24,7 +26,7 @@ forward pass for each token, however few memories there are."""
 
 
 class LayoutProver:
-    """A loaded model and a layout that answer questions about memories of a text."""
+    """A loaded model and a layout that answer questions about memories and texts."""
 
     def __init__(self, model: LanguageModel, layout: Layout, question: Question) -> None:
         self._model = model
@@ -33,14 +35,36 @@ class LayoutProver:
 
     def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
         """Decode `len(tokens)` tokens from the memory and compare them with the text's."""
-        tokens_BL = torch.tensor([list(tokens)], device=self._model.device)
-        decoded = self._layout.prove(self._model, self._memory(memory, num_vectors), tokens_BL)
-        prefix = int(decoded.exact_prefix_B[0])
-        return Proof(
-            tokens=tuple(decoded.tokens_BL[0].tolist()),
-            exact_prefix=prefix,
-            margin=float(decoded.margins_BL[0, :prefix].min()) if prefix else None,
-        )
+        return self.together([memory], num_vectors=num_vectors, texts=[tokens])[0]
+
+    def together(self, memories: Sequence[bytes], *, num_vectors: int, texts: Sequence[Sequence[int]]) -> list[Proof]:
+        """Decode several memories in one batch; shorter texts are padded on the right."""
+        longest = max(map(len, texts))
+        rows = [[*tokens, *[0] * (longest - len(tokens))] for tokens in texts]
+        tokens_BL = torch.tensor(rows, device=self._model.device)
+        memory_BKD = torch.cat([self._memory(memory, num_vectors) for memory in memories])
+        try:
+            decoded = self._layout.prove(self._model, memory_BKD, tokens_BL)
+        except Exception as error:  # each device has its own
+            if not is_out_of_memory(error):
+                raise
+            raise TaskError(
+                f"batch: {counted(len(memories), 'memory')} of up to {counted(longest, 'token')} do not fit into the "
+                f"memory of {self._model.device}. Wanted a smaller batch, or another device."
+            ) from error
+        return [_proof(decoded, i, len(tokens)) for i, tokens in enumerate(texts)]
+
+    def prompt(self, memory: bytes, *, num_vectors: int) -> bytes:
+        """The vectors that another implementation of this model reads before the first token."""
+        vectors_BTD = self._layout.prompt(self._model, self._memory(memory, num_vectors))
+        if vectors_BTD is None:
+            raise TaskError("this task reads no token that has come out, and a server always does. Wanted cramming.")
+        if change := self._model.change_to_inputs():
+            raise TaskError(
+                f"{change}, and servers do so before or after the place at which they take embeddings, depending on "
+                "their version. Wanted a model that reads embeddings as they are; --format safetensors always works."
+            )
+        return vectors_BTD[0].float().cpu().numpy().astype("<f4").tobytes()
 
     def exact_prefixes(self, memories: Sequence[bytes], *, num_vectors: int, tokens: Sequence[int]) -> list[int]:
         """Tokens that each of several memories gives back; as many are decoded together as device memory holds."""
@@ -78,3 +102,13 @@ class LayoutProver:
         shape = self._layout.memory_shape(num_vectors, self._model.embedding_width)
         values = np.frombuffer(memory, dtype="<f4").reshape(1, *shape).copy()
         return torch.from_numpy(values).to(self._model.device)
+
+
+def _proof(decoded: Decoded, i: int, num_tokens: int) -> Proof:
+    """What memory `i` of a batch gave back; tokens beyond its text are padding."""
+    prefix = min(int(decoded.exact_prefix_B[i]), num_tokens)
+    return Proof(
+        tokens=tuple(decoded.tokens_BL[i, :num_tokens].tolist()),
+        exact_prefix=prefix,
+        margin=float(decoded.margins_BL[i, :prefix].min()) if prefix else None,
+    )

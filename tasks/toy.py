@@ -15,7 +15,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from tasks.contract import DEFAULT_DECODING
+from tasks.toy_prover import ToyProver
 from tasks.values import (
+    DecodeSettings,
     Encoding,
     EngineSettings,
     EngineStats,
@@ -30,7 +33,6 @@ from tasks.values import (
     Outcome,
     Price,
     Probe,
-    Proof,
     Question,
     Range,
     SearchDefaults,
@@ -202,31 +204,6 @@ class ToyCodec:
         return "".join(map(chr, tokens))
 
 
-class ToyProver:
-    """A toy memory holds the number of tokens it gives back."""
-
-    def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
-        """Compare the number in the memory with the tokens wanted."""
-        prefix = min(len(tokens), round(struct.unpack("<f", memory)[0]))
-        return Proof(tokens=tuple(tokens[:prefix]), exact_prefix=prefix, margin=1.0 if prefix else None)
-
-    def exact_prefixes(self, memories: Sequence[bytes], *, num_vectors: int, tokens: Sequence[int]) -> list[int]:
-        """The numbers in the memories, as far as there are tokens."""
-        return [self(memory, num_vectors=num_vectors, tokens=tokens).exact_prefix for memory in memories]
-
-    def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
-        """Share of the tokens that the memory holds."""
-        return self(memory, num_vectors=num_vectors, tokens=tokens).exact_prefix / len(tokens)
-
-    def compress(self, tokens: Sequence[int]) -> bytes:
-        """The text of the tokens in UTF-8, because the toy predicts nothing."""
-        return "".join(map(chr, tokens)).encode()
-
-    def decompress(self, data: bytes, num_tokens: int, *, given: Sequence[int] = ()) -> tuple[int, ...]:
-        """The code points of the text. The bytes hold given tokens, too."""
-        return tuple(map(ord, data.decode()))
-
-
 class ToyTask:
     """A task whose capacities are known."""
 
@@ -298,6 +275,8 @@ class ToyTask:
         """Ready at once."""
         return ToyEngine(question)
 
-    def prove(self, model: Model, question: Question, device: str) -> ToyProver:
-        """Ready at once."""
+    def prove(
+        self, model: Model, question: Question, device: str, settings: DecodeSettings = DEFAULT_DECODING
+    ) -> ToyProver:
+        """Ready at once; whole numbers are the same under all settings."""
         return ToyProver()

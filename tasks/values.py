@@ -14,6 +14,8 @@ CRITERION_TOLERANCE = 1e-6
 """Slack in tokens when a count is compared with a criterion: 0.99 of 200 is 198, however the product is rounded."""
 
 DecodeFrom = Literal["memory", "memory+first_token"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Attention = Literal["eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"]
 
 
 class TaskError(Exception):
@@ -149,6 +151,18 @@ class EngineSettings:
     gpus: float = 1.0
     """GPUs of an engine that computes on CUDA. Below 1: a share of the device memory of one GPU. Above 1: the layers of
     the model are spread over several GPUs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeSettings:
+    """How a prover computes. Settings affect results only where the logits of two tokens nearly tie."""
+
+    dtype: Dtype | None = None
+    """Precision of weights and activations; None: as the model says."""
+    attention: Attention | None = None
+    """Implementation of attention, by its name in transformers; None: the one that transformers takes by default."""
+    cache: bool = True
+    """Whether what was read is kept. Without a cache, everything is read again for each token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Measurements of a finished run that need its models: the tables of MEASURED.
+"""Measurements of a finished run that need its models: the tables that `capsweep measure` writes.
 
 Knows nothing of Ray or of how memories came to be.
 """
@@ -23,7 +23,7 @@ LINES_PER_GROUP = 12
 
 
 def measure_run(run: Run, *, device: str = "auto", noise: bool = False) -> dict[str, pa.Table]:
-    """The tables of MEASURED by file; that of noise only if it is asked for.
+    """The tables by file; that of noise only if it is asked for.
 
     Raises:
         BadInput: when a model is not the one that the run measured, or noise is asked for and the run's criterion is
@@ -43,7 +43,9 @@ def measure_run(run: Run, *, device: str = "auto", noise: bool = False) -> dict[
         # Proven by the run's criterion: with t_1 given, or at 0.99, decoding from the memory alone may give nothing.
         if row["memory"] is not None and row["proven_length"]:
             memories[row["search_id"]].append(row)
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in MEASURED if noise or name != NOISE_FILE}
+    rows: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in (BITS_FILE, LINES_FILE, QUANTIZED_FILE, *([NOISE_FILE] if noise else []))
+    }
     provers = Provers(run, device, [search["model"] for search in searches])
     num_lines: dict[tuple[str, int], int] = defaultdict(int)
     for search in tracked(sorted(searches, key=lambda row: row["model"]), "measuring texts and memories"):

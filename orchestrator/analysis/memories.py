@@ -3,7 +3,7 @@
 Knows nothing of Ray or of how memories came to be.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,9 +18,9 @@ from orchestrator.runs.directory import Run
 from orchestrator.runs.resumable import check_models
 from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.parquet import SEARCHES_FILE
-from tasks.contract import Prover
+from tasks.contract import DEFAULT_DECODING, Prover
 from tasks.registry import TASKS
-from tasks.values import Proof, Question
+from tasks.values import DecodeSettings, Proof, Question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,25 +36,23 @@ class Verified:
     """Smallest logit margin according to its row."""
 
 
+MEMORY_COLUMNS = ("probe_id", "model", "sample_id", "source", "num_vectors", "exact_prefix", "margin", "memory")
+
+
+def stored_memories(run: Run) -> list[dict[str, Any]]:
+    """The rows of probes that have a memory which gives tokens back, by model, source and probe."""
+    rows = run.probes(MEMORY_COLUMNS).to_pylist()
+    held = [row for row in rows if row["memory"] is not None and row["exact_prefix"]]
+    return sorted(held, key=lambda row: (row["model"], row["source"], row["probe_id"]))
+
+
 def verify(run: Run, *, device: str = "auto") -> Iterator[Verified]:
     """Decode every stored memory again, one text at a time.
 
     Raises:
         BadInput: when a model is not the one that the run measured.
     """
-    wanted = (
-        "probe_id",
-        "search_id",
-        "model",
-        "sample_id",
-        "source",
-        "num_vectors",
-        "exact_prefix",
-        "margin",
-        "memory",
-    )
-    rows = sorted(run.probes(wanted).to_pylist(), key=lambda row: (row["model"], row["source"], row["probe_id"]))
-    rows = [row for row in rows if row["memory"] is not None and row["exact_prefix"]]
+    rows = stored_memories(run)
     provers = Provers(run, device, [row["model"] for row in rows])
     for row in tracked(rows, "decoding memories"):
         tokens = run.sample(row["model"], row["sample_id"])["tokens"][: row["exact_prefix"]]
@@ -102,32 +100,46 @@ def export(run: Run, folder: Path) -> int:
     """
     from safetensors.numpy import save
 
-    searches = run.searches()
-    wanted = {row["probe_id"]: row["search_id"] for row in searches.to_pylist() if row["probe_id"] is not None}
-    tensors: dict[str, Any] = {}
-    for row in run.probes(("probe_id", "attempt", "memory", "memory_shape")).to_pylist():
-        if row["probe_id"] in wanted and row["memory"] is not None:
-            values = np.frombuffer(row["memory"], dtype="<f4").reshape(row["memory_shape"])
-            tensors[wanted[row["probe_id"]]] = values.copy()
+    tensors = {
+        row["search_id"]: np.frombuffer(row["memory"], dtype="<f4").reshape(row["memory_shape"]).copy()
+        for row in best_memories(run)
+    }
     table = BytesIO()
-    pq.write_table(searches, table)
+    pq.write_table(run.searches(), table)
+    metadata = {"run": run.files.url, "dtype": "float32"}
+    write_all(folder, {"memories.safetensors": save(tensors, metadata=metadata), "memories.parquet": table.getvalue()})
+    return len(tensors)
+
+
+def best_memories(run: Run) -> list[dict[str, Any]]:
+    """The rows of probes whose memories are the best of their searches, by model, source and search."""
+    best = {probe_id for probe_id in run.searches()["probe_id"].to_pylist() if probe_id is not None}
+    rows = run.probes((*MEMORY_COLUMNS, "search_id", "memory_shape")).to_pylist()
+    held = [row for row in rows if row["probe_id"] in best and row["memory"] is not None]
+    return sorted(held, key=lambda row: (row["model"], row["source"], row["search_id"]))
+
+
+def write_all(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write files into a folder; raises BadInput when it cannot be written to."""
     try:
         files = LocalFiles(folder)
-        files.write("memories.safetensors", save(tensors, metadata={"run": run.files.url, "dtype": "float32"}))
-        files.write("memories.parquet", table.getvalue())
+        for name, content in contents.items():
+            files.write(name, content)
     except OSError as error:
         raise BadInput(f"{folder}: cannot be written to ({error.strerror}). Choose another --to.") from error
-    return len(tensors)
 
 
 class Provers:
     """The models of a run, at most one of them loaded."""
 
-    def __init__(self, run: Run, device: str, models: Iterable[str]) -> None:
+    def __init__(
+        self, run: Run, device: str, models: Iterable[str], settings: DecodeSettings = DEFAULT_DECODING
+    ) -> None:
         """Raises BadInput unless all of `models` are those that the run measured."""
         check_models(run, models)
         self._run = run
         self._device = device
+        self._settings = settings
         self._model: str | None = None
         self._prover: Prover | None = None
 
@@ -135,6 +147,8 @@ class Provers:
         """The model that rows call `model`; the one that was loaded before is released."""
         if self._prover is None or model != self._model:
             question: Question = self._run.sweep.question()
-            self._prover = TASKS[self._run.sweep.task].prove(self._run.model(model), question, self._device)
+            self._prover = None  # before the next one is loaded
+            task = TASKS[self._run.sweep.task]
+            self._prover = task.prove(self._run.model(model), question, self._device, self._settings)
             self._model = model
         return self._prover

@@ -75,6 +75,14 @@ def run(
     address: Address = None,
     allow_fewer: AllowFewer = False,
     take_over: TakeOver = False,
+    reuse: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RUN|FOLDER",
+            help="Take over the finished searches that this sweep asks for, too, from a run or all runs in a folder; "
+            "repeatable.",
+        ),
+    ] = None,
     env: Env = None,
 ) -> None:
     """Run a sweep, or resume it in a directory that holds the same sweep."""
@@ -96,6 +104,7 @@ def run(
             inline=inline,
             address=address,
             take_over=take_over,
+            reuse=reuse or (),
             environment=env or (),
             console=Console(),
         )

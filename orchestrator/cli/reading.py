@@ -57,9 +57,28 @@ def report(
             typer.echo(f"note: {literal(note)}", err=True)
 
 
-@app.command(epilog="Example: `capsweep verify runs/quickstart-20260101-120000`")
-def verify(run: RunArgument, device: Device = "auto") -> None:
-    """Decode every stored memory again, one text at a time; exit 1 if any does not reproduce its text."""
+@app.command(epilog="Examples: `capsweep verify runs/quickstart-20260101-120000`, `.. --as dtype=bfloat16,batch=8`")
+def verify(
+    run: RunArgument,
+    device: Device = "auto",
+    under: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--as",
+            metavar="SETTING",
+            help="Instead: count those that decode otherwise, such as dtype=bfloat16,attention=eager,device=cpu,"
+            "batch=8,cache=off; repeatable.",
+        ),
+    ] = None,
+) -> None:
+    """Decode every stored memory again, one text at a time; exit 1 if any does not reproduce its text.
+
+    With `--as`, decode them under other settings, write what comes back to portability.parquet and the page, and exit
+    with 0 whatever comes back.
+    """
+    if under:
+        _verify_under(run, under, device)
+        return
     with bad_input():
         from orchestrator.analysis.memories import verify as verify_run
         from orchestrator.runs.directory import open_run
@@ -78,6 +97,19 @@ def verify(run: RunArgument, device: Device = "auto") -> None:
             # Happens where the criterion accepts memories that do not reproduce the first token.
             typer.echo("by the column exact_prefix, no memory of this run reproduces even the first token by itself")
     raise typer.Exit(1 if wrong else 0)
+
+
+def _verify_under(run: str, under: list[str], device: str) -> None:
+    with bad_input():
+        from orchestrator.analysis.portability import parse_settings, verify_under
+        from orchestrator.report.writing import write_report
+        from orchestrator.runs.directory import open_run
+
+        settings = parse_settings(under, device=device)
+        opened = open_run(run)
+        for found in verify_under(opened, settings):
+            typer.echo(found.in_words())
+        typer.echo(write_report(opened))
 
 
 @app.command(epilog="Example: `capsweep decode runs/quickstart-20260101-120000 3f2a`")
@@ -155,12 +187,26 @@ def compare(
             console.print(f"[{number}] {footnote}", markup=False, highlight=False)
 
 
-@app.command(epilog="Example: `capsweep export runs/quickstart-20260101-120000 --to memories/`")
-def export(run: RunArgument, to: Annotated[Path, typer.Option(help="Folder to write to.", callback=expanded)]) -> None:
-    """Write the best memory of each search as safetensors, and a table of them."""
+@app.command(epilog="Example: `capsweep export runs/quickstart-20260101-120000 --to memories/ --format vllm`")
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option(help="Folder to write to.", callback=expanded)],
+    kind: Annotated[
+        Literal["safetensors", "vllm", "llama.cpp"],
+        typer.Option("--format", help="Tensors and a table, or files that a server reads, with a README."),
+    ] = "safetensors",
+    device: Device = "auto",
+) -> None:
+    """Write the best memory of each search as safetensors with a table of them, or for vLLM or llama.cpp."""
     with bad_input():
         from orchestrator.analysis.memories import export as export_run
         from orchestrator.runs.directory import open_run
 
+        if kind != "safetensors":
+            from orchestrator.analysis.serving import export_for
+
+            count = export_for(open_run(run), to, kind, device=device)
+            typer.echo(f"{counted(count, 'memory')} in {to}; {to}/README.md says how {kind} reads them")
+            return
         count = export_run(open_run(run), to)
         typer.echo(f"{counted(count, 'memory')} in {to}/memories.safetensors, their searches in {to}/memories.parquet")

@@ -23,7 +23,14 @@ from orchestrator.spec.sweep_file import dump
 from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.parquet import DamagedFileError, read_measured
 from orchestrator.store.probe_columns import PROBES
-from orchestrator.store.schema import BITS_FILE, LINES_FILE, NOISE_FILE, QUANTIZED_FILE
+from orchestrator.store.schema import (
+    BITS_FILE,
+    LINES_FILE,
+    NOISE_FILE,
+    PORTABILITY_FILE,
+    QUANTIZED_FILE,
+    WRITTEN_BY,
+)
 
 MOST_BYTES = 512_000_000
 """Most bytes that a report reads of a run's memories, and of its numbers by token; it leaves out what is larger."""
@@ -55,6 +62,7 @@ def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
         lines=measured[LINES_FILE],
         quantized=measured[QUANTIZED_FILE],
         noise=measured[NOISE_FILE],
+        portability=measured[PORTABILITY_FILE],
         models=_models(run),
     )
 
@@ -66,28 +74,29 @@ def _models(run: Run) -> pa.Table:
 
 
 def _measured(run: Run, searches: pa.Table, probes: pa.Table) -> dict[str, pa.Table]:
-    """What `capsweep measure` wrote, as far as the memories that it measured are still the best of their searches."""
+    """What other verbs wrote after the run, as far as the memories that they measured are still those of the run."""
     damaged: list[DamagedFileError] = []
     tables = read_measured(run.files, damaged=damaged)
     run.notes.extend(map(str, damaged))
     capacities = dict(zip(searches["search_id"].to_pylist(), searches["capacity_tokens"].to_pylist(), strict=True))
-    known = set(probes["probe_id"].to_pylist())
+    claims = dict(zip(probes["probe_id"].to_pylist(), probes["exact_prefix"].to_pylist(), strict=True))
     older: list[str] = []
     for name, table in tables.items():
         if name == LINES_FILE:
             ends = zip(table["from_probe_id"].to_pylist(), table["to_probe_id"].to_pylist(), strict=True)
-            holds = [known.issuperset(pair) for pair in ends]
+            holds = [claims.keys() >= set(pair) for pair in ends]
         else:
-            measured = zip(table["search_id"].to_pylist(), table["tokens"].to_pylist(), strict=True)
-            holds = [capacities.get(search_id) == tokens for search_id, tokens in measured]
+            key, known = ("probe_id", claims) if name == PORTABILITY_FILE else ("search_id", capacities)
+            measured = zip(table[key].to_pylist(), table["tokens"].to_pylist(), strict=True)
+            holds = [known.get(of) == tokens for of, tokens in measured]
         if not all(holds):
             older.append(name)
         tables[name] = table.filter(pa.array(holds, pa.bool_()))
     if older:
-        again = "capsweep measure --noise" if NOISE_FILE in older else "capsweep measure"
+        verbs = " and ".join(f"`{verb}`" for verb in dict.fromkeys(WRITTEN_BY[name] for name in older))
         run.notes.append(
             f"{run.files.url}: {' and '.join(older)} older than the results: what no longer holds is left out. "
-            f"`{again}` writes what is missing."
+            f"To write what is missing: {verbs}."
         )
     return tables
 

@@ -29,7 +29,7 @@ from orchestrator.store.parquet import (
     read_searches,
     read_table,
 )
-from orchestrator.store.schema import MEASURED, NOISE_FILE
+from orchestrator.store.schema import MEASURED, WRITTEN_BY
 from orchestrator.store.snapshots import SNAPSHOT_FOLDER
 
 READERS: Mapping[str, Callable[[Files], Any]] = {
@@ -45,8 +45,7 @@ CONSEQUENCES = {
     PROVENANCE_FILE: "It was written again from the plan, without the sessions before this one.",
     SAMPLES_FILE: "It is derived and was rewritten.",
     SEARCHES_FILE: "It is derived and was rewritten.",
-    **dict.fromkeys(MEASURED, "`capsweep measure` writes it again."),
-    NOISE_FILE: "`capsweep measure --noise` writes it again.",
+    **{name: f"`{verb}` writes it again." for name, verb in WRITTEN_BY.items()},
 }
 """File of a run -> what becomes of it after it was set aside."""
 

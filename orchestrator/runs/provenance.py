@@ -38,8 +38,19 @@ def with_session(
     *,
     notes: Sequence[str],
     added: Mapping[str, Sequence[Any]] | None,
+    reused: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The run's provenance with a session that begins now; `added` is None unless the session extends the run."""
+    """The run's provenance with a session that begins now.
+
+    Args:
+        plan: What the run does.
+        known: The provenance before.
+        session_id: Id of the session.
+        now: When it begins.
+        notes: What it found.
+        added: What it adds to the run; None unless it extends the run.
+        reused: What it took over, one mapping for each run it took from.
+    """
     session = {
         "session_id": session_id,
         "started_at": now.isoformat(timespec="seconds"),
@@ -52,6 +63,7 @@ def with_session(
         "git_commit": _git_commit(),
         "versions": {name: version(name) for name in ("capsweep", "torch", "transformers", "ray", "pyarrow")},
         "notes": list(notes),
+        **({"reused": [dict(each) for each in reused]} if reused else {}),
         **({} if added is None else {"added": {name: list(entries) for name, entries in added.items()}}),
     }
     return {

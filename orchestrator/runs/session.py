@@ -6,7 +6,7 @@ All executors share it, in process or on Ray. Knows nothing of Ray or torch.
 import contextlib
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +31,7 @@ from orchestrator.runs.extension import Extension
 from orchestrator.runs.healing import clear_lock, set_aside_damaged, set_aside_rows
 from orchestrator.runs.provenance import known_provenance, with_end, with_session
 from orchestrator.runs.resumable import check_same_run
+from orchestrator.runs.reuse import runs_to_reuse, take_over_finished
 from orchestrator.search.ledger import Ledger, Order
 from orchestrator.spec.sweep_file import dump
 from orchestrator.store.compaction import COMPACT_FILES, compact
@@ -114,6 +115,7 @@ def open_session(
     take_over: bool = False,
     retry_failed: bool = False,
     extension: Extension | None = None,
+    reuse: Sequence[str] = (),
     asked_to_stop: Callable[[], None] = lambda: None,
 ) -> Iterator[Session]:
     """Begin the run at `url`, or resume it if it holds the same sweep.
@@ -124,6 +126,7 @@ def open_session(
         take_over: Whether to take the run from a session that seems to be alive.
         retry_failed: Whether to retry probes that the machine failed too often.
         extension: What `plan` adds to an existing run; None if the run must hold the same sweep.
+        reuse: Runs, or folders of runs, whose finished searches are taken over.
         asked_to_stop: Called from another thread when the session should end: `capsweep stop` asked it to, or it has
             lost the run.
 
@@ -135,6 +138,7 @@ def open_session(
     files = open_files(url)
     held = plan if extension is None else extension.held
     check_same_run(held, files)
+    sources = runs_to_reuse(reuse)
     now = datetime.now(UTC)
     session_id = f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}"
     with _held(files, RunLock(files, session_id, asked_to_stop=asked_to_stop), take_over=take_over) as (mine, notes):
@@ -146,15 +150,15 @@ def open_session(
         notes += set_aside_damaged(mine)
         if mine.exists(STOP_FILE) and mine.read(STOP_FILE) != session_id.encode():
             mine.remove(STOP_FILE)  # asked of an earlier session
-        # 2. The rows of earlier sessions.
-        derived, damaged = DerivedSearches(plan, mine), list[DamagedFileError]()
-        probes = derived.read_rows(damaged=damaged)
-        # Rows that were set aside are said to run again.
-        if not damaged and not any(note.startswith(PROBE_FOLDER) for note in notes):
-            derived.refuse_lost(probes)
-        notes += [*set_aside_rows(mine, damaged), *_strays(plan, probes)]
+        # 2. The rows of earlier sessions, and of other runs: what the provenance says was taken over is on disk.
+        derived = DerivedSearches(plan, mine)
+        probes = _earlier_rows(plan, mine, derived, notes)
+        taken = take_over_finished(plan, sources, mine, session_id, begun=set(probes["search_id"].to_pylist()))
+        if taken.runs:
+            probes = derived.read_rows(damaged=[])
+        notes += taken.notes
         added = None if extension is None else extension.added
-        provenance = with_session(plan, known, session_id, now, notes=notes, added=added)
+        provenance = with_session(plan, known, session_id, now, notes=notes, added=added, reused=taken.runs)
         _write_json(mine, PROVENANCE_FILE, provenance)
         # 3. What the plan and the rows determine.
         _write_planned(plan, mine, derived, probes, is_extended=extension is not None)
@@ -177,6 +181,21 @@ def open_session(
             )
         finally:
             derived.stop()
+
+
+def _earlier_rows(plan: Plan, files: HeldFiles, derived: DerivedSearches, notes: list[str]) -> pa.Table:
+    """The rows on disk, without memories; damaged files are set aside, with a note about each.
+
+    Raises:
+        BadInput: when all rows are gone.
+    """
+    damaged: list[DamagedFileError] = []
+    probes = derived.read_rows(damaged=damaged)
+    # Rows that were set aside are said to run again.
+    if not damaged and not any(note.startswith(PROBE_FOLDER) for note in notes):
+        derived.refuse_lost(probes)
+    notes += [*set_aside_rows(files, damaged), *_strays(plan, probes)]
+    return probes
 
 
 @contextmanager

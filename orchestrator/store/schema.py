@@ -11,6 +11,7 @@ BITS_FILE = "bits.parquet"
 LINES_FILE = "lines.parquet"
 QUANTIZED_FILE = "quantized.parquet"
 NOISE_FILE = "noise.parquet"
+PORTABILITY_FILE = "portability.parquet"
 
 SCHEMA_VERSION = 5
 """Version of the columns, written into every file. Columns that an earlier version did not have are null; a later
@@ -156,10 +157,33 @@ NOISE = pa.schema(
 the largest angle at which they still come out, 0 if there is none, and the bits that memories this robust can hold at
 most, null for an angle of 0. `width` is that of a vector."""
 
+PORTABILITY = pa.schema(
+    [
+        ("probe_id", pa.string()),
+        ("model", pa.string()),
+        ("setting", pa.string()),
+        ("tokens", pa.int32()),
+        ("exact_prefix", pa.int32()),
+        ("margin", pa.float64()),
+    ]
+)
+"""One row per stored memory and setting of `capsweep verify --as`. `tokens` is what the certificate claims,
+`exact_prefix` what the memory gives back under the setting, and `margin` the smallest difference of the two largest
+logits there, over `exact_prefix`; null if that is 0."""
+
+WRITTEN_BY: Mapping[str, str] = {
+    BITS_FILE: "capsweep measure",
+    LINES_FILE: "capsweep measure",
+    QUANTIZED_FILE: "capsweep measure",
+    NOISE_FILE: "capsweep measure --noise",
+    PORTABILITY_FILE: "capsweep verify --as",
+}
+"""The tables that are written after a run, by file, and the verb that writes each."""
 MEASURED: Mapping[str, pa.Schema] = {
     BITS_FILE: BITS,
     LINES_FILE: LINES,
     QUANTIZED_FILE: QUANTIZED,
     NOISE_FILE: NOISE,
+    PORTABILITY_FILE: PORTABILITY,
 }
-"""The tables that `capsweep measure` writes, by file."""
+"""Their columns."""

@@ -143,6 +143,17 @@ def test_noise_is_refused_where_texts_need_not_come_out(measured_as_published, c
     assert (measured_as_published / BITS_FILE).read_bytes() == before
 
 
+def test_memories_are_decoded_under_the_settings_that_are_named(measured, capsweep, no_page, tmp_path):
+    run = copytree(measured, tmp_path / "run")
+    ended = capsweep("verify", run, "--device", "cpu", "--as", "attention=eager,batch=2,cache=off")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("attention=eager,device=cpu,batch=2,cache=off: 2 of 2 memories exact\n")
+    # Not installed: whoever ignored the setting would decode.
+    ended = capsweep("verify", run, "--device", "cpu", "--as", "attention=flash_attention_2")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "its weights could not be loaded with attention=flash_attention_2" in ended.stderr
+
+
 def test_memories_are_judged_by_the_criterion_of_their_run(measured_as_published):
     """Decoded from the memory alone they give little: t_1 was never trained."""
     run = open_run(str(measured_as_published))

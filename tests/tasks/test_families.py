@@ -178,6 +178,10 @@ SLOW_FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 """The same, for `make test-all`: mixtures of experts, and attention among layers of states."""
+CHANGES_INPUTS = {
+    *("OPT, embeddings narrower than its layers", "Gemma, embeddings scaled", "Gemma 2, logits capped", "Gemma 3")
+}
+"""Families that scale, normalize or project embeddings before their first layer: servers differ in where they do so."""
 OWN_PATH = {"Gemma 2, logits capped"}
 """Families whose head does more than multiply: the model's own logits are taken."""
 
@@ -213,6 +217,11 @@ def decoded_from(model: LanguageModel, memory_BKD: Tensor, length: int) -> Tenso
 def inputs_of(model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Tensor:
     inputs = Cramming(Question()).build_inputs(memory_BKD.shape[1], tokens_BL.shape[1])
     return pick_inputs(model, memory_BKD, tokens_BL, torch.tensor([inputs] * len(tokens_BL)), prefix=False)
+
+
+def test_changes_to_inputs_before_the_first_layer_are_seen(family):
+    name, model, _ = family
+    assert bool(model.change_to_inputs()) == (name in CHANGES_INPUTS)
 
 
 @pytest.mark.parametrize("num_vectors", [1, 4])

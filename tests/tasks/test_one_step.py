@@ -39,6 +39,8 @@ def test_the_prover_agrees(model, outcomes):
         proof = prove(found.memory, num_vectors=2, tokens=item.probe.tokens[: found.exact_prefix])
         assert proof.exact_prefix == found.exact_prefix
         assert proof.margin == pytest.approx(found.margin, abs=1e-4)
+        with pytest.raises(TaskError, match="reads no token that has come out"):
+            prove.prompt(found.memory, num_vectors=2)
 
 
 def test_a_bos_may_stand_before_it(model, story_probes, run_engine):

@@ -1,12 +1,64 @@
-"""A prover that decodes several memories together: as each by itself, and within device memory."""
+"""A prover decodes several memories together: as each by itself, within device memory, and under other settings."""
 
 import numpy as np
 import pytest
 import torch
 
+from tasks.cramming import CrammingTask
 from tasks.layout import Cramming
 from tasks.prover import LayoutProver
-from tasks.values import Question
+from tasks.values import DecodeSettings, Question, TaskError
+
+TASK = CrammingTask()
+MEMORIES = [row.tobytes() for row in np.random.default_rng(0).normal(size=(3, 2, 64)).astype("<f4")]
+LENGTHS = (6, 12, 9)
+
+
+@pytest.fixture(scope="module")
+def prover(model):
+    return TASK.prove(model, Question(), "cpu")
+
+
+@pytest.fixture(scope="module")
+def texts(language_model) -> list[list[int]]:
+    """What the memories give, decoded by the layout itself."""
+    memory_BKD = torch.stack([torch.frombuffer(bytearray(m), dtype=torch.float32).view(2, 64) for m in MEMORIES])
+    nothing_BL = torch.zeros(3, max(LENGTHS), dtype=torch.long)
+    tokens_BL = Cramming(Question()).prove(language_model, memory_BKD, nothing_BL).tokens_BL.tolist()
+    return [tokens[:length] for tokens, length in zip(tokens_BL, LENGTHS, strict=True)]
+
+
+def test_memories_of_several_lengths_are_decoded_together(prover, texts):
+    wrong = [texts[0], [*texts[1][:5], texts[1][5] + 1, *texts[1][6:]], texts[2]]
+    proofs = prover.together(MEMORIES, num_vectors=2, texts=wrong)
+    assert [proof.exact_prefix for proof in proofs] == [6, 5, 9]
+    for memory, tokens, proof in zip(MEMORIES, wrong, proofs, strict=True):
+        alone = prover(memory, num_vectors=2, tokens=tokens)
+        assert (proof.tokens, proof.exact_prefix) == (alone.tokens, alone.exact_prefix)
+        assert proof.margin == pytest.approx(alone.margin, abs=1e-4)
+
+
+@pytest.mark.parametrize("settings", [DecodeSettings(attention="eager"), DecodeSettings(cache=False)])
+def test_another_kernel_or_no_cache_gives_the_same_up_to_the_last_bits(model, prover, texts, settings):
+    other = TASK.prove(model, Question(), "cpu", settings)
+    found = other.together(MEMORIES, num_vectors=2, texts=texts)
+    wanted = prover.together(MEMORIES, num_vectors=2, texts=texts)
+    assert [proof.exact_prefix for proof in found] == list(LENGTHS)
+    assert [proof.margin for proof in found] != [proof.margin for proof in wanted]
+    assert [proof.margin for proof in found] == pytest.approx([proof.margin for proof in wanted], abs=1e-4)
+
+
+def test_another_precision_moves_the_margins(model, prover, texts):
+    coarse = TASK.prove(model, Question(), "cpu", DecodeSettings(dtype="bfloat16"))
+    found = coarse.together([MEMORIES[0]], num_vectors=2, texts=[texts[0][:1]])[0]
+    exact = prover.together([MEMORIES[0]], num_vectors=2, texts=[texts[0][:1]])[0]
+    assert found.tokens == exact.tokens
+    assert 1e-4 < abs(found.margin - exact.margin) < 1
+
+
+def test_attention_that_is_not_here_is_named(model):
+    with pytest.raises(TaskError, match="could not be loaded with attention=flash_attention_2"):
+        TASK.prove(model, Question(), "cpu", DecodeSettings(attention="flash_attention_2"))
 
 
 class SmallDevice(Cramming):

@@ -25,6 +25,7 @@ from orchestrator.report.figures.memories import (
     cosines_of_memories,
     memories_in_two_dimensions,
 )
+from orchestrator.report.figures.portability import share_that_decodes_elsewhere
 from orchestrator.report.figures.probes import (
     accuracy_over_positions,
     steps_before_and_after,
@@ -173,6 +174,7 @@ FIGURES: tuple[Callable[[ReportTables], CaptionedFigure | None], ...] = (
     bits_ledger,
     bits_that_survive,
     bound_by_robustness,
+    share_that_decodes_elsewhere,
     cosines_of_memories,
     memories_in_two_dimensions,
     accuracy_along_lines,

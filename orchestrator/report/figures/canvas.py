@@ -14,7 +14,7 @@ import pyarrow as pa
 from plotly.subplots import make_subplots
 
 from orchestrator.report.tables import UNFINISHED, SearchRow, beginning, search_rows, source_kind
-from orchestrator.store.schema import BITS, LINES, NOISE, QUANTIZED
+from orchestrator.store.schema import BITS, LINES, NOISE, PORTABILITY, QUANTIZED
 from tasks.wording import counted
 
 COLOURS = ("#3b82c4", "#d9773a", "#3f9d76", "#b05fb0", "#cf4f5b", "#93852f", "#6b74dd", "#2f9fa8")
@@ -79,6 +79,8 @@ class ReportTables:
     """The bits ledger; empty until it is measured."""
     lines: pa.Table = field(default_factory=LINES.empty_table)
     """The lines between memories; empty until they are measured."""
+    portability: pa.Table = field(default_factory=PORTABILITY.empty_table)
+    """What the memories give back under other settings; empty until `capsweep verify --as`."""
     models: pa.Table = field(default_factory=MODELS.empty_table)
     """Rows of MODELS; empty where nothing is known of them."""
     quantized: pa.Table = field(default_factory=QUANTIZED.empty_table)

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.store.probe_columns import PROBES, packed_bits
-from orchestrator.store.schema import BITS, LINES, NOISE, QUANTIZED, SAMPLES, SEARCHES
+from orchestrator.store.schema import BITS, LINES, NOISE, PORTABILITY, QUANTIZED, SAMPLES, SEARCHES
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +44,7 @@ def _generated(num_searches: int, num_probes: int) -> ReportTables:
                 | {"attempt": 0, "start": "cold", "length": capacity, "steps": 300, "steps_to_proof": 100}
                 | {"outcome": "lossless" if lossless else "lossy", "proven_length": capacity if lossless else 0}
                 | {"failed_length": capacity + 1, "exact_prefix": capacity if lossless else 0}
+                | {"margin": 0.01 if lossless else None}
                 | {"measured_length": capacity, "token_accuracy": 1.0, "token_accuracy_without_memory": 0.2}
                 | {"nats_without_memory": 2.8 * capacity + probe, "nats_with_memory": 0.4 * capacity + probe}
                 | {"correct_by_token": packed_bits([True] * capacity)}
@@ -60,6 +61,7 @@ def _generated(num_searches: int, num_probes: int) -> ReportTables:
         lines=pa.Table.from_pylist([point for row in searches[:6] for point in _line(row)], schema=LINES),
         quantized=pa.Table.from_pylist([one for row in searches for one in _quantized(row)], schema=QUANTIZED),
         noise=pa.Table.from_pylist([draw for row in searches for draw in _noise(row)], schema=NOISE),
+        portability=pa.Table.from_pylist([_elsewhere(row) for row in searches], schema=PORTABILITY),
     )
 
 
@@ -71,6 +73,12 @@ def _bits(search: dict[str, Any]) -> dict[str, Any]:
     exact = {f"{name}_exact_prefix": tokens for name, _ in sizes}
     bits = {"text_bytes": 5 * tokens, "model_bits": 4.0 * tokens, "removed_bits": 3.0 * tokens}
     return {**shared, "tokens": tokens, **bits, **packed, **memory, **exact}
+
+
+def _elsewhere(search: dict[str, Any]) -> dict[str, Any]:
+    tokens, number = search["capacity_tokens"], int(search["search_id"][1:])
+    shared = {"probe_id": search["probe_id"], "model": search["model"], "setting": "dtype=bfloat16"}
+    return {**shared, "tokens": tokens, "exact_prefix": tokens - number % 2}
 
 
 def _line(search: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""What `capsweep export --format` puts beside the memories for a server: how to use them."""
