@@ -81,7 +81,7 @@ class TestOfTheToy:
         rows[0]["tokens"] += 1
         write_table(opened.files, PORTABILITY_FILE, pa.Table.from_pylist(rows, schema=PORTABILITY))
         assert report_tables(opened).portability.num_rows == len(rows) - 1
-        assert any("portability.parquet is older than the results" in note for note in opened.notes)
+        assert any("portability.parquet older than the results" in note for note in opened.notes)
 
     def test_a_damaged_table_is_named_and_written_anew(self, run, capsweep, no_page):
         (run / PORTABILITY_FILE).write_bytes(b"garbage")
