@@ -5,7 +5,7 @@ Each imports what it needs when it runs.
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ from orchestrator.cli.exits import RunArgument, bad_input, expanded
 from orchestrator.errors import BadInput, literal
 from orchestrator.report.papers import PUBLISHED_SETS, Paper
 from tasks.wording import counted
+
+if TYPE_CHECKING:
+    from orchestrator.report.figures.canvas import ReportTables
 
 app = typer.Typer()
 
@@ -31,6 +34,12 @@ def report(
     images: Annotated[
         Literal["png", "svg", "pdf"] | None, typer.Option(help="Also write the figures, in this format.")
     ] = None,
+    at_steps: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, metavar="N", help="Print the capacity at N optimizer steps, and write no page; may be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Rewrite a run's page, report/index.html, from its tables; for several runs, write one page of all."""
     with bad_input():
@@ -38,10 +47,12 @@ def report(
         from orchestrator.runs.directory import open_run
 
         opened = [open_run(run) for run in runs]
-        if len(opened) == 1:
+        if len(opened) == 1 and not at_steps:
             typer.echo(write_report(opened[0]))
-        read = all_tables(opened) if len(opened) > 1 or tables or images else None
-        if read is not None and len(opened) > 1:
+        read = all_tables(opened) if len(opened) > 1 or tables or images or at_steps else None
+        if read is not None and at_steps:
+            _print_frontier(read, sorted(set(at_steps)))
+        elif read is not None and len(opened) > 1:
             write_page(opened, read, to)
             typer.echo(to)
         if read is not None and tables:
@@ -51,6 +62,21 @@ def report(
             typer.echo(f"{counted(len(write_images(read, folder, images)), 'figure')} in {folder}")
         for note in dict.fromkeys(note for run in opened for note in run.notes):
             typer.echo(f"note: {literal(note)}", err=True)
+
+
+def _print_frontier(tables: "ReportTables", steps: list[int]) -> None:
+    from rich.console import Console
+
+    from orchestrator.report.frontier import frontier
+    from orchestrator.report.terminal import frontier_table
+
+    lines = frontier(tables.probes, tables.searches, "steps", steps)
+    if not lines:
+        raise BadInput(
+            "--at-steps: no search has a curve yet. Wanted finished probes in a task that records one (cramming, "
+            "one_step), written by capsweep with schema 2 or later."
+        )
+    Console().print(frontier_table(lines, "optimizer steps"))
 
 
 @app.command(epilog="Example: `capsweep verify runs/quickstart-20260101-120000`")

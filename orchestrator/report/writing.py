@@ -25,9 +25,15 @@ from orchestrator.store.parquet import BITS_FILE, LINES_FILE, DamagedFileError, 
 from orchestrator.store.probe_columns import PROBES
 
 MOST_BYTES = 512_000_000
-"""Most bytes that a report reads of a run's memories, and of its numbers by token; it leaves out what is larger."""
+"""Most bytes that a report reads of a run's memories, and of its numbers by token or length; it leaves out what is
+larger."""
 BITS_COLUMNS = ("correct_by_token", "correct_by_token_without_memory")
-NUMBER_COLUMNS = ("nats_by_token", "nats_by_token_without_memory", "margin_by_token")
+NUMBER_COLUMNS = (
+    *("nats_by_token", "nats_by_token_without_memory", "margin_by_token"),
+    *("steps_by_length", "trained_tokens_by_length"),
+)
+BYTES_OF_NUMBERS = 24
+"""Bytes of these columns for each token."""
 
 
 def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
@@ -38,7 +44,7 @@ def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
     wanted: list[str] = []
     if sum(4 * shape[0] * shape[1] for shape in shapes if shape) <= MOST_BYTES:
         wanted.append("memory")
-    if sum(12 * length for length in proven if length) <= MOST_BYTES:
+    if sum(BYTES_OF_NUMBERS * length for length in proven if length) <= MOST_BYTES:
         wanted += NUMBER_COLUMNS
     bits, lines = _bits_and_lines(run, searches, light)
     probes = run.probes([*light.column_names, *wanted]) if wanted else light

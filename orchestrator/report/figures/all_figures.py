@@ -18,6 +18,7 @@ from orchestrator.report.figures.canvas import (
     symbols_of,
 )
 from orchestrator.report.figures.entropy import entropy_with_and_without_memory
+from orchestrator.report.figures.frontier import frontier_by_steps, frontier_by_trained_tokens
 from orchestrator.report.figures.memories import (
     accuracy_along_lines,
     bits_ledger,
@@ -152,6 +153,8 @@ def bits_against_tokens(tables: ReportTables) -> CaptionedFigure | None:
 FIGURES: tuple[Callable[[ReportTables], CaptionedFigure | None], ...] = (
     capacity_per_model,
     bits_against_tokens,
+    frontier_by_steps,
+    frontier_by_trained_tokens,
     success_against_length,
     entropy_with_and_without_memory,
     scaling_with_vectors,

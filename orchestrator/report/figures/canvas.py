@@ -197,7 +197,8 @@ def hover_text(row: SearchRow) -> str:
     """The source of a search's text, the result, and the beginning of the text, escaped for plotly."""
     tokens = "" if row.capacity_tokens is None else f"{counted(row.capacity_tokens, 'token')}, "
     bits = "" if row.capacity_bits is None else f"{row.capacity_bits:.1f} bits, "
-    lines = [f"{plain(row.source)}, k = {row.num_vectors}", f"{tokens}{bits}{row.status}"]
+    density = "" if row.bits_per_dimension is None else f"{row.bits_per_dimension:.2f} bits per dimension, "
+    lines = [f"{plain(row.source)}, k = {row.num_vectors}", f"{tokens}{bits}{density}{row.status}"]
     if row.text:
         lines.append(f"“{plain(beginning(row.text, HOVER_CHARACTERS))}”")
     return "<br>".join(lines)
