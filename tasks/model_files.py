@@ -17,7 +17,7 @@ from huggingface_hub import try_to_load_from_cache
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
 
 from tasks.hub import commit_of, why_refused
-from tasks.model_config import bos_of, context_of, notes_on_context
+from tasks.model_config import bos_of, context_of, layers_of, notes_on_context
 from tasks.model_folder import ADAPTER, folder_problems, weight_files
 from tasks.values import Model, ModelFacts, TaskError, WrongModelError
 
@@ -146,6 +146,7 @@ def facts(model: Model) -> ModelFacts:
         context=context_of(config),
         embedding_width=int(embedding.weight.shape[1]),
         num_parameters=sum(p.numel() for p in shell.parameters()),
+        num_layers=layers_of(config),
         bos=bos_of(config, num_embeddings=embedding.weight.shape[0]),
         is_recurrent=text_config.model_type in RECURRENT,
         notes=notes_on_context(config),

@@ -64,6 +64,33 @@ def report(
             typer.echo(f"note: {literal(note)}", err=True)
 
 
+@app.command(epilog="Example: `capsweep fit runs/pythia-160m-20260101-120000 runs/pythia-410m-20260101-130000`")
+def fit(
+    runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],
+) -> None:
+    """Fit capacity as a power law of k, of the size of models and of their pre-training, as far as the runs vary in it.
+
+    The page of the runs (`capsweep report`) draws the laws with their points.
+    """
+    with bad_input():
+        from rich.console import Console
+
+        from orchestrator.report.law import FEWEST_POINTS, laws
+        from orchestrator.report.terminal import laws_table
+        from orchestrator.report.writing import all_tables
+        from orchestrator.runs.directory import open_run
+
+        tables = all_tables([open_run(run) for run in runs])
+        series = laws(tables.searches, tables.samples, tables.models)
+        if not any(one.law for one in series):
+            points = [sum(not point.is_bound and point.mean > 0 for point in one.points) for one in series]
+            raise BadInput(
+                f"{', '.join(runs)}: nothing to fit. Found {max(points, default=0)} different values of an axis (k, "
+                f"width, layers, parameters, pre-training) with uncensored capacities; wanted at least {FEWEST_POINTS}."
+            )
+        Console().print(laws_table(series))
+
+
 def _print_frontier(tables: "ReportTables", steps: list[int]) -> None:
     from rich.console import Console
 

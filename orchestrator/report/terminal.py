@@ -15,6 +15,7 @@ from orchestrator.errors import literal
 from orchestrator.planning.estimate import ModelEstimate
 from orchestrator.report.comparison import Compared
 from orchestrator.report.frontier import FrontierLine
+from orchestrator.report.law import Series
 from orchestrator.report.pace import duration
 from orchestrator.report.tables import (
     CENSORED,
@@ -28,10 +29,10 @@ from orchestrator.report.tables import (
 )
 
 STATUS_STYLES = {"failed": "red", "open": "yellow", **dict.fromkeys(CENSORED, "yellow")}
-LEFT = ("model", "source")
+LEFT = ("model", "source", "against x", "of", "unit")
 FRONTIER_DIGITS = {"certified": 1, "reached": 1, "bits": 0, "bits_per_dimension": 2}
 """Columns of a frontier, and the decimals of their means."""
-MODEL_WIDTH, SOURCE_WIDTH, ID_WIDTH, TEXT_WIDTH = 16, 20, 6, 80
+MODEL_WIDTH, SOURCE_WIDTH, OF_WIDTH, ID_WIDTH, TEXT_WIDTH = 16, 20, 22, 6, 80
 
 
 def summary_table(groups: Sequence[GroupSummary]) -> Table:
@@ -94,6 +95,26 @@ def _mean_of(line: FrontierLine | None, place: int, digits: int) -> Text:
     point, has_interval = line.points[place], line.is_claim and line.measure == "tokens"
     interval = point.interval if has_interval else None
     return _with_interval(point.mean, interval, digits, at_least=point.num_censored > 0)
+
+
+def laws_table(several: Sequence[Series]) -> Table:
+    """The power law of each series that has one."""
+    table = _table("Capacity as a power law", "against x", "of", "unit", "points", "law", "95 %", "off by")
+    table.caption = (
+        "95 %: bootstrap over texts; for width, layers and parameters over models. Off by: factor, one sd of the points"
+    )
+    for one in several:
+        if one.law is not None:
+            table.add_row(
+                one.axis.replace("_", " "),
+                Text(name_end(one.of, OF_WIDTH)),
+                one.unit,
+                str(sum(not point.is_bound for point in one.points)),
+                f"{one.law.scale:.3g} x^{one.law.exponent:.2f}",
+                "-" if one.law.interval is None else "{:.2f} to {:.2f}".format(*one.law.interval),
+                f"{one.law.misfit:.2f}",
+            )
+    return table
 
 
 def searches_table(searches: pa.Table, samples: pa.Table, limit: int = 20) -> Table:

@@ -17,6 +17,7 @@ from orchestrator.progress import tracked
 from orchestrator.report.export import Exported, exported_tables, latex, markdown
 from orchestrator.report.figures.all_figures import figures
 from orchestrator.report.figures.canvas import ReportTables, standing_alone
+from orchestrator.report.law import MODELS
 from orchestrator.report.page import render_page
 from orchestrator.runs.directory import LIGHT_COLUMNS, REPORT_FILE, Run
 from orchestrator.spec.sweep_file import dump
@@ -57,7 +58,17 @@ def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
         samples=run.samples(),
         bits=bits,
         lines=lines,
+        models=_models_table(run),
     )
+
+
+def _models_table(run: Run) -> pa.Table:
+    """The rows of MODELS, from what the run recorded of its models."""
+    rows = [
+        {"model": name, "base": known["model"]["name"], "revision": known["model"].get("revision"), **known["facts"]}
+        for name, known in run.provenance["models"].items()
+    ]
+    return pa.Table.from_pylist([{column: row.get(column) for column in MODELS.names} for row in rows], schema=MODELS)
 
 
 def _bits_and_lines(run: Run, searches: pa.Table, probes: pa.Table) -> tuple[pa.Table, pa.Table]:

@@ -19,6 +19,7 @@ from orchestrator.report.figures.canvas import (
 )
 from orchestrator.report.figures.entropy import entropy_with_and_without_memory
 from orchestrator.report.figures.frontier import frontier_by_steps, frontier_by_trained_tokens
+from orchestrator.report.figures.laws import law_figures
 from orchestrator.report.figures.memories import (
     accuracy_along_lines,
     bits_ledger,
@@ -48,7 +49,7 @@ from orchestrator.report.tables import (
 def figures(tables: ReportTables) -> list[CaptionedFigure]:
     """Every figure for which there are rows, in the order of the page."""
     drawn = [draw(tables) for draw in FIGURES]
-    return [figure for figure in drawn if figure is not None]
+    return [*(figure for figure in drawn if figure is not None), *law_figures(tables)]
 
 
 def capacity_per_model(tables: ReportTables) -> CaptionedFigure | None:
@@ -169,4 +170,5 @@ FIGURES: tuple[Callable[[ReportTables], CaptionedFigure | None], ...] = (
     memories_in_two_dimensions,
     accuracy_along_lines,
 )
-"""The figures of the page, in its order; each function returns None where there is nothing to draw."""
+"""The figures of the page, in its order; each function returns None where there is nothing to draw. The laws follow
+them, one figure for each axis that has one."""

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 from plotly.subplots import make_subplots
 
+from orchestrator.report.law import MODELS
 from orchestrator.report.tables import UNFINISHED, SearchRow, beginning, search_rows, source_kind
 from orchestrator.store.schema import BITS, LINES
 from tasks.wording import counted
@@ -67,6 +68,8 @@ class ReportTables:
     """The bits ledger; empty until it is measured."""
     lines: pa.Table = field(default_factory=LINES.empty_table)
     """The lines between memories; empty until they are measured."""
+    models: pa.Table = field(default_factory=MODELS.empty_table)
+    """What the run recorded about its models, one row each."""
 
 
 def blank_figure(x_title: str, y_title: str, height: int = FIGURE_PIXELS, panels: Sequence[str] = ()) -> go.Figure:
