@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from orchestrator.report.intervals import bootstrap_means
-from orchestrator.report.tables import CENSORED, UNFINISHED, Group, source_kind
+from orchestrator.report.tables import CENSORED, UNFINISHED, Group, short_names, source_kind
 
 Unit = Literal["steps", "trained_tokens"]
 """A cost: optimizer steps, or trained tokens."""
@@ -44,6 +44,8 @@ class Curve:
     """Where the length rose, ascending."""
     lengths: tuple[int, ...]
     """Tokens held from each of these costs on, ascending."""
+    first: int = 0
+    """Cost at which it was first looked at what the search holds: memories are decoded at marks, not at every step."""
     spent: int
     """Cost of all starts together."""
     limit: int | None = None
@@ -84,6 +86,7 @@ class FrontierLine:
     is_claim: bool
     """Whether the capacity of a search counts these tokens: those certified, if its criterion certifies any."""
     points: tuple[FrontierPoint, ...]
+    """From the cost on at which it was known of all searches what they hold."""
     num_searches: int
     num_texts: int
 
@@ -123,10 +126,25 @@ def frontier(
     return [line for group in sorted(groups) for line in _lines(group, groups[group], unit, costs)]
 
 
+def group_names(groups: Sequence[Group]) -> dict[Group, str]:
+    """Each group's model, with its source and its k where these differ."""
+    models = short_names(model for model, _, _ in groups)
+    kinds, vectors = {kind for _, kind, _ in groups}, {k for _, _, k in groups}
+    return {
+        (model, kind, k): ", ".join(
+            [models[model], *([kind] if len(kinds) > 1 else []), *([f"k = {k}"] if len(vectors) > 1 else [])]
+        )
+        for model, kind, k in groups
+    }
+
+
 def _lines(group: Group, members: Sequence[_Search], unit: Unit, costs: Sequence[int] | None) -> Iterator[FrontierLine]:
-    places = _places(members, unit) if costs is None else costs
+    everywhere = _places(members, unit) if costs is None else costs
     proofs: list[Proof] = [proof for proof in PROOFS if all(proof in search.curves for search in members)]
     for proof in proofs:
+        known = max(search.curves[proof].first for search in members)
+        if not (places := [cost for cost in everywhere if cost >= known]):
+            continue
         held = np.array([[search.curves[proof].at(cost) for cost in places] for search in members])
         censored = np.array([[search.curves[proof].is_censored(cost) for cost in places] for search in members])
         values: dict[Measure, Callable[[_Search, int], float]] = {"tokens": lambda search, length: float(length)}
@@ -214,7 +232,8 @@ def curve_of(
             costs.append(cost)
             lengths.append(length)
             longest = length
-    return Curve(costs=tuple(costs), lengths=tuple(lengths), spent=spent, limit=limit, is_over=is_over)
+    first = min((cost for cost, _ in points), default=spent) if proof == "certified" else 0
+    return Curve(costs=tuple(costs), lengths=tuple(lengths), first=first, spent=spent, limit=limit, is_over=is_over)
 
 
 def _reached(start: Mapping[str, Any], unit: Unit) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from rich.text import Text
 from orchestrator.errors import literal
 from orchestrator.planning.estimate import ModelEstimate
 from orchestrator.report.comparison import Compared
-from orchestrator.report.frontier import FrontierLine
+from orchestrator.report.frontier import FrontierLine, group_names
 from orchestrator.report.law import Series
 from orchestrator.report.pace import duration
 from orchestrator.report.tables import (
@@ -29,7 +29,7 @@ from orchestrator.report.tables import (
 )
 
 STATUS_STYLES = {"failed": "red", "open": "yellow", **dict.fromkeys(CENSORED, "yellow")}
-LEFT = ("model", "source", "against x", "of", "unit")
+LEFT = ("model", "source", "group", "against x", "of", "unit")
 FRONTIER_DIGITS = {"certified": 1, "reached": 1, "bits": 0, "bits_per_dimension": 2}
 """Columns of a frontier, and the decimals of their means."""
 MODEL_WIDTH, SOURCE_WIDTH, OF_WIDTH, ID_WIDTH, TEXT_WIDTH = 16, 20, 22, 6, 80
@@ -69,31 +69,29 @@ def frontier_table(lines: Sequence[FrontierLine], unit: str) -> Table:
         lines: Lines of a frontier, all at the same costs.
         unit: The cost, in words.
     """
-    table = _table(f"Capacity by {unit}", unit, "model", "source", "k", "n", "certified", "reached", "bits", "bits/dim")
-    table.caption = "certified: given back when decoded; reached: correct teacher forced; ≥: some had ended before"
-    names = short_names(line.group[0] for line in lines)
+    table = _table(f"Capacity by {unit}", unit.split()[-1], "group", "n", "certified", "reached", "bits", "bits/dim")
+    table.caption = "certified: given back when decoded (-: not yet); reached: teacher forced; ≥: some ended before"
+    names = group_names([line.group for line in lines])
     by_group: dict[Group, dict[str, FrontierLine]] = defaultdict(dict)
     for line in lines:
         by_group[line.group][line.proof if line.measure == "tokens" else line.measure] = line
-    for place, at in enumerate(lines[0].points if lines else ()):
-        for (model, source, num_vectors), found in by_group.items():
+    for cost in sorted({point.cost for line in lines for point in line.points}):
+        for group, found in by_group.items():
             table.add_row(
-                f"{at.cost:,}",
-                Text(name_end(names[model], MODEL_WIDTH)),
-                Text(name_end(source, MODEL_WIDTH)),
-                str(num_vectors),
+                f"{cost:,}",
+                Text(name_end(names[group], OF_WIDTH)),
                 str(found["reached"].num_searches),
-                *(_mean_of(found.get(name), place, digits) for name, digits in FRONTIER_DIGITS.items()),
+                *(_mean_of(found.get(name), cost, digits) for name, digits in FRONTIER_DIGITS.items()),
             )
     return table
 
 
-def _mean_of(line: FrontierLine | None, place: int, digits: int) -> Text:
-    if line is None:
+def _mean_of(line: FrontierLine | None, cost: int, digits: int) -> Text:
+    point = None if line is None else next((point for point in line.points if point.cost == cost), None)
+    if line is None or point is None:
         return Text("-")
     # A line of the terminal has room for one interval: that of the tokens that count.
-    point, has_interval = line.points[place], line.is_claim and line.measure == "tokens"
-    interval = point.interval if has_interval else None
+    interval = point.interval if line.is_claim and line.measure == "tokens" else None
     return _with_interval(point.mean, interval, digits, at_least=point.num_censored > 0)
 
 

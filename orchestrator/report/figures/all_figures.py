@@ -153,9 +153,9 @@ def bits_against_tokens(tables: ReportTables) -> CaptionedFigure | None:
 
 FIGURES: tuple[Callable[[ReportTables], CaptionedFigure | None], ...] = (
     capacity_per_model,
-    bits_against_tokens,
     frontier_by_steps,
     frontier_by_trained_tokens,
+    bits_against_tokens,
     success_against_length,
     entropy_with_and_without_memory,
     scaling_with_vectors,

@@ -16,8 +16,8 @@ from orchestrator.report.figures.canvas import (
     colours_of,
     plain,
 )
-from orchestrator.report.frontier import FrontierLine, FrontierPoint, Measure, Proof, Unit, frontier
-from orchestrator.report.tables import Group, short_names
+from orchestrator.report.frontier import FrontierLine, FrontierPoint, Measure, Proof, Unit, frontier, group_names
+from orchestrator.report.tables import Group
 from tasks.wording import counted
 
 UNIT_WORDS: dict[Unit, str] = {"steps": "optimizer steps", "trained_tokens": "trained tokens"}
@@ -27,7 +27,7 @@ DIGITS: dict[Measure, int] = {"tokens": 2, "bits": 2, "bits_per_dimension": 4}
 PROOF_DASHES: dict[Proof, str] = {"certified": "solid", "reached": "dot"}
 PANELS_PIXELS = 560
 """Height of three panels: low enough that the figures of both costs stand side by side on a wide page."""
-BAND_OPACITY, BOUND_OPACITY = 0.13, 0.4
+BAND_OPACITY, BOUND_OPACITY = 0.13, 0.55
 
 
 def frontier_by_steps(tables: ReportTables) -> CaptionedFigure | None:
@@ -45,7 +45,7 @@ def _drawn(tables: ReportTables, unit: Unit) -> CaptionedFigure | None:
     if not lines:
         return None
     groups = sorted({line.group for line in lines})
-    names = _names(groups)
+    names = group_names(groups)
     panels = [measure for measure in PANELS if any(line.measure == measure for line in lines)]
     figure = blank_figure(f"{UNIT_WORDS[unit]} of a text", "", panels=[PANELS[measure] for measure in panels])
     if len(panels) > 1:
@@ -58,7 +58,7 @@ def _drawn(tables: ReportTables, unit: Unit) -> CaptionedFigure | None:
     proofs = {line.proof for line in lines}
     dashes = {f"{proof} tokens": {"line": {"dash": dash}} for proof, dash in PROOF_DASHES.items() if proof in proofs}
     add_key(figure, dashes, mode="lines")
-    figure.update_xaxes(type="log")
+    figure.update_xaxes(type="log", dtick="D2")
     figure.update_yaxes(rangemode="tozero")
     tokens = [line for line in lines if line.measure == "tokens" and line.is_claim]
     return CaptionedFigure(
@@ -67,18 +67,6 @@ def _drawn(tables: ReportTables, unit: Unit) -> CaptionedFigure | None:
         caption=_caption(tokens, unit, proofs, points),
         figure=figure,
     )
-
-
-def _names(groups: Sequence[Group]) -> dict[Group, str]:
-    """Each group's model, with its source and its k where these differ."""
-    models = short_names(model for model, _, _ in groups)
-    kinds, vectors = {kind for _, kind, _ in groups}, {k for _, _, k in groups}
-    return {
-        (model, kind, k): ", ".join(
-            [models[model], *([kind] if len(kinds) > 1 else []), *([f"k = {k}"] if len(vectors) > 1 else [])]
-        )
-        for model, kind, k in groups
-    }
 
 
 def _looks(groups: Sequence[Group], tables: ReportTables) -> dict[Group, str]:

@@ -127,6 +127,12 @@ class TestMeasures:
             ("reached", measure) for measure in ("tokens", "bits", "bits_per_dimension")
         }
 
+    def test_before_any_memory_was_decoded_nothing_is_said_of_certified_tokens(self):
+        lines = frontier(*tables(FIRST, SECOND), "steps", [49, 50])
+        assert line_of(lines, "tokens", "reached") == [(49, 2), (50, 2)]
+        assert line_of(lines, "tokens", "certified") == [(50, 2)]
+        assert {line.proof for line in frontier(*tables(FIRST, SECOND), "steps", [49])} == {"reached"}
+
     def test_without_numbers_by_token_there_are_no_bits(self):
         lines = frontier(*tables(FIRST, {**SECOND, "nats_by_token_without_memory": None}), "steps", [140])
         assert {line.measure for line in lines} == {"tokens"}
@@ -183,8 +189,8 @@ class TestCommand:
         run = finished(toy_sweep)
         ended = capsweep("report", run, "--at-steps", 1, "--at-steps", 1_000_000)
         assert ended.returncode == 0, ended.stderr
-        few, many = [line.split() for line in ended.stdout.splitlines() if "files" in line]
+        few, many = [line.split() for line in ended.stdout.splitlines() if "model" in line]
         assert (few[0], many[0]) == ("1", "1,000,000")
-        assert few[5] == "0.0"
-        assert float(many[5]) > 10
+        assert few[3:5] == ["-", "0.0"]
+        assert float(many[3]) > 10
         assert not (run / "report").exists()
