@@ -84,9 +84,8 @@ def main() -> None:
             for curve in curves:
                 figure.add_trace(curve, row=1, col=column)
                 points = [f"{x:,}: {y:.1f}" for x, y in zip(curve.x, curve.y, strict=True)]  # pyright: ignore[reportArgumentType]
-                print(
-                    f"{curve.name}, {COLUMNS[column - 1][1].replace('_', ' ')}: {'; '.join(points[:: 1 if column == 1 else 6])}"
-                )
+                unit = COLUMNS[column - 1][1].replace("_", " ")
+                print(f"{curve.name}, {unit}: {'; '.join(points[:: 1 if column == 1 else 6])}")
     if arguments.published:
         tokens, steps = arguments.published
         marker = {"symbol": "diamond-open", "size": 11, "color": "#333333"}
