@@ -1,6 +1,7 @@
 """Figures of the laws of capacity, one for each axis along which a law could be fitted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from orchestrator.report.figures.canvas import (
     ReportTables,
     add_key,
     blank_figure,
+    colours_of,
     plain,
 )
 from orchestrator.report.law import AXES, SIZES, Axis, Law, Series, laws
@@ -24,7 +26,7 @@ def law_figures(tables: ReportTables) -> list[CaptionedFigure]:
     """Capacity in tokens along each axis that has a law, with its points."""
     fitted = [series for series in laws(tables.searches, tables.samples, tables.models) if series.law is not None]
     by_axis = {axis: [one for one in fitted if (one.axis, one.unit) == (axis, "tokens")] for axis in AXES}
-    return [_drawn(axis, series) for axis, series in by_axis.items() if series]
+    return [_drawn(axis, series, colours_of(tables)) for axis, series in by_axis.items() if series]
 
 
 def law_text(law: Law) -> str:
@@ -33,12 +35,15 @@ def law_text(law: Law) -> str:
     return f"{law.scale:.3g} x^{law.exponent:.2f}{between}"
 
 
-def _drawn(axis: Axis, several: Sequence[Series]) -> CaptionedFigure:
+def _drawn(axis: Axis, several: Sequence[Series], colours: Mapping[str, str]) -> CaptionedFigure:
     figure = blank_figure(AXES[axis], "capacity (tokens)")
     names = short_names(point.model for series in several for point in series.points)
     for number, series in enumerate(several):
         assert series.law is not None, "only series with a law are drawn"
-        colour, called = COLOURS[number % len(COLOURS)], plain(series.of)
+        # Only along k does a line belong to one model, which has its colour in every figure.
+        of_model = axis == "vectors"
+        colour = colours[series.points[0].model] if of_model else COLOURS[number % len(COLOURS)]
+        called = plain(series.of)
         places = np.geomspace(series.points[0].at, series.points[-1].at, CURVE_POINTS)
         figure.add_scatter(
             x=[float(place) for place in places],
@@ -76,10 +81,10 @@ def _drawn(axis: Axis, several: Sequence[Series]) -> CaptionedFigure:
     )
 
 
-def _ticks(axis: Axis, several: Sequence[Series]) -> dict[str, list[float]]:
-    """Numbers of vectors and layers are few and whole: each has its tick."""
+def _ticks(axis: Axis, several: Sequence[Series]) -> dict[str, Any]:
+    """Numbers of vectors, widths and layers are few and whole: each has its tick."""
     places = sorted({point.at for series in several for point in series.points})
-    return {"tickvals": places} if axis in ("vectors", "layers") else {}
+    return {"tickvals": places} if axis in ("vectors", "width", "layers") else {"dtick": "D2"}
 
 
 def _caption(axis: Axis, several: Sequence[Series]) -> str:
