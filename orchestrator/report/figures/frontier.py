@@ -46,7 +46,7 @@ def _drawn(tables: ReportTables, unit: Unit) -> CaptionedFigure | None:
         return None
     groups = sorted({line.group for line in lines})
     names = group_names(groups)
-    panels = [measure for measure in PANELS if any(line.measure == measure for line in lines)]
+    panels: list[Measure] = [measure for measure in PANELS if any(line.measure == measure for line in lines)]
     figure = blank_figure(f"{UNIT_WORDS[unit]} of a text", "", panels=[PANELS[measure] for measure in panels])
     if len(panels) > 1:
         figure.update_layout(height=PANELS_PIXELS, meta=PANELS_PIXELS)
@@ -55,7 +55,7 @@ def _drawn(tables: ReportTables, unit: Unit) -> CaptionedFigure | None:
         _draw(figure, line, names[line.group], looks[line.group], unit, row=panels.index(line.measure) + 1)
     points = _draw_published(figure, tables) if unit == "steps" else 0
     add_key(figure, {names[group]: {"line": {"color": looks[group]}} for group in groups}, mode="lines")
-    proofs = {line.proof for line in lines}
+    proofs: set[Proof] = {line.proof for line in lines}
     dashes = {f"{proof} tokens": {"line": {"dash": dash}} for proof, dash in PROOF_DASHES.items() if proof in proofs}
     add_key(figure, dashes, mode="lines")
     figure.update_xaxes(type="log", dtick="D2")

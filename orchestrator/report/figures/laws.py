@@ -25,7 +25,9 @@ CURVE_POINTS = 24
 def law_figures(tables: ReportTables) -> list[CaptionedFigure]:
     """Capacity in tokens along each axis that has a law, with its points."""
     fitted = [series for series in laws(tables.searches, tables.samples, tables.models) if series.law is not None]
-    by_axis = {axis: [one for one in fitted if (one.axis, one.unit) == (axis, "tokens")] for axis in AXES}
+    by_axis: dict[Axis, list[Series]] = {
+        axis: [one for one in fitted if (one.axis, one.unit) == (axis, "tokens")] for axis in AXES
+    }
     return [_drawn(axis, series, colours_of(tables)) for axis, series in by_axis.items() if series]
 
 

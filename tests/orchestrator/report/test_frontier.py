@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from orchestrator.report.figures.canvas import CaptionedFigure, ReportTables
 from orchestrator.report.figures.frontier import frontier_by_steps, frontier_by_trained_tokens
 from orchestrator.report.frontier import Curve, FrontierLine, curve_of, frontier
 from orchestrator.report.intervals import bootstrap_mean, bootstrap_means
@@ -152,7 +153,7 @@ class TestFigures:
         searches = [{"search_id": "s", "sample_id": "t", "status": "at_text_end", "limit": 4}]
         drawn = frontier_by_steps(report(*tables(FIRST, SECOND, searches=searches)))
         assert drawn is not None
-        found = {trace.name: trace for trace in drawn.figure.data}
+        found = {trace.name: trace for trace in traces_of(drawn)}
         bound = found["m, tokens certified, lower bound"]
         assert (bound.x[-1], bound.y[-1]) == (150, 4)
         assert max(found["m, tokens certified"].x) < 150
@@ -162,7 +163,7 @@ class TestFigures:
         searches = [{"search_id": "s", "sample_id": "t", "status": "measured", "model": "HuggingFaceTB/SmolLM2-1.7B"}]
         drawn = frontier_by_steps(report(*tables(FIRST, SECOND, searches=searches)))
         assert drawn is not None
-        points = {trace.name: (trace.x, trace.y) for trace in drawn.figure.data if "published: " in (trace.name or "")}
+        points = {trace.name: (trace.x, trace.y) for trace in traces_of(drawn) if "published: " in (trace.name or "")}
         assert points["published: SmolLM2-1.7B, baseline +1 token, 8,825 steps"] == ((8825,), (334,))
         assert len(points) == 8
         other = frontier_by_steps(report(*tables(FIRST, SECOND, searches=[{**searches[0], "num_vectors": 2}])))
@@ -173,13 +174,15 @@ class TestFigures:
         drawn = frontier_by_trained_tokens(report(*tables(FIRST, SECOND)))
         assert drawn is not None
         assert drawn.name == "frontier-by-trained-tokens"
-        assert max(drawn.figure.data[0].x) == 700
+        assert max(traces_of(drawn)[0].x) == 700
 
 
-def report(probes: pa.Table, searches: pa.Table) -> Any:
-    from orchestrator.report.figures.canvas import ReportTables
-
+def report(probes: pa.Table, searches: pa.Table) -> ReportTables:
     return ReportTables(probes=probes, searches=searches, samples=SAMPLES.empty_table())
+
+
+def traces_of(drawn: CaptionedFigure) -> list[Any]:
+    return list(drawn.figure.select_traces())
 
 
 class TestCommand:

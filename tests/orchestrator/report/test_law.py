@@ -140,7 +140,8 @@ SIZES = {"a": 64, "b": 128, "c": 256, "d": 512}
 def test_the_figure_has_the_law_beside_its_points():
     held: Held = {("m", k): [10.0 * k, 20.0 * k] for k in (1, 2, 4, 8)} | {("m", 16): [100.0]}
     (drawn,) = law_figures(tables(held, status={("m", 16): "at_text_end"}))
-    curves = {trace.name: trace for trace in drawn.figure.data if not trace.showlegend}
+    traces: list[Any] = list(drawn.figure.select_traces())
+    curves = {trace.name: trace for trace in traces if not trace.showlegend}
     assert drawn.name == "law-of-vectors"
     assert curves["m, pg19: means"].y == (15, 30, 60, 120)
     assert curves["m, pg19: lower bounds"].y == (100,)
