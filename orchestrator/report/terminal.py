@@ -29,7 +29,7 @@ from orchestrator.report.tables import (
 )
 
 STATUS_STYLES = {"failed": "red", "open": "yellow", **dict.fromkeys(CENSORED, "yellow")}
-LEFT = ("model", "source", "group", "against x", "of", "unit")
+LEFT = ("model", "source", "group", "x", "of", "unit")
 FRONTIER_DIGITS = {"certified": 1, "reached": 1, "bits": 0, "bits_per_dimension": 2}
 """Columns of a frontier, and the decimals of their means."""
 MODEL_WIDTH, SOURCE_WIDTH, OF_WIDTH, ID_WIDTH, TEXT_WIDTH = 16, 20, 22, 6, 80
@@ -97,7 +97,7 @@ def _mean_of(line: FrontierLine | None, cost: int, digits: int) -> Text:
 
 def laws_table(several: Sequence[Series]) -> Table:
     """The power law of each series that has one."""
-    table = _table("Capacity as a power law", "against x", "of", "unit", "points", "law", "95 %", "off by")
+    table = _table("Capacity as a power law of x", "x", "of", "unit", "n", "law", "95 %", "off by")
     table.caption = (
         "95 %: bootstrap over texts; for width, layers and parameters over models. Off by: factor, one sd of the points"
     )

@@ -21,7 +21,11 @@ from orchestrator.report.tables import Group
 from tasks.wording import counted
 
 UNIT_WORDS: dict[Unit, str] = {"steps": "optimizer steps", "trained_tokens": "trained tokens"}
-PANELS: dict[Measure, str] = {"tokens": "tokens", "bits": "bits", "bits_per_dimension": "bits per dimension"}
+PANELS: dict[Measure, str] = {
+    "tokens": "capacity (tokens)",
+    "bits": "capacity (bits)",
+    "bits_per_dimension": "bits per dimension",
+}
 DIGITS: dict[Measure, int] = {"tokens": 2, "bits": 2, "bits_per_dimension": 4}
 """Decimals of a mean that the page keeps."""
 PROOF_DASHES: dict[Proof, str] = {"certified": "solid", "reached": "dot"}
@@ -79,7 +83,7 @@ def _looks(groups: Sequence[Group], tables: ReportTables) -> dict[Group, str]:
 
 def _draw(figure: go.Figure, line: FrontierLine, name: str, colour: str, unit: Unit, *, row: int) -> None:
     """Draw the line, pale from where some texts are censored, over the band of its interval if it has one."""
-    called = f"{plain(name)}, {PANELS[line.measure]} {line.proof}"
+    called = f"{plain(name)}, {line.measure.replace('_', ' ')} {line.proof}"
     digits = DIGITS[line.measure]
     look = {"color": colour, "dash": PROOF_DASHES[line.proof], "shape": "hv", "width": 1.8}
     if line.is_claim:
