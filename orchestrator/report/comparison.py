@@ -92,7 +92,7 @@ def published_steps(searches: pa.Table) -> list[PublishedSteps]:
     Source: "Progressive Cramming" (ICML 2026), tables and trajectories.
     """
     names = _paper_names()
-    asked = {row["model"] for row in searches.to_pylist() if _asks_what("progressive", row)}
+    asked: set[str] = {row["model"] for row in searches.to_pylist() if _asks_what("progressive", row)}
     found = {model: names.get(model, model.rpartition("/")[2]) for model in sorted(asked)}
     return [
         PublishedSteps(
