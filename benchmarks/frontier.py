@@ -15,11 +15,14 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 from ledger import Ledger
-from measure import STEPS, certified_at, claimed, reached
+from measure import STEPS
 from plotly.subplots import make_subplots
 
+from orchestrator.report.frontier import Curve, Proof, Unit, curve_of
+
 TRAINED = tuple(int(tokens) for tokens in np.geomspace(250, 40_000, 40))
-UNITS = {1: "steps", 2: "trained tokens"}
+COLUMNS: tuple[tuple[int, Unit, tuple[int, ...]], ...] = ((1, "steps", STEPS), (2, "trained_tokens", TRAINED))
+"""Columns of the figure: the cost, and where it is looked at."""
 CLAIMED_MORE = 1.0
 """Tokens, on average: what is claimed is drawn where it exceeds what was certified by more."""
 COLOURS = ("#3b82c4", "#cf4f5b", "#d9773a", "#8a63b8", "#3f9d76", "#777777")
@@ -33,21 +36,27 @@ def furthest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(best.values())
 
 
-def is_known(row: dict[str, Any], unit: str, at: int) -> bool:
-    """Whether the row shows what the text had after so much: it went that far, or ended by itself before."""
-    return at <= row[unit] or row["budget"] is None or row["trained_tokens"] < row["budget"]
+def curve(row: dict[str, Any], unit: Unit, proof: Proof) -> Curve:
+    """The curve of a text; it is censored beyond the end of a row that spent its budget."""
+    return curve_of([row], unit, proof, is_over=row["budget"] is None or row["trained_tokens"] < row["budget"])
 
 
 def curves_of(rows: list[dict[str, Any]], colour: str, name: str) -> dict[int, list[go.Scatter]]:
     """The curves of one label by column: certified, and dotted what is claimed where that differs."""
     curves: dict[int, list[go.Scatter]] = {}
-    for column, unit, places in ((1, "steps", STEPS), (2, "trained_tokens", TRAINED)):
-        known = [at for at in places if all(is_known(row, unit, at) for row in rows)]
-        proven = [
-            float(np.mean([certified_at(row, at) if column == 1 else reached(row, unit, at) for row in rows]))
-            for at in known
-        ]
-        claims = [float(np.mean([claimed(row, unit, at) for row in rows])) for at in known]
+    for column, unit, places in COLUMNS:
+        reached = [curve(row, unit, "reached") for row in rows]
+        certified = [curve(row, unit, "certified") for row in rows]
+        known = [at for at in places if not any(one.is_censored(at) for one in reached)]
+        claims = [float(np.mean([one.at(at) for one in reached])) for at in known]
+        if column == 1:
+            proven = [float(np.mean([one.at(at) for one in certified])) for at in known]
+        else:
+            # Memories were decoded at certain steps, which are no certain numbers of trained tokens.
+            ends = [one.lengths[-1] if one.lengths else 0 for one in certified]
+            proven = [
+                float(np.mean([min(end, one.at(at)) for end, one in zip(ends, reached, strict=True)])) for at in known
+            ]
         mode, shown = ("lines+markers", True) if column == 1 else ("lines", False)
         curves[column] = [go.Scatter(x=known, y=proven, name=name, mode=mode, line_color=colour, showlegend=shown)]
         if max(np.subtract(claims, proven), default=0) > CLAIMED_MORE:
@@ -75,7 +84,8 @@ def main() -> None:
             for curve in curves:
                 figure.add_trace(curve, row=1, col=column)
                 points = [f"{x:,}: {y:.1f}" for x, y in zip(curve.x, curve.y, strict=True)]  # pyright: ignore[reportArgumentType]
-                print(f"{curve.name}, {UNITS[column]}: {'; '.join(points[:: 1 if column == 1 else 6])}")
+                unit = COLUMNS[column - 1][1].replace("_", " ")
+                print(f"{curve.name}, {unit}: {'; '.join(points[:: 1 if column == 1 else 6])}")
     if arguments.published:
         tokens, steps = arguments.published
         marker = {"symbol": "diamond-open", "size": 11, "color": "#333333"}

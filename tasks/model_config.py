@@ -30,6 +30,12 @@ def bos_of(config: Any, *, num_embeddings: int) -> int | None:
     return bos if isinstance(bos, int) and 0 <= bos < num_embeddings else None
 
 
+def layers_of(config: Any) -> int | None:
+    """The model's layers; None if its configuration does not say."""
+    layers = getattr(config.get_text_config(), "num_hidden_layers", None)
+    return layers if isinstance(layers, int) else None
+
+
 def context_of(config: Any) -> int | None:
     """Longest input in positions that the model reads in one way; None if it has no limit.
 

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from tasks.hub import commit_of, why_refused
-from tasks.model_config import bos_of, context_of, has_towers, notes_on_context, notes_on_towers
+from tasks.model_config import bos_of, context_of, has_towers, layers_of, notes_on_context, notes_on_towers
 from tasks.model_folder import ADAPTER, folder_problems, weight_files
 from tasks.values import Attention, Model, ModelFacts, TaskError, WrongModelError
 
@@ -162,6 +162,7 @@ def facts(model: Model) -> ModelFacts:
         context=context_of(config),
         embedding_width=int(embedding.weight.shape[1]),
         num_parameters=sum(p.numel() for p in _read_weights(shell, config)),
+        num_layers=layers_of(config),
         bos=bos_of(config, num_embeddings=embedding.weight.shape[0]),
         is_recurrent=text_config.model_type in RECURRENT,
         notes=(*notes_on_context(config), *notes_on_towers(config)),

@@ -183,6 +183,9 @@ class ToyEngine:
             proven_token_gain=proven,
             memory=struct.pack("<f", float(reached)) if proven else None,
             memory_shape=(1, 1),
+            nats_by_token_without_memory=(NATS_PER_TOKEN,) * proven,
+            steps_by_length=(steps,) * proven,
+            trained_tokens_by_length=(steps * length,) * proven,
         )
         return Lossless(measurement=measurement) if lossless else Lossy(measurement=measurement)
 

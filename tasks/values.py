@@ -72,6 +72,8 @@ class ModelFacts:
     """Width of one memory vector."""
     num_parameters: int
     """Number of weights, embeddings included."""
+    num_layers: int | None = None
+    """Layers, as its configuration counts them; None if it does not say."""
     bos: int | None = None
     """The BOS token that its configuration names, which `prefix: bos` needs; None if it names none."""
     is_recurrent: bool = False

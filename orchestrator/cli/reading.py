@@ -5,7 +5,7 @@ Each imports what it needs when it runs.
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,9 @@ from orchestrator.cli.exits import RunArgument, bad_input, expanded
 from orchestrator.errors import BadInput, literal
 from orchestrator.report.papers import PUBLISHED_SETS, Paper
 from tasks.wording import counted
+
+if TYPE_CHECKING:
+    from orchestrator.report.figures.canvas import ReportTables
 
 app = typer.Typer()
 
@@ -33,6 +36,12 @@ def report(
         typer.Option(help="Also write the figures, in this format (needs the extra `images`)."),
     ] = None,
     width: Annotated[str, typer.Option(help="Width of an image: 3.3in, 8.4cm, 84mm or 240pt.")] = "3.3in",
+    at_steps: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, metavar="N", help="Print the capacity at N optimizer steps, and write no page; may be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Rewrite a run's page, report/index.html, from its tables; for several runs, write one page of all."""
     with bad_input():
@@ -42,10 +51,12 @@ def report(
 
         inches = inches_of(width)
         opened = [open_run(run) for run in runs]
-        if len(opened) == 1:
+        if len(opened) == 1 and not at_steps:
             typer.echo(write_report(opened[0]))
-        read = all_tables(opened) if len(opened) > 1 or tables or images else None
-        if read is not None and len(opened) > 1:
+        read = all_tables(opened) if len(opened) > 1 or tables or images or at_steps else None
+        if read is not None and at_steps:
+            _print_frontier(read, sorted(set(at_steps)))
+        elif read is not None and len(opened) > 1:
             write_page(opened, read, to)
             typer.echo(to)
         if read is not None and tables:
@@ -55,6 +66,48 @@ def report(
             typer.echo(f"{counted(len(write_images(read, folder, images, inches)), 'figure')} in {folder}")
         for note in dict.fromkeys(note for run in opened for note in run.notes):
             typer.echo(f"note: {literal(note)}", err=True)
+
+
+@app.command(epilog="Example: `capsweep fit runs/pythia-160m-20260101-120000 runs/pythia-410m-20260101-130000`")
+def fit(
+    runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],
+) -> None:
+    """Fit capacity as a power law of k, of the size of models and of their pre-training, as far as the runs vary in it.
+
+    The page of the runs (`capsweep report`) draws the laws with their points.
+    """
+    with bad_input():
+        from rich.console import Console
+
+        from orchestrator.report.law import FEWEST_POINTS, laws
+        from orchestrator.report.terminal import laws_table
+        from orchestrator.report.writing import all_tables
+        from orchestrator.runs.directory import open_run
+
+        tables = all_tables([open_run(run) for run in runs])
+        series = laws(tables.searches, tables.samples, tables.models)
+        if not any(one.law for one in series):
+            points = [sum(not point.is_bound and point.mean > 0 for point in one.points) for one in series]
+            raise BadInput(
+                f"{', '.join(runs)}: nothing to fit. Found {max(points, default=0)} different values of an axis (k, "
+                f"width, layers, parameters, pre-training) with uncensored capacities; wanted at least {FEWEST_POINTS}."
+            )
+        Console().print(laws_table(series))
+
+
+def _print_frontier(tables: "ReportTables", steps: list[int]) -> None:
+    from rich.console import Console
+
+    from orchestrator.report.frontier import frontier
+    from orchestrator.report.terminal import frontier_table
+
+    lines = frontier(tables.probes, tables.searches, "steps", steps)
+    if not lines:
+        raise BadInput(
+            "--at-steps: no search has a curve yet. Wanted finished probes in a task that records one (cramming, "
+            "one_step), written by capsweep with schema 2 or later."
+        )
+    Console().print(frontier_table(lines, "optimizer steps"))
 
 
 @app.command(epilog="Examples: `capsweep verify runs/quickstart-20260101-120000`, `.. --as dtype=bfloat16,batch=8`")

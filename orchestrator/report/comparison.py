@@ -70,6 +70,45 @@ def _paper_names() -> dict[str, str]:
     return {row["hf_id"]: row["model"] for row in published_rows("cramming_table1.csv")}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedSteps:
+    """What a paper reports of one model and method: tokens reached, and the optimizer steps that they took."""
+
+    model: str
+    """The run's name of the model."""
+    name: str
+    """The paper's name of the model."""
+    method: str
+    steps: float
+    """Mean over the paper's texts, like `tokens`."""
+    tokens: float
+    """Exact teacher forced."""
+    note: str
+
+
+def published_steps(searches: pa.Table) -> list[PublishedSteps]:
+    """The published points of tokens against optimizer steps for the models of a run that asks what the paper asks.
+
+    Source: "Progressive Cramming" (ICML 2026), tables and trajectories.
+    """
+    names = _paper_names()
+    asked: set[str] = {row["model"] for row in searches.to_pylist() if _asks_what("progressive", row)}
+    found = {model: names.get(model, model.rpartition("/")[2]) for model in sorted(asked)}
+    return [
+        PublishedSteps(
+            model=model,
+            name=name,
+            method=row["method"],
+            steps=float(row["steps_mean"]),
+            tokens=float(row["exact_tokens_mean"]),
+            note=f"{row['texts']} texts" + (f", {row['note']}" if row["note"] else ""),
+        )
+        for model, name in found.items()
+        for row in published_rows("progressive_steps.csv")
+        if row["model"] == name
+    ]
+
+
 def _beside_published(group: GroupMeasures) -> list[Compared]:
     table = [{**row, "num_vectors": "1"} for row in published_rows("cramming_table1.csv")]
     by_vectors = [{**row, "source": "pg19"} for row in published_rows("cramming_by_vectors.csv")]

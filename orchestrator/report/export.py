@@ -96,7 +96,7 @@ def _capacity(tables: ReportTables) -> Exported:
                 *(*key, group.num_searches, group.num_texts),
                 *_spread(group.tokens),
                 *(group.tokens.median if group.tokens else None, lasted.median if lasted else None),
-                *(value for name in ("bits", *GAINS) for value in _spread(getattr(group, name))),
+                *(value for name in ("bits", "bits_per_dimension", *GAINS) for value in _spread(getattr(group, name))),
                 *(decoding.get(key), group.num_censored, began.share if began else None),
                 *(group.num_in_float32, group.num_exact_in_float32),
             )
@@ -104,6 +104,7 @@ def _capacity(tables: ReportTables) -> Exported:
     columns = (
         *("model", "source", "k", "n", "texts", *_spread_columns("tokens"), "tokens median", "survival median"),
         *_spread_columns("bits"),
+        *_spread_columns("bits per dimension"),
         *(column for name in GAINS for column in _spread_columns(name.replace("_", " "))),
         *("decoding capacity", "censored", "starts lossless", "decoded in float32", "exact in float32"),
     )

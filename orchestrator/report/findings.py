@@ -83,7 +83,9 @@ def _part(group: GroupSummary, groups: Sequence[GroupSummary]) -> str:
     spread = _tokens(group)
     between = f" (95 % interval {spread.interval[0]:.1f} to {spread.interval[1]:.1f})" if spread.interval else ""
     least = "at least " if group.num_censored else ""
-    bits = f", {group.bits.mean:.0f} bits," if group.bits else ""
+    bits = f", {group.bits.mean:.0f} bits" if group.bits else ""
+    bits += f" or {group.bits_per_dimension.mean:.2f} bits per dimension" if group.bits_per_dimension else ""
+    bits += "," if bits else ""
     return f"{least}{spread.mean:.1f} tokens{between}{bits} with {group_name(group, groups)}"
 
 

@@ -3,6 +3,8 @@
 Knows nothing of tables, models or texts.
 """
 
+# Axes: R resamples, C clusters, N observations, P columns.
+
 from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean
@@ -24,15 +26,30 @@ def bootstrap_mean(values: Sequence[float], clusters: Sequence[str], *, seed: in
     Returns:
         Lower and upper end; None with fewer than two clusters.
     """
+    return bootstrap_means(np.asarray(values, dtype=float)[:, None], clusters, seed=seed)[0]
+
+
+def bootstrap_means(
+    values_NP: np.ndarray, clusters: Sequence[str], *, seed: int = 0
+) -> list[tuple[float, float] | None]:
+    """`bootstrap_mean` of each of P columns of N observations, with the same draws of clusters for all columns."""
     names, members = np.unique(np.asarray(clusters), return_inverse=True)
     if len(names) < 2:
-        return None
-    sums = np.bincount(members, weights=np.asarray(values, dtype=float))
-    counts = np.bincount(members)
-    draws = np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
-    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
+        return [None] * values_NP.shape[1]
+    sums_CP = np.zeros((len(names), values_NP.shape[1]))
+    np.add.at(sums_CP, members, values_NP)
+    drawn_RC = draws_of(len(names), seed=seed)
+    means_RP = drawn_RC @ sums_CP / (drawn_RC @ np.bincount(members))[:, None]
+    low_P, high_P = np.quantile(means_RP, [0.025, 0.975], axis=0)
+    return [(float(low), float(high)) for low, high in zip(low_P, high_P, strict=True)]
+
+
+def draws_of(num_clusters: int, *, seed: int = 0) -> np.ndarray:
+    """How often each cluster is drawn, (RESAMPLES, num_clusters); equal seeds give equal draws."""
+    draws_RC = np.random.default_rng(seed).integers(num_clusters, size=(RESAMPLES, num_clusters))
+    draws_RC += num_clusters * np.arange(RESAMPLES)[:, None]
+    counts = np.bincount(draws_RC.ravel(), minlength=RESAMPLES * num_clusters)
+    return counts.reshape(RESAMPLES, num_clusters).astype(float)
 
 
 def share_over_clusters(shares: Sequence[tuple[str, float]]) -> tuple[float, tuple[float, float] | None]:

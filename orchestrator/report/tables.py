@@ -53,6 +53,8 @@ class GroupSummary:
     """Capacity in tokens; None if no search finished."""
     bits: Spread | None
     """Capacity in bits under the model; None if no search finished."""
+    bits_per_dimension: Spread | None
+    """Capacity in bits over the values of a memory, k d; None if no search finished."""
     token_gain: Spread | None
     information_gain_nats: Spread | None
     information_gain_bits: Spread | None
@@ -82,6 +84,8 @@ class SearchRow:
     capacity_tokens: int | None
     """None before the first verdict."""
     capacity_bits: float | None
+    bits_per_dimension: float | None
+    """Capacity in bits over the values of the memory, k d."""
     status: str
     smallest_failed: int | None
     """Shortest length above the capacity that was given up on, in tokens."""
@@ -145,6 +149,7 @@ def _summary(key: tuple[str, str, int], rows: Sequence[dict[str, Any]]) -> Group
         num_texts=len({row["sample_id"] for row in finished}),
         tokens=_spread(finished, "capacity_tokens"),
         bits=_spread(finished, "capacity_bits"),
+        bits_per_dimension=_spread(finished, "bits_per_dimension"),
         **{name: _spread(finished, name) for name in GAINS},
         num_censored=sum(row["status"] in CENSORED for row in finished),
         num_open=sum(row["status"] == "open" for row in rows),
@@ -183,6 +188,7 @@ def search_rows(searches: pa.Table, samples: pa.Table) -> list[SearchRow]:
             seed=row["seed"],
             capacity_tokens=row["capacity_tokens"],
             capacity_bits=row["capacity_bits"],
+            bits_per_dimension=row["bits_per_dimension"],
             status=row["status"],
             smallest_failed=row["smallest_failed"],
             margin=row["margin"],

@@ -3,6 +3,7 @@
 Text from data is wrapped in rich.text.Text, because rich reads `[bold]` in a string as markup.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -13,10 +14,13 @@ from rich.text import Text
 from orchestrator.errors import literal
 from orchestrator.planning.estimate import ModelEstimate
 from orchestrator.report.comparison import Compared
+from orchestrator.report.frontier import FrontierLine, group_names
+from orchestrator.report.law import Series
 from orchestrator.report.pace import duration
 from orchestrator.report.tables import (
     CENSORED,
     RETURN_SIGN,
+    Group,
     GroupSummary,
     Spread,
     beginning,
@@ -25,13 +29,15 @@ from orchestrator.report.tables import (
 )
 
 STATUS_STYLES = {"failed": "red", "open": "yellow", **dict.fromkeys(CENSORED, "yellow")}
-LEFT = ("model", "source")
-MODEL_WIDTH, SOURCE_WIDTH, ID_WIDTH, TEXT_WIDTH = 16, 20, 6, 80
+LEFT = ("model", "source", "group", "x", "of", "unit")
+FRONTIER_DIGITS = {"certified": 1, "reached": 1, "bits": 0, "bits_per_dimension": 2}
+"""Columns of a frontier, and the decimals of their means."""
+MODEL_WIDTH, SOURCE_WIDTH, OF_WIDTH, ID_WIDTH, TEXT_WIDTH = 16, 20, 22, 6, 80
 
 
 def summary_table(groups: Sequence[GroupSummary]) -> Table:
     """Capacity by group, with 95 % intervals of the means, and how many memories are exact in float32."""
-    table = _table("Capacity by group", "model", "source", "k", "n", "tokens", "bits", "steps")
+    table = _table("Capacity by group", "model", "source", "k", "n", "tokens", "bits", "bits/dim", "steps")
     captions: list[str] = []
     if any(group.num_censored for group in groups):
         captions.append("≥: some texts ended before their memory was full")
@@ -50,8 +56,62 @@ def summary_table(groups: Sequence[GroupSummary]) -> Table:
             str(asked) if asked == group.num_searches else f"{group.num_searches}/{asked}",
             _spread(group.tokens, 1, at_least=at_least),
             _spread(group.bits, 0, at_least=at_least),
+            "-" if group.bits_per_dimension is None else f"{group.bits_per_dimension.mean:.2f}",
             "-" if group.mean_steps is None else f"{group.mean_steps:,.0f}",
         )
+    return table
+
+
+def frontier_table(lines: Sequence[FrontierLine], unit: str) -> Table:
+    """What each group held after each cost: one line for each cost and group, with 95 % intervals of the means.
+
+    Args:
+        lines: Lines of a frontier, all at the same costs.
+        unit: The cost, in words.
+    """
+    table = _table(f"Capacity by {unit}", unit.split()[-1], "group", "n", "certified", "reached", "bits", "bits/dim")
+    table.caption = "certified: given back when decoded (-: not yet); reached: teacher forced; ≥: some ended before"
+    names = group_names([line.group for line in lines])
+    by_group: dict[Group, dict[str, FrontierLine]] = defaultdict(dict)
+    for line in lines:
+        by_group[line.group][line.proof if line.measure == "tokens" else line.measure] = line
+    for cost in sorted({point.cost for line in lines for point in line.points}):
+        for group, found in by_group.items():
+            table.add_row(
+                f"{cost:,}",
+                Text(name_end(names[group], OF_WIDTH)),
+                str(found["reached"].num_searches),
+                *(_mean_of(found.get(name), cost, digits) for name, digits in FRONTIER_DIGITS.items()),
+            )
+    return table
+
+
+def _mean_of(line: FrontierLine | None, cost: int, digits: int) -> Text:
+    point = None if line is None else next((point for point in line.points if point.cost == cost), None)
+    if line is None or point is None:
+        return Text("-")
+    # A line of the terminal has room for one interval: that of the tokens that count.
+    interval = point.interval if line.is_claim and line.measure == "tokens" else None
+    return _with_interval(point.mean, interval, digits, at_least=point.num_censored > 0)
+
+
+def laws_table(several: Sequence[Series]) -> Table:
+    """The power law of each series that has one."""
+    table = _table("Capacity as a power law of x", "x", "of", "unit", "n", "law", "95 %", "off by")
+    table.caption = (
+        "95 %: bootstrap over texts; for width, layers and parameters over models. Off by: factor, one sd of the points"
+    )
+    for one in several:
+        if one.law is not None:
+            table.add_row(
+                one.axis.replace("_", " "),
+                Text(name_end(one.of, OF_WIDTH)),
+                one.unit,
+                str(sum(not point.is_bound for point in one.points)),
+                f"{one.law.scale:.3g} x^{one.law.exponent:.2f}",
+                "-" if one.law.interval is None else "{:.2f} to {:.2f}".format(*one.law.interval),
+                f"{one.law.misfit:.2f}",
+            )
     return table
 
 
@@ -60,7 +120,7 @@ def searches_table(searches: pa.Table, samples: pa.Table, limit: int = 20) -> Ta
     rows = search_rows(searches, samples)
     names = short_names(row.model for row in rows)
     several = len(names) > 1
-    table = _table("Searches", "source", "search", *(["model"] if several else []), "k", "tokens", "bits")
+    table = _table("Searches", "source", "search", *(["model"] if several else []), "k", "tokens", "bits", "bits/dim")
     table.add_column("status", no_wrap=True)
     # Takes the width that is left, so that a wider terminal shows more of the text.
     table.add_column("what the memory gives back", no_wrap=True, overflow="ellipsis", ratio=1)
@@ -76,6 +136,7 @@ def searches_table(searches: pa.Table, samples: pa.Table, limit: int = 20) -> Ta
             str(row.num_vectors),
             "-" if row.capacity_tokens is None else str(row.capacity_tokens),
             "-" if row.capacity_bits is None else f"{row.capacity_bits:.0f}",
+            "-" if row.bits_per_dimension is None else f"{row.bits_per_dimension:.2f}",
             Text(row.status, style=STATUS_STYLES.get(row.status, "")),
             Text(beginning(row.text, TEXT_WIDTH)),
         )
@@ -166,8 +227,12 @@ def name_end(name: str, width: int) -> str:
 def _spread(spread: Spread | None, digits: int, *, at_least: bool) -> Text:
     if spread is None:
         return Text("-")
-    mean = Text(f"{'≥ ' if at_least else ''}{spread.mean:.{digits}f}", style="bold")
-    if spread.interval:
-        low, high = spread.interval
-        mean.append(f" [{low:.{digits}f}, {high:.{digits}f}]", style="not bold dim")
-    return mean
+    return _with_interval(spread.mean, spread.interval, digits, at_least=at_least)
+
+
+def _with_interval(mean: float, interval: tuple[float, float] | None, digits: int, *, at_least: bool) -> Text:
+    shown = Text(f"{'≥ ' if at_least else ''}{mean:.{digits}f}", style="bold")
+    if interval:
+        low, high = interval
+        shown.append(f" [{low:.{digits}f}, {high:.{digits}f}]", style="not bold dim")
+    return shown

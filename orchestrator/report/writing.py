@@ -15,8 +15,9 @@ import pyarrow.csv
 from orchestrator.errors import BadInput
 from orchestrator.report.export import Exported, exported_tables, latex, markdown
 from orchestrator.report.figures.all_figures import figures
-from orchestrator.report.figures.canvas import MODELS, ReportTables
+from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.figures.printed import COLUMN_INCHES, PIXELS_PER_INCH, printed
+from orchestrator.report.law import MODELS
 from orchestrator.report.page import render_page
 from orchestrator.runs.directory import LIGHT_COLUMNS, REPORT_FILE, Run
 from orchestrator.spec.sweep_file import dump
@@ -33,10 +34,16 @@ from orchestrator.store.schema import (
 )
 
 MOST_BYTES = 512_000_000
-"""Most bytes that a report reads of a run's memories, and of its numbers by token; it leaves out what is larger."""
+"""Most bytes that a report reads of a run's memories, and of its numbers by token or length; it leaves out what is
+larger."""
 BITS_COLUMNS = ("correct_by_token", "correct_by_token_without_memory")
+NUMBER_COLUMNS = (
+    *("nats_by_token", "nats_by_token_without_memory", "margin_by_token"),
+    *("steps_by_length", "trained_tokens_by_length"),
+)
+BYTES_OF_NUMBERS = 24
+"""Bytes of these columns for each token."""
 PNG_DOTS_PER_INCH = 300
-NUMBER_COLUMNS = ("nats_by_token", "nats_by_token_without_memory", "margin_by_token")
 
 
 def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
@@ -47,7 +54,7 @@ def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
     wanted: list[str] = []
     if sum(4 * shape[0] * shape[1] for shape in shapes if shape) <= MOST_BYTES:
         wanted.append("memory")
-    if sum(12 * length for length in proven if length) <= MOST_BYTES:
+    if sum(BYTES_OF_NUMBERS * length for length in proven if length) <= MOST_BYTES:
         wanted += NUMBER_COLUMNS
     measured = _measured(run, searches, light)
     probes = run.probes([*light.column_names, *wanted]) if wanted else light
@@ -63,14 +70,17 @@ def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
         quantized=measured[QUANTIZED_FILE],
         noise=measured[NOISE_FILE],
         portability=measured[PORTABILITY_FILE],
-        models=_models(run),
+        models=_models_table(run),
     )
 
 
-def _models(run: Run) -> pa.Table:
-    facts = {name: about.get("facts", {}) for name, about in run.provenance["models"].items()}
-    rows = [{"model": name, "num_parameters": known.get("num_parameters")} for name, known in facts.items()]
-    return pa.Table.from_pylist(rows, schema=MODELS)
+def _models_table(run: Run) -> pa.Table:
+    """The rows of MODELS, from what the run recorded of its models."""
+    rows = [
+        {"model": name, "base": known["model"]["name"], "revision": known["model"].get("revision"), **known["facts"]}
+        for name, known in run.provenance["models"].items()
+    ]
+    return pa.Table.from_pylist([{column: row.get(column) for column in MODELS.names} for row in rows], schema=MODELS)
 
 
 def _measured(run: Run, searches: pa.Table, probes: pa.Table) -> dict[str, pa.Table]:

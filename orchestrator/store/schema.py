@@ -13,14 +13,15 @@ QUANTIZED_FILE = "quantized.parquet"
 NOISE_FILE = "noise.parquet"
 PORTABILITY_FILE = "portability.parquet"
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Version of the columns, written into every file. Columns that an earlier version did not have are null; a later
 version is refused.
 
 2: the curve of a probe, `steps_by_length` and `trained_tokens_by_length`.
 3: `certified_steps`, `certified_trained_tokens`, `certified_lengths` and `exact_in_float32`.
 4: `tokens_per_step` and `batch_cost_tokens`.
-5: `first_change` of samples."""
+5: `first_change` of samples.
+6: `bits_per_dimension` of searches."""
 
 SEARCHES = pa.schema(
     [
@@ -42,6 +43,7 @@ SEARCHES = pa.schema(
         ("smallest_failed", pa.int32()),
         ("capacity_nats", pa.float64()),
         ("capacity_bits", pa.float64()),
+        ("bits_per_dimension", pa.float64()),
         ("token_gain", pa.float64()),
         ("information_gain_nats", pa.float64()),
         ("information_gain_bits", pa.float64()),
@@ -62,8 +64,9 @@ SEARCHES = pa.schema(
 )
 """One row per search, derived from PROBES. `limit` is the longest length that the search may ask for, and
 `limit_status` its status if it reaches that length. `grid` has the lengths of a grid. `probe_id` names the probe whose
-memory gives `capacity_tokens` back; `exact_in_float32`, accuracies and first error are those of that probe, over its
-`measured_length`. `restarts` counts the probes after the first."""
+memory gives `capacity_tokens` back; `bits_per_dimension` is `capacity_bits` over the number of values in that memory.
+`exact_in_float32`, accuracies and first error are those of that probe, over its `measured_length`. `restarts`
+counts the probes after the first."""
 
 SAMPLES = pa.schema(
     [

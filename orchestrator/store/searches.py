@@ -18,6 +18,11 @@ from tasks.values import ModelFacts
 
 BITS_PER_PARAMETER = 16
 """Bits that one element of a memory holds in the theoretical capacity: those of half precision, as published."""
+GAINS = (
+    *("capacity_nats", "capacity_bits", "bits_per_dimension", "token_gain"),
+    *("information_gain_nats", "information_gain_bits", "utilization"),
+)
+"""Measures of a search that are 0 where nothing was proven."""
 
 
 def theoretical_tokens(facts: ModelFacts, *, num_vectors: int) -> float:
@@ -67,13 +72,14 @@ def _derive(search: dict[str, Any], rows: list[dict[str, Any]], ledger: Ledger) 
         "restarts": len({row["number"] for row in rows if row["number"] > 0 and row["outcome"] != "failed"}),
     }
     if best is None:
-        gains = ("capacity_nats", "capacity_bits", "token_gain", "information_gain_nats", "information_gain_bits")
-        return {**derived, **dict.fromkeys((*gains, "utilization"), 0.0 if bracket.num_answered else None)}
+        return {**derived, **dict.fromkeys(GAINS, 0.0 if bracket.num_answered else None)}
+    capacity_bits = best["proven_nats_without_memory"] / math.log(2)
     gain_nats = best["proven_nats_without_memory"] - best["proven_nats_with_memory"]
     return {
         **derived,
         "capacity_nats": best["proven_nats_without_memory"],
-        "capacity_bits": best["proven_nats_without_memory"] / math.log(2),
+        "capacity_bits": capacity_bits,
+        "bits_per_dimension": capacity_bits / math.prod(best["memory_shape"]),
         "token_gain": best["proven_token_gain"],
         "information_gain_nats": gain_nats,
         "information_gain_bits": gain_nats / math.log(2),

@@ -32,6 +32,7 @@ class TestHome:
             ("runs", "~/"),
             ("report", "~/run", "--tables=~/tables"),
             ("report", "~/run", "~/run", "--to=~/page.html"),
+            ("report", "~/run", "--at-steps=9"),
             ("verify", "~/run"),
             ("export", "~/run", "--to=~/memories"),
         ):

@@ -134,6 +134,7 @@ def test_is_measured_and_certified(case, save, run_engine):
     facts = model_files.facts(model)
     assert facts.vocabulary == settings["vocab_size"]
     assert facts.embedding_width == settings.get("word_embed_proj_dim", 8)
+    assert facts.num_layers == settings.get("num_hidden_layers", settings.get("n_layer"))
     assert (facts.bos is not None) == ("BOS" not in case)
     check_measured(model, run_engine)
 
@@ -147,6 +148,7 @@ def test_the_language_model_of_one_that_reads_images_is_measured(kind, save, run
     read = [part for name, part in whole.named_parameters() if not any(tower in name for tower in towers)]
     assert facts.num_parameters == sum(part.numel() for part in read)
     assert (facts.vocabulary, facts.embedding_width, facts.context) == (VOCABULARY, 8, 32)
+    assert facts.num_layers == whole.config.get_text_config().num_hidden_layers
     assert "its language model is measured" in facts.notes[-1]
     recipe = CrammingTask().recipe({})
     assert CrammingTask().examine(model, facts, recipe).recipe["radius"] is not None

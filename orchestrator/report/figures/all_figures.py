@@ -18,6 +18,8 @@ from orchestrator.report.figures.canvas import (
     symbols_of,
 )
 from orchestrator.report.figures.entropy import entropy_with_and_without_memory
+from orchestrator.report.figures.frontier import frontier_by_steps, frontier_by_trained_tokens
+from orchestrator.report.figures.laws import law_figures
 from orchestrator.report.figures.lengths import accuracy_against_length, decoding_capacity_per_model
 from orchestrator.report.figures.memories import (
     accuracy_along_lines,
@@ -46,7 +48,7 @@ from orchestrator.report.tables import (
 def figures(tables: ReportTables) -> list[CaptionedFigure]:
     """Every figure for which there are rows, in the order of the page."""
     drawn = [draw(tables) for draw in FIGURES]
-    return [figure for figure in drawn if figure is not None]
+    return [*(figure for figure in drawn if figure is not None), *law_figures(tables)]
 
 
 def capacity_per_model(tables: ReportTables) -> CaptionedFigure | None:
@@ -160,6 +162,8 @@ def bits_against_tokens(tables: ReportTables) -> CaptionedFigure | None:
 FIGURES: tuple[Callable[[ReportTables], CaptionedFigure | None], ...] = (
     capacity_per_model,
     decoding_capacity_per_model,
+    frontier_by_steps,
+    frontier_by_trained_tokens,
     bits_against_tokens,
     success_against_length,
     accuracy_against_length,
@@ -179,4 +183,5 @@ FIGURES: tuple[Callable[[ReportTables], CaptionedFigure | None], ...] = (
     memories_in_two_dimensions,
     accuracy_along_lines,
 )
-"""The figures of the page, in its order; each function returns None where there is nothing to draw."""
+"""The figures of the page, in its order; each function returns None where there is nothing to draw. The laws follow
+them, one figure for each axis that has one."""

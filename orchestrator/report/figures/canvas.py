@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 from plotly.subplots import make_subplots
 
+from orchestrator.report.law import MODELS
 from orchestrator.report.tables import UNFINISHED, SearchRow, beginning, search_rows, source_kind
 from orchestrator.store.schema import BITS, LINES, NOISE, PORTABILITY, QUANTIZED
 from tasks.wording import counted
@@ -48,8 +49,6 @@ LEGEND_LINE_PIXELS = 20
 """Height of one line of a legend in the page's font."""
 COLUMN_GAP = 0.07
 """Space between columns of panels, as a share of the width."""
-MODELS = pa.schema([("model", pa.string()), ("num_parameters", pa.int64())])
-"""What a run recorded about its models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +205,8 @@ def hover_text(row: SearchRow) -> str:
     """The source of a search's text, the result, and the beginning of the text, escaped for plotly."""
     tokens = "" if row.capacity_tokens is None else f"{counted(row.capacity_tokens, 'token')}, "
     bits = "" if row.capacity_bits is None else f"{row.capacity_bits:.1f} bits, "
-    lines = [f"{plain(row.source)}, k = {row.num_vectors}", f"{tokens}{bits}{row.status}"]
+    density = "" if row.bits_per_dimension is None else f"{row.bits_per_dimension:.2f} bits per dimension, "
+    lines = [f"{plain(row.source)}, k = {row.num_vectors}", f"{tokens}{bits}{density}{row.status}"]
     if row.text:
         lines.append(f"“{plain(beginning(row.text, HOVER_CHARACTERS))}”")
     return "<br>".join(lines)

@@ -33,7 +33,8 @@ def _generated(num_searches: int, num_probes: int) -> ReportTables:
         samples.append({**sample, "model": model, "text": text, "token_ends": ends})
         searches.append(
             {**shared, **question, "search_id": f"s{number}", "capacity_tokens": capacity, "status": "measured"}
-            | {"capacity_bits": 4.0 * capacity, "token_gain": 0.8 * capacity, "information_gain_bits": 3.0 * capacity}
+            | {"capacity_bits": 4.0 * capacity, "bits_per_dimension": 4.0 * capacity / (16 * k)}
+            | {"token_gain": 0.8 * capacity, "information_gain_bits": 3.0 * capacity}
             | {"theoretical_tokens": 100.0 * k, "utilization": 0.008 * capacity, "probe_id": f"p{number}-0"}
             | {"smallest_failed": capacity + 1, "margin": 0.01, "probes": num_probes // num_searches, "steps": 900}
         )
@@ -51,7 +52,11 @@ def _generated(num_searches: int, num_probes: int) -> ReportTables:
                 | {"correct_by_token_without_memory": packed_bits([False] * capacity)}
                 | {"memory": np.random.default_rng(number * 100 + probe).normal(size=64).astype("<f4").tobytes()}
                 | {"nats_by_token": [0.25] * capacity, "nats_by_token_without_memory": [2.5] * capacity}
-                | {"margin_by_token": [1.5] * capacity}
+                | {"margin_by_token": [1.5] * capacity, "memory_shape": [k, 64 // k], "trained_tokens": 300 * capacity}
+                | {"steps_by_length": [10 * n for n in range(capacity)] if lossless else None}
+                | {"trained_tokens_by_length": [10 * n * n for n in range(capacity)] if lossless else None}
+                | {"certified_steps": [50, 100, 200], "certified_lengths": [5, 10, 20] if lossless else [0, 0, 0]}
+                | {"certified_trained_tokens": [250, 1000, 4000]}
             )
     return ReportTables(
         probes=pa.Table.from_pylist(probes, schema=PROBES),

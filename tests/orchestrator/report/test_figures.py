@@ -10,7 +10,7 @@ import pytest
 from orchestrator.errors import BadInput
 from orchestrator.report.export import exported_tables
 from orchestrator.report.figures.all_figures import FIGURES, figures
-from orchestrator.report.figures.canvas import INK, MODELS, CaptionedFigure, ReportTables, blank_figure
+from orchestrator.report.figures.canvas import INK, CaptionedFigure, ReportTables, blank_figure
 from orchestrator.report.figures.entropy import entropy_with_and_without_memory
 from orchestrator.report.figures.lengths import accuracy_against_length, decoding_capacity_per_model
 from orchestrator.report.figures.memories import accuracy_along_lines, bits_ledger
@@ -19,6 +19,7 @@ from orchestrator.report.figures.probes import accuracy_over_positions, success_
 from orchestrator.report.figures.robustness import bits_that_survive, bound_by_robustness
 from orchestrator.report.figures.scaling import gain_against_theory, utilization_by_source
 from orchestrator.report.figures.vectors import scaling_with_vectors
+from orchestrator.report.law import MODELS
 from orchestrator.report.robustness import survived, turned_memories
 from orchestrator.store.probe_columns import PROBES, packed_bits
 from orchestrator.store.schema import LINES, SAMPLES, SEARCHES

@@ -51,9 +51,9 @@ class TestCapacityByGroup:
     def test_mean_sd_and_median(self):
         (group,) = capacity_by_group(
             searches_of(
-                {"capacity_tokens": 10, "capacity_bits": 20.0, "steps": 100},
-                {"capacity_tokens": 12, "capacity_bits": 30.0, "steps": 300},
-                {"capacity_tokens": 20, "capacity_bits": 40.0, "steps": 800},
+                {"capacity_tokens": 10, "capacity_bits": 20.0, "bits_per_dimension": 0.5, "steps": 100},
+                {"capacity_tokens": 12, "capacity_bits": 30.0, "bits_per_dimension": 0.75, "steps": 300},
+                {"capacity_tokens": 20, "capacity_bits": 40.0, "bits_per_dimension": 1.0, "steps": 800},
             )
         )
         assert (group.num_searches, group.num_texts) == (3, 3)
@@ -63,6 +63,8 @@ class TestCapacityByGroup:
         assert group.tokens.median == 12
         assert group.tokens.sd == pytest.approx(28**0.5)
         assert group.bits.mean == pytest.approx(30.0)
+        assert group.bits_per_dimension is not None
+        assert group.bits_per_dimension.mean == pytest.approx(0.75)
         assert group.mean_steps == 400
 
     def test_groups_are_model_kind_of_source_and_vectors(self):
@@ -202,6 +204,10 @@ class TestFindings:
         assert answer == "On average 6.0 tokens (95 % interval 5.0 to 7.0) with m."
         assert sure.startswith("All 2 searches finished; every capacity")
 
+    def test_the_headline_says_how_dense_the_memory_is(self):
+        dense = {"capacity_tokens": 5, "capacity_bits": 30.0, "bits_per_dimension": 0.47}
+        assert "5.0 tokens, 30 bits or 0.47 bits per dimension, with m." in headline(searches_of(dense))[1]
+
     def test_the_headline_names_the_tasks_and_counts_texts_by_what_they_are(self):
         written = {"capacity_tokens": 5, "source": "model_samples:0#1"}
         searches = searches_of({**written, "task": "one_step"}, {**written, "task": "cramming"})
@@ -255,6 +261,7 @@ class TestFindings:
 class TestTerminal:
     def test_means_and_intervals_fit_a_hundred_columns(self):
         long = {"model": "organisation/a-model-with-a-long-name", "source": "random_words:0", "capacity_bits": 1000.0}
+        long |= {"bits_per_dimension": 1.234}
         searches = searches_of(
             {**long, "capacity_tokens": 110},
             {**long, "capacity_tokens": 130},
@@ -263,6 +270,7 @@ class TestTerminal:
         )
         text = printed(summary_table(capacity_by_group(searches)))
         assert "≥ 120.0 [110.0, 130.0]" in text
+        assert " 1.23 " in text
         assert "3/4" in text
         assert max(map(len, text.splitlines())) <= 100
 

@@ -229,6 +229,7 @@ class TestSearches:
         assert (row["capacity_tokens"], row["status"], row["smallest_failed"]) == (12, "measured", 13)
         assert row["capacity_nats"] == 36.0
         assert row["capacity_bits"] == pytest.approx(36.0 / math.log(2))
+        assert row["bits_per_dimension"] == pytest.approx(36.0 / math.log(2) / 2)  # one vector of two values
         assert row["token_gain"] == pytest.approx(12 * (1.0 - 0.25))
         assert row["information_gain_nats"] == pytest.approx(36.0 - 6.0)
         assert row["information_gain_bits"] == pytest.approx(30.0 / math.log(2))
@@ -281,7 +282,7 @@ class TestSearches:
     def test_probes_that_proved_nothing_give_a_capacity_of_0(self):
         row = derived(measured(probe(0), proven=0, failed=8), measured(probe(1, length=1), proven=0, failed=1))
         assert (row["capacity_tokens"], row["status"], row["smallest_failed"]) == (0, "measured", 1)
-        for name in ("capacity_nats", "capacity_bits", "token_gain", "information_gain_nats", "utilization"):
+        for name in ("capacity_nats", "capacity_bits", "bits_per_dimension", "token_gain", "utilization"):
             assert row[name] == 0.0
         assert (row["margin"], row["probe_id"]) == (None, None)
 
