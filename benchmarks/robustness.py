@@ -21,7 +21,7 @@ from ledger import SETTINGS, Ledger, key_of
 from orchestrator.analysis.bits_ledger import precision_columns
 from orchestrator.analysis.robustness import Stored, noise_rows, quantized_rows
 from orchestrator.report.export import markdown, noise_table, quantized_table
-from orchestrator.report.figures.canvas import ReportTables, standing_alone
+from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.figures.robustness import bits_that_survive, bound_by_robustness
 from orchestrator.store.probe_columns import PROBES
 from orchestrator.store.schema import BITS, NOISE, QUANTIZED, SAMPLES, SEARCHES
@@ -105,7 +105,7 @@ def main() -> None:
         print(markdown(table))
     for drawn in (bits_that_survive(tables), bound_by_robustness(tables)):
         if drawn is not None:
-            standing_alone(drawn).write_image(Path(arguments.to) / f"{drawn.name}.png", scale=2)
+            drawn.figure.write_image(Path(arguments.to) / f"{drawn.name}.png", scale=2)
 
 
 if __name__ == "__main__":

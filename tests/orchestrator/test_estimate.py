@@ -72,6 +72,7 @@ def test_a_search_that_its_limit_stops_is_cheaper_than_one_that_stalls_and_is_no
     short = replace(plan, searches=tuple(replace(search, limit=limit) for search in plan.searches))
     stopped = priced(short, text, step=step)
     assert (stopped.expected_tokens, stopped.probes) == (limit, 12)
+    assert whole.seconds is not None
     starts, left = 1 + plan.sweep.search.retries, (limit / whole.expected_tokens) ** 2
     assert stopped.seconds == pytest.approx(whole.seconds * SHARE_OF_GROWTH * left / starts)
 

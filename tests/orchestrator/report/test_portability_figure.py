@@ -1,6 +1,7 @@
 """The figure of `capsweep verify --as`, on made-up margins."""
 
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -27,7 +28,8 @@ class TestTheFigure:
         )
         drawn = share_that_decodes_elsewhere(tables)
         assert drawn is not None
-        lines = {trace.name: trace for trace in drawn.figure.data if trace.x[0] is not None}
+        traces: Any = drawn.figure.data
+        lines = {trace.name: trace for trace in traces if trace.x[0] is not None}
         assert list(lines["cache=off"].y) == [1.0] * 6
         assert list(lines["dtype=bfloat16"].y) == [0.0] * 3 + [0.8333] + [1.0] * 2
         assert "cache=off 36 of 36; dtype=bfloat16 17 of 36" in drawn.caption
