@@ -201,27 +201,34 @@ class Task(Protocol):
 
 
 class Prover(Protocol):
-    """A loaded model that answers questions about stored memories and their texts, one at a time."""
+    """A loaded model that answers questions about stored memories and their texts, one at a time.
 
-    def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
-        """Decode `len(tokens)` tokens from the memory alone and compare them with the text's."""
+    `context` holds the tokens that stand before the memory, or before the text where there is no memory: as many as the
+    question asks for.
+    """
+
+    def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int], context: Sequence[int] = ()) -> Proof:
+        """Decode `len(tokens)` tokens from the memory alone, after its context, and compare them with the text's."""
         ...
 
-    def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
+    def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int], context: Sequence[int] = ()) -> float:
         """Share of the tokens that are correct with this memory, each predicted from the correct ones before it."""
         ...
 
-    def compress(self, tokens: Sequence[int]) -> bytes:
+    def compress(self, tokens: Sequence[int], *, context: Sequence[int] = ()) -> bytes:
         """Compress the tokens that are not given, without any memory, by the model's own predictions."""
         ...
 
-    def decompress(self, data: bytes, num_tokens: int, *, given: Sequence[int] = ()) -> tuple[int, ...]:
+    def decompress(
+        self, data: bytes, num_tokens: int, *, given: Sequence[int] = (), context: Sequence[int] = ()
+    ) -> tuple[int, ...]:
         """Invert `compress`, on the same machine.
 
         Args:
             data: What `compress` returned.
             num_tokens: Number of tokens, given ones included.
             given: The first `num_given` tokens of the question.
+            context: The tokens before the text that `compress` was given.
         """
         ...
 

@@ -63,7 +63,7 @@ class BatchedEngine:
         self._model = model
         self._question = question
         self._recipe = make_recipe(question.recipe)
-        self._starts = Starts(model, layout, self._recipe)
+        self._starts = Starts(model, layout, question, self._recipe)
         # Fitting measures the device memory, so the second set of weights is loaded before it.
         float32 = model.in_float32()
         self._fitting = Fitting(model, settings)

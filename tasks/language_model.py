@@ -19,7 +19,7 @@ from tasks.devices import pick_device
 from tasks.load_checks import check_ways
 from tasks.model_config import bos_of, context_of
 from tasks.model_files import load_model
-from tasks.values import Model, TaskError
+from tasks.values import Model, Question, TaskError
 
 
 class LanguageModel:
@@ -153,15 +153,17 @@ class LanguageModel:
             return None
         return LanguageModel(copy.deepcopy(self._model).float(), device=str(self.device))
 
-    def prefix(self, num_slots: int) -> Tensor:
-        """The input vector of the BOS token, once for each slot, (B, 1, D).
+    def tokens_before(self, question: Question, context: Sequence[int]) -> tuple[int, ...]:
+        """Token ids that stand before a memory, or before a text without one: the BOS if asked for, then the context.
 
         Raises:
             TaskError: when the model names no BOS.
         """
+        if question.prefix is None:
+            return tuple(context)
         if self.bos is None:
             raise TaskError("prefix: bos was asked for, but this model names no BOS token; use prefix: null.")
-        return self.embed(torch.full((num_slots, 1), self.bos, device=self.device))
+        return self.bos, *context
 
     @torch.no_grad()
     def sample(
@@ -176,7 +178,8 @@ class LanguageModel:
         drawn: list[Tensor] = []
         if self.bos is None:
             drawn.append(ordinary_V[torch.randint(len(ordinary_V), (num_texts,), generator=generator)][:, None])
-        inputs = self.prefix(num_texts) if self.bos is not None else self.embed(drawn[0].to(self.device))
+        first = drawn[0] if self.bos is None else torch.full((num_texts, 1), self.bos)
+        inputs = self.embed(first.to(self.device))
         reading = self.reading()
         while len(drawn) < length:
             logits_BV = reading.read(inputs).cpu()[:, ordinary_V]

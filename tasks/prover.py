@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tasks.coder import compress, decompress
 from tasks.language_model import LanguageModel
-from tasks.layout import Layout
+from tasks.layout import Layout, token_ids
 from tasks.scoring import score_with_memory
 from tasks.values import Proof, Question
 
@@ -26,32 +26,41 @@ class LayoutProver:
         self._layout = layout
         self._question = question
 
-    def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
+    def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int], context: Sequence[int] = ()) -> Proof:
         """Decode `len(tokens)` tokens from the memory and compare them with the text's."""
-        tokens_BL = torch.tensor([list(tokens)], device=self._model.device)
-        decoded = self._layout.prove(self._model, self._memory(memory, num_vectors), tokens_BL)
-        prefix = int(decoded.exact_prefix_B[0])
+        before = self._model.tokens_before(self._question, context)
+        tokens_BL, before_BP = (token_ids([ids], self._model.device) for ids in (tokens, before))
+        decoded = self._layout.prove(self._model, self._memory(memory, num_vectors), tokens_BL, before_BP)
+        prefix = int(decoded.firm_prefix(least_margin=self._question.least_margin)[0])
         return Proof(
             tokens=tuple(decoded.tokens_BL[0].tolist()),
             exact_prefix=prefix,
             margin=float(decoded.margins_BL[0, :prefix].min()) if prefix else None,
         )
 
-    def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
+    def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int], context: Sequence[int] = ()) -> float:
         """Share of the tokens that are correct with this memory under teacher forcing."""
         memory_BKD = self._memory(memory, num_vectors)
         scored = score_with_memory(
-            self._model, self._layout, memory_BKD, tokens, num_vectors=num_vectors, question=self._question
+            self._model,
+            self._layout,
+            memory_BKD,
+            tokens,
+            num_vectors=num_vectors,
+            context=context,
+            question=self._question,
         )
         return scored.num_correct / scored.length
 
-    def compress(self, tokens: Sequence[int]) -> bytes:
+    def compress(self, tokens: Sequence[int], *, context: Sequence[int] = ()) -> bytes:
         """Arithmetic coding with the model's own predictions."""
-        return compress(self._model, tokens, question=self._question)
+        return compress(self._model, tokens, question=self._question, context=context)
 
-    def decompress(self, data: bytes, num_tokens: int, *, given: Sequence[int] = ()) -> tuple[int, ...]:
+    def decompress(
+        self, data: bytes, num_tokens: int, *, given: Sequence[int] = (), context: Sequence[int] = ()
+    ) -> tuple[int, ...]:
         """Invert `compress`."""
-        return decompress(self._model, data, num_tokens, question=self._question, given=given)
+        return decompress(self._model, data, num_tokens, question=self._question, given=given, context=context)
 
     def _memory(self, memory: bytes, num_vectors: int) -> Tensor:
         shape = self._layout.memory_shape(num_vectors, self._model.embedding_width)

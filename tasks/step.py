@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tasks.batches import Batch
 from tasks.cross_entropy import cross_entropy_and_gradient
+from tasks.decoding import near_tie
 from tasks.language_model import LanguageModel
 from tasks.layout import pick_inputs
 from tasks.optimizer import temperatures, token_weights
@@ -74,7 +75,7 @@ def measure_step(
         model: The frozen model.
         slots: All slots of the engine.
         batch: Which of them are computed together; none is longer than its width.
-        question: Which tokens are given, and whether a prefix stands before the memory.
+        question: Which tokens are given, and which count as correct.
         recipe: How the tokens of the loss are weighed.
         radius: Length of a memory vector under a sphere recipe; 0 under any other.
         is_fixed: Whether the head computes padding, too, so that shapes do not depend on neighbours.
@@ -82,13 +83,12 @@ def measure_step(
     device = model.device
     index_B = batch.index_B.to(device)
     width = min(batch.width, slots.tokens_BL.shape[1])
-    # 1. Pick what stands at each input position: a token of the text, the prefix, or a vector of the memory.
+    # 1. Pick what stands at each input position: a token of the text or before it, or a vector of the memory.
     memory_BKD = slots.memory_BKD[index_B].requires_grad_()
     tokens_BL = slots.tokens_BL[index_B, :width]
     positions_BL = slots.positions_BL[batch.index_B, :width]
     inputs_BT = slots.inputs_BT[index_B, : int(positions_BL.max()) + 1]
-    prefix = question.prefix is not None
-    inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, prefix=prefix)
+    inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, slots.before_BP[index_B])
 
     # 2. Forward to the positions that predict a scored token. The host computes the positions, without a transfer.
     inside_BL = torch.arange(width) < slots.length_B[batch.index_B][:, None]
@@ -106,7 +106,11 @@ def measure_step(
     if isinstance(recipe, SphereRecipe):
         temperature_B = temperatures(slots.share_correct_B[batch.index_B], recipe=recipe)
         temperature_N = temperature_B[slot_N].to(device)
-    nats_N, correct_N, gradient_NH = cross_entropy_and_gradient(model, picked_NH, targets_N, temperature_N)
+    # What passes here only just might fail when it is decoded.
+    least_margin = question.least_margin and question.least_margin + near_tie(model.dtype)
+    nats_N, correct_N, gradient_NH = cross_entropy_and_gradient(
+        model, picked_NH, targets_N, temperature_N, least_margin=least_margin
+    )
     inside_BL, scored_BL = inside_BL.to(device), scored_BL.to(device)
     correct_BL = torch.zeros_like(scored_BL).flatten().index_copy(0, at_token_N, correct_N).view_as(scored_BL)
     # A token inside the slot that is not scored is a given t_1, which counts as correct.

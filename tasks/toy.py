@@ -41,6 +41,8 @@ from tasks.values import (
 
 NATS_PER_TOKEN = 2.0
 """Cross-entropy of every token that a toy memory does not hold."""
+MARGIN = 1.0
+"""Logit margin of every token that a toy memory holds."""
 
 
 class ToyRecipe(BaseModel):
@@ -84,6 +86,7 @@ class ToyEngine:
 
     def __init__(self, question: Question) -> None:
         self._recipe = ToyRecipe.model_validate(dict(question.recipe))
+        self._least_margin = question.least_margin
         self._waiting: deque[Probe] = deque()
         self._slots: list[tuple[Probe, int, float]] = []
         self._num_open = 0
@@ -156,7 +159,7 @@ class ToyEngine:
             return Failed(reason="the recipe of the toy asks for a failure")
         capacity, steps = toy_capacity(probe.tokens), self._steps_of(probe)
         reached = min(len(probe.tokens), capacity - _number(probe.probe_id) % (self._recipe.shortfall + 1))
-        if steps < self._recipe.steps:
+        if steps < self._recipe.steps or self._least_margin > MARGIN:
             reached = 0
         lossless = reached >= probe.length
         proven = reached if lossless else 0
@@ -173,7 +176,7 @@ class ToyEngine:
             token_accuracy=1.0 if lossless else max(0, reached) / length,
             token_accuracy_without_memory=0.0,
             first_error=None if lossless else max(0, reached),
-            margin=1.0 if proven else None,
+            margin=MARGIN if proven else None,
             nats_without_memory=NATS_PER_TOKEN * length,
             nats_with_memory=0.0 if lossless else NATS_PER_TOKEN * (length - max(0, reached)),
             proven_nats_without_memory=NATS_PER_TOKEN * proven,
@@ -205,20 +208,22 @@ class ToyCodec:
 class ToyProver:
     """A toy memory holds the number of tokens it gives back."""
 
-    def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
+    def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int], context: Sequence[int] = ()) -> Proof:
         """Compare the number in the memory with the tokens wanted."""
         prefix = min(len(tokens), round(struct.unpack("<f", memory)[0]))
-        return Proof(tokens=tuple(tokens[:prefix]), exact_prefix=prefix, margin=1.0 if prefix else None)
+        return Proof(tokens=tuple(tokens[:prefix]), exact_prefix=prefix, margin=MARGIN if prefix else None)
 
-    def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
+    def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int], context: Sequence[int] = ()) -> float:
         """Share of the tokens that the memory holds."""
         return self(memory, num_vectors=num_vectors, tokens=tokens).exact_prefix / len(tokens)
 
-    def compress(self, tokens: Sequence[int]) -> bytes:
+    def compress(self, tokens: Sequence[int], *, context: Sequence[int] = ()) -> bytes:
         """The text of the tokens in UTF-8, because the toy predicts nothing."""
         return "".join(map(chr, tokens)).encode()
 
-    def decompress(self, data: bytes, num_tokens: int, *, given: Sequence[int] = ()) -> tuple[int, ...]:
+    def decompress(
+        self, data: bytes, num_tokens: int, *, given: Sequence[int] = (), context: Sequence[int] = ()
+    ) -> tuple[int, ...]:
         """The code points of the text. The bytes hold given tokens, too."""
         return tuple(map(ord, data.decode()))
 

@@ -107,10 +107,16 @@ class Question:
     criterion: float | None = None
     """None: every token must be correct, certified by decoding. A number: the share of tokens that must be correct
     under teacher forcing; given tokens do not count."""
+    least_margin: float = 0.0
+    """Under the criterion None: a token counts as correct if its logit exceeds every other one by at least this."""
     decode_from: DecodeFrom = "memory"
     """Whether t_1 must come out of the memory, or is given."""
     prefix: Literal["bos"] | None = None
-    """What stands before the memory; None: nothing."""
+    """What stands before everything else; None: nothing."""
+    context: int = 0
+    """Tokens that stand before the memory, where the model sees them. Each probe has its own."""
+    repeats_context: bool = False
+    """Whether the context is the text itself; otherwise the text follows it."""
     growth: float | None = 1.1
     """A probe that is lossless at L continues at L times this factor, and at least at L + 1. None: a probe adds more
     tokens if the last ones took few steps, fewer if they took many, and takes some back when it stalls."""
@@ -121,6 +127,11 @@ class Question:
     def num_given(self) -> int:
         """Tokens of the text that are given: not scored, at no cost, and correct both with memory and without."""
         return int(self.decode_from == "memory+first_token")
+
+    @property
+    def num_before(self) -> int:
+        """Input positions before the memory: the prefix, then the context."""
+        return int(self.prefix is not None) + self.context
 
     def is_met(self, accuracy: float, length: int) -> bool:
         """Whether an accuracy over `length` tokens meets the criterion of teacher forcing.
@@ -215,6 +226,8 @@ class Probe:
     """Hash of the tokens of the text and of the tokenizer."""
     tokens: tuple[int, ...]
     """Token ids of the text, up to the longest length this search may reach."""
+    context: tuple[int, ...] = ()
+    """Token ids that stand before the memory, as many as the question asks for."""
     length: int
     """Tokens asked for; a probe that is lossless with budget left grows beyond it."""
     num_vectors: int
@@ -246,9 +259,10 @@ class Measurement:
     """What a probe that ran to its end found out."""
 
     proven_length: int
-    """Longest length at which the criterion was met; under `exact` equal to exact_prefix."""
+    """Longest length at which the criterion was met; if it asks for a certificate, equal to exact_prefix."""
     exact_prefix: int
-    """Longest prefix in tokens that the stored memory gives back when decoded greedily from nothing else."""
+    """Longest prefix in tokens that the stored memory gives back when decoded greedily from nothing else, each with the
+    margin that the criterion asks for."""
     failed_length: int | None
     """Length that the probe gave up on; None if it reached its text's end or the machine ended it (see `remark`)."""
     measured_length: int
@@ -405,7 +419,7 @@ class Proof:
     tokens: tuple[int, ...]
     """Token ids that came out."""
     exact_prefix: int
-    """Number of tokens before the first that differs from the text."""
+    """Number of tokens before the first that differs from the text, or has less than the margin that is asked for."""
     margin: float | None
     """Smallest difference of the two largest logits over the exact prefix; None if that is empty."""
 

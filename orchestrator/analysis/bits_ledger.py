@@ -138,16 +138,18 @@ def _bits_of(
         packed = compress(text)
         assert decompress(packed) == text, f"{name} did not give the text back"
         row[f"{name}_bytes"] = len(packed)
-    packed = prover.compress(tokens)
-    if prover.decompress(packed, num_tokens, given=tokens[: question.num_given]) == tuple(tokens):
+    context = sample["context"] or ()
+    packed = prover.compress(tokens, context=context)
+    given = tokens[: question.num_given]
+    if prover.decompress(packed, num_tokens, given=given, context=context) == tuple(tokens):
         row["arithmetic_bytes"] = len(packed)
     # 2. The memory: quantized, and decoded again.
     memory_KD = np.frombuffer(best["memory"], dtype="<f4").reshape(best["memory_shape"])
     for precision in ("float32", "bfloat16", "float16", "int8"):
         smaller = quantize(memory_KD, precision)
         stored, vectors = smaller.values.tobytes(), search["num_vectors"]
-        prefix = prover(stored, num_vectors=vectors, tokens=tokens).exact_prefix
-        accuracy = prover.accuracy(stored, num_vectors=vectors, tokens=tokens)
+        prefix = prover(stored, num_vectors=vectors, tokens=tokens, context=context).exact_prefix
+        accuracy = prover.accuracy(stored, num_vectors=vectors, tokens=tokens, context=context)
         exact = question.criterion is None
         row |= {
             f"{precision}_bytes": smaller.num_bytes,
@@ -173,5 +175,7 @@ def _line_of(
             "to_probe_id": second["probe_id"],
             "tokens": len(tokens),
             "share": share,
-            "accuracy": prover.accuracy(between.tobytes(), num_vectors=search["num_vectors"], tokens=tokens),
+            "accuracy": prover.accuracy(
+                between.tobytes(), num_vectors=search["num_vectors"], tokens=tokens, context=sample["context"] or ()
+            ),
         }
