@@ -36,6 +36,10 @@ class Reading:
         self._cache: dict[str, Any] = {}
         self._read: list[Tensor] = []
 
+    def begin_after(self, cache: Any) -> None:
+        """Go on from a cache that holds keys and values; only for a model that is read with its cache."""
+        self._cache = {"past_key_values": cache}
+
     @torch.no_grad()
     def read(self, inputs_BTD: Tensor) -> Tensor:
         """Read further vectors and return the logits (B, V) of the next token, in float32."""

@@ -10,6 +10,7 @@ Knows nothing of optimizers, probes or searches.
 # Axes: B slots, P tokens before a memory, K vectors of a memory, L tokens, T input positions, D embedding width.
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -35,6 +36,16 @@ def memory_input(index: int, *, num_before: int) -> int:
     return -1 - num_before - index
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a model is given."""
+
+    inputs_BTD: Tensor
+    """Input vectors in the model's precision."""
+    pairs_BKW: Tensor | None = None
+    """Key-value pairs that every layer reads before the inputs; None: none."""
+
+
 class Layout(Protocol):
     """What a task puts into the model and expects from it.
 
@@ -52,8 +63,21 @@ class Layout(Protocol):
     - Out of memory. A layout lets the error pass. The engine then calls `prove` again with fewer memories.
     """
 
-    def memory_shape(self, num_vectors: int, embedding_width: int) -> tuple[int, int]:
+    packs: bool
+    """Whether several slots may stand in one row of inputs."""
+
+    def memory_shape(self, num_vectors: int, model: LanguageModel) -> tuple[int, int]:
         """Shape (K, D) of the trainable vectors."""
+        ...
+
+    def unit(self, model: LanguageModel) -> float | Tensor:
+        """Scale of the numbers of a vector, one for all or (D,), for cold memories and steps of AdamW."""
+        ...
+
+    def given(
+        self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, inputs_BT: Tensor, before_BP: Tensor
+    ) -> "Given":
+        """What the model is given: `inputs_BT` names the inputs, each by what `build_inputs` calls it."""
         ...
 
     def build_inputs(self, num_vectors: int, length: int) -> list[int]:
@@ -88,26 +112,39 @@ def token_ids(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
 
 
 def pick_inputs(
-    model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, inputs_BT: Tensor, before_BP: Tensor
+    model: LanguageModel, memory_BKD: Tensor | None, tokens_BL: Tensor, inputs_BT: Tensor, before_BP: Tensor
 ) -> Tensor:
     """The vectors that the inputs name, (B, T, D), in the model's precision."""
-    embedded_BXD = model.embed(torch.cat([tokens_BL, before_BP], dim=1))
-    sources_BXD = torch.cat([embedded_BXD, memory_BKD.to(model.dtype)], dim=1)
+    sources_BXD = model.embed(torch.cat([tokens_BL, before_BP], dim=1))
+    if memory_BKD is not None:
+        sources_BXD = torch.cat([sources_BXD, memory_BKD.to(model.dtype)], dim=1)
     # Tokens come first, then those before the memory, then the memory: negative inputs continue after the last token.
     index_BT = torch.where(inputs_BT < 0, tokens_BL.shape[1] - 1 - inputs_BT, inputs_BT)
-    return sources_BXD.gather(1, index_BT[..., None].expand(-1, -1, memory_BKD.shape[2]))
+    return sources_BXD.gather(1, index_BT[..., None].expand(-1, -1, sources_BXD.shape[2]))
 
 
 class AfterContext:
     """What layouts have in common whose memory is read like embeddings: the BOS, then the context, then the memory."""
 
+    packs = True
+
     def __init__(self, question: Question) -> None:
         self._num_before = question.num_before
         self._before = [before_input(index) for index in range(question.num_before)]
 
-    def memory_shape(self, num_vectors: int, embedding_width: int) -> tuple[int, int]:
+    def memory_shape(self, num_vectors: int, model: LanguageModel) -> tuple[int, int]:
         """Shape (K, D) of the trainable vectors."""
-        return num_vectors, embedding_width
+        return num_vectors, model.embedding_width
+
+    def unit(self, model: LanguageModel) -> float:
+        """The standard deviation of the embedding table."""
+        return model.embedding_std
+
+    def given(
+        self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, inputs_BT: Tensor, before_BP: Tensor
+    ) -> Given:
+        """Every vector is an input."""
+        return Given(pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, before_BP))
 
     def _memory(self, index: int) -> int:
         """Input of vector `index` of the memory."""
@@ -151,3 +188,38 @@ class OneStep(AfterContext):
             inputs_BTD = pick_inputs(model, memory_BKD, nothing_B1, inputs_BT, before_BP)
             logits_BLV = model.head(model.hidden(inputs_BTD)[:, self._num_before :])
             return hold_against(logits_BLV, tokens_BL)
+
+
+class KeyValues:
+    """Pairs in the cache, then input `[before, t_1 .. t_{L-1}]`, where the last token before the text predicts t_1."""
+
+    packs = False
+
+    def __init__(self, question: Question) -> None:
+        self._num_before = question.num_before
+
+    def memory_shape(self, num_vectors: int, model: LanguageModel) -> tuple[int, int]:
+        """One pair of each layer and head is a vector."""
+        return num_vectors, model.pair_width
+
+    def unit(self, model: LanguageModel) -> Tensor:
+        """The standard deviation of each number over the model's own pairs."""
+        return model.pair_std
+
+    def build_inputs(self, num_vectors: int, length: int) -> list[int]:
+        """What stands before the text, then all tokens but the last."""
+        return [*map(before_input, range(self._num_before)), *map(token_input, range(length - 1))]
+
+    def target_positions(self, num_vectors: int, length: int) -> list[int]:
+        """The last token before the text predicts t_1; each token predicts the next one."""
+        return list(range(self._num_before - 1, self._num_before - 1 + length))
+
+    def given(
+        self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, inputs_BT: Tensor, before_BP: Tensor
+    ) -> Given:
+        """Tokens are inputs, and the memory stands before them in every layer."""
+        return Given(pick_inputs(model, None, tokens_BL, inputs_BT, before_BP), memory_BKD)
+
+    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, before_BP: Tensor) -> Decoded:
+        """Greedy decoding with the key-value cache, which begins with the memory."""
+        return model.decode(model.embed(before_BP), tokens_BL, pairs_BKW=memory_BKD)

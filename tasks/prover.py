@@ -63,6 +63,6 @@ class LayoutProver:
         return decompress(self._model, data, num_tokens, question=self._question, given=given, context=context)
 
     def _memory(self, memory: bytes, num_vectors: int) -> Tensor:
-        shape = self._layout.memory_shape(num_vectors, self._model.embedding_width)
+        shape = self._layout.memory_shape(num_vectors, self._model)
         values = np.frombuffer(memory, dtype="<f4").reshape(1, *shape).copy()
         return torch.from_numpy(values).to(self._model.device)

@@ -71,13 +71,15 @@ class Starts:
         return {"layout": self._layout, "before": before, "most_inputs": self._model.context}
 
     def _cold(self, seed: str, num_vectors: int) -> Tensor:
-        shape = self._layout.memory_shape(num_vectors, self._model.embedding_width)
+        shape = self._layout.memory_shape(num_vectors, self._model)
         if isinstance(self._recipe, AdamWRecipe):
-            return cold_memory(seed, shape, std=self._model.embedding_std * self._recipe.init_scale)
+            unit = self._layout.unit(self._model)
+            std = unit.cpu() if isinstance(unit, Tensor) else unit
+            return cold_memory(seed, shape, std=std * self._recipe.init_scale)
         return on_sphere(cold_memory(seed, shape, std=1.0), radius=self.radius)
 
     def _warm(self, probe: Probe) -> Tensor:
         assert probe.start_memory is not None
-        shape = self._layout.memory_shape(probe.num_vectors, self._model.embedding_width)
+        shape = self._layout.memory_shape(probe.num_vectors, self._model)
         memory_KD = torch.from_numpy(np.frombuffer(probe.start_memory, dtype="<f4").reshape(shape).copy())
         return memory_KD if not self.radius else on_sphere(memory_KD, radius=self.radius)

@@ -67,15 +67,22 @@ class ModelFacts:
     context: int | None
     """Longest input in tokens; None if the model has no limit."""
     embedding_width: int
-    """Width of one memory vector."""
+    """Width of the input embedding."""
     num_parameters: int
     """Number of weights, embeddings included."""
+    vector_width: int | None = None
+    """Numbers in one vector of a memory; None: those of an input embedding."""
     bos: int | None = None
     """The BOS token that its configuration names, which `prefix: bos` needs; None if it names none."""
     is_recurrent: bool = False
     """Whether its layers read tokens one after the other without a fused kernel (Mamba, RWKV): slow on a CPU."""
     notes: tuple[str, ...] = ()
     """What a user should know of its configuration."""
+
+    @property
+    def memory_width(self) -> int:
+        """Numbers in one vector of a memory."""
+        return self.embedding_width if self.vector_width is None else self.vector_width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +242,7 @@ class Probe:
     start: str = COLD
     """`cold`, or the probe_id whose memory this one begins from."""
     start_memory: bytes | None = None
-    """Little-endian float32 values of that memory, (num_vectors, embedding_width); None when cold."""
+    """Little-endian float32 values of that memory, (num_vectors, memory_width); None when cold."""
     snapshot: bytes | None = None
     """State of its slot, saved by an engine, from which the probe continues; None: it begins anew."""
     max_trained_tokens: int | None = None
@@ -296,7 +303,7 @@ class Measurement:
     memory: bytes | None
     """Little-endian float32 values of the memory that was certified; None if it proves nothing."""
     memory_shape: tuple[int, ...]
-    """(num_vectors, embedding_width)."""
+    """(num_vectors, memory_width)."""
     correct: tuple[bool, ...] = ()
     """Which tokens are correct with the memory, teacher forced, over measured_length; empty if not measured, like the
     next four."""

@@ -60,8 +60,8 @@ class Sweep(Entry, frozen=True):
     name: Name
     """Beginning of the run directory's name."""
     task: Annotated[str, name_known(lambda: TASKS, "task"), WithJsonSchema({"enum": list(TASKS)})] = "cramming"
-    """What is measured. cramming: k vectors before the text; one_step: two vectors [e, m, m, ..] and one forward pass;
-    toy: known answers, no model."""
+    """What is measured. cramming: k vectors before the text; prefix: k key-value pairs in every layer before it;
+    one_step: two vectors [e, m, m, ..] and one forward pass; toy: known answers, no model."""
     models: Annotated[tuple[ModelOfSweep, ...], BeforeValidator(each_revision), AfterValidator(distinct)]
     """Hub ids, local folders, or mappings with a name and other fields."""
     texts: Annotated[tuple[TextsOfSweep, ...], BeforeValidator(list_to_tuple), AfterValidator(distinct)]

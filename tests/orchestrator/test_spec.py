@@ -177,7 +177,9 @@ REFUSED = {
     "name: a b": ["name: found 'a b'; it should be a text that can name a folder"],
     "name: ../a": ["name: found '../a'"],
     "name: 2024": ["name: found 2024"],
-    "task: craming": ["task: 'craming' is not a task. known: cramming, one_step, toy. Did you mean 'cramming'?"],
+    "task: craming": [
+        "task: 'craming' is not a task. known: cramming, one_step, prefix, toy. Did you mean 'cramming'?"
+    ],
     "models: []": ["models: the list is empty"],
     "models: [{name: a/b, revision: x, revisions: [y]}]": ["models: entry 0 has both revision and revisions"],
     "models: [{name: a/b, revisions: []}]": ["models: entry 0: revisions should be a list of texts"],

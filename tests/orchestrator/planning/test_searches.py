@@ -89,7 +89,7 @@ class TestContext:
 
     def test_it_is_part_of_the_identity(self):
         asked: list[dict[str, Any]] = [{}, {"context": 3}, {"context": {"repeat": 3}}]
-        plans = [lay_out(inputs_of("abcabc", **changes)) for changes in asked]
+        plans = [lay_out(inputs_of("abcdef", **changes)) for changes in asked]
         assert len({plan.searches[0].search_id for plan in plans}) == 3
         assert len({sample_id for plan in plans for _, sample_id in plan.samples}) == 3
 
