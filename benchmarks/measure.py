@@ -10,7 +10,8 @@
 beside the ledger. Each text gets one probe, without retries, in the engine of the product; memories are certified as in
 any run. It needs no Ray. `take` copies the searches of a finished run into the ledger, with all their starts. `verify`
 decodes the memories of `run` again, one at a time, and shows the longest texts that they give back; for the memories of
-a finished run there is `capsweep verify`. `table` prints the lines of docs/recipe.md.
+a finished run there is `capsweep verify`. `table` prints the lines of docs/recipe.md. The file is long because all
+four share the form of a row.
 """
 
 import argparse

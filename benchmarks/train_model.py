@@ -6,7 +6,7 @@ Reads plain `.txt` files, trains a byte-level BPE tokenizer and a Llama or a GPT
 them, and writes a Hugging Face folder: weights, tokenizer and a model card. Training saves its state
 beside the model and resumes from there when the same command is given again.
 
-Knows nothing of capsweep.
+Knows nothing of capsweep. It is one file, though long, because it is run once and read whole.
 """
 
 # Axes: B sequences, L tokens.

@@ -245,6 +245,22 @@ def load_model(model: Model, device: torch.device, *, spread: bool) -> tuple[Pre
         why = why_refused(error, "model") or f"its weights could not be loaded ({message_of(error)})."
         raise TaskError(f"{model.name}: {why}") from error
     loaded_model, info = loaded
+    _check_shapes(model, info)
+    for part in loaded_model.modules():
+        # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first pass without gradient. From then on
+        # it computes in bfloat16, without gradients, and fails if the width of a layer is no multiple of 32.
+        if hasattr(part, "support_avx512bf16_for_cpu"):
+            part.support_avx512bf16_for_cpu = False
+        if hasattr(part, "merge") and hasattr(part, "merged_adapters"):  # a layer of peft
+            part.merge()
+    if not (unused := sorted(info["unexpected_keys"])):
+        return loaded_model, ()
+    note = f"config.json asks for {len(unused)} weights fewer than are in the files; left out, such as {unused[0]}."
+    return loaded_model, (note,)
+
+
+def _check_shapes(model: Model, info: dict[str, Any]) -> None:
+    """Raise WrongModelError if a weight that config.json asks for has another shape in the files, or is not there."""
     if mismatched := sorted(info["mismatched_keys"]):
         name, found, wanted = mismatched[0]
         raise WrongModelError(
@@ -257,14 +273,3 @@ def load_model(model: Model, device: torch.device, *, spread: bool) -> tuple[Pre
             f"{model.name}: {len(missing)} weights that config.json asks for are not in the weight files, such as "
             f"{missing[0]}. Wanted the files of one model; copy or download them again."
         )
-    for part in loaded_model.modules():
-        # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first pass without gradient. From then on
-        # it computes in bfloat16, without gradients, and fails if the width of a layer is no multiple of 32.
-        if hasattr(part, "support_avx512bf16_for_cpu"):
-            part.support_avx512bf16_for_cpu = False
-        if hasattr(part, "merge") and hasattr(part, "merged_adapters"):  # a layer of peft
-            part.merge()
-    if not (unused := sorted(info["unexpected_keys"])):
-        return loaded_model, ()
-    note = f"config.json asks for {len(unused)} weights fewer than are in the files; left out, such as {unused[0]}."
-    return loaded_model, (note,)

@@ -80,17 +80,7 @@ def read_probes(
         names = row_files(files)
         for gone in known.keys() - set(names):
             del known[gone]
-        fresh = [name for name in names if name not in known]
-        found: list[DamagedFileError] = []
-        absent = set(fresh)
-        for first in range(0, len(fresh), READ_TOGETHER):
-            contents = files.read_all(fresh[first : first + READ_TOGETHER])
-            absent -= contents.keys()
-            for name, content in contents.items():
-                try:
-                    known[name] = parse_table(files, name, content, keyed)
-                except DamagedFileError as error:
-                    found.append(error)
+        absent, found = _read_fresh(files, [name for name in names if name not in known], keyed, known)
         # A file that is merged vanishes from the next listing; a link to nothing, a folder or a pipe stays.
         unread, missing = missing & absent, absent
         found += [DamagedFileError(files, name, "not a file, or it cannot be found") for name in sorted(unread)]
@@ -102,6 +92,22 @@ def read_probes(
             rows = pa.concat_tables([keyed.empty_table(), *known.values()])
             return unique_rows(rows).select(wanted.names).cast(wanted)
     raise OSError(f"{files.url}/{PROBE_FOLDER}: files vanished while they were read, {MOST_LISTINGS} times. Try again.")
+
+
+def _read_fresh(
+    files: Files, names: Sequence[str], schema: pa.Schema, known: dict[str, pa.Table]
+) -> tuple[set[str], list[DamagedFileError]]:
+    """Read these files into `known`; returns those that are not there, and the errors of those that are damaged."""
+    absent, found = set(names), list[DamagedFileError]()
+    for first in range(0, len(names), READ_TOGETHER):
+        contents = files.read_all(names[first : first + READ_TOGETHER])
+        absent -= contents.keys()
+        for name, content in contents.items():
+            try:
+                known[name] = parse_table(files, name, content, schema)
+            except DamagedFileError as error:
+                found.append(error)
+    return absent, found
 
 
 def row_files(files: Files) -> list[str]:

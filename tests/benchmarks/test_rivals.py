@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from rivals import RIVALS, Published, Racer, advance, decode_in_float32, state_of
+from rival_recipes import RIVALS, Published, Racer, advance
+from rivals import decode_in_float32, state_of
 from transformers import AutoModelForCausalLM
 
 QUICKSTART = Path(__file__).parents[2] / "sweeps" / "quickstart" / "model"

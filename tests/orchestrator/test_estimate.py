@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from orchestrator.planning.estimate import BITS_PER_DIMENSION, CERTIFICATES, START_POWER, START_TOKENS, estimate
+from orchestrator.planning.estimate import (
+    BITS_PER_DIMENSION,
+    CERTIFICATES,
+    SHARE_OF_GROWTH,
+    START_POWER,
+    START_TOKENS,
+    estimate,
+)
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan
 from orchestrator.spec.sweep_file import load_sweep
@@ -55,6 +62,18 @@ def test_time_is_that_of_the_tokens_and_of_their_batches(plan):
     assert with_batches is not None
     # Twelve searches of half of 15 tokens fill 90 tokens of a step, which are cut into two batches.
     assert with_batches == pytest.approx(CERTIFICATES * trained * (0.001 + 2 * 0.01 / 90))
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_a_search_that_its_limit_stops_is_cheaper_than_one_that_stalls_and_is_not_tried_again(plan, share):
+    step, text = StepCost(batch_seconds=0.0, token_seconds=0.001), (4 * LN2,) * 40
+    whole = priced(plan, text, step=step)
+    limit = int(share * whole.expected_tokens)
+    short = replace(plan, searches=tuple(replace(search, limit=limit) for search in plan.searches))
+    stopped = priced(short, text, step=step)
+    assert (stopped.expected_tokens, stopped.probes) == (limit, 12)
+    starts, left = 1 + plan.sweep.search.retries, (limit / whole.expected_tokens) ** 2
+    assert stopped.seconds == pytest.approx(whole.seconds * SHARE_OF_GROWTH * left / starts)
 
 
 def test_check_times_the_models_here(capsweep, toy_sweep):
