@@ -51,9 +51,9 @@ class Layout(Protocol):
 
     What an implementation owes to the engine:
 
-    - Order of calls. `memory_shape`, `build_inputs` and `target_positions` are called when a run is planned and
-      whenever a slot is made, in any order and for any length, even longer than the text. `prove` is called for slots
-      that have left the batch, and by a prover at any time.
+    - Order of calls. `build_inputs` and `target_positions` are called when a run is planned and whenever a slot is
+      made, in any order and for any length, even longer than the text. `memory_shape`, `unit` and `given` are called by
+      engines and provers only. `prove` is called for slots that have left the batch, and by a prover at any time.
     - Purity. The same arguments give the same answer. A layout holds nothing but what its question decides.
     - Causality. The model is causal: at t_i's target position, and before it, no input may be t_i or a later token. The
       tokens before the memory are the same for every length, and may be the text's own if the question says so.

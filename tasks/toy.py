@@ -41,8 +41,7 @@ from tasks.values import (
 
 NATS_PER_TOKEN = 2.0
 """Cross-entropy of every token that a toy memory does not hold."""
-MARGIN = 1.0
-"""Logit margin of every token that a toy memory holds."""
+MARGIN = 1.0  # of every token that a toy memory holds
 
 
 class ToyRecipe(BaseModel):
