@@ -6,6 +6,7 @@ Knows nothing of vectors, memories or recipes.
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,10 +15,16 @@ from typing import Any
 import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+)
 
 from tasks.hub import commit_of, why_refused
-from tasks.model_config import bos_of, context_of, notes_on_context
+from tasks.model_config import bos_of, context_of, has_towers, notes_on_context, notes_on_towers
 from tasks.model_folder import ADAPTER, folder_problems, weight_files
 from tasks.values import Model, ModelFacts, TaskError, WrongModelError
 
@@ -30,6 +37,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 """Precision in the sweep file -> the precision of torch."""
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 """Endings of the class names of causal language models in transformers."""
+MULTIMODAL_SUFFIX = "ForConditionalGeneration"
+"""Ending of the class names of models with further towers, such as one for images, beside a language model. Those of
+encoders with a decoder end so, too."""
 IDENTITY_FILES = ("config.json", "tokenizer.json", ADAPTER)
 """Files of a folder, besides its weights, that decide what a model computes."""
 RECURRENT = {"mamba", "mamba2", "falcon_mamba", "rwkv", "xlstm"} | {"jamba", "zamba", "zamba2", "bamba", "falcon_h1"}
@@ -52,8 +62,9 @@ def read_config(model: Model) -> Any:
     except Exception as error:  # the file decides which exception is raised, even ZeroDivisionError
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
     architectures = config.architectures if isinstance(config.architectures, list) else []
-    wrong_kind = bool(architectures) and not any(name.endswith(CAUSAL_SUFFIXES) for name in architectures)
-    if config.is_encoder_decoder or wrong_kind:
+    endings = (*CAUSAL_SUFFIXES, MULTIMODAL_SUFFIX) if has_towers(config) else CAUSAL_SUFFIXES
+    wrong_kind = bool(architectures) and not any(name.endswith(endings) for name in architectures)
+    if config.is_encoder_decoder or config.get_text_config().is_encoder_decoder or wrong_kind:
         raise _not_causal(model, ", ".join(architectures) or config.model_type)
     if (quantization := getattr(config, "quantization_config", None)) is not None:
         settings = quantization if isinstance(quantization, dict) else vars(quantization)
@@ -62,6 +73,11 @@ def read_config(model: Model) -> Any:
             "supported. Wanted the unquantized model, with quantization: int8 or nf4 if device memory is short."
         )
     return config
+
+
+def _loader(config: Any) -> Any:
+    """The class of transformers that makes the model of a configuration, its towers included."""
+    return AutoModelForImageTextToText if has_towers(config) else AutoModelForCausalLM
 
 
 def pins(model: Model) -> dict[str, Any]:
@@ -145,10 +161,10 @@ def facts(model: Model) -> ModelFacts:
         vocabulary=vocabulary,
         context=context_of(config),
         embedding_width=int(embedding.weight.shape[1]),
-        num_parameters=sum(p.numel() for p in shell.parameters()),
+        num_parameters=sum(p.numel() for p in _read_weights(shell, config)),
         bos=bos_of(config, num_embeddings=embedding.weight.shape[0]),
         is_recurrent=text_config.model_type in RECURRENT,
-        notes=notes_on_context(config),
+        notes=(*notes_on_context(config), *notes_on_towers(config)),
     )
 
 
@@ -165,6 +181,14 @@ def pair_width(model: Model) -> int:
         raise TaskError(f"{model.name}: task: prefix needs layers with keys and values. Wanted a transformer.")
     numbers = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     return layers * 2 * heads * numbers
+
+
+def _read_weights(shell: Any, config: Any) -> Iterable[torch.nn.Parameter]:
+    """The weights that a text passes, each once."""
+    if not has_towers(config):
+        return shell.parameters()
+    parts = (shell.get_decoder(), shell.get_input_embeddings(), shell.get_output_embeddings())
+    return {id(weights): weights for part in parts if part is not None for weights in part.parameters()}.values()
 
 
 def _fingerprint(model: Model) -> tuple[str, str]:
@@ -192,7 +216,7 @@ def _without_weights(model: Model, config: Any) -> Any:
         with torch.device("meta"):
             own = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
             code = {"code_revision": pins(model)["code_revision"]} if model.trust_remote_code and own else {}
-            return AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code, **code)
+            return _loader(config).from_config(config, trust_remote_code=model.trust_remote_code, **code)
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):  # the rest of the message lists all model types
             raise _not_causal(model, config.model_type) from error
@@ -222,10 +246,10 @@ def load_model(model: Model, device: torch.device, *, spread: bool) -> tuple[Pre
         TaskError: when they cannot be loaded.
         WrongModelError: when the files do not belong together, or would run code.
     """
-    read_config(model)
+    config = read_config(model)
     try:
         # Any: with `output_loading_info` the function returns a pair, which its annotation does not state.
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = _loader(config).from_pretrained(
             model.name,
             **pins(model),
             dtype=DTYPES[model.dtype],

@@ -29,14 +29,18 @@ def report(
         Path | None, typer.Option(help="Also write the tables as CSV, Markdown and LaTeX here.", callback=expanded)
     ] = None,
     images: Annotated[
-        Literal["png", "svg", "pdf"] | None, typer.Option(help="Also write the figures, in this format.")
+        Literal["png", "svg", "pdf"] | None,
+        typer.Option(help="Also write the figures, in this format (needs the extra `images`)."),
     ] = None,
+    width: Annotated[str, typer.Option(help="Width of an image: 3.3in, 8.4cm, 84mm or 240pt.")] = "3.3in",
 ) -> None:
     """Rewrite a run's page, report/index.html, from its tables; for several runs, write one page of all."""
     with bad_input():
+        from orchestrator.report.figures.printed import inches_of
         from orchestrator.report.writing import all_tables, write_images, write_page, write_report, write_tables
         from orchestrator.runs.directory import open_run
 
+        inches = inches_of(width)
         opened = [open_run(run) for run in runs]
         if len(opened) == 1:
             typer.echo(write_report(opened[0]))
@@ -48,7 +52,7 @@ def report(
             typer.echo(f"{counted(len(write_tables(read, tables)), 'table')} in {tables}")
         if read is not None and images:
             folder = tables or to.parent / "figures"
-            typer.echo(f"{counted(len(write_images(read, folder, images)), 'figure')} in {folder}")
+            typer.echo(f"{counted(len(write_images(read, folder, images, inches)), 'figure')} in {folder}")
         for note in dict.fromkeys(note for run in opened for note in run.notes):
             typer.echo(f"note: {literal(note)}", err=True)
 

@@ -3,7 +3,7 @@
 Pure functions. Knows nothing of files.
 """
 
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,26 +12,28 @@ from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.papers import PUBLISHED_SETS
 from orchestrator.report.published_measures import decoding_capacities
 from orchestrator.report.statistics import paired, starts_by_group, survival_by_group
-from orchestrator.report.tables import GAINS, Spread, capacity_by_group
+from orchestrator.report.tables import GAINS, Spread, capacity_by_group, short_names
 
-LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    c: f"\\{c}" for c in "&%$#_{}"
-}
-"""Characters that LaTeX would read as commands, and how to write them."""
+PLUS_MINUS, AT_LEAST = "±", "≥"
+"""Signs in cells, which LaTeX has as mathematics."""
+NUMERIC = re.compile(rf"({AT_LEAST} )?[-\d.,]+( {PLUS_MINUS} [\d.,]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
     """A table for a reader."""
 
+    label: str
+    """What LaTeX refers to: \\ref{tab:label}."""
     caption: str
+    """Words of ours, without names of models or texts."""
     columns: tuple[str, ...]
     rows: tuple[tuple[Any, ...], ...]
 
 
 def exported_tables(tables: ReportTables) -> dict[str, Exported]:
-    """Tables by name: capacity by group, pairs of models, the bits ledger, comparisons with published figures."""
-    found = {"capacity": _capacity(tables), "pairs": _pairs(tables), "bits": _bits(tables)}
+    """Tables by name: capacity by group, in short and in full, pairs of models, the bits ledger, published figures."""
+    found = {"paper": _paper(tables), "capacity": _capacity(tables), "pairs": _pairs(tables), "bits": _bits(tables)}
     for paper in PUBLISHED_SETS:
         columns = ("model", "source", "k", "measure", "unit", "measured", "measured sd", "published", "published sd")
         rows = tuple(
@@ -41,8 +43,39 @@ def exported_tables(tables: ReportTables) -> dict[str, Exported]:
             )
             for line in compare(tables.probes, tables.searches, paper)
         )
-        found[f"beside_{paper}"] = Exported(caption="Measured and published values.", columns=columns, rows=rows)
+        found[f"beside_{paper}"] = Exported(
+            label=f"beside-{paper}", caption="Measured and published values.", columns=columns, rows=rows
+        )
     return {name: table for name, table in found.items() if table.rows}
+
+
+def _paper(tables: ReportTables) -> Exported:
+    """The capacities in few enough columns for a column of a paper: means and standard deviations."""
+    groups = capacity_by_group(tables.searches)
+    names = short_names(group.model for group in groups)
+    measures = (("tokens", "tokens", 1), ("bits", "bits", 0), ("token gain", "token_gain", 1))
+    measures = [each for each in measures if any(getattr(group, each[1]) for group in groups)]
+    rows = tuple(
+        (
+            *(names[group.model], group.source, group.num_vectors, group.num_texts),
+            *(_mean_and_sd(getattr(group, name), digits, bool(group.num_censored)) for _, name, digits in measures),
+            None if group.utilization is None else f"{group.utilization.mean:.3f}",
+        )
+        for group in groups
+        if group.tokens is not None
+    )
+    columns = ("model", "source", "k", "texts", *(title for title, _, _ in measures), "utilization")
+    caption = "Capacity by model, source and number of vectors k: mean ± standard deviation over searches."
+    if any(group.num_censored for group in groups):
+        caption += f" {AT_LEAST}: some texts ended before their memory was full."
+    return Exported(label="capacity", caption=caption, columns=columns, rows=rows)
+
+
+def _mean_and_sd(spread: Spread | None, digits: int, at_least: bool) -> str | None:
+    if spread is None:
+        return None
+    sd = "" if spread.sd is None else f" {PLUS_MINUS} {spread.sd:,.{digits}f}"
+    return f"{AT_LEAST + ' ' if at_least else ''}{spread.mean:,.{digits}f}{sd}"
 
 
 def _capacity(tables: ReportTables) -> Exported:
@@ -71,7 +104,7 @@ def _capacity(tables: ReportTables) -> Exported:
     caption = (
         "Capacity and gains by model, source and number of vectors: means with 95 % bootstrap intervals over texts."
     )
-    return Exported(caption=caption, columns=columns, rows=tuple(rows))
+    return Exported(label="capacity-full", caption=caption, columns=columns, rows=tuple(rows))
 
 
 def _spread_columns(name: str) -> tuple[str, ...]:
@@ -95,62 +128,59 @@ def _pairs(tables: ReportTables) -> Exported:
     )
     columns = ("first", "second", "k", "texts", "difference", "low", "high", "difference bits", "first larger")
     return Exported(
-        caption="Differences on the same texts, in tokens, with 95 % intervals.", columns=columns, rows=rows
+        label="pairs",
+        caption="Differences on the same texts, in tokens, with 95 % intervals.",
+        columns=columns,
+        rows=rows,
     )
 
 
 def _bits(tables: ReportTables) -> Exported:
     columns = tuple(tables.bits.column_names)
     rows = tuple(tuple(row[name] for name in columns) for row in tables.bits.to_pylist())
-    return Exported(caption="The bits ledger, one line per search.", columns=columns, rows=rows)
+    return Exported(label="bits", caption="The bits ledger, one line per search.", columns=columns, rows=rows)
 
 
 def _shown(value: Any) -> str:
     if value is None:
         return ""
-    return (
-        f"{value:,.3g}"
-        if isinstance(value, float) and abs(value) < 10
-        else f"{value:,.1f}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, float):
+        return f"{value:,.3g}" if abs(value) < 10 else f"{value:,.1f}"
+    return " ".join(str(value).split("\n"))
+
+
+def _alignments(table: Exported) -> list[str]:
+    """`right` for columns of numbers, `left` for words."""
+    return [
+        "right" if all(not shown or NUMERIC.fullmatch(shown) for shown in map(_shown, column)) else "left"
+        for column in zip(*table.rows, strict=True)
+    ]
 
 
 def markdown(table: Exported) -> str:
     """The table as GitHub's Markdown."""
+    from tabulate import tabulate
 
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-    rows = [line([_shown(value) for value in row]) for row in table.rows]
-    return "\n".join([line(table.columns), line(["---"] * len(table.columns)), *rows, "", table.caption, ""])
+    rows = [[_shown(value).replace("|", r"\|") for value in row] for row in table.rows]
+    heads = [column.replace("|", r"\|") for column in table.columns]
+    body = tabulate(rows, heads, tablefmt="pipe", disable_numparse=True, colalign=_alignments(table))
+    return f"{body}\n\n{table.caption}\n"
 
 
 def latex(table: Exported) -> str:
     """The table as LaTeX that needs the package booktabs."""
+    # Takes a quarter of a second to import.
+    import pandas as pd
 
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join("".join(LATEX.get(c, c) for c in cell).replace("\n", " ") for cell in cells) + r" \\"
-
-    numbers = [
-        "r" if all(isinstance(row[i], int | float | None) for row in table.rows) else "l"
-        for i in range(len(table.columns))
-    ]
-    rows = [line([_shown(value) for value in row]) for row in table.rows]
-    caption = "".join(LATEX.get(c, c) for c in table.caption)
-    return "\n".join(
-        [
-            r"\begin{table}",
-            rf"\caption{{{caption}}}",
-            rf"\begin{{tabular}}{{{''.join(numbers)}}}",
-            r"\toprule",
-            line(table.columns),
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
+    frame = pd.DataFrame([[_shown(value) for value in row] for row in table.rows], columns=list(table.columns))
+    style = frame.style.hide(axis=0)
+    style.format(escape="latex").format_index(escape="latex", axis=1)
+    written = style.to_latex(
+        hrules=True,
+        position="t",
+        position_float="centering",
+        column_format="".join(alignment[0] for alignment in _alignments(table)),
+        caption=table.caption.replace("%", r"\%"),
+        label=f"tab:{table.label}",
     )
+    return written.replace(PLUS_MINUS, r"$\pm$").replace(AT_LEAST, r"$\ge$")

@@ -1,18 +1,16 @@
-"""95 % intervals: bootstrap for means, Wilson for shares.
+"""95 % intervals over texts: bootstrap for means, Wilson for shares that are counts of texts.
 
 Knows nothing of tables, models or texts.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
-from math import sqrt
-from statistics import NormalDist
+from statistics import fmean
 
 import numpy as np
 
 RESAMPLES = 4000
 """Bootstrap means drawn: with so many, the ends of an interval vary by about a hundredth of its width."""
-QUANTILE = NormalDist().inv_cdf(0.975)
-"""Standard deviations from the middle to the ends of a 95 % interval."""
 
 
 def bootstrap_mean(values: Sequence[float], clusters: Sequence[str], *, seed: int = 0) -> tuple[float, float] | None:
@@ -37,14 +35,29 @@ def bootstrap_mean(values: Sequence[float], clusters: Sequence[str], *, seed: in
     return float(low), float(high)
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """95 % interval of a probability, from the `share` of successes seen in `n` trials.
+def share_over_clusters(shares: Sequence[tuple[str, float]]) -> tuple[float, tuple[float, float] | None]:
+    """Mean over clusters of each cluster's mean share, and its 95 % interval.
+
+    Where every cluster is all or nothing, the share is a count of independent clusters: Wilson interval. Elsewhere
+    whole clusters are drawn again.
+
+    Args:
+        shares: (cluster, share from 0 to 1), at least one: texts are independent, starts of one text are not.
+
+    Returns:
+        The share, and the ends of its interval; no interval for a single cluster that is neither all nor nothing.
 
     Source: Wilson, Journal of the American Statistical Association 22 (1927), 209-212.
     """
-    if n == 0:
-        return 0.0, 1.0
-    squared = QUANTILE * QUANTILE
-    centre = (share + squared / (2 * n)) / (1 + squared / n)
-    half = QUANTILE / (1 + squared / n) * sqrt(share * (1 - share) / n + squared / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    members: dict[str, list[float]] = defaultdict(list)
+    for cluster, share in shares:
+        members[cluster].append(share)
+    means = [fmean(members[cluster]) for cluster in sorted(members)]
+    mean_share = fmean(means)
+    if any(mean not in (0.0, 1.0) for mean in means):
+        return mean_share, bootstrap_mean(means, [str(number) for number in range(len(means))])
+    # Takes half a second to import.
+    from scipy.stats import binomtest
+
+    ends = binomtest(round(sum(means)), len(means)).proportion_ci(method="wilson")
+    return mean_share, (float(ends.low), float(ends.high))

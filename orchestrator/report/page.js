@@ -9,11 +9,11 @@ const unpacked = async (id) => {
   const packed = Uint8Array.from(atob(document.getElementById(id).textContent), (c) => c.charCodeAt(0));
   return new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
 };
-const described = (plot) => JSON.parse(plot.nextElementSibling.textContent);
+const described = (plot) => JSON.parse(plot.closest("figure").querySelector("script").textContent);
 
 const NARROW_PIXELS = 420;
 const LEGEND_LINE_PIXELS = 20;
-const drawn = new Set();
+const [drawn, heights] = [new Set(), new Map()];
 const draw = (plot) => {
   if (drawn.has(plot)) return;
   drawn.add(plot);
@@ -22,26 +22,50 @@ const draw = (plot) => {
   if (plot.clientWidth < NARROW_PIXELS) {
     layout.height += LEGEND_LINE_PIXELS * Math.ceil(data.filter((trace) => trace.showlegend).length / 2);
   }
+  heights.set(plot, layout.height);
   Plotly.newPlot(plot, data, { ...layout, dragmode }, config);
 };
 // Figures are as wide as their column on the screen; paper is narrower.
-const PAPER_PIXELS = 660;
+const [PAPER_PIXELS, LOWER] = [660, 0.8];
 if (plots.length) {
+  // A browser that prints or captures a page waits for its load event, which waits for images: so ask for one after
+  // another until the first figures are drawn.
+  let begun = false;
+  const waiting = (asked) => {
+    const image = new Image();
+    image.onload = image.onerror = () => begun || asked > 5000 || waiting(asked + 1);
+    image.src = `data:image/svg+xml,<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"><!--${asked}--></svg>`;
+  };
+  waiting(0);
   unpacked("plotly").then((code) => {
     const script = document.createElement("script");
     script.textContent = code;
     document.head.append(script);
-    // A figure is drawn when it is about to become visible: fifteen at once would take too long.
+    // A figure is drawn when it is about to become visible, the others one after another: fifteen at once would hold
+    // the page up. So a page that is captured whole has them all.
     const seen = new IntersectionObserver(
-      (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
+      (entries) => {
+        entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target));
+        begun = true;
+      },
       { rootMargin: "800px" },
     );
     plots.forEach((plot) => seen.observe(plot));
+    const drawNext = () => {
+      const plot = plots.find((other) => !drawn.has(other));
+      if (plot) draw(plot);
+      if (plot) setTimeout(drawNext, 100);
+      else document.documentElement.dataset.drawn = drawn.size;
+    };
+    setTimeout(drawNext, 300);
+    // Lower, too, so that two fit on a sheet.
     addEventListener("beforeprint", () => {
       plots.forEach(draw);
-      plots.forEach((plot) => Plotly.relayout(plot, { width: PAPER_PIXELS }));
+      plots.forEach((plot) => Plotly.relayout(plot, { width: PAPER_PIXELS, height: LOWER * heights.get(plot) }));
     });
-    addEventListener("afterprint", () => plots.forEach((plot) => Plotly.relayout(plot, { width: null, autosize: true })));
+    addEventListener("afterprint", () =>
+      plots.forEach((plot) => Plotly.relayout(plot, { width: null, height: heights.get(plot), autosize: true })),
+    );
   });
 }
 
@@ -87,14 +111,26 @@ const csvOf = ({ data, layout }) => {
   const kept = lines[0].map((head, i) => !/ (low|high)$/.test(head) || lines.slice(1).some((line) => line[i] !== undefined));
   return lines.map((line) => line.filter((_, i) => kept[i]).map(csvCell).join(",")).join("\n") + "\n";
 };
-document.querySelectorAll("button.csv").forEach((button) =>
-  button.addEventListener("click", () => {
-    const figure = described(button.closest("figure").querySelector(".plot"));
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([csvOf(figure)], { type: "text/csv" }));
-    link.download = `${button.dataset.name}.csv`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+const saved = (name, url) => {
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = name;
+  link.click();
+};
+// An image is that of a single card, on white, as wide as it is on the screen.
+const imageOf = (plot, format) => {
+  const { data, layout } = described(plot);
+  const white = { ...layout, paper_bgcolor: "white", plot_bgcolor: "white", width: plot.clientWidth, margin: { l: 16, r: 16, t: 16, b: 16 } };
+  return Plotly.toImage({ data, layout: white }, { format, width: plot.clientWidth, height: layout.height, scale: format === "png" ? 3 : 1 });
+};
+document.querySelectorAll("button.download").forEach((button) =>
+  button.addEventListener("click", async () => {
+    const plot = button.closest("figure").querySelector(".plot");
+    const { kind, name } = button.dataset;
+    if (kind !== "csv") return saved(`${name}.${kind}`, await imageOf(plot, kind));
+    const url = URL.createObjectURL(new Blob([csvOf(described(plot))], { type: "text/csv" }));
+    saved(`${name}.csv`, url);
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
   }),
 );
 

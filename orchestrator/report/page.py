@@ -18,6 +18,7 @@ from plotly.offline import get_plotlyjs
 
 from orchestrator.report.comparison import compare
 from orchestrator.report.details import search_details
+from orchestrator.report.facts import facts
 from orchestrator.report.figures.all_figures import figures
 from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.findings import headline, worth_knowing
@@ -66,7 +67,9 @@ def render_page(tables: ReportTables, *, sweep_yaml: str, provenance: Mapping[st
         plotly_js=packed(get_plotlyjs()) if drawn else None,
         details=packed(json.dumps(search_details(tables, rows), ensure_ascii=False, separators=(",", ":"))),
         name=_name_of(sweep_yaml),
+        file_name=re.sub(r"[^A-Za-z0-9]+", "-", _name_of(sweep_yaml)).strip("-")[:60] or "run",
         headline=headline(searches, tables.samples),
+        facts=facts(tables.probes, provenance),
         remarks=worth_knowing(tables.probes, searches),
         groups=[
             (group, survival.get(key := (group.model, group.source, group.num_vectors)), starts.get(key))

@@ -67,10 +67,24 @@ def decoding_capacities(probes: pa.Table, searches: pa.Table) -> dict[Group, int
         probes: Rows of PROBES.
         searches: Rows of SEARCHES, whose column `grid` marks those that asked for one.
     """
-    grids = {row["search_id"] for row in searches.select(["search_id", "grid"]).to_pylist() if row["grid"] is not None}
-    asked = (row for row in probes.select(["search_id", *COLUMNS]).to_pylist() if row["search_id"] in grids)
-    groups = _scored_groups(asked)
+    groups = _scored_groups(_of_grids(probes, searches))
     return {key: _decoding_capacity(key[1], groups[key]) for key in sorted(groups)}
+
+
+def accuracies_by_length(probes: pa.Table, searches: pa.Table) -> dict[Group, dict[int, list[tuple[str, float]]]]:
+    """For the groups of `decoding_capacities`: (sample_id, accuracy over scored tokens) of each probe by length."""
+    found: dict[Group, dict[int, list[tuple[str, float]]]] = defaultdict(lambda: defaultdict(list))
+    for row in sorted(_of_grids(probes, searches), key=lambda row: row["measured_length"] or 0):
+        if row["outcome"] != "failed":
+            group = (row["model"], source_kind(row["source"]), row["num_vectors"])
+            found[group][row["measured_length"]].append((str(row["sample_id"]), _scored(row)["accuracy"]))
+    return {group: dict(found[group]) for group in sorted(found)}
+
+
+def _of_grids(probes: pa.Table, searches: pa.Table) -> list[dict[str, Any]]:
+    grids = {row["search_id"] for row in searches.select(["search_id", "grid"]).to_pylist() if row["grid"] is not None}
+    columns = ["search_id", "sample_id", *COLUMNS]
+    return [row for row in probes.select(columns).to_pylist() if row["search_id"] in grids]
 
 
 def _scored_groups(rows: Iterable[Mapping[str, Any]]) -> dict[Group, list[dict[str, float]]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.report.intervals import bootstrap_mean, wilson
+from orchestrator.report.intervals import bootstrap_mean, share_over_clusters
 from orchestrator.report.tables import UNFINISHED, Group, source_kind, text_hashes
 
 
@@ -36,17 +36,22 @@ def kaplan_meier(capacities: Iterable[tuple[int, bool]]) -> Survival:
 
     Source: Kaplan and Meier, Journal of the American Statistical Association 53 (1958), 457-481.
     """
-    ended = sorted(capacities)
-    share, curve = 1.0, [(0, 1.0)]
-    for capacity in sorted({capacity for capacity, measured in ended if measured}):
-        # A search that was censored here might have reached further, so it is not at risk here.
-        at_risk = sum(other > capacity or (other == capacity and measured) for other, measured in ended)
-        share *= 1 - sum(other == capacity and measured for other, measured in ended) / at_risk
-        curve.append((capacity + 1, share))
+    # Takes half a second to import.
+    from scipy.stats import CensoredData, ecdf
+
+    ended = list(capacities)
+    # A search that was measured reaches its capacity and fails at the next token; one that was censored might have
+    # reached further, so it is not at risk there.
+    failed_at = sorted(capacity + 1 for capacity, measured in ended if measured)
+    curve = [(0, 1.0)]
+    if failed_at:
+        left_at = [capacity for capacity, measured in ended if not measured]
+        reached = ecdf(CensoredData(uncensored=failed_at, right=left_at)).sf
+        curve += [(length, float(reached.evaluate(length))) for length in sorted(set(failed_at))]
     below = next((length for length, reached in curve if reached < 0.5), None)
-    longest = ended[-1][0]
+    longest = max(capacity for capacity, _ in ended)
     # Each length from 1 on that is reached adds one token.
-    steps = [*curve, (longest + 1, share)]
+    steps = [*curve, (longest + 1, curve[-1][1])]
     mean = sum(reached * (max(1, later) - max(1, at)) for (at, reached), (later, _) in pairwise(steps))
     return Survival(curve=tuple(curve), median=None if below is None else below - 1, restricted_mean=mean)
 
@@ -66,21 +71,24 @@ class Starts:
     """How often a start reaches the length it was asked for."""
 
     share: float
-    interval: tuple[float, float]
-    """95 % Wilson interval."""
+    """Mean over texts of the share of a text's starts."""
+    interval: tuple[float, float] | None
+    """95 % interval over texts; None for a single text with starts of both kinds."""
     num_starts: int
 
 
 def starts_by_group(probes: pa.Table) -> dict[Group, Starts]:
     """Share of starts, cold and warm, that succeed; failures of the machine do not count as starts."""
-    lossless: dict[Group, list[bool]] = defaultdict(list)
-    for row in probes.select(["model", "source", "num_vectors", "outcome"]).to_pylist():
+    lossless: dict[Group, list[tuple[str, float]]] = defaultdict(list)
+    for row in probes.select(["model", "source", "num_vectors", "outcome", "sample_id"]).to_pylist():
         if row["outcome"] != "failed":
-            lossless[row["model"], source_kind(row["source"]), row["num_vectors"]].append(row["outcome"] == "lossless")
-    return {
-        key: Starts(share=fmean(starts), interval=wilson(fmean(starts), len(starts)), num_starts=len(starts))
-        for key, starts in sorted(lossless.items())
-    }
+            key = (row["model"], source_kind(row["source"]), row["num_vectors"])
+            lossless[key].append((str(row["sample_id"]), float(row["outcome"] == "lossless")))
+    found: dict[Group, Starts] = {}
+    for key, starts in sorted(lossless.items()):
+        share, interval = share_over_clusters(starts)
+        found[key] = Starts(share=share, interval=interval, num_starts=len(starts))
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,12 +6,11 @@ Pure functions from Arrow tables to values. Knows nothing of figures, HTML or fi
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.report.intervals import wilson
+from orchestrator.report.intervals import share_over_clusters
 from orchestrator.report.statistics import kaplan_meier
 from orchestrator.report.tables import Group, source_kind
 
@@ -27,10 +26,12 @@ class SuccessBin:
     shortest: int
     longest: int
     share: float
-    """Share of the lengths tried in this bin that were lossless: the mean over probes."""
-    interval: tuple[float, float]
-    """95 % Wilson interval, each probe counted once however many lengths it tried."""
+    """Share of the lengths tried in this bin that were lossless: the mean over texts of the mean over a text's probes,
+    so that each text counts once however many starts it took."""
+    interval: tuple[float, float] | None
+    """95 % interval over texts; None for a single text that was neither always lossless nor never."""
     num_probes: int
+    num_texts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,30 +46,36 @@ class ReachPoint:
 def success_by_length(probes: pa.Table, searches: pa.Table) -> list[SuccessBin]:
     """How often a probe that tried a length was lossless there, by group.
 
-    A probe that grows was lossless at every length up to its proven one and lossy at the length it gave up on; it did
-    not try longer lengths. A probe of a grid tried only the length it was asked for. Lengths that were never tried do
-    not count, so this is not the share of searches that reach a length (`reach_by_length` is).
+    Every start counts: cold or warm, the first of its search or a later one. A probe that grows was lossless at every
+    length up to its proven one and lossy at the length it gave up on; it did not try longer lengths. A probe of a grid
+    tried only the length it was asked for. Lengths that were never tried do not count, so this is not the share of
+    searches that reach a length (`reach_by_length` is).
     """
     grids = {row["search_id"] for row in searches.select(["search_id", "grid"]).to_pylist() if row["grid"] is not None}
-    columns = ["search_id", "model", "source", "num_vectors", "outcome", "length", "proven_length", "failed_length"]
+    columns = ["search_id", "model", "source", "num_vectors", "sample_id", "outcome", "length"]
+    columns += ["proven_length", "failed_length"]
     measured = [row for row in probes.select(columns).to_pylist() if row["outcome"] != "failed"]
     asked = [row for row in measured if row["search_id"] in grids]
     grown = [row for row in measured if row["search_id"] not in grids]
-    votes: dict[tuple[Group, int, int], list[float]] = defaultdict(list)
+    votes: dict[tuple[Group, int, int], list[tuple[str, float]]] = defaultdict(list)
     for row, shortest, longest, share in (*_votes_of_grid(asked), *_votes_of_growth(grown)):
         group = (row["model"], source_kind(row["source"]), row["num_vectors"])
-        votes[group, shortest, longest].append(share)
-    return [
-        SuccessBin(
-            group=group,
-            shortest=shortest,
-            longest=longest,
-            share=fmean(shares),
-            interval=wilson(fmean(shares), len(shares)),
-            num_probes=len(shares),
+        votes[group, shortest, longest].append((str(row["sample_id"]), share))
+    bins: list[SuccessBin] = []
+    for (group, shortest, longest), shares in sorted(votes.items()):
+        share, interval = share_over_clusters(shares)
+        bins.append(
+            SuccessBin(
+                group=group,
+                shortest=shortest,
+                longest=longest,
+                share=share,
+                interval=interval,
+                num_probes=len(shares),
+                num_texts=len({text for text, _ in shares}),
+            )
         )
-        for (group, shortest, longest), shares in sorted(votes.items())
-    ]
+    return bins
 
 
 Vote = tuple[dict[str, Any], int, int, float]

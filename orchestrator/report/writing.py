@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.csv
 
 from orchestrator.errors import BadInput
-from orchestrator.progress import tracked
 from orchestrator.report.export import Exported, exported_tables, latex, markdown
 from orchestrator.report.figures.all_figures import figures
-from orchestrator.report.figures.canvas import ReportTables, standing_alone
+from orchestrator.report.figures.canvas import MODELS, ReportTables
+from orchestrator.report.figures.printed import COLUMN_INCHES, PIXELS_PER_INCH, printed
 from orchestrator.report.page import render_page
 from orchestrator.runs.directory import LIGHT_COLUMNS, REPORT_FILE, Run
 from orchestrator.spec.sweep_file import dump
@@ -27,6 +27,7 @@ from orchestrator.store.probe_columns import PROBES
 MOST_BYTES = 512_000_000
 """Most bytes that a report reads of a run's memories, and of its numbers by token; it leaves out what is larger."""
 BITS_COLUMNS = ("correct_by_token", "correct_by_token_without_memory")
+PNG_DOTS_PER_INCH = 300
 NUMBER_COLUMNS = ("nats_by_token", "nats_by_token_without_memory", "margin_by_token")
 
 
@@ -51,7 +52,14 @@ def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
         samples=run.samples(),
         bits=bits,
         lines=lines,
+        models=_models(run),
     )
+
+
+def _models(run: Run) -> pa.Table:
+    facts = {name: about.get("facts", {}) for name, about in run.provenance["models"].items()}
+    rows = [{"model": name, "num_parameters": known.get("num_parameters")} for name, known in facts.items()]
+    return pa.Table.from_pylist(rows, schema=MODELS)
 
 
 def _bits_and_lines(run: Run, searches: pa.Table, probes: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -198,25 +206,43 @@ def _no_formula(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_MARKS) else cell
 
 
-def write_images(tables: ReportTables, folder: Path, kind: str) -> list[Path]:
-    """Write every figure as png, svg or pdf.
+CAPTIONS_FILE = "captions.md"
+
+
+def write_images(tables: ReportTables, folder: Path, kind: str, inches: float = COLUMN_INCHES) -> list[Path]:
+    """Write every figure as png, svg or pdf, without its title and caption: those are in CAPTIONS_FILE beside them.
+
+    Args:
+        tables: The tables of a run, or of several joined.
+        folder: Made if it does not exist.
+        kind: `png`, `svg` or `pdf`; a png has 300 dots an inch.
+        inches: Width of each image.
 
     Raises:
         BadInput: when kaleido or its browser is missing.
     """
+    # Takes half a second to import.
+    import plotly.io
+
     folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    for drawn in tracked(figures(tables), "drawing images"):
-        path = folder / f"{drawn.name}.{kind}"
-        try:
-            standing_alone(drawn).write_image(path, scale=2)
-        except (ImportError, ValueError, RuntimeError) as error:
-            raise BadInput(
-                f"--images: no image could be written ({' '.join(str(error).split())[:120]}). Wanted kaleido and a "
-                "Chrome or Chromium: pip install 'kaleido>=1', then plotly_get_chrome or apt-get install chromium."
-            ) from error
-        written.append(path)
-    return written
+    drawn = figures(tables)
+    paths = [folder / f"{figure.name}.{kind}" for figure in drawn]
+    scale = PNG_DOTS_PER_INCH / PIXELS_PER_INCH if kind == "png" else 1
+    try:
+        images = [printed(figure, inches) for figure in drawn]
+        # Of a dict, plotly does not read the size.
+        sizes = {name: [image["layout"][name] for image in images] for name in ("width", "height")}
+        plotly.io.write_images(images, [*paths], scale=scale, **sizes)
+    except (ImportError, ValueError, RuntimeError) as error:
+        raise BadInput(
+            f"--images: no image could be written ({' '.join(str(error).split())[:120]}). Wanted kaleido and a "
+            "Chrome or Chromium: pip install 'capsweep[images]', then plotly_get_chrome or apt-get install chromium."
+        ) from error
+    captions = [
+        f"**{figure.title}** (`{path.name}`): {figure.caption}\n" for figure, path in zip(drawn, paths, strict=True)
+    ]
+    _write(folder / CAPTIONS_FILE, "\n".join(captions).encode())
+    return paths
 
 
 def _write(path: Path, content: bytes) -> None:

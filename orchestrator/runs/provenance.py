@@ -3,6 +3,7 @@
 Knows nothing of rows.
 """
 
+import os
 import platform
 import subprocess
 import sys
@@ -45,6 +46,8 @@ def with_session(
         "command": redact_command(["capsweep", *sys.argv[1:]]),
         "host": platform.node(),
         "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
         "python": platform.python_version(),
         "git_commit": _git_commit(),
         "versions": {name: version(name) for name in ("capsweep", "torch", "transformers", "ray", "pyarrow")},
@@ -74,6 +77,15 @@ def with_end(known: dict[str, Any], session_id: str, now: datetime) -> dict[str,
     ended = {"ended_at": now.isoformat(timespec="seconds")}
     sessions = [{**each, **ended} if each["session_id"] == session_id else each for each in known["sessions"]]
     return {**known, "sessions": sessions}
+
+
+def _processor() -> str | None:
+    """What this machine's processor is called; None where the system does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
 
 
 def _git_commit() -> str | None:

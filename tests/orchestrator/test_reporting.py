@@ -1,17 +1,17 @@
 """Reports of several runs, and tables and images beside the page."""
 
 import csv
+import re
 from collections.abc import Callable
 from dataclasses import replace
-from html import unescape
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from orchestrator.report.export import Exported, latex, markdown
 from orchestrator.report.figures.all_figures import figures
-from orchestrator.report.writing import all_tables, together, write_images
+from orchestrator.report.writing import all_tables, together
+from orchestrator.report.writing import write_images as write_images_of
 from orchestrator.runs.directory import open_run
 from orchestrator.store.schema import LINES
 
@@ -76,45 +76,47 @@ def test_one_page_of_two_runs_and_its_tables(two_runs, tmp_path, capsweep):
     rows = list(csv.DictReader((folder / "capacity.csv").read_text().splitlines()))
     assert [row["n"] for row in rows] == ["12", "12"]
     assert {"token gain", "information gain nats high", "information gain bits sd", "utilization low"} <= set(rows[0])
-    assert (folder / "pairs.md").read_text().startswith("| first | second |")
+    assert re.match(r"\| first +\| second +\|", (folder / "pairs.md").read_text())
+    assert r"\label{tab:capacity}" in (folder / "paper.tex").read_text()
     assert r"\toprule" in (folder / "pairs.tex").read_text()
 
 
 @pytest.mark.usefixtures("no_page")
 def test_what_images_need_is_reported(two_runs, tmp_path, capsweep, monkeypatch):
-    import plotly.graph_objects as go
+    import plotly.io
 
     def without_kaleido(*_, **__):
         raise ValueError("Image export requires kaleido")
 
-    monkeypatch.setattr(go.Figure, "write_image", without_kaleido)
+    monkeypatch.setattr(plotly.io, "write_images", without_kaleido)
     ended = capsweep("report", two_runs[0], "--images", "svg", "--tables", tmp_path)
     assert ended.returncode == 2
-    assert "pip install 'kaleido>=1'" in ended.stderr
+    assert "pip install 'capsweep[images]'" in ended.stderr
     unknown = capsweep("report", two_runs[0], "--images", "svgg")
     assert unknown.returncode == 2
     assert all(kind in unknown.stderr for kind in ("--images", "'png'", "'svg'", "'pdf'"))
+    wide = capsweep("report", two_runs[0], "--images", "svg", "--width", "wide")
+    assert wide.returncode == 2
+    assert "--width: 'wide'" in wide.stderr
 
 
-def test_images_have_a_title_and_a_caption_with_their_number_of_texts(two_runs, tmp_path, monkeypatch):
-    import plotly.graph_objects as go
+def test_images_are_as_wide_as_asked_and_their_captions_lie_beside_them(two_runs, tmp_path, monkeypatch):
+    import plotly.io
 
-    written: dict[str, go.Figure] = {}
-    monkeypatch.setattr(go.Figure, "write_image", lambda figure, path, **_: written.update({path.stem: figure}))
+    written: dict[str, dict] = {}
+
+    def write_images(drawn, paths, scale, width, height):
+        written.update({path.name: figure for path, figure in zip(paths, drawn, strict=True)})
+        assert (set(width), len(height)) == ({480}, len(drawn))
+
+    monkeypatch.setattr(plotly.io, "write_images", write_images)
     tables = all_tables([open_run(two_runs[0])])
-    write_images(tables, tmp_path, "svg")
-    for drawn in figures(tables):
-        layout = written[drawn.name].to_dict()["layout"]
-        assert layout["title"]["text"] == drawn.title
-        caption = layout["annotations"][-1]["text"].replace("<br>", " ")
-        assert unescape(caption) == drawn.caption
-        assert "n = " in caption
-
-
-def test_what_is_text_stays_text_in_markdown_and_latex():
-    table = Exported(caption="50 % of a_b", columns=("a|b", "c"), rows=(("x & y_1\n{~}", 1.25), (None, 1234.5)))
-    assert r"| a\|b | c |" in markdown(table)
-    assert "| x & y_1 {~} | 1.25 |" in markdown(table)
-    assert r"x \& y\_1 \{\textasciitilde{}\} & 1.25 \\" in latex(table)
-    assert r"\caption{50 \% of a\_b}" in latex(table)
-    assert r"\begin{tabular}{lr}" in latex(table)
+    folder = tmp_path / "figures"
+    write_images_of(tables, folder, "svg", 5.0)
+    captions = (folder / "captions.md").read_text()
+    drawn = figures(tables)
+    assert sorted(written) == sorted(f"{one.name}.svg" for one in drawn)
+    for one in drawn:
+        assert written[f"{one.name}.svg"]["layout"]["width"] == 480
+        assert one.title in captions
+        assert one.caption in captions

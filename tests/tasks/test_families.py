@@ -19,7 +19,10 @@ from tasks.values import EngineSettings, Failed, Lossless, Lossy, Probe, Questio
 
 VOCABULARY = 24
 NO_LENGTH = ("RWKV 4",)
-NOT_PACKED = ("OPT, embeddings narrower than its layers", "Falcon", "Mamba", "Mamba 2", "RWKV 4")
+NOT_PACKED = (
+    *("OPT, embeddings narrower than its layers", "Falcon", "Mamba", "Mamba 2", "RWKV 4"),
+    *("GPT-OSS", "Bamba", "Jamba", "Zamba 2", "Falcon-H1", "LFM 2", "Qwen 3 Next"),
+)
 """Families of states, and those whose attention mask does not follow the positions."""
 PLAIN: dict[str, Any] = {
     "vocab_size": VOCABULARY,
@@ -50,6 +53,16 @@ STATE: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 1,
     "pad_token_id": 0,
+}
+EXPERTS: dict[str, Any] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+PADDED: dict[str, Any] = {**PLAIN, "pad_token_id": 0}
+HYBRID: dict[str, Any] = {
+    **PADDED,
+    "mamba_n_heads": 4,
+    "mamba_d_head": 8,
+    "mamba_d_state": 4,
+    "mamba_n_groups": 1,
+    "mamba_chunk_size": 8,
 }
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "GPT-NeoX (Pythia)": ("GPTNeoX", ONE_KIND_OF_HEAD),
@@ -90,13 +103,90 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "RWKV 4": ("Rwkv", {**STATE, "attention_hidden_size": 16, "context_length": 64}),
 }
 """Name for people -> name of its classes in transformers, and a small configuration."""
+SLOW_FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "Mixtral": ("Mixtral", {**PLAIN, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "Qwen 2 MoE": ("Qwen2Moe", {**PLAIN, **EXPERTS, "shared_expert_intermediate_size": 16}),
+    "Qwen 3 MoE": ("Qwen3Moe", {**PLAIN, **EXPERTS, "head_dim": 8}),
+    "OLMoE": ("Olmoe", {**PLAIN, "num_experts": 4, "num_experts_per_tok": 2}),
+    "DeepSeek V3": (
+        "DeepseekV3",
+        {
+            **PLAIN,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "q_lora_rank": 8,
+            "kv_lora_rank": 8,
+            "qk_rope_head_dim": 4,
+            "qk_nope_head_dim": 4,
+            "v_head_dim": 8,
+            "n_group": 1,
+            "topk_group": 1,
+            "first_k_dense_replace": 1,
+        },
+    ),
+    "GPT-OSS": (
+        "GptOss",
+        {**PADDED, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8},
+    ),
+    "Granite": ("Granite", PLAIN),
+    "Phi 3": ("Phi3", PADDED),
+    "StableLM": ("StableLm", PLAIN),
+    "Bamba": ("Bamba", {**HYBRID, "attn_layer_indices": [1]}),
+    "Jamba": (
+        "Jamba",
+        {
+            **PADDED,
+            "num_experts": 2,
+            "attn_layer_period": 2,
+            "attn_layer_offset": 1,
+            "mamba_d_state": 4,
+            "mamba_dt_rank": 4,
+            "use_mamba_kernels": False,
+        },
+    ),
+    "Zamba 2": (
+        "Zamba2",
+        {
+            **PADDED,
+            "num_hidden_layers": 3,
+            "layers_block_type": ["mamba", "mamba", "hybrid"],
+            "mamba_d_state": 4,
+            "mamba_headdim": 8,
+            "n_mamba_heads": 4,
+            "mamba_ngroups": 1,
+            "chunk_size": 8,
+            "num_mem_blocks": 1,
+            "use_mem_rope": True,
+        },
+    ),
+    "Falcon-H1": ("FalconH1", {**HYBRID, "head_dim": 8, "mamba_d_ssm": 32}),
+    "LFM 2": ("Lfm2", {**PADDED, "layer_types": ["conv", "full_attention"], "conv_L_cache": 3}),
+    "Qwen 3 Next": (
+        "Qwen3Next",
+        {
+            **PLAIN,
+            **EXPERTS,
+            "head_dim": 8,
+            "shared_expert_intermediate_size": 16,
+            "layer_types": ["linear_attention", "full_attention"],
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 2,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+        },
+    ),
+}
+"""The same, for `make test-all`: mixtures of experts, and attention among layers of states."""
 OWN_PATH = {"Gemma 2, logits capped"}
 """Families whose head does more than multiply: the model's own logits are taken."""
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(
+    scope="module", params=[*FAMILIES, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW_FAMILIES)]
+)
 def family(request: pytest.FixtureRequest) -> tuple[str, LanguageModel, Any]:
-    kind, settings = FAMILIES[request.param]
+    kind, settings = {**FAMILIES, **SLOW_FAMILIES}[request.param]
     torch.manual_seed(0)
     config_class = "Gemma3TextConfig" if kind == "Gemma3" else f"{kind}Config"
     config = getattr(transformers, config_class)(**settings)

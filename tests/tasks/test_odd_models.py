@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import save as save_tensors
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -72,6 +73,29 @@ MEASURED: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+TEXT: dict[str, Any] = {**LLAMA, "num_key_value_heads": 2, "head_dim": 4, "pad_token_id": 0}
+IMAGES: dict[str, Any] = {
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+IMAGES_OF_QWEN = {"depth": 1, "embed_dim": 8, "hidden_size": 8, "num_heads": 2}
+ROPE_OF_QWEN = {"rope_type": "default", "mrope_section": [1, 1, 0], "rope_theta": 1e4}
+WITH_TOWERS: dict[str, dict[str, Any]] = {
+    "Gemma3": {"text_config": TEXT, "vision_config": IMAGES, "image_token_id": 15},
+    "Qwen2VL": {
+        "text_config": {**TEXT, "rope_parameters": ROPE_OF_QWEN},
+        "vision_config": IMAGES_OF_QWEN,
+        "image_token_id": 15,
+    },
+    "SmolVLM": {"text_config": {**TEXT, "model_type": "llama"}, "vision_config": IMAGES, "image_token_id": 15},
+}
+"""Models that read images, too."""
+
+
 def save_tokenizer(folder: Path) -> None:
     """Twelve words, no special token."""
     words = Tokenizer(models.WordLevel({f"w{number}": number for number in range(12)}, unk_token="w0"))
@@ -86,7 +110,8 @@ def save(tmp_path: Path) -> Callable[..., Path]:
     def write(kind: str, settings: dict[str, Any], *, safe: bool = True) -> Path:
         torch.manual_seed(0)
         config = getattr(transformers, f"{kind}Config")(**settings)
-        made = getattr(transformers, f"{kind}ForCausalLM")(config)
+        ending = "ForConditionalGeneration" if "vision_config" in settings else "ForCausalLM"
+        made = getattr(transformers, f"{kind}{ending}")(config)
         made.save_pretrained(tmp_path / "model")
         save_tokenizer(tmp_path / "model")
         if not safe:
@@ -107,10 +132,31 @@ def test_is_measured_and_certified(case, save, run_engine):
     kind, settings = MEASURED[case]
     model = Model(name=str(save(kind, settings)))
     facts = model_files.facts(model)
-    tokens = HubCodec(model).encode("w3 w1").tokens
-    assert (facts.vocabulary, tokens) == (settings["vocab_size"], (3, 1))
+    assert facts.vocabulary == settings["vocab_size"]
     assert facts.embedding_width == settings.get("word_embed_proj_dim", 8)
     assert (facts.bos is not None) == ("BOS" not in case)
+    check_measured(model, run_engine)
+
+
+@pytest.mark.parametrize("kind", WITH_TOWERS)
+def test_the_language_model_of_one_that_reads_images_is_measured(kind, save, run_engine):
+    model = Model(name=str(save(kind, WITH_TOWERS[kind])))
+    facts = model_files.facts(model)
+    whole = LanguageModel(model, device="cpu")._model
+    towers = ("vision", "visual", "projector", "connector")
+    read = [part for name, part in whole.named_parameters() if not any(tower in name for tower in towers)]
+    assert facts.num_parameters == sum(part.numel() for part in read)
+    assert (facts.vocabulary, facts.embedding_width, facts.context) == (VOCABULARY, 8, 32)
+    assert "its language model is measured" in facts.notes[-1]
+    recipe = CrammingTask().recipe({})
+    assert CrammingTask().examine(model, facts, recipe).recipe["radius"] is not None
+    check_measured(model, run_engine)
+
+
+def check_measured(model: Model, run_engine: Callable[..., Any]) -> None:
+    """A probe of the real engine proves a token, and the memory that it stores gives that token back."""
+    tokens = HubCodec(model).encode("w3 w1").tokens
+    assert tokens == (3, 1)
     # So many vectors for two tokens that random weights can soon be led to the first.
     question = Question(recipe=CrammingTask().recipe({"optimizer": "adamw", "steps": 10}))
     probe = Probe(
@@ -127,6 +173,21 @@ def test_is_measured_and_certified(case, save, run_engine):
 
 
 class TestRefused:
+    @pytest.mark.parametrize("kind", ["T5", "Bart"])
+    def test_an_encoder_with_a_decoder(self, kind, tmp_path):
+        config = getattr(transformers, f"{kind}Config")(architectures=[f"{kind}ForConditionalGeneration"])
+        config.save_pretrained(tmp_path)
+        (tmp_path / "model.safetensors").write_bytes(save_tensors({}))
+        with pytest.raises(TaskError, match=f"{kind}ForConditionalGeneration is not a causal language model"):
+            model_files.facts(Model(name=str(tmp_path)))
+
+    def test_one_whose_text_is_read_in_both_directions(self, save):
+        text = {**TEXT, "model_type": "gemma"}
+        towers = {"model_type": "siglip_vision_model", **IMAGES}
+        model = Model(name=str(save("PaliGemma", {"text_config": text, "vision_config": towers, "image_token_id": 15})))
+        with pytest.raises(TaskError, match="a later token changes the model's output before it"):
+            LanguageModel(model, device="cpu")
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [

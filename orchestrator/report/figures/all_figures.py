@@ -18,6 +18,7 @@ from orchestrator.report.figures.canvas import (
     symbols_of,
 )
 from orchestrator.report.figures.entropy import entropy_with_and_without_memory
+from orchestrator.report.figures.lengths import accuracy_against_length, decoding_capacity_per_model
 from orchestrator.report.figures.memories import (
     accuracy_along_lines,
     bits_ledger,
@@ -30,12 +31,8 @@ from orchestrator.report.figures.probes import (
     steps_by_start,
     success_against_length,
 )
-from orchestrator.report.figures.scaling import (
-    gain_against_theory,
-    models_paired,
-    scaling_with_vectors,
-    utilization_by_source,
-)
+from orchestrator.report.figures.scaling import gain_against_theory, models_paired, utilization_by_source
+from orchestrator.report.figures.vectors import scaling_with_vectors
 from orchestrator.report.findings import group_name
 from orchestrator.report.tables import (
     capacity_by_group,
@@ -57,6 +54,8 @@ def capacity_per_model(tables: ReportTables) -> CaptionedFigure | None:
         return None
     rows = finished_rows(tables)
     colours = colours_of(tables)
+    means = sorted(group.tokens.mean for group in groups if group.tokens)
+    largest = means[-1] if len(means) > 1 and means[-1] > means[-2] else None
     figure = blank_figure("capacity (tokens)", "", height=130 + 64 * len(groups))
     jitter = Random(0)
     for position, group in enumerate(groups):
@@ -78,9 +77,14 @@ def capacity_per_model(tables: ReportTables) -> CaptionedFigure | None:
             x=[group.tokens.mean],
             y=[position - 0.12],
             error_x={"array": [high - group.tokens.mean], "arrayminus": [group.tokens.mean - low], "thickness": 2.5},
-            mode="markers",
+            mode="markers+text",
             name=f"{called}: mean",
-            marker={"color": colours[group.model], "size": 11, "symbol": "diamond"},
+            text=[f"{'≥ ' if group.num_censored else ''}{group.tokens.mean:,.1f}"],
+            textposition="top center",
+            textfont={"size": 12},
+            cliponaxis=False,
+            marker={"color": colours[group.model]}
+            | ({"size": 17, "symbol": "star"} if group.tokens.mean == largest else {"size": 11, "symbol": "diamond"}),
             hovertemplate=f"mean {group.tokens.mean:.1f} tokens{between}<br>n = {group.num_searches}<extra></extra>",
         )
     figure.update_layout(showlegend=False)
@@ -96,7 +100,9 @@ def capacity_per_model(tables: ReportTables) -> CaptionedFigure | None:
         name="capacity-per-model",
         title="How many tokens come back, per model",
         caption=(
-            "Each dot is a search; each diamond is the mean of a group, with its 95 % bootstrap interval over texts. "
+            "Each dot is a search; each diamond is the mean of a group, with its 95 % bootstrap interval over texts"
+            f"{'; a star is the largest' if largest is not None else ''}."
+            f"{' ≥: some texts ended before their memory was full.' if any(g.num_censored for g in groups) else ''} "
             f"{count_of(rows)}."
         ),
         figure=figure,
@@ -151,8 +157,10 @@ def bits_against_tokens(tables: ReportTables) -> CaptionedFigure | None:
 
 FIGURES: tuple[Callable[[ReportTables], CaptionedFigure | None], ...] = (
     capacity_per_model,
+    decoding_capacity_per_model,
     bits_against_tokens,
     success_against_length,
+    accuracy_against_length,
     entropy_with_and_without_memory,
     scaling_with_vectors,
     gain_against_theory,

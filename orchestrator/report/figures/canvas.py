@@ -7,7 +7,6 @@ page's style sheet sets the colour of text and lines. Titles and captions are te
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
@@ -26,6 +25,18 @@ SYMBOLS = (
 DASHES = ("solid", "dash", "dot", "dashdot")
 LENGTHS = ((0.0, "#7cb8ea"), (0.33, "#5c7fe0"), (0.66, "#a64fc4"), (1.0, "#e0533d"))
 NEUTRAL = "#8a929e"
+INK = "#000000"
+"""Drawn in the colour of the page's letters: the style sheet looks for it."""
+PERCENT_TICKS: dict[str, Any] = {
+    "tickformatstops": [
+        {"dtickrange": [0.01, None], "value": ".0%"},
+        {"dtickrange": [0.001, 0.01], "value": ".1%"},
+        {"dtickrange": [None, 0.001], "value": ".2%"},
+    ]
+}
+"""Format of an axis of shares, by the distance of its ticks: no two ticks of a narrow range have the same words."""
+RANDOM_KINDS = frozenset({"random", "random_words"})
+"""Kinds of source whose texts are random words: the name that [C] gives them, and the name of the source itself."""
 HOVER_CHARACTERS = 60
 """Characters of a text under the pointer: one line, which fits beside the pointer on a page of 800 pixels."""
 FIGURE_PIXELS = 380
@@ -35,11 +46,10 @@ PANEL_PIXELS = 210
 PANEL_GAP, PANEL_TITLE_PIXELS, LEGEND_GAP = 42, 26, 8
 LEGEND_LINE_PIXELS = 20
 """Height of one line of a legend in the page's font."""
-IMAGE_PIXELS = 900
-"""Width of an image file."""
-CAPTION_CHARACTERS = 120
-"""Characters of a caption in one line of an image."""
-TITLE_PIXELS, AXIS_PIXELS, CAPTION_LINE_PIXELS = 44, 58, 17
+COLUMN_GAP = 0.07
+"""Space between columns of panels, as a share of the width."""
+MODELS = pa.schema([("model", pa.string()), ("num_parameters", pa.int64())])
+"""What a run recorded about its models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +63,8 @@ class CaptionedFigure:
     caption: str
     """How to read it, and over how many searches or probes."""
     figure: go.Figure
+    wide: bool = False
+    """Whether it has columns of panels, and so needs the whole width of the page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,24 +79,40 @@ class ReportTables:
     """The bits ledger; empty until it is measured."""
     lines: pa.Table = field(default_factory=LINES.empty_table)
     """The lines between memories; empty until they are measured."""
+    models: pa.Table = field(default_factory=MODELS.empty_table)
+    """Rows of MODELS; empty where nothing is known of them."""
 
 
-def blank_figure(x_title: str, y_title: str, height: int = FIGURE_PIXELS, panels: Sequence[str] = ()) -> go.Figure:
+def blank_figure(
+    x_title: str, y_title: str, height: int = FIGURE_PIXELS, panels: Sequence[str] = (), columns: int = 1
+) -> go.Figure:
     """A figure with titled axes and nothing in it.
 
     Args:
-        x_title: Title of the x axis, under the lowest panel.
-        y_title: Title of the y axis of each panel.
+        x_title: Title of the x axis, under the lowest panel of each column.
+        y_title: Title of the y axis of each panel of the first column.
         height: Height of the figure in pixels; ignored with several panels.
-        panels: Titles of the panels, from the top; with one or none the figure has a single panel without a title.
+        panels: Titles of the panels, line by line from the top; with one or none the figure has a single panel without
+            a title.
+        columns: Panels beside each other, each with an x axis of its own. Panels above each other share theirs.
     """
-    if len(panels) > 1:
-        height = PANEL_PIXELS * len(panels) + FIGURE_PIXELS - PANEL_PIXELS
-    titles = [plain(panel) for panel in panels] if len(panels) > 1 else None
+    count = max(1, len(panels))
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    if count > 1:
+        height = PANEL_PIXELS * rows + FIGURE_PIXELS - PANEL_PIXELS
+    places = [[{} if row * columns + column < count else None for column in range(columns)] for row in range(rows)]
     figure = make_subplots(
-        rows=max(1, len(panels)), shared_xaxes=True, subplot_titles=titles, vertical_spacing=PANEL_GAP / height
+        rows=rows,
+        cols=columns,
+        specs=places,
+        shared_xaxes=columns == 1,
+        subplot_titles=[plain(panel) for panel in panels] if count > 1 else None,
+        vertical_spacing=(PANEL_GAP if columns == 1 else 2 * PANEL_GAP) / height,
+        horizontal_spacing=COLUMN_GAP if columns > 1 else None,
     )
-    figure.update_annotations(x=0, xanchor="left", font={"size": 13})
+    left = {"x": 0, "xanchor": "left"} if columns == 1 else {}
+    figure.update_annotations(font={"size": 13}, **left)
     figure.update_layout(
         template=go.layout.Template(),
         height=height,
@@ -96,56 +124,25 @@ def blank_figure(x_title: str, y_title: str, height: int = FIGURE_PIXELS, panels
         font={"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": "#6b7280"},
         legend={"orientation": "h", "x": 0, "xanchor": "left", "yanchor": "bottom", "traceorder": "normal"}
         # Above the title of the first panel.
-        | {"y": 1 + (PANEL_TITLE_PIXELS if len(panels) > 1 else LEGEND_GAP) / height},
+        | {"y": 1 + (PANEL_TITLE_PIXELS if count > 1 else LEGEND_GAP) / height},
         hoverlabel={"bgcolor": "#1f2937", "bordercolor": "#1f2937", "font": {"color": "#ffffff"}, "align": "left"},
         hovermode="closest",
     )
     line = {"gridcolor": "rgba(128,128,128,.22)", "zerolinecolor": "rgba(128,128,128,.35)", "automargin": True}
     figure.update_xaxes(**line)
-    figure.update_xaxes(title={"text": x_title, "standoff": 10}, row=max(1, len(panels)))
-    figure.update_yaxes(title={"text": y_title, "standoff": 10}, **line)
+    figure.update_yaxes(**line)
+    for number in range(count):
+        row, column = divmod(number, columns)
+        if number + columns >= count:
+            figure.update_xaxes(title={"text": x_title, "standoff": 10}, row=row + 1, col=column + 1)
+        if column == 0:
+            figure.update_yaxes(title={"text": y_title, "standoff": 10}, row=row + 1, col=1)
     return figure
 
 
-def standing_alone(drawn: CaptionedFigure) -> go.Figure:
-    """The figure for an image file: on white, with its title above and its caption below."""
-    figure = go.Figure(drawn.figure)
-    lines = wrap(drawn.caption, CAPTION_CHARACTERS)
-    entries = len(list(figure.select_traces({"showlegend": True})))
-    above = TITLE_PIXELS + LEGEND_LINE_PIXELS * (1 + entries // 3)
-    below = AXIS_PIXELS + CAPTION_LINE_PIXELS * len(lines)
-    figure.update_layout(
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        width=IMAGE_PIXELS,
-        height=figure.layout["height"] + above + below,
-        margin={"t": above, "b": below, "l": 16, "r": 16},
-        title={
-            "text": plain(drawn.title),
-            "font": {"size": 18, "color": "#171b22"},
-            "xref": "container",
-            "x": 0.02,
-            "xanchor": "left",
-            "yref": "container",
-            "y": 1,
-            "yanchor": "top",
-            "pad": {"t": 14},
-        },
-    )
-    figure.add_annotation(
-        text="<br>".join(map(plain, lines)),
-        xref="paper",
-        x=0,
-        xanchor="left",
-        align="left",
-        showarrow=False,
-        yref="paper",
-        y=0,
-        yanchor="top",
-        yshift=-AXIS_PIXELS,
-        font={"size": 12},
-    )
-    return figure
+def place_of(number: int, columns: int) -> dict[str, int]:
+    """Where plotly has the panel of this number, counted from 0, of a figure with so many columns."""
+    return {"row": number // columns + 1, "col": number % columns + 1}
 
 
 def finished_rows(tables: ReportTables) -> list[SearchRow]:
@@ -186,6 +183,12 @@ def add_key(figure: go.Figure, looks: Mapping[str, Mapping[str, Any]], mode: str
     entries = len(list(figure.select_traces({"showlegend": True})))
     # A line holds two or three entries; the figure grows by the lines, so that the plot keeps its height.
     figure.update_layout(height=figure.layout["meta"] + LEGEND_LINE_PIXELS * (entries // 2))
+
+
+def faded(colour: str, opacity: float = 0.18) -> str:
+    """The colour `#rrggbb` as that of a band."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
 
 
 def plain(text: str) -> str:

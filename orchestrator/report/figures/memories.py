@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from orchestrator.report.figures.canvas import (
     COLOURS,
     NEUTRAL,
+    PERCENT_TICKS,
     SYMBOLS,
     CaptionedFigure,
     ReportTables,
     add_key,
     blank_figure,
     colours_of,
+    faded,
     plain,
 )
 from orchestrator.report.tables import short_names, source_kind
@@ -149,7 +151,7 @@ def cosines_of_memories(tables: ReportTables) -> CaptionedFigure | None:
                 hovertemplate=f"{pair_of}: %{{y:.1%}} of the pairs near %{{x:.2f}}<extra></extra>",
             )
     figure.update_layout(barmode="overlay", bargap=0)
-    figure.update_yaxes(tickformat=".0%")
+    figure.update_yaxes(**PERCENT_TICKS)
     means = f" Means: {fmean(within):.2f} within a text," if within else " Mean:"
     return CaptionedFigure(
         name="cosines-of-memories",
@@ -223,28 +225,29 @@ def accuracy_along_lines(tables: ReportTables) -> CaptionedFigure | None:
         return None
     colours, names = colours_of(tables), short_names(row["model"] for row in rows)
     figure = blank_figure("share of the way from one memory to the other", "share of tokens correct")
-    pairs: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        pairs[row["from_probe_id"], row["to_probe_id"]].append(row)
-    for points in pairs.values():
-        figure.add_scatter(
-            x=[point["share"] for point in points],
-            y=[round(point["accuracy"], 3) for point in points],
-            mode="lines",
-            name=plain(f"{names[points[0]['model']]}: {points[0]['source']}, k = {points[0]['num_vectors']}"),
-            line={"color": colours[points[0]["model"]], "width": 1},
-            opacity=0.3,
-            hovertemplate=f"{plain(points[0]['source'])}, k = {points[0]['num_vectors']}<br>%{{y:.0%}}<extra></extra>",
-            showlegend=False,
-        )
     for model in sorted(names):
         by_share: dict[float, list[float]] = defaultdict(list)
         for row in rows:
             if row["model"] == model:
                 by_share[row["share"]].append(row["accuracy"])
+        at = sorted(by_share)
+        ends = [([min(by_share[share]) for share in at], 0), ([max(by_share[share]) for share in at], 1)]
+        for values, number in ends:
+            figure.add_scatter(
+                x=at,
+                y=[round(value, 4) for value in values],
+                mode="lines",
+                name=plain(f"{names[model]}: {('least', 'most')[number]}"),
+                line={"color": colours[model], "width": 0.5},
+                # The second of both fills the band down to the first.
+                fill=(None, "tonexty")[number],
+                fillcolor=faded(colours[model]),
+                hoverinfo="skip",
+                showlegend=False,
+            )
         figure.add_scatter(
-            x=sorted(by_share),
-            y=[round(fmean(by_share[share]), 4) for share in sorted(by_share)],
+            x=at,
+            y=[round(fmean(by_share[share]), 4) for share in at],
             mode="lines",
             name=plain(f"{names[model]}: mean"),
             line={"color": colours[model], "width": 3},
@@ -252,13 +255,14 @@ def accuracy_along_lines(tables: ReportTables) -> CaptionedFigure | None:
             showlegend=False,
         )
     add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in sorted(names)}, mode="lines")
-    figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
+    figure.update_yaxes(range=[-0.03, 1.05], **PERCENT_TICKS)
+    pairs = {(row["from_probe_id"], row["to_probe_id"]) for row in rows}
     return CaptionedFigure(
         name="accuracy-along-lines",
         title="What lies between two memories of one text",
         caption=(
-            "Thin: accuracy, teacher forced, on the line between two memories that both prove the text. "
-            f"Thick: the mean of a model. n = {len(pairs):,} pairs."
+            "Accuracy, teacher forced, on the line between two memories that both prove a text. Thick: the mean over "
+            f"the pairs of a model; band: from the least to the most of them. n = {counted(len(pairs), 'pair')}."
         ),
         figure=figure,
     )

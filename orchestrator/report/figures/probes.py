@@ -9,6 +9,7 @@ from orchestrator.report.figures.canvas import (
     COLOURS,
     DASHES,
     NEUTRAL,
+    PERCENT_TICKS,
     SYMBOLS,
     CaptionedFigure,
     ReportTables,
@@ -24,6 +25,8 @@ from tasks.wording import counted
 
 MOST_POSITION_BINS = 40
 """Points of a curve over positions."""
+MOST_BARS = 150
+"""Searches with a bar each; more are drawn as areas."""
 FEW_PROBES = 3
 """Positions that fewer probes reach are not drawn: their mean would be that of one or two texts."""
 
@@ -61,16 +64,17 @@ def success_against_length(tables: ReportTables) -> CaptionedFigure | None:
         }
         add_key(figure, looks, mode="lines+markers")
     figure.update_xaxes(rangemode="tozero")
-    figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
+    figure.update_yaxes(range=[-0.03, 1.05], **PERCENT_TICKS)
     num_probes = sum(outcome != "failed" for outcome in tables.probes["outcome"].to_pylist())
     return CaptionedFigure(
         name="success-against-length",
         title="How success falls with length",
         caption=(
             "Lines: share of searches whose capacity is at least this length (Kaplan-Meier where a text ended first). "
-            "Points: share of probes lossless at a length, among those that tried it, with 95 % Wilson interval. A "
-            "probe does not try lengths beyond the one it gave up on, nor lengths that its grid does not ask. "
-            f"n = {counted(num_probes, 'probe')}."
+            "Points: share of starts lossless at a length, among those that tried it, with 95 % interval over texts. "
+            "Every start counts, cold or warm, first or later, and each text once, however many starts it took. A "
+            "start does not try lengths beyond the one it gave up on, nor lengths that its grid does not ask. "
+            f"n = {counted(num_probes, 'probe')}, each one start."
         ),
         figure=figure,
     )
@@ -89,21 +93,24 @@ def _reach_line(points: Sequence[ReachPoint], called: str, look: Mapping[str, An
 
 
 def _success_points(bins: Sequence[SuccessBin], called: str, place: float, marker: Mapping[str, Any]) -> dict[str, Any]:
+    ends = [one.interval or (one.share, one.share) for one in bins]
     return {
         "x": [round(one.shortest + place * (one.longest - one.shortest), 2) for one in bins],
         "y": [round(one.share, 4) for one in bins],
         "error_y": {
-            "array": [round(one.interval[1] - one.share, 4) for one in bins],
-            "arrayminus": [round(one.share - one.interval[0], 4) for one in bins],
+            "array": [round(high - one.share, 4) for one, (_, high) in zip(bins, ends, strict=True)],
+            "arrayminus": [round(one.share - low, 4) for one, (low, _) in zip(bins, ends, strict=True)],
             "thickness": 1,
             "width": 2,
         },
         "mode": "markers",
-        "name": f"{called}: probes lossless",
+        "name": f"{called}: starts lossless",
         "showlegend": False,
         "marker": marker,
         "text": [
-            f"{one.shortest} to {counted(one.longest, 'token')}<br>{counted(one.num_probes, 'probe')}" for one in bins
+            f"{one.shortest} to {counted(one.longest, 'token')}<br>{counted(one.num_probes, 'start')} of "
+            f"{counted(one.num_texts, 'text')}"
+            for one in bins
         ],
         "hovertemplate": f"{called}<br>%{{text}}<br>%{{y:.0%}} lossless<extra></extra>",
     }
@@ -119,7 +126,9 @@ def accuracy_over_positions(tables: ReportTables) -> CaptionedFigure | None:
             correct[(model, kind, row["num_vectors"]), True].append(unpacked_bits(row["correct_by_token"], length))
             # What is correct without memory does not depend on how many vectors a memory has.
             correct[(model, kind, 0), False].append(unpacked_bits(row["correct_by_token_without_memory"], length))
-    if not correct:
+    # A group of fewer probes has no position that enough of them reach.
+    correct = {key: probes for key, probes in correct.items() if len(probes) >= FEW_PROBES}
+    if not any(with_memory for _, with_memory in correct):
         return None
     kinds = sorted({kind for (_, kind, _), _ in correct})
     vectors = sorted({num_vectors for (_, _, num_vectors), with_memory in correct if with_memory})
@@ -144,10 +153,11 @@ def accuracy_over_positions(tables: ReportTables) -> CaptionedFigure | None:
             col=1,
         )
     add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in sorted(names)}, mode="lines")
-    dashes = {f"k = {k}": {"line": {"dash": DASHES[n % len(DASHES)]}} for n, k in enumerate(vectors)}
+    called = [f"k = {k}" for k in vectors] if len(vectors) > 1 else ["with memory"]
+    dashes = {name: {"line": {"dash": DASHES[n % len(DASHES)]}} for n, name in enumerate(called)}
     add_key(figure, {**dashes, "without memory": {"line": {"width": 0.8}}}, mode="lines")
     figure.update_xaxes(rangemode="tozero")
-    figure.update_yaxes(range=[-0.03, 1.05], tickformat=".0%")
+    figure.update_yaxes(range=[-0.03, 1.05], **PERCENT_TICKS)
     total = sum(len(probes) for (_, with_memory), probes in correct.items() if with_memory)
     return CaptionedFigure(
         name="accuracy-over-positions",
@@ -180,18 +190,21 @@ def steps_before_and_after(tables: ReportTables) -> CaptionedFigure | None:
     sources = dict(zip(*(tables.searches[name].to_pylist() for name in ("search_id", "source")), strict=True))
     labels = [plain(sources.get(split.search_id, split.search_id)) for split in splits]
     figure = blank_figure("searches, sorted by optimizer steps", "optimizer steps")
+    # Hundreds of bars are a hairline each, and a large file.
+    draw = figure.add_bar if len(splits) <= MOST_BARS else figure.add_scatter
+    look = {"textposition": "none"} if len(splits) <= MOST_BARS else {"stackgroup": "steps", "mode": "lines"}
     parts = (
         ("until the last gain", [split.before for split in splits], COLOURS[0]),
         ("after the last gain", [split.after for split in splits], NEUTRAL),
     )
     for name, values, colour in parts:
-        figure.add_bar(
+        draw(
             x=list(range(1, len(splits) + 1)),
             y=values,
             name=name,
             marker={"color": colour, "line": {"width": 0}},
             text=labels,
-            textposition="none",
+            **look,
             hovertemplate=f"%{{y:,}} optimizer steps {name}<br>%{{text}}<extra></extra>",
         )
     figure.update_layout(barmode="stack", bargap=0.15)
@@ -202,8 +215,8 @@ def steps_before_and_after(tables: ReportTables) -> CaptionedFigure | None:
         name="steps-before-and-after",
         title="Where the optimizer steps went",
         caption=(
-            f"Each bar is a search. {100 * vain:.0f} % of all optimizer steps came after the last gain and only showed "
-            f"that no more fits. Mean: {total / len(splits):,.0f} optimizer steps a search. "
+            f"Each place on the axis is a search. {100 * vain:.0f} % of all optimizer steps came after the last gain "
+            f"and only showed that no more fits. Mean: {total / len(splits):,.0f} optimizer steps a search. "
             f"n = {counted(len(splits), 'search')}."
         ),
         figure=figure,
@@ -242,7 +255,7 @@ def steps_by_start(tables: ReportTables) -> CaptionedFigure | None:
                 hovertemplate=f"{kind}<br>%{{x:.0%}}, %{{text}}<extra></extra>",
             )
     figure.update_layout(barmode="stack", bargap=0.35, height=150 + 50 * len(spent) + 60)
-    figure.update_xaxes(tickformat=".0%", range=[0, 1])
+    figure.update_xaxes(**PERCENT_TICKS, range=[0, 1.02])
     figure.update_yaxes(showgrid=False)
     total = sum(sum(kinds.values()) for kinds in spent.values())
     return CaptionedFigure(

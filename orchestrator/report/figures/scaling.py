@@ -1,17 +1,15 @@
-"""Figures of how capacity scales with vectors, how it compares with theory, and how models differ."""
+"""Figures of how capacity compares with theory, and how models differ on the same texts."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from statistics import fmean
 from typing import Any
 
-import plotly.graph_objects as go
-
 from orchestrator.report.figures.canvas import (
     COLOURS,
-    DASHES,
     NEUTRAL,
+    PERCENT_TICKS,
     SYMBOLS,
     CaptionedFigure,
     ReportTables,
@@ -25,13 +23,10 @@ from orchestrator.report.statistics import paired
 from orchestrator.report.tables import UNFINISHED, short_names, source_kind
 from tasks.wording import counted
 
-MEASURES = (
-    ("capacity_tokens", "capacity"),
-    ("token_gain", "token gain"),
-    ("information_gain_bits", "information gain"),
-)
-PATTERNS = ("", "/", ".", "x", "-", "+")
-"""Fill patterns of bars, by number of vectors."""
+PLAIN_SIZE, SMALLEST, LARGEST = 9.0, 5.0, 26.0
+"""Diameters of points in pixels: of all where sizes of models are unknown, of the smallest and of the largest model."""
+OPACITIES = (1.0, 0.65, 0.4, 0.25)
+"""Of bars, by number of vectors; a pattern is megabytes in a PDF."""
 
 
 def _finished(tables: ReportTables) -> list[dict[str, Any]]:
@@ -39,77 +34,16 @@ def _finished(tables: ReportTables) -> list[dict[str, Any]]:
     return [row for row in rows if row["status"] not in UNFINISHED and row["capacity_tokens"] is not None]
 
 
-def scaling_with_vectors(tables: ReportTables) -> CaptionedFigure | None:
-    """Capacity and gains against the number of vectors; ideally they grow as fast as it does."""
-    rows = _finished(tables)
-    by_model: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        by_model[row["model"]][row["num_vectors"]].append(row)
-    several = {model: groups for model, groups in sorted(by_model.items()) if len(groups) > 1}
-    if not several:
-        return None
-    figure = blank_figure("vectors in the memory (k)", "multiple of the mean at the fewest vectors")
-    colours, names = colours_of(tables), short_names(several)
-    for model, groups in several.items():
-        fewest = min(groups)
-        for (column, measure), dash, symbol in zip(MEASURES, DASHES, SYMBOLS, strict=False):
-            means = {k: fmean(float(row[column] or 0) for row in groups[k]) for k in sorted(groups)}
-            if not means[fewest]:
-                continue
-            figure.add_scatter(
-                x=list(means),
-                y=[round(mean / means[fewest], 4) for mean in means.values()],
-                mode="lines+markers",
-                name=plain(f"{names[model]}: {measure}"),
-                line={"color": colours[model], "dash": dash},
-                marker={"symbol": symbol, "size": 8},
-                text=[f"{plain(names[model])}, k = {k}<br>mean {measure} {mean:,.1f}" for k, mean in means.items()],
-                hovertemplate="%{text}<br>%{y:.2f} times<extra></extra>",
-                showlegend=False,
-            )
-    vectors = sorted({k for groups in several.values() for k in groups})
-    _draw_ideal(figure, {model: list(groups) for model, groups in several.items()})
-    add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in several}, mode="lines")
-    looks = {measure: {"line": {"dash": dash}} for (_, measure), dash in zip(MEASURES, DASHES, strict=False)}
-    add_key(figure, {**looks, "ideal: k times as much": {"line": {"dash": "dot", "width": 1}}}, mode="lines")
-    figure.update_xaxes(tickvals=vectors, type="log")
-    figure.update_yaxes(type="log")
-    grown = [row for row in rows if row["model"] in several]
-    return CaptionedFigure(
-        name="scaling-with-vectors",
-        title="What more vectors buy",
-        caption=(
-            "Means over all texts of a model, as multiples of its mean at the fewest vectors; axes are logarithmic. "
-            f"n = {counted(len(grown), 'finished search')}."
-        ),
-        figure=figure,
-    )
-
-
-def _draw_ideal(figure: go.Figure, vectors: Mapping[str, Sequence[int]]) -> None:
-    """Draw the ideal, k times as much, from the fewest vectors of each model on."""
-    # A model's values are multiples of those at its own fewest vectors, so each such k has a line.
-    for fewest in sorted({min(numbers) for numbers in vectors.values()}):
-        reached = sorted({k for numbers in vectors.values() if min(numbers) == fewest for k in numbers})
-        figure.add_scatter(
-            x=reached,
-            y=[k / fewest for k in reached],
-            mode="lines",
-            name=f"ideal, from k = {fewest} on",
-            line={"color": NEUTRAL, "dash": "dot"},
-            hoverinfo="skip",
-            showlegend=False,
-        )
-
-
 def gain_against_theory(tables: ReportTables) -> CaptionedFigure | None:
     """Token gain of each search against the tokens that its memory's bits could spell."""
     rows = [row for row in _finished(tables) if row["theoretical_tokens"] and row["token_gain"] is not None]
-    if not rows:
+    # A single point compares nothing.
+    if len({(row["model"], source_kind(row["source"]), row["num_vectors"]) for row in rows}) < 2:
         return None
     colours, names = colours_of(tables), short_names(row["model"] for row in rows)
     kinds = sorted({source_kind(row["source"]) for row in rows})
     figure = blank_figure("theoretical capacity (tokens)", "token gain (tokens)")
+    sizes = _sizes(tables, sorted(names))
     for model, (number, kind) in product(sorted(names), enumerate(kinds)):
         groups: dict[float, list[dict[str, Any]]] = defaultdict(list)
         for row in rows:
@@ -122,7 +56,8 @@ def gain_against_theory(tables: ReportTables) -> CaptionedFigure | None:
             error_y={"array": above, "arrayminus": below, "thickness": 1.2},
             mode="markers",
             name=plain(f"{names[model]}: {kind}"),
-            marker={"color": colours[model], "symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
+            marker={"color": colours[model], "symbol": SYMBOLS[number % len(SYMBOLS)]}
+            | {"size": sizes[model], "opacity": 0.85},
             hovertemplate=f"{plain(names[model])}, {plain(kind)}<br>%{{y:.1f}} of %{{x:.0f}} tokens<extra></extra>",
             showlegend=False,
         )
@@ -132,15 +67,28 @@ def gain_against_theory(tables: ReportTables) -> CaptionedFigure | None:
         add_key(figure, looks)
     figure.update_xaxes(type="log")
     figure.update_yaxes(rangemode="tozero")
+    area = " The area of a point is that of its model's parameters." if len(set(sizes.values())) > 1 else ""
     return CaptionedFigure(
         name="gain-against-theory",
         title="How far memories stay below what their bits could spell",
         caption=(
             "Theory: k d 16 / log2 V tokens, if every bit of a half-precision vector counted. Points are means with "
-            f"95 % bootstrap intervals over texts. n = {counted(len(rows), 'finished search')}."
+            f"95 % bootstrap intervals over texts.{area} n = {counted(len(rows), 'finished search')}."
         ),
         figure=figure,
     )
+
+
+def _sizes(tables: ReportTables, models: Sequence[str]) -> dict[str, float]:
+    """Diameter of each model's points, in pixels: areas are as the numbers of parameters, if all are known.
+
+    Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), figure 5.
+    """
+    known = {row["model"]: row["num_parameters"] for row in tables.models.to_pylist() if row["num_parameters"]}
+    if not all(model in known for model in models):
+        return dict.fromkeys(models, PLAIN_SIZE)
+    largest = max(known[model] for model in models)
+    return {model: max(SMALLEST, LARGEST * (known[model] / largest) ** 0.5) for model in models}
 
 
 def _means(
@@ -161,7 +109,8 @@ def _means(
 def utilization_by_source(tables: ReportTables) -> CaptionedFigure | None:
     """Token gain over theoretical capacity, by source and number of vectors."""
     rows = [row for row in _finished(tables) if row["utilization"] is not None]
-    if not rows:
+    # A single bar compares nothing.
+    if len({(row["model"], source_kind(row["source"]), row["num_vectors"]) for row in rows}) < 2:
         return None
     colours, names = colours_of(tables), short_names(row["model"] for row in rows)
     groups: dict[tuple[str, int], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
@@ -173,15 +122,11 @@ def utilization_by_source(tables: ReportTables) -> CaptionedFigure | None:
         mine = groups[model, num_vectors]
         means, above, below = _means(list(mine.values()), "utilization", digits=4)
         label = plain(names[model] + (f", k = {num_vectors}" if len(vectors) > 1 else ""))
-        pattern = {"shape": PATTERNS[vectors.index(num_vectors) % len(PATTERNS)]}
         figure.add_bar(
             x=[plain(kind) for kind in mine],
             y=means,
             name=label,
-            marker={
-                "color": colours[model],
-                "pattern": {"shape": PATTERNS[vectors.index(num_vectors) % len(PATTERNS)]},
-            },
+            marker={"color": colours[model], "opacity": OPACITIES[vectors.index(num_vectors) % len(OPACITIES)]},
             error_y={"array": above, "arrayminus": below, "thickness": 1.2, "color": NEUTRAL},
             hovertemplate=f"{label}, %{{x}}<br>%{{y:.1%}}<extra></extra>",
             showlegend=False,
@@ -189,12 +134,11 @@ def utilization_by_source(tables: ReportTables) -> CaptionedFigure | None:
     looks = {names[model]: {"marker": {"color": colours[model], "symbol": "square", "size": 11}} for model in names}
     add_key(figure, looks)
     for number, num_vectors in enumerate(vectors if len(vectors) > 1 else []):
-        pattern = {"shape": PATTERNS[number % len(PATTERNS)]}
+        marker = {"color": NEUTRAL, "opacity": OPACITIES[number % len(OPACITIES)]}
         # With its own offset, this empty bar takes no place beside the others.
-        key = {"name": f"k = {num_vectors}", "offset": 0, "marker": {"color": NEUTRAL, "pattern": pattern}}
-        figure.add_bar(x=[None], y=[None], **key)
+        figure.add_bar(x=[None], y=[None], name=f"k = {num_vectors}", offset=0, marker=marker)
     figure.update_layout(barmode="group", bargap=0.3)
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(**PERCENT_TICKS, rangemode="tozero")
     return CaptionedFigure(
         name="utilization-by-source",
         title="How much of the theoretical capacity is used, by source",

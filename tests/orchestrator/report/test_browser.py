@@ -130,7 +130,10 @@ addEventListener("load", async () => {
   const light = (colour) => colour.match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3;
   state.paper = light(getComputedStyle(document.body).backgroundColor);
   dialog.close();
-  plots[0].scrollIntoView();
+  // Nobody scrolls: a page that is captured whole has all its figures.
+  await shown("html[data-drawn]");
+  state.drawn = plots.every((plot) => plot.querySelector(".main-svg"));
+  state.image = decodeURIComponent(await imageOf(plots[0], "svg")).slice(0, 120);
   const inks = [document.querySelector("td"), await shown(".main-svg .xtick text"), dialog];
   const inkOf = (style) => light(style.fill === "rgb(0, 0, 0)" ? style.color : style.fill);
   state.inks = inks.map((element) => inkOf(getComputedStyle(element)));
@@ -158,7 +161,7 @@ ANY = r"[-\d.]+"
 CSV = {
     "capacity-per-model": (
         "series,capacity (tokens),capacity (tokens) low,capacity (tokens) high,y,colour,label",
-        rf'"small, books, k = 1: mean",{ANY},{ANY},{ANY},small; books; k = 1,,',
+        rf'"small, books, k = 1: mean",{ANY},{ANY},{ANY},small; books; k = 1,,{ANY}$',
     ),
     "bits-against-tokens": (
         "series,capacity (tokens),capacity (bits under the model),colour,label",
@@ -166,7 +169,7 @@ CSV = {
     ),
     "success-against-length": (
         "series,length (tokens),share,share low,share high,colour,label",
-        rf'"small, stories, k = 1: probes lossless",{ANY},{ANY},{ANY},{ANY},,',
+        rf'"small, stories, k = 1: starts lossless",{ANY},{ANY},{ANY},{ANY},,',
     ),
     "models-paired": (
         "series,difference (tokens),difference (tokens) low,difference (tokens) high,y,colour,label",
@@ -219,6 +222,8 @@ class TestInteraction:
         for name, (head, mean) in CSV.items():
             assert state["csv"][name][0] == head, name
             assert any(re.match(mean, line) for line in state["csv"][name]), name
+        assert state["drawn"], "a figure is drawn only once it is scrolled to"
+        assert state["image"].startswith("data:image/svg+xml,<svg")
         assert state["wide"], f"the page is wider than its window of {state['width']} pixels"
         assert state["dark"] == (scheme == "dark")
         # Light on dark or dark on light, in tables, figures and what is opened: a hundred of 255 levels apart.

@@ -30,7 +30,7 @@ PLAIN = ["a=b", " = 1", "'=1", "1+1", "", "é"]
 
 def test_cells_of_tables_for_a_paper():
     rows = tuple((cell, -1.5, -2, None) for cell in [*FORMULAS, *PLAIN])
-    written = _csv(Exported(caption="", columns=("model", "low", "k", "sd"), rows=rows))
+    written = _csv(Exported(label="", caption="", columns=("model", "low", "k", "sd"), rows=rows))
     head, *read = csv.reader(written.splitlines(keepends=True))
     assert head == ["model", "low", "k", "sd"]
     assert [cells[0] for cells in read] == [*(f"'{cell}" for cell in FORMULAS), *PLAIN]

@@ -1,19 +1,24 @@
 """What the figures draw: each line where the rows put it."""
 
+from collections.abc import Callable
 from math import log
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from orchestrator.errors import BadInput
 from orchestrator.report.figures.all_figures import FIGURES, figures
-from orchestrator.report.figures.canvas import CaptionedFigure, ReportTables
+from orchestrator.report.figures.canvas import INK, MODELS, CaptionedFigure, ReportTables, blank_figure
 from orchestrator.report.figures.entropy import entropy_with_and_without_memory
-from orchestrator.report.figures.memories import bits_ledger
+from orchestrator.report.figures.lengths import accuracy_against_length, decoding_capacity_per_model
+from orchestrator.report.figures.memories import accuracy_along_lines, bits_ledger
+from orchestrator.report.figures.printed import MOST_DOTS, inches_of, printed
 from orchestrator.report.figures.probes import accuracy_over_positions, success_against_length
-from orchestrator.report.figures.scaling import gain_against_theory, scaling_with_vectors, utilization_by_source
+from orchestrator.report.figures.scaling import gain_against_theory, utilization_by_source
+from orchestrator.report.figures.vectors import scaling_with_vectors
 from orchestrator.store.probe_columns import PROBES, packed_bits
-from orchestrator.store.schema import SAMPLES, SEARCHES
+from orchestrator.store.schema import LINES, SAMPLES, SEARCHES
 
 
 def tables_of(
@@ -41,9 +46,9 @@ def traces(drawn: CaptionedFigure | None) -> dict[str, Any]:
     return {trace.name: trace for trace in named}
 
 
-def test_each_model_and_k_has_a_line_of_its_own_and_each_model_a_threshold():
+def test_each_model_has_a_panel_with_a_line_for_each_k_and_a_threshold():
     rows = [
-        {"model": model, "num_vectors": k, "outcome": outcome, "measured_length": 9}
+        {"model": model, "num_vectors": k, "outcome": outcome, "measured_length": 9, "sample_id": f"text-{text}"}
         | {"nats_without_memory": without * log(2), "nats_with_memory": left * log(2)}
         for model, k, outcome, without, left in (
             ("a", 1, "lossless", 30, 2),
@@ -52,6 +57,7 @@ def test_each_model_and_k_has_a_line_of_its_own_and_each_model_a_threshold():
             ("b", 1, "lossless", 10, 8),
             ("b", 1, "lossy", 40, 30),
         )
+        for text in range(2)
     ]
     found = traces(entropy_with_and_without_memory(tables_of(probes=rows)))
     gains = {name: trace.x[0] for name, trace in found.items() if "y = x -" in name}
@@ -64,6 +70,31 @@ def test_each_model_and_k_has_a_line_of_its_own_and_each_model_a_threshold():
     assert found["b: lossless below 8 bits"].y == pytest.approx((8, 8))
     assert found["a, k = 1: y = x - 40 bits"].line.color == found["a: lossless below 2 bits"].line.color
     assert found["a, k = 1: y = x - 40 bits"].line.color != found["b, k = 1: y = x - 10 bits"].line.color
+    panels = {model: {trace.xaxis for name, trace in found.items() if name.startswith(model)} for model in "ab"}
+    assert panels == {"a": {"x"}, "b": {"x2"}}
+
+
+def test_a_threshold_that_is_wrong_as_often_as_a_guess_is_not_drawn():
+    rows = [
+        {"outcome": ("lossless", "lossy")[number % 2], "measured_length": 9, "sample_id": f"text-{number}"}
+        | {"nats_without_memory": 90.0, "nats_with_memory": float(number)}
+        for number in range(20)
+    ]
+    drawn = entropy_with_and_without_memory(tables_of(probes=rows))
+    assert not [name for name in traces(drawn) if "lossless below" in name]
+    assert drawn is not None
+    assert "Level lines" not in drawn.caption
+
+
+def test_random_words_are_drawn_in_the_colour_of_letters():
+    rows = [
+        {"source": source, "outcome": "lossy", "measured_length": 9, "sample_id": source}
+        | {"nats_without_memory": 9.0, "nats_with_memory": 1.0}
+        for source in ("random_words:1", "random:2", "files:a")
+    ]
+    found = traces(entropy_with_and_without_memory(tables_of(probes=rows)))
+    assert (found["m: random words, lossy"].marker.color, len(found["m: random words, lossy"].x)) == (INK, 2)
+    assert found["m: lossy"].marker.coloraxis == "coloraxis"
 
 
 class TestGainAndUtilization:
@@ -88,15 +119,120 @@ class TestGainAndUtilization:
         assert found["a, k = 1"].error_y.array == (0.02,)
 
 
-def test_what_would_be_ideal_begins_where_each_model_begins():
+def test_one_group_has_nothing_to_be_compared_with():
+    rows = [{"capacity_tokens": 9, "theoretical_tokens": 100.0, "token_gain": 4.0, "utilization": 0.04}]
+    tables = tables_of(searches=rows)
+    assert gain_against_theory(tables) is None
+    assert utilization_by_source(tables) is None
+    assert scaling_with_vectors(tables) is None
+    assert decoding_capacity_per_model(tables) is None
+
+
+def test_points_are_as_large_as_models_where_all_sizes_are_known():
     rows = [
-        {"model": model, "num_vectors": k, "capacity_tokens": tokens, "token_gain": 1, "information_gain_bits": 1.0}
-        for model, k, tokens in (("a", 1, 10), ("a", 4, 30), ("b", 2, 10), ("b", 4, 15))
+        {"model": model, "sample_id": "x", "capacity_tokens": 9, "theoretical_tokens": 100.0, "token_gain": 4.0}
+        for model in ("a", "b")
+    ]
+    for sizes, ratio in (({"a": 1000, "b": 4000}, 2), ({"a": 1000}, 1)):
+        known = [{"model": model, "num_parameters": size} for model, size in sizes.items()]
+        tables = tables_of(searches=rows, models=pa.Table.from_pylist(known, schema=MODELS))
+        found = traces(gain_against_theory(tables))
+        assert found["b: files"].marker.size == pytest.approx(ratio * found["a: files"].marker.size)
+
+
+def test_more_vectors_have_a_panel_for_each_measure_with_band_and_ideal():
+    rows = [
+        {"model": "a", "num_vectors": k, "capacity_tokens": tokens, "token_gain": tokens / 2}
+        | {"information_gain_bits": 2.0 * tokens}
+        for k, tokens in ((2, 8), (2, 12), (4, 15))
     ]
     found = traces(scaling_with_vectors(tables_of(searches=rows)))
-    assert (found["a: capacity"].y, found["b: capacity"].y) == ((1, 3), (1, 1.5))
-    assert (found["ideal, from k = 1 on"].x, found["ideal, from k = 1 on"].y) == ((1, 4), (1, 4))
-    assert (found["ideal, from k = 2 on"].x, found["ideal, from k = 2 on"].y) == ((2, 4), (1, 2))
+    assert (found["a: capacity"].x, found["a: capacity"].y) == ((2, 4), (10, 15))
+    assert found["a: capacity, mean + sd"].y == pytest.approx((10 + 8**0.5, 15), abs=1e-3)
+    assert found["a: capacity, ideal"].y == (10, 20)
+    panels = [found[f"a: {measure}"].xaxis for measure in ("capacity", "token gain", "information gain")]
+    assert panels == ["x", "x2", "x3"]
+
+
+class TestGrid:
+    """Two models on a grid of two lengths, three texts each."""
+
+    @pytest.fixture(scope="class")
+    def grid(self) -> ReportTables:
+        shares = {("a", 10): (1.0, 1.0, 1.0), ("a", 20): (0.5, 1.0, 0.6), ("b", 10): (1.0,) * 3, ("b", 20): (1.0,) * 3}
+        searches = [{"model": model, "search_id": model, "grid": [10, 20], "capacity_tokens": 10} for model in "ab"]
+        probes = [
+            {"model": model, "search_id": model, "sample_id": f"t{text}", "outcome": "lossy", "length": length}
+            | {"measured_length": length, "token_accuracy": share, "token_accuracy_without_memory": 0.2}
+            | {"nats_without_memory": 9.0, "nats_with_memory": 1.0, "decode_from": "memory"}
+            for (model, length), of_texts in shares.items()
+            for text, share in enumerate(of_texts)
+        ]
+        return tables_of(searches=searches, probes=probes)
+
+    def test_accuracy_falls_with_length(self, grid: ReportTables):
+        found = traces(accuracy_against_length(grid))
+        assert (found["a, files, k = 1"].x, found["a, files, k = 1"].y) == ((10, 20), (1.0, 0.7))
+        assert found["b, files, k = 1"].y == (1.0, 1.0)
+        assert found["a, files, k = 1"].error_y.array[1] == pytest.approx(0.3, abs=0.01)
+
+    def test_the_model_that_gives_most_back_is_a_star(self, grid: ReportTables):
+        (found,) = traces(decoding_capacity_per_model(grid)).values()
+        assert (found.x, found.y, found.text) == (("a", "b"), (10, 20), ("10", "20"))
+        assert found.marker.symbol == ("circle", "star")
+
+
+def test_between_memories_the_band_goes_from_least_to_most():
+    points = [
+        {"model": "m", "from_probe_id": f"p{n}", "to_probe_id": f"q{n}", "share": 0.5, "accuracy": accuracy}
+        for n, accuracy in enumerate((0.2, 0.6, 0.7))
+    ]
+    tables = tables_of(searches=[{}], lines=pa.Table.from_pylist(points, schema=LINES))
+    found = traces(accuracy_along_lines(tables))
+    assert {name: trace.y for name, trace in found.items()} == {
+        "m: least": (0.2,),
+        "m: most": (0.7,),
+        "m: mean": (0.5,),
+    }
+
+
+class TestPrinted:
+    @pytest.fixture(scope="class")
+    def drawn(self, generated: Callable[[int, int], ReportTables]) -> dict[str, CaptionedFigure]:
+        return {one.name: one for one in figures(generated(36, 72))}
+
+    def test_every_figure_is_as_wide_as_asked_and_bare(self, drawn: dict[str, CaptionedFigure]):
+        for one in drawn.values():
+            layout = printed(one, 3.3)["layout"]
+            assert (layout["width"], "title" in layout) == (317, False), one.name
+            assert layout["font"]["size"] == pytest.approx(8 * 96 / 72)
+            panels = [each["text"] for each in layout.get("annotations", [])]
+            assert not [words for words in panels if words in one.title or words in one.caption.split(". ")]
+
+    def test_panels_stand_above_each_other_in_a_column(self, drawn: dict[str, CaptionedFigure]):
+        column, page = (printed(drawn["scaling-with-vectors"], inches)["layout"] for inches in (3.3, 6.75))
+        assert [column[axis]["domain"] for axis in ("xaxis", "xaxis2", "xaxis3")] == [[0, 1]] * 3
+        assert column["yaxis"]["domain"][0] > column["yaxis2"]["domain"][1] > column["yaxis3"]["domain"][1]
+        assert page["yaxis"]["domain"] == page["yaxis3"]["domain"]
+
+    def test_thousands_of_dots_are_thinned_out(self):
+        figure = blank_figure("x", "y")
+        for name, count in (("many", 3000), ("few", 30)):
+            dots = list(range(count))
+            figure.add_scatter(x=dots, y=dots, mode="markers", name=name, marker={"color": dots}, text=["t"] * count)
+        many, few = printed(CaptionedFigure(name="n", title="t", caption="c", figure=figure))["data"]
+        assert (len(many["x"]), len(few["x"])) == (3000 * MOST_DOTS // 3030, 30 * MOST_DOTS // 3030)
+        assert many["x"] == many["y"] == many["marker"]["color"]
+        assert len(many["text"]) == len(many["x"])
+
+    @pytest.mark.parametrize(("width", "inches"), [("3.3in", 3.3), ("84mm", 84 / 25.4), ("8.4 cm", 8.4 / 2.54)])
+    def test_widths(self, width: str, inches: float):
+        assert inches_of(width) == pytest.approx(inches)
+
+    @pytest.mark.parametrize("width", ["3.3", "wide", "-3in", "0.1in", "300in", "3.3inches"])
+    def test_what_is_no_width_is_refused(self, width: str):
+        with pytest.raises(BadInput, match=r"--width: .* Wanted a number and a unit"):
+            inches_of(width)
 
 
 def test_accuracy_over_positions_keeps_sources_and_k_apart():
@@ -124,8 +260,8 @@ def test_success_has_a_panel_for_each_source():
         for source in ("files:a", "hub:b")
     ]
     found = traces(success_against_length(tables_of(searches=[{"capacity_tokens": 3}], probes=rows)))
-    assert found["m, files, k = 1: probes lossless"].yaxis == "y"
-    assert found["m, hub, k = 1: probes lossless"].yaxis == "y2"
+    assert found["m, files, k = 1: starts lossless"].yaxis == "y"
+    assert found["m, hub, k = 1: starts lossless"].yaxis == "y2"
 
 
 def test_the_ledger_shows_how_many_bits_the_memory_removes(generated):
@@ -139,6 +275,7 @@ def test_the_ledger_shows_how_many_bits_the_memory_removes(generated):
 
 def test_every_series_of_every_figure_has_a_name_of_its_own(generated):
     drawn = figures(generated(36, 108))
-    assert len(drawn) == len(FIGURES)
+    # The run has no grid, of which two figures are.
+    assert len(drawn) == len(FIGURES) - 2
     for one in drawn:
         assert traces(one), one.name

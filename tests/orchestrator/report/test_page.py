@@ -77,7 +77,7 @@ class TestContent:
             assert words in plain.text, words
 
     def test_every_figure_has_a_title_axes_and_a_count(self, plain):
-        captions = re.findall(r"n = \d+ [a-z ]+\.", plain.text)
+        captions = re.findall(r"n = \d+ [a-z ]+[.,]", plain.text)
         figures = plain.figures()
         assert len(figures) == len(captions) == 6
         for figure in figures:
@@ -88,6 +88,19 @@ class TestContent:
         text = read(page(run(text="One.\nTwo. " + "x" * 200))).text
         assert "One.↵Two. " + "x" * 69 + "…" in text
         assert "x" * 70 not in text
+
+    def test_every_entry_of_the_contents_leads_to_a_section_or_figure(self, plain):
+        ids = [attributes["id"] for _, attributes in plain.tags if "id" in attributes]
+        targets = [(attributes["href"] or "")[1:] for tag, attributes in plain.tags if tag == "a"]
+        sections = [attributes["id"] for tag, attributes in plain.tags if tag in ("section", "figure")]
+        assert sorted(targets) == sorted(sections)
+        assert len(ids) == len(set(ids))
+
+    def test_every_figure_can_be_downloaded_under_a_name_of_its_own(self, plain):
+        buttons = [one for tag, one in plain.tags if tag == "button" and one.get("class") == "download"]
+        names = [f"{one['data-name']}.{one['data-kind']}" for one in buttons]
+        assert len(names) == len(set(names)) == 3 * len(plain.figures())
+        assert "my-sweep-capacity-per-model.svg" in names
 
     def test_provenance_is_shown_nested_values_too(self, plain):
         assert "abc123" in plain.text
@@ -146,7 +159,8 @@ class TestSelfContained:
     def test_no_element_loads_anything(self, plain):
         for tag, attributes in plain.tags:
             assert tag not in ("link", "iframe", "object", "embed", "base"), tag
-            assert not {"src", "href", "srcset", "data", "poster", "action"} & attributes.keys(), (tag, attributes)
+            assert not {"src", "srcset", "data", "poster", "action"} & attributes.keys(), (tag, attributes)
+            assert (attributes.get("href") or "#").startswith("#"), (tag, attributes)
 
     def test_the_style_loads_nothing(self, plain_html):
         style = re.search(r"<style>(.*?)</style>", plain_html, re.DOTALL)

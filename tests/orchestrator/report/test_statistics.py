@@ -29,7 +29,7 @@ def texts_of(*rows: dict[str, Any], **hashes: str) -> pa.Table:
 class TestSurvival:
     def test_without_censoring_it_is_the_share_that_reaches_a_length_and_the_plain_mean(self):
         found = kaplan_meier([(2, True), (4, True), (4, True), (8, True)])
-        assert found.curve == ((0, 1.0), (3, 0.75), (5, pytest.approx(0.25)), (9, 0.0))
+        assert found.curve == ((0, 1.0), (3, pytest.approx(0.75)), (5, pytest.approx(0.25)), (9, 0.0))
         assert found.median == 4
         assert found.restricted_mean == pytest.approx((2 + 4 + 4 + 8) / 4)
 
@@ -51,12 +51,13 @@ class TestSurvival:
 
 def test_the_fraction_of_starts_that_succeed_leaves_faults_of_the_machine_out():
     rows = [
-        {"model": "m", "source": "files:a", "num_vectors": 1, "outcome": outcome}
-        for outcome in ("lossless", "lossy", "lossy", "lossless", "failed")
+        {"model": "m", "source": "files:a", "num_vectors": 1, "outcome": outcome, "sample_id": text}
+        for text, outcome in (("a", "lossless"), ("b", "lossy"), ("b", "lossy"), ("b", "lossless"), ("b", "failed"))
     ]
     (found,) = starts_by_group(pa.Table.from_pylist(rows, schema=PROBES)).values()
-    assert (found.share, found.num_starts) == (0.5, 4)
-    assert found.interval[0] < 0.5 < found.interval[1]
+    # Text a: 1 of 1; text b: 1 of 3.
+    assert (found.share, found.num_starts) == (pytest.approx(2 / 3), 4)
+    assert found.interval == pytest.approx((1 / 3, 1))
 
 
 class TestPaired:
@@ -109,8 +110,27 @@ class TestEntropies:
         assert mean_gain(self.ROWS[:2]) is None
 
     def test_the_threshold_puts_fewest_on_the_wrong_side(self):
-        assert lossless_threshold(self.ROWS) == pytest.approx(5 / 0.6931471805599453)
-        assert lossless_threshold(self.ROWS[:2]) is None
+        rows = [{**row, "sample_id": f"text-{number}"} for number, row in enumerate(self.ROWS)]
+        found = lossless_threshold(rows)
+        assert found is not None
+        assert found.bits == pytest.approx(5 / 0.6931471805599453)
+        assert found.base_rate == 0.5
+        # Without the text at 5 nats the threshold is 2, so that text alone is on the wrong side.
+        assert found.error == 0.25
+        assert lossless_threshold(rows[:2]) is None
+
+    def test_a_threshold_is_judged_on_texts_that_did_not_choose_it(self):
+        # Bits say nothing: lossless and lossy take turns, so a threshold fits one side or the other by chance.
+        rows = [
+            {"outcome": ("lossless", "lossy")[number % 2], "nats_with_memory": float(number), "sample_id": f"{number}"}
+            for number in range(40)
+        ]
+        found = lossless_threshold(rows)
+        assert found is not None
+        assert found.error >= found.base_rate == 0.5
+
+    def test_one_text_cannot_judge_its_own_threshold(self):
+        assert lossless_threshold([{**row, "sample_id": "one"} for row in self.ROWS]) is None
 
 
 @pytest.mark.parametrize("bits", [(True,), (False, True, True), tuple(i % 3 == 0 for i in range(1000))])

@@ -46,6 +46,16 @@ class TestSuccessByLength:
         bins = success({"proven_length": 29, "failed_length": 30})
         assert bins[-1].share == 0.5
 
+    def test_each_text_counts_once_however_many_starts_it_took(self):
+        (found,) = success(
+            {"sample_id": "a", "length": 1, "proven_length": 1},
+            *({"sample_id": "b", "length": 1, "outcome": "lossy"} for _ in range(5)),
+            grid=[1],
+        )
+        assert (found.share, found.num_probes, found.num_texts) == (0.5, 6, 2)
+        # One of two texts: Wilson.
+        assert found.interval == pytest.approx((0.0945, 0.9055), abs=1e-4)
+
     def test_failures_of_the_machine_count_nowhere(self):
         assert success({"outcome": "failed", "failed_length": 5}) == []
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from orchestrator.report.findings import headline, worth_knowing
-from orchestrator.report.intervals import bootstrap_mean, wilson
+from orchestrator.report.intervals import bootstrap_mean, share_over_clusters
 from orchestrator.report.tables import (
     StepsSplit,
     beginning,
@@ -135,13 +135,24 @@ class TestIntervals:
         assert bootstrap_mean([1.0, 2.0, 4.0], ["a", "b", "c"]) == bootstrap_mean([1.0, 2.0, 4.0], ["a", "b", "c"])
 
     @pytest.mark.parametrize(
-        ("share", "n", "low", "high"), [(0.5, 10, 0.2366, 0.7634), (0.0, 10, 0.0, 0.2775), (1.0, 10, 0.7225, 1.0)]
+        ("successes", "n", "low", "high"), [(5, 10, 0.2366, 0.7634), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0)]
     )
-    def test_wilson(self, share: float, n: int, low: float, high: float):
-        assert wilson(share, n) == pytest.approx((low, high), abs=1e-4)
+    def test_a_share_of_texts_has_the_interval_of_wilson(self, successes: int, n: int, low: float, high: float):
+        shares = [(f"text-{number}", float(number < successes)) for number in range(n)]
+        share, interval = share_over_clusters(shares)
+        assert (share, interval) == (successes / n, pytest.approx((low, high), abs=1e-4))
 
-    def test_no_trials_leave_every_share_possible(self):
-        assert wilson(0.0, 0) == (0.0, 1.0)
+    def test_starts_of_one_text_do_not_make_a_share_surer(self):
+        once = [("a", 1.0), ("b", 0.0), ("c", 1.0)]
+        assert share_over_clusters(once * 20) == share_over_clusters(once)
+        mixed = [("a", 0.0), ("a", 1.0), ("b", 1.0), ("c", 0.0), ("c", 0.0), ("c", 1.0)]
+        share, interval = share_over_clusters(mixed)
+        assert share == pytest.approx((1 / 2 + 1 + 1 / 3) / 3)
+        assert interval == pytest.approx((1 / 3, 1.0), abs=0.01)
+        assert share_over_clusters(mixed * 20)[1] == interval
+
+    def test_one_text_that_is_neither_all_nor_nothing_has_no_interval(self):
+        assert share_over_clusters([("a", 0.0), ("a", 1.0)]) == (0.5, None)
 
 
 def test_steps_are_split_at_the_proof_of_the_longest_length():
