@@ -7,22 +7,17 @@ Knows nothing of optimizers or of which slots leave.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 
 import torch
 from torch import Tensor
 
-from tasks.decoding import Decoded
+from tasks.decoding import Decoded, near_tie
 from tasks.language_model import LanguageModel
-from tasks.layout import Layout
+from tasks.layout import Layout, token_ids
 from tasks.slots import MARKS, Slots
 from tasks.values import Probe, Question
-
-NEAR_TIE = 1e-3
-"""Logit margin below which a memory is decoded again by itself. In float32 another batch shape moves logits by up to
-about 1e-5, so the threshold leaves a factor of 100."""
-NEAR_TIE_ULPS = 32
-"""The same threshold for coarser precisions, in units of machine epsilon: 0.25 in bfloat16."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +41,7 @@ class Decoding:
     """What one memory gave back."""
 
     exact_prefix: int
-    """Longest prefix in tokens, at most as long as the claim."""
+    """Longest prefix in tokens whose margins are as large as the question asks, at most as long as the claim."""
     margin: float | None
     """Smallest logit margin over the exact prefix; None if that is empty."""
     nats_by_token: tuple[float, ...]
@@ -78,11 +73,13 @@ class Claim:
     """On the host, in float32."""
     tokens: tuple[int, ...]
     """Token ids that it is expected to give back."""
+    before: tuple[int, ...]
+    """Token ids that stand before the memory."""
 
     @property
-    def key(self) -> tuple[bytes, tuple[int, ...]]:
+    def key(self) -> tuple[bytes, tuple[int, ...], tuple[int, ...]]:
         """Equal for equal claims: one memory is kept at several marks if nothing longer was proven between them."""
-        return self.memory_KD.numpy().tobytes(), self.tokens
+        return self.memory_KD.numpy().tobytes(), self.tokens, self.before
 
     def shortened(self, length: int) -> "Claim":
         """The claim of the first `length` tokens."""
@@ -105,7 +102,7 @@ def certify(
         model: The frozen model.
         layout: How the task decodes a memory.
         leaving: Slots with any number of vectors.
-        question: Whether decoding decides which memory counts.
+        question: Whether decoding decides which memory counts, and how large a margin must be.
         float32: The same model in float32, possibly `model` itself; None if it has no such form.
         num_slots: Largest number of memories that are decoded together.
         is_fixed: Whether every batch is filled to `num_slots`, so that shapes do not depend on neighbours.
@@ -113,7 +110,9 @@ def certify(
     finals = [_final_claim(slot) for slot in leaving]
     marks = [_mark_claims(slot) for slot in leaving]
     claims = {claim.key: claim for claim in chain(finals, *marks)}
-    decoded = _decode(model, layout, list(claims.values()), num_slots=num_slots, is_fixed=is_fixed)
+    least_margin = question.least_margin
+    decode = partial(_decode, layout=layout, least_margin=least_margin, num_slots=num_slots, is_fixed=is_fixed)
+    decoded = decode(model, claims=list(claims.values()))
     by_key = dict(zip(claims, decoded, strict=True))
     # In bfloat16 the last memory may claim more than an earlier one and give back less: then the earlier one counts.
     stored = [
@@ -128,7 +127,7 @@ def certify(
         again = decodings
     elif float32 is not None:
         shorter = [claim.shortened(decoding.exact_prefix) for claim, decoding in zip(stored, decodings, strict=True)]
-        again = _decode(float32, layout, shorter, num_slots=num_slots, is_fixed=is_fixed)
+        again = decode(float32, claims=shorter)
     return [
         Certificate(
             memory_KD=stored[i].memory_KD,
@@ -142,7 +141,7 @@ def certify(
 
 def _final_claim(leaving: Leaving) -> Claim:
     memory_KD = leaving.slot.proof_memory_BKD[0, : leaving.probe.num_vectors]
-    return Claim(memory_KD=memory_KD, tokens=leaving.probe.tokens[: int(leaving.slot.proven_B)])
+    return _claim(leaving, memory_KD, int(leaving.slot.proven_B))
 
 
 def _mark_claims(leaving: Leaving) -> list[Claim]:
@@ -151,11 +150,23 @@ def _mark_claims(leaving: Leaving) -> list[Claim]:
     passed = sum(mark <= int(slot.step_B) for mark in MARKS)
     memory_KMD = slot.mark_memory_BKMD[0, : leaving.probe.num_vectors]
     proven = slot.mark_proven_BM[0].tolist()
-    return [Claim(memory_KD=memory_KMD[:, m], tokens=leaving.probe.tokens[: proven[m]]) for m in range(passed)]
+    return [_claim(leaving, memory_KMD[:, m], proven[m]) for m in range(passed)]
+
+
+def _claim(leaving: Leaving, memory_KD: Tensor, length: int) -> Claim:
+    """The claim that a memory of a slot gives the first `length` tokens of its text back."""
+    before = tuple(leaving.slot.before_BP[0].tolist())
+    return Claim(memory_KD=memory_KD, tokens=leaving.probe.tokens[:length], before=before)
 
 
 def _decode(
-    model: LanguageModel, layout: Layout, claims: Sequence[Claim], *, num_slots: int, is_fixed: bool
+    model: LanguageModel,
+    *,
+    layout: Layout,
+    claims: Sequence[Claim],
+    least_margin: float,
+    num_slots: int,
+    is_fixed: bool,
 ) -> list[Decoding]:
     """Decode memories in batches of one shape and similar lengths."""
     found = [Decoding(exact_prefix=0, margin=None, nats_by_token=(), margin_by_token=()) for _ in claims]
@@ -164,37 +175,44 @@ def _decode(
         same.sort(key=lambda i: -len(claims[i].tokens))
         for first in range(0, len(same), num_slots):
             part = same[first : first + num_slots]
-            decoded = _decode_batch(model, layout, [claims[i] for i in part], num_slots if is_fixed else len(part))
+            filled = num_slots if is_fixed else len(part)
+            decoded = _decode_batch(model, layout, [claims[i] for i in part], filled, least_margin=least_margin)
             for i, decoding in zip(part, decoded, strict=True):
                 found[i] = decoding
     return found
 
 
-def _decode_batch(model: LanguageModel, layout: Layout, claims: Sequence[Claim], num_slots: int) -> list[Decoding]:
+def _decode_batch(
+    model: LanguageModel, layout: Layout, claims: Sequence[Claim], num_slots: int, *, least_margin: float
+) -> list[Decoding]:
     """Decode memories of one shape in a batch of `num_slots`, which repeats the last of them to be full.
 
-    A memory with a near tie is decoded again by itself, and the shorter of its two prefixes counts.
+    A memory that meets the least margin only just is decoded again by itself, and the shorter of its two prefixes
+    counts.
     """
     padded = [*claims, *[claims[-1]] * (num_slots - len(claims))]
     num_tokens = max(len(claim.tokens) for claim in claims)
     memory_BKD = torch.stack([claim.memory_KD for claim in padded]).to(model.device)
     rows = [[*claim.tokens, *[0] * (num_tokens - len(claim.tokens))] for claim in padded]
     tokens_BL = torch.tensor(rows, device=model.device)
-    decoded = layout.prove(model, memory_BKD, tokens_BL)
-    near_tie = max(NEAR_TIE, NEAR_TIE_ULPS * torch.finfo(model.dtype).eps)
+    before_BP = token_ids([claim.before for claim in padded], model.device)
+    decoded = layout.prove(model, memory_BKD, tokens_BL, before_BP)
+    prefix_B = decoded.firm_prefix(least_margin=least_margin)
+    just = least_margin + near_tie(model.dtype)
     found: list[Decoding] = []
     for i, claim in enumerate(claims):
-        decoding = _decoding(decoded, i, claim)
-        if decoding.margin is not None and decoding.margin < near_tie:
-            alone = layout.prove(model, memory_BKD[i : i + 1], tokens_BL[i : i + 1])
-            decoding = min(decoding, _decoding(alone, 0, claim), key=lambda d: d.exact_prefix)
+        decoding = _decoding(decoded, i, claim, int(prefix_B[i]))
+        if decoding.margin is not None and decoding.margin < just:
+            alone = layout.prove(model, memory_BKD[i : i + 1], tokens_BL[i : i + 1], before_BP[i : i + 1])
+            prefix = int(alone.firm_prefix(least_margin=least_margin)[0])
+            decoding = min(decoding, _decoding(alone, 0, claim, prefix), key=lambda d: d.exact_prefix)
         found.append(decoding)
     return found
 
 
-def _decoding(decoded: Decoded, i: int, claim: Claim) -> Decoding:
+def _decoding(decoded: Decoded, i: int, claim: Claim, prefix: int) -> Decoding:
     # Tokens beyond the claim may be correct by chance. They are padding or were not asked for, and do not count.
-    prefix = min(int(decoded.exact_prefix_B[i]), len(claim.tokens))
+    prefix = min(prefix, len(claim.tokens))
     margins_L, nats_L = decoded.margins_BL[i, :prefix], decoded.nats_BL[i, :prefix]
     return Decoding(
         exact_prefix=prefix,

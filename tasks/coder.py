@@ -20,9 +20,12 @@ from tasks.language_model import LanguageModel
 from tasks.values import Question
 
 
-def compress(model: LanguageModel, tokens: Sequence[int], *, question: Question) -> bytes:
-    """Encode tokens into a multiple of 4 bytes. The bytes hold neither the number of tokens nor given ones."""
-    encoder, shares = _stream().queue.RangeEncoder(), _Shares(model, question)
+def compress(model: LanguageModel, tokens: Sequence[int], *, question: Question, context: Sequence[int] = ()) -> bytes:
+    """Encode tokens into a multiple of 4 bytes.
+
+    The bytes hold neither the number of tokens, nor given ones, nor the context before them.
+    """
+    encoder, shares = _stream().queue.RangeEncoder(), _Shares(model, model.tokens_before(question, context))
     for token in tokens[: question.num_given]:
         shares.read(token)
     for token in tokens[question.num_given :]:
@@ -32,11 +35,17 @@ def compress(model: LanguageModel, tokens: Sequence[int], *, question: Question)
 
 
 def decompress(
-    model: LanguageModel, data: bytes, num_tokens: int, *, question: Question, given: Sequence[int] = ()
+    model: LanguageModel,
+    data: bytes,
+    num_tokens: int,
+    *,
+    question: Question,
+    given: Sequence[int] = (),
+    context: Sequence[int] = (),
 ) -> tuple[int, ...]:
-    """Decode the bytes of `compress` on the same machine; `given` holds the tokens that it left out."""
+    """Decode the bytes of `compress` on the same machine; `given` and `context` hold the tokens that it left out."""
     words = np.frombuffer(data, dtype="<u4").astype(np.uint32)
-    decoder, shares = _stream().queue.RangeDecoder(words), _Shares(model, question)
+    decoder, shares = _stream().queue.RangeDecoder(words), _Shares(model, model.tokens_before(question, context))
     for token in given:
         shares.read(token)
     return (*given, *_decoded(decoder, shares, num_tokens - len(given)))
@@ -56,22 +65,24 @@ def _categorical(shares_V: NDArray[np.float64]) -> Any:
 class _Shares:
     """The model's probabilities of the next token, while it reads a text."""
 
-    def __init__(self, model: LanguageModel, question: Question) -> None:
+    def __init__(self, model: LanguageModel, before: Sequence[int]) -> None:
+        """`before` are the tokens before the text."""
         self._reading = model.reading()
-        # Without a BOS nothing predicts t_1: all tokens are equally likely.
+        # With nothing before it, nothing predicts t_1: all tokens are equally likely.
         self._next_V = np.full(model.vocabulary, 1 / model.vocabulary)
-        if question.prefix == "bos":
-            self._set_next(self._reading.read(model.prefix(1)))
         self._model = model
+        if before:
+            self._read(before)
 
     def following(self) -> NDArray[np.float64]:
         """The probability of each token to be the next, (V,)."""
         return self._next_V
 
     def read(self, token: int) -> None:
-        self._set_next(self._reading.read(self._model.embed(torch.tensor([[token]], device=self._model.device))))
+        self._read([token])
 
-    def _set_next(self, logits_BV: torch.Tensor) -> None:
+    def _read(self, tokens: Sequence[int]) -> None:
+        logits_BV = self._reading.read(self._model.embed(torch.tensor([tokens], device=self._model.device)))
         self._next_V = logits_BV[0].double().softmax(-1).cpu().numpy()
 
 

@@ -211,33 +211,47 @@ class Task(Protocol):
 
 
 class Prover(Protocol):
-    """A loaded model that answers questions about stored memories and their texts."""
+    """A loaded model that answers questions about stored memories and their texts.
 
-    def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> Proof:
-        """Decode `len(tokens)` tokens from the memory alone and compare them with the text's."""
+    `context` holds the tokens that stand before the memory, or before the text where there is no memory: as many as the
+    question asks for.
+    """
+
+    def __call__(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int], context: Sequence[int] = ()) -> Proof:
+        """Decode `len(tokens)` tokens from the memory alone, after its context, and compare them with the text's."""
         ...
 
-    def exact_prefixes(self, memories: Sequence[bytes], *, num_vectors: int, tokens: Sequence[int]) -> list[int]:
+    def exact_prefixes(
+        self, memories: Sequence[bytes], *, num_vectors: int, tokens: Sequence[int], context: Sequence[int] = ()
+    ) -> list[int]:
         """Tokens of the text that each of several memories gives back by itself before the first that differs.
 
         They may be decoded together: then a near tie may fall otherwise than when one is decoded at a time.
         """
         ...
 
-    def together(self, memories: Sequence[bytes], *, num_vectors: int, texts: Sequence[Sequence[int]]) -> list[Proof]:
+    def together(
+        self,
+        memories: Sequence[bytes],
+        *,
+        num_vectors: int,
+        texts: Sequence[Sequence[int]],
+        contexts: Sequence[Sequence[int]] = (),
+    ) -> list[Proof]:
         """Decode several memories in one batch, each as many tokens as its text has.
 
         Args:
             memories: Memories of `num_vectors` vectors each.
             num_vectors: Vectors of each memory.
             texts: Token ids of their texts, in the same order.
+            contexts: The visible tokens before each; empty if there are none.
 
         Raises:
             TaskError: when so many do not fit into the memory of the device.
         """
         ...
 
-    def prompt(self, memory: bytes, *, num_vectors: int) -> bytes:
+    def prompt(self, memory: bytes, *, num_vectors: int, context: Sequence[int] = ()) -> bytes:
         """The vectors that other implementations of this model read before the first token, to decode this memory.
 
         Returns:
@@ -249,21 +263,24 @@ class Prover(Protocol):
         """
         ...
 
-    def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int]) -> float:
+    def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int], context: Sequence[int] = ()) -> float:
         """Share of the tokens that are correct with this memory, each predicted from the correct ones before it."""
         ...
 
-    def compress(self, tokens: Sequence[int]) -> bytes:
+    def compress(self, tokens: Sequence[int], *, context: Sequence[int] = ()) -> bytes:
         """Compress the tokens that are not given, without any memory, by the model's own predictions."""
         ...
 
-    def decompress(self, data: bytes, num_tokens: int, *, given: Sequence[int] = ()) -> tuple[int, ...]:
+    def decompress(
+        self, data: bytes, num_tokens: int, *, given: Sequence[int] = (), context: Sequence[int] = ()
+    ) -> tuple[int, ...]:
         """Invert `compress`, on the same machine.
 
         Args:
             data: What `compress` returned.
             num_tokens: Number of tokens, given ones included.
             given: The first `num_given` tokens of the question.
+            context: The tokens before the text that `compress` was given.
         """
         ...
 

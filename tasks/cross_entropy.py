@@ -26,9 +26,16 @@ LIGER_IS_INSTALLED = find_spec("liger_kernel") is not None
 
 
 def cross_entropy_and_gradient(
-    model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor, temperature_N: Tensor | None = None
+    model: LanguageModel,
+    hidden_NH: Tensor,
+    targets_N: Tensor,
+    temperature_N: Tensor | None = None,
+    *,
+    least_margin: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy in nats (N,), whether the largest logit is the target (N,), and d loss / d hidden (N, H).
+    """Cross-entropy in nats (N,), whether the target is correct (N,), and d loss / d hidden (N, H).
+
+    A target is correct if its logit is the largest, by at least `least_margin`.
 
     The loss of a token is its cross-entropy after its logits are divided by its temperature. The returned nats are
     those of the undivided logits. Without temperatures both are the same.
@@ -38,17 +45,23 @@ def cross_entropy_and_gradient(
     weight_VH = _plain_weight(model)
     if (
         temperature_N is None
+        and not least_margin
         and LIGER_IS_INSTALLED
         and hidden_NH.is_cuda
         and weight_VH is not None
         and len(hidden_NH) > 0
     ):
         return with_liger(weight_VH, hidden_NH, targets_N)
-    return with_torch(model, hidden_NH, targets_N, temperature_N)
+    return with_torch(model, hidden_NH, targets_N, temperature_N, least_margin=least_margin)
 
 
 def with_torch(
-    model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor, temperature_N: Tensor | None = None
+    model: LanguageModel,
+    hidden_NH: Tensor,
+    targets_N: Tensor,
+    temperature_N: Tensor | None = None,
+    *,
+    least_margin: float = 0.0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The same for any head: the loss is differentiated by hand, the head by autograd."""
     nats: list[Tensor] = []
@@ -59,7 +72,7 @@ def with_torch(
         leaf_NH = part_NH.requires_grad_()
         logits_NV = model.head(leaf_NH)
         with torch.no_grad():
-            correct.append(logits_NV.argmax(-1) == wanted_N)
+            correct.append(_is_correct(logits_NV, wanted_N, least_margin))
             log_shares_NV = logits_NV.float().log_softmax(-1)
             nats.append(torch.nn.functional.nll_loss(log_shares_NV, wanted_N, reduction="none"))
             scale_N1 = None
@@ -77,12 +90,14 @@ def with_torch(
 
 
 @torch.no_grad()
-def cross_entropy(model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy in nats (N,) and whether the largest logit is the target (N,), without a gradient."""
+def cross_entropy(
+    model: LanguageModel, hidden_NH: Tensor, targets_N: Tensor, *, least_margin: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy in nats (N,) and whether the target is correct (N,), without a gradient."""
     nats, correct = [hidden_NH.new_zeros(0, dtype=torch.float32)], [targets_N.new_zeros(0, dtype=torch.bool)]
     for part_NH, wanted_N in _chunks(model, hidden_NH, targets_N):
         logits_NV = model.head(part_NH)
-        correct.append(logits_NV.argmax(-1) == wanted_N)
+        correct.append(_is_correct(logits_NV, wanted_N, least_margin))
         nats.append(torch.nn.functional.cross_entropy(logits_NV.float(), wanted_N, reduction="none"))
     return torch.cat(nats), torch.cat(correct)
 
@@ -111,6 +126,14 @@ def with_liger(weight_VH: Tensor, hidden_NH: Tensor, targets_N: Tensor) -> tuple
         chunk_mem_const=max(1, _logits_per_chunk(hidden_NH) // hidden_NH.numel()),
     )
     return nats_N, predicted_N == targets_N, gradient_NH
+
+
+def _is_correct(logits_NV: Tensor, wanted_N: Tensor, least_margin: float) -> Tensor:
+    """Whether the wanted logit is the largest, by at least `least_margin`, (N,)."""
+    if not least_margin:
+        return logits_NV.argmax(-1) == wanted_N
+    best_two = logits_NV.float().topk(2, dim=-1)
+    return (best_two.indices[:, 0] == wanted_N) & (best_two.values[:, 0] - best_two.values[:, 1] >= least_margin)
 
 
 def _plain_weight(model: LanguageModel) -> Tensor | None:

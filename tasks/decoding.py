@@ -15,6 +15,15 @@ from torch import Tensor
 CACHES = ("past_key_values", "cache_params")
 """Names under which models return the cache of what they have read: keys and values of attention, states of Mamba.
 RWKV's `state` is left out, because transformers 5.23 gives other logits with it than without it."""
+NEAR_TIE = 1e-3
+"""In float32 another batch shape moves logits by up to about 1e-5, so the threshold leaves a factor of 100."""
+NEAR_TIE_ULPS = 32
+"""The same threshold for coarser precisions, in units of machine epsilon: 0.25 in bfloat16."""
+
+
+def near_tie(dtype: torch.dtype) -> float:
+    """Differences of logits that another way of computing them in this precision might turn around."""
+    return max(NEAR_TIE, NEAR_TIE_ULPS * torch.finfo(dtype).eps)
 
 
 class Reading:
@@ -26,6 +35,10 @@ class Reading:
         self._has_cache = has_cache
         self._cache: dict[str, Any] = {}
         self._read: list[Tensor] = []
+
+    def begin_after(self, cache: Any) -> None:
+        """Go on from a cache that holds keys and values; only for a model that is read with its cache."""
+        self._cache = {"past_key_values": cache}
 
     @torch.no_grad()
     def read(self, inputs_BTD: Tensor) -> Tensor:
@@ -51,6 +64,11 @@ class Decoded:
     """Difference of the two largest logits at each token."""
     nats_BL: Tensor
     """Cross-entropy of the text's token at each step; beyond the exact prefix it has no meaning."""
+
+    def firm_prefix(self, *, least_margin: float) -> Tensor:
+        """Tokens before the first that differs from the text, or whose margin is less than `least_margin`, (B,)."""
+        firm_B = (self.margins_BL >= least_margin).long().cumprod(1).sum(1)
+        return torch.minimum(self.exact_prefix_B, firm_B)
 
     @classmethod
     def in_turn(cls, steps: Sequence["Decoded"], targets_BL: Tensor) -> "Decoded":

@@ -61,12 +61,13 @@ class BatchedEngine:
         if settings.cpus is not None:
             torch.set_num_threads(settings.cpus)
         self._model = model
+        self._layout = layout
         self._question = question
         self._recipe = make_recipe(question.recipe)
-        self._starts = Starts(model, layout, self._recipe)
+        self._starts = Starts(model, layout, question, self._recipe)
         # Fitting measures the device memory, so the second set of weights is loaded before it.
         float32 = model.in_float32()
-        self._fitting = Fitting(model, settings)
+        self._fitting = Fitting(model, settings, packs=layout.packs)
         self._certifier = Certifier(model, layout, question, self._fitting, float32=float32)
         self._waiting: deque[Probe] = deque()
         self._slots: Slots | None = None
@@ -172,6 +173,7 @@ class BatchedEngine:
     def _measure(self, slots: Slots, batch: Batch) -> StepResult:
         return measure_step(
             self._model,
+            self._layout,
             slots,
             batch,
             question=self._question,
@@ -184,8 +186,7 @@ class BatchedEngine:
         slots.step_B, slots.moment_step_B = slots.step_B + 1, slots.moment_step_B + 1
         state = (slots.memory_BKD, gradient_BKD, slots.first_BKD, slots.second_BKD, slots.moment_step_B)
         if isinstance(self._recipe, AdamWRecipe):
-            std = self._model.embedding_std
-            adamw_step(*state, slots.rate_scale_B, recipe=self._recipe, embedding_std=std)
+            adamw_step(*state, slots.rate_scale_B, recipe=self._recipe, unit=self._layout.unit(self._model))
             return
         turn_B = turn_of(
             slots.since_gain_B, slots.moment_step_B, slots.rate_scale_B, slots.is_warm_B, recipe=self._recipe

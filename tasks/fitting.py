@@ -38,12 +38,13 @@ GPU_MEMORY_SHARE = 0.8
 class Fitting:
     """How much of a step fits on the device of one engine."""
 
-    def __init__(self, model: LanguageModel, settings: EngineSettings) -> None:
+    def __init__(self, model: LanguageModel, settings: EngineSettings, *, packs: bool) -> None:
+        """`packs`: whether the task lets several slots stand in one row."""
         self._device = model.device
         self._gpus = settings.gpus
         self.is_fixed = settings.deterministic
         """Whether batches have fixed shapes."""
-        self._can_pack = not self.is_fixed and model.can_pack()
+        self._can_pack = packs and not self.is_fixed and model.can_pack()
         self.batch_cost = settings.batch_cost_tokens or (
             FIXED_BATCH_COST if self.is_fixed else batch_cost_tokens(measure_step_cost(model))
         )

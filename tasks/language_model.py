@@ -8,6 +8,7 @@ Knows nothing of probes, searches or recipes.
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,10 +17,11 @@ from transformers import PreTrainedModel
 
 from tasks.decoding import Decoded, Reading, hold_against
 from tasks.devices import pick_device
+from tasks.key_values import PairShapes
 from tasks.load_checks import check_ways
 from tasks.model_config import bos_of, context_of
 from tasks.model_files import load_model
-from tasks.values import Attention, Model, TaskError
+from tasks.values import Attention, Model, Question, TaskError
 
 SAME_SCALE = 0.02
 """Share by which two vectors, or two standard deviations, may differ and count as the same: bfloat16 rounds by less."""
@@ -101,20 +103,82 @@ class LanguageModel:
         """Map token ids (B, L) to input vectors (B, L, D)."""
         return self._embedding(tokens)
 
-    def hidden(self, inputs_BTD: Tensor, positions_BT: Tensor | None = None) -> Tensor:
+    def hidden(
+        self, inputs_BTD: Tensor, positions_BT: Tensor | None = None, *, pairs_BKW: Tensor | None = None
+    ) -> Tensor:
         """Map input vectors (B, T, D) to the input of `head`: hidden states (B, T, H), or logits if it is Identity.
 
         Args:
             inputs_BTD: Rows of input vectors.
             positions_BT: Positions of the inputs within their texts, if a row holds several texts, one after the
                 other; only if the model `can_pack`.
+            pairs_BKW: Key-value pairs that every layer reads before the inputs; a pair of zeros is none.
         """
-        packed = {} if positions_BT is None else {"position_ids": positions_BT}
+        more: dict[str, Any] = {} if positions_BT is None else {"position_ids": positions_BT}
+        if pairs_BKW is not None:
+            more = self._after_pairs(pairs_BKW, inputs_BTD.shape[1])
         if self._head_is_separate:
-            hidden_BTH = self._model.base_model(inputs_embeds=inputs_BTD, use_cache=False, **packed).last_hidden_state
+            hidden_BTH = self._model.base_model(inputs_embeds=inputs_BTD, use_cache=False, **more).last_hidden_state
         else:
-            hidden_BTH = self._model(inputs_embeds=inputs_BTD, use_cache=False, **packed).logits
+            hidden_BTH = self._model(inputs_embeds=inputs_BTD, use_cache=False, **more).logits
         return hidden_BTH.to(self.device)  # the last layer may be on another GPU
+
+    def _after_pairs(self, pairs_BKW: Tensor, num_inputs: int) -> dict[str, Any]:
+        """Arguments of the model for inputs that follow these pairs."""
+        is_pair_BK = (pairs_BKW != 0).any(-1)
+        is_input_BT = is_pair_BK.new_ones(len(pairs_BKW), num_inputs)
+        positions_BT = is_pair_BK.sum(1, keepdim=True) + torch.arange(num_inputs, device=self.device)
+        if self.context is not None:  # only padding lies beyond
+            positions_BT = positions_BT.clamp_max(self.context - 1)
+        return {
+            "past_key_values": self._pairs.cache(pairs_BKW.to(self.dtype)),
+            "attention_mask": torch.cat([is_pair_BK, is_input_BT], dim=1).long(),
+            "position_ids": positions_BT,
+        }
+
+    @cached_property
+    def pair_width(self) -> int:
+        """Numbers of a key-value pair in all layers, W.
+
+        Raises:
+            TaskError: when it keeps no key and value for each position, or does not read those that it is given.
+        """
+        inputs_BTD = self.embed(self._sample_tokens)
+        half = inputs_BTD.shape[1] // 2
+        try:
+            with torch.no_grad():
+                pairs_BKW = self._pairs.flat(self._cache_of(inputs_BTD[:, :half]))
+                after_BTH = self.hidden(inputs_BTD[:, half:], pairs_BKW=pairs_BKW).float()
+                whole_BTH = self.hidden(inputs_BTD)[:, half:].float()
+            agree = (whole_BTH - after_BTH).norm() <= torch.finfo(self.dtype).eps ** 0.5 * whole_BTH.norm()
+        except (AttributeError, TypeError, IndexError, ValueError, RuntimeError):
+            agree = False
+        if not agree or not self._has_cache:
+            raise TaskError(
+                f"{type(self._model).__name__}: it does not go on from keys and values that it is given, as task: "
+                "prefix asks. Wanted a transformer whose cache transformers can make."
+            )
+        return self._pairs.width
+
+    @cached_property
+    def pair_std(self) -> Tensor:
+        """Standard deviation of each number of a pair over tokens of random texts, (W,)."""
+        return self._pairs.flat(self._cache_of(self.embed(self._sample_tokens))).flatten(0, 1).float().std(0)
+
+    @cached_property
+    def _pairs(self) -> PairShapes:
+        return PairShapes.of(self._cache_of(self.embed(self._sample_tokens[:1])))
+
+    @property
+    def _sample_tokens(self) -> Tensor:
+        """Token ids (B, T) of random texts."""
+        length = 16 if self.context is None else min(16, self.context)
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(len(self._embedding.weight), (8, length), generator=generator).to(self.device)
+
+    @torch.no_grad()
+    def _cache_of(self, inputs_BTD: Tensor) -> Any:
+        return self._model.base_model(inputs_embeds=inputs_BTD, use_cache=True).past_key_values
 
     @torch.no_grad()
     def can_pack(self) -> bool:
@@ -199,15 +263,17 @@ class LanguageModel:
             return None
         return LanguageModel(copy.deepcopy(self._model).float(), device=str(self.device))
 
-    def prefix(self, num_slots: int) -> Tensor:
-        """The input vector of the BOS token, once for each slot, (B, 1, D).
+    def tokens_before(self, question: Question, context: Sequence[int]) -> tuple[int, ...]:
+        """Token ids that stand before a memory, or before a text without one: the BOS if asked for, then the context.
 
         Raises:
             TaskError: when the model names no BOS.
         """
+        if question.prefix is None:
+            return tuple(context)
         if self.bos is None:
             raise TaskError("prefix: bos was asked for, but this model names no BOS token; use prefix: null.")
-        return self.embed(torch.full((num_slots, 1), self.bos, device=self.device))
+        return self.bos, *context
 
     @torch.no_grad()
     def sample(
@@ -222,7 +288,8 @@ class LanguageModel:
         drawn: list[Tensor] = []
         if self.bos is None:
             drawn.append(ordinary_V[torch.randint(len(ordinary_V), (num_texts,), generator=generator)][:, None])
-        inputs = self.prefix(num_texts) if self.bos is not None else self.embed(drawn[0].to(self.device))
+        first = drawn[0] if self.bos is None else torch.full((num_texts, 1), self.bos)
+        inputs = self.embed(first.to(self.device))
         reading = self.reading()
         while len(drawn) < length:
             logits_BV = reading.read(inputs).cpu()[:, ordinary_V]
@@ -235,13 +302,15 @@ class LanguageModel:
         return torch.cat(drawn, dim=1)
 
     @torch.no_grad()
-    def decode(self, inputs_BTD: Tensor, targets_BL: Tensor) -> "Decoded":
-        """Decode greedily from input vectors alone, one token at a time with the key-value cache.
+    def decode(self, inputs_BTD: Tensor, targets_BL: Tensor, *, pairs_BKW: Tensor | None = None) -> "Decoded":
+        """Decode greedily from input vectors and pairs alone, one token at a time with the key-value cache.
 
         The model never reads the targets: the logits of each step are compared with them.
         """
         steps: list[Decoded] = []
         reading, inputs = self.reading(), inputs_BTD
+        if pairs_BKW is not None:
+            reading.begin_after(self._pairs.cache(pairs_BKW.to(self.dtype)))
         for target_B in targets_BL.unbind(1):
             steps.append(hold_against(reading.read(inputs)[:, None], target_B[:, None]))
             inputs = self.embed(steps[-1].tokens_BL)

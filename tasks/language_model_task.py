@@ -109,8 +109,11 @@ class LanguageModelTask:
             return Examined(recipe=recipe, readings=readings)
         if radius:
             return Examined(recipe={**recipe, "radius": radius}, readings=readings)
+        from tasks.recipe import make_recipe
+
         kept = {name: recipe[name] for name in ("patience", "stop_at")}
-        return Examined(recipe=self.recipe({"optimizer": "adamw", **kept}), readings=readings, note=NO_LENGTH_NOTE)
+        instead = make_recipe(kept if recipe["turn"] else "random", optimizer="adamw")
+        return Examined(recipe=instead.model_dump(), readings=readings, note=NO_LENGTH_NOTE)
 
     def recipe_identity(self, recipe: Mapping[str, Any]) -> Mapping[str, Any]:
         """Every field, because each decides the result."""

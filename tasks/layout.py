@@ -1,14 +1,16 @@
 """The tensor side of a task: what stands at each input position, where the targets stand, and how a text is proven.
 
 A layout names *inputs*: `token_input(i)` is the embedding of the text's token i, `memory_input(j)` is vector j of the
-memory, and `PREFIX_INPUT` is the fixed vector before it. The engine builds every batch by picking inputs, so a layout
-places inputs without knowing of other slots, padding or devices.
+memory, and `before_input(i)` is the embedding of token i of those that stand before the memory. The engine builds every
+batch by picking inputs, so a layout places inputs without knowing of other slots, padding or devices.
 
 Knows nothing of optimizers, probes or searches.
 """
 
-# Axes: B slots, K vectors of a memory, L tokens, T input positions, D embedding width.
+# Axes: B slots, P tokens before a memory, K vectors of a memory, L tokens, T input positions, D embedding width.
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -18,18 +20,30 @@ from tasks.decoding import Decoded, hold_against
 from tasks.language_model import LanguageModel
 from tasks.values import Question
 
-PREFIX_INPUT = -1
-"""Input of the fixed vector before the memory. Negative, because inputs from 0 are tokens."""
-
 
 def token_input(index: int) -> int:
     """Input of the embedding of the text's token `index`, counted from 0."""
     return index
 
 
-def memory_input(index: int) -> int:
-    """Input of vector `index` of the memory, counted from 0."""
-    return -2 - index
+def before_input(index: int) -> int:
+    """Input of the embedding of token `index` before the memory. Negative, because inputs from 0 are tokens."""
+    return -1 - index
+
+
+def memory_input(index: int, *, num_before: int) -> int:
+    """Input of vector `index` of the memory, counted from 0, if `num_before` tokens stand before it."""
+    return -1 - num_before - index
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a model is given."""
+
+    inputs_BTD: Tensor
+    """Input vectors in the model's precision."""
+    pairs_BKW: Tensor | None = None
+    """Key-value pairs that every layer reads before the inputs; None: none."""
 
 
 class Layout(Protocol):
@@ -37,19 +51,33 @@ class Layout(Protocol):
 
     What an implementation owes to the engine:
 
-    - Order of calls. `memory_shape`, `build_inputs` and `target_positions` are called when a run is planned and
-      whenever a slot is made, in any order and for any length, even longer than the text. `prove` is called for slots
-      that have left the batch, and by a prover at any time.
+    - Order of calls. `build_inputs` and `target_positions` are called when a run is planned and whenever a slot is
+      made, in any order and for any length, even longer than the text. `memory_shape`, `unit` and `given` are called by
+      engines and provers only. `prove` is called for slots that have left the batch, and by a prover at any time.
     - Purity. The same arguments give the same answer. A layout holds nothing but what its question decides.
-    - Causality. The model is causal: at t_i's target position, and before it, no input may be t_i or a later token.
+    - Causality. The model is causal: at t_i's target position, and before it, no input may be t_i or a later token. The
+      tokens before the memory are the same for every length, and may be the text's own if the question says so.
     - Ownership. `prove` must not change its arguments. Tensors that it returns belong to the caller.
     - Independence. In `prove`, no memory's answer depends on another memory of the batch, except in the last bits.
     - Threads. Calls of one layout never overlap.
     - Out of memory. A layout lets the error pass. The engine then calls `prove` again with fewer memories.
     """
 
-    def memory_shape(self, num_vectors: int, embedding_width: int) -> tuple[int, int]:
+    packs: bool
+    """Whether several slots may stand in one row of inputs."""
+
+    def memory_shape(self, num_vectors: int, model: LanguageModel) -> tuple[int, int]:
         """Shape (K, D) of the trainable vectors."""
+        ...
+
+    def unit(self, model: LanguageModel) -> float | Tensor:
+        """Scale of the numbers of a vector, one for all or (D,), for cold memories and steps of AdamW."""
+        ...
+
+    def given(
+        self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, inputs_BT: Tensor, before_BP: Tensor
+    ) -> "Given":
+        """What the model is given: `inputs_BT` names the inputs, each by what `build_inputs` calls it."""
         ...
 
     def build_inputs(self, num_vectors: int, length: int) -> list[int]:
@@ -66,89 +94,148 @@ class Layout(Protocol):
         """
         ...
 
-    def prompt(self, model: LanguageModel, memory_BKD: Tensor) -> Tensor | None:
+    def prompt(self, model: LanguageModel, memory_BKD: Tensor, before_BP: Tensor) -> Tensor | None:
         """What the model reads before t_1, (B, T, D) in float32; None if no server can continue it token by token."""
         ...
 
-    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Decoded:
-        """Decode the memories alone and compare the result with the texts, without a gradient.
+    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, before_BP: Tensor) -> Decoded:
+        """Decode the memories after what stands before them, and compare the result with the texts, without a gradient.
 
         Args:
             model: The frozen model.
             memory_BKD: Memories in float32, on the model's device.
             tokens_BL: The texts, on the model's device. 0 pads shorter ones; the results there are not read.
+            before_BP: Token ids that stand before each memory, on the model's device.
         """
         ...
 
 
+def token_ids(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """Token ids (B, L) of rows of equal length, which may be 0."""
+    return torch.tensor([list(row) for row in rows], dtype=torch.int64, device=device)
+
+
 def pick_inputs(
-    model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, inputs_BT: Tensor, *, prefix: bool
+    model: LanguageModel, memory_BKD: Tensor | None, tokens_BL: Tensor, inputs_BT: Tensor, before_BP: Tensor
 ) -> Tensor:
     """The vectors that the inputs name, (B, T, D), in the model's precision."""
-    embedded_BLD = model.embed(tokens_BL)
-    before_BD = model.prefix(len(tokens_BL)) if prefix else torch.zeros_like(embedded_BLD[:, :1])
-    sources = torch.cat([embedded_BLD, before_BD, memory_BKD.to(model.dtype)], dim=1)
-    # Tokens come first, then the prefix, then the memory: negative inputs continue after the last token.
-    index_BT = torch.where(inputs_BT < 0, tokens_BL.shape[1] + PREFIX_INPUT - inputs_BT, inputs_BT)
-    return sources.gather(1, index_BT[..., None].expand(-1, -1, memory_BKD.shape[2]))
+    sources_BXD = model.embed(torch.cat([tokens_BL, before_BP], dim=1))
+    if memory_BKD is not None:
+        sources_BXD = torch.cat([sources_BXD, memory_BKD.to(model.dtype)], dim=1)
+    # Tokens come first, then those before the memory, then the memory: negative inputs continue after the last token.
+    index_BT = torch.where(inputs_BT < 0, tokens_BL.shape[1] - 1 - inputs_BT, inputs_BT)
+    return sources_BXD.gather(1, index_BT[..., None].expand(-1, -1, sources_BXD.shape[2]))
 
 
-class Cramming:
-    """Input `[memory, t_1 .. t_{L-1}]`, targets `t_1 .. t_L`, proof by greedy decoding from the memory alone."""
+class AfterContext:
+    """What layouts have in common whose memory is read like embeddings: the BOS, then the context, then the memory."""
+
+    packs = True
 
     def __init__(self, question: Question) -> None:
-        self._prefix = [PREFIX_INPUT] if question.prefix == "bos" else []
+        self._num_before = question.num_before
+        self._before = [before_input(index) for index in range(question.num_before)]
 
-    def memory_shape(self, num_vectors: int, embedding_width: int) -> tuple[int, int]:
+    def memory_shape(self, num_vectors: int, model: LanguageModel) -> tuple[int, int]:
         """Shape (K, D) of the trainable vectors."""
-        return num_vectors, embedding_width
+        return num_vectors, model.embedding_width
+
+    def unit(self, model: LanguageModel) -> float:
+        """The standard deviation of the embedding table."""
+        return model.embedding_std
+
+    def given(
+        self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, inputs_BT: Tensor, before_BP: Tensor
+    ) -> Given:
+        """Every vector is an input."""
+        return Given(pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, before_BP))
+
+    def _memory(self, index: int) -> int:
+        """Input of vector `index` of the memory."""
+        return memory_input(index, num_before=self._num_before)
+
+
+class Cramming(AfterContext):
+    """Input `[memory, t_1 .. t_{L-1}]`, targets `t_1 .. t_L`, proof by greedy decoding from the memory alone."""
 
     def build_inputs(self, num_vectors: int, length: int) -> list[int]:
-        """Prefix, memory, then all tokens but the last."""
-        return [*self._prefix, *map(memory_input, range(num_vectors)), *map(token_input, range(length - 1))]
+        """What stands before the memory, the memory, then all tokens but the last."""
+        return [*self._before, *map(self._memory, range(num_vectors)), *map(token_input, range(length - 1))]
 
     def target_positions(self, num_vectors: int, length: int) -> list[int]:
         """The last vector of the memory predicts t_1; each token predicts the next one."""
-        first = len(self._prefix) + num_vectors - 1
+        first = self._num_before + num_vectors - 1
         return list(range(first, first + length))
 
-    def prompt(self, model: LanguageModel, memory_BKD: Tensor) -> Tensor:
-        """Prefix and memory."""
-        return torch.cat([model.prefix(len(memory_BKD)).float(), memory_BKD], dim=1) if self._prefix else memory_BKD
+    def prompt(self, model: LanguageModel, memory_BKD: Tensor, before_BP: Tensor) -> Tensor:
+        """What stands before the memory, and the memory."""
+        return torch.cat([model.embed(before_BP).float(), memory_BKD], dim=1)
 
-    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Decoded:
+    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, before_BP: Tensor) -> Decoded:
         """Greedy decoding with the key-value cache."""
-        return model.decode(self.prompt(model, memory_BKD).to(model.dtype), tokens_BL)
+        return model.decode(self.prompt(model, memory_BKD, before_BP).to(model.dtype), tokens_BL)
 
 
-class OneStep:
+class OneStep(AfterContext):
     """Input `[e, m, m, .. m]`, targets `t_1 .. t_L` in one forward pass, which is also the proof."""
 
-    def __init__(self, question: Question) -> None:
-        self._prefix = [PREFIX_INPUT] if question.prefix == "bos" else []
-
-    def memory_shape(self, num_vectors: int, embedding_width: int) -> tuple[int, int]:
-        """Shape (K, D) of the trainable vectors."""
-        return num_vectors, embedding_width
-
     def build_inputs(self, num_vectors: int, length: int) -> list[int]:
-        """Prefix, then e, then m once for each further token."""
-        return [*self._prefix, memory_input(0), *[memory_input(1)] * (length - 1)]
+        """What stands before the memory, then e, then m once for each further token."""
+        return [*self._before, self._memory(0), *[self._memory(1)] * (length - 1)]
 
     def target_positions(self, num_vectors: int, length: int) -> list[int]:
-        """Position i after the prefix outputs t_i."""
-        return list(range(len(self._prefix), len(self._prefix) + length))
+        """Position i after what stands before the memory outputs t_i."""
+        return list(range(self._num_before, self._num_before + length))
 
-    def prompt(self, model: LanguageModel, memory_BKD: Tensor) -> None:
+    def prompt(self, model: LanguageModel, memory_BKD: Tensor, before_BP: Tensor) -> None:
         """None: it is one forward pass, in which no token is read."""
         return
 
-    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Decoded:
+    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, before_BP: Tensor) -> Decoded:
         """One forward pass, which reads no token of the text."""
         length = tokens_BL.shape[1]
         inputs_BT = torch.tensor([self.build_inputs(2, length)] * len(tokens_BL), device=tokens_BL.device)
         nothing_B1 = torch.zeros_like(tokens_BL[:, :1])
         with torch.no_grad():
-            inputs_BTD = pick_inputs(model, memory_BKD, nothing_B1, inputs_BT, prefix=bool(self._prefix))
-            logits_BLV = model.head(model.hidden(inputs_BTD)[:, len(self._prefix) :])
+            inputs_BTD = pick_inputs(model, memory_BKD, nothing_B1, inputs_BT, before_BP)
+            logits_BLV = model.head(model.hidden(inputs_BTD)[:, self._num_before :])
             return hold_against(logits_BLV, tokens_BL)
+
+
+class KeyValues:
+    """Pairs in the cache, then input `[before, t_1 .. t_{L-1}]`, where the last token before the text predicts t_1."""
+
+    packs = False
+
+    def __init__(self, question: Question) -> None:
+        self._num_before = question.num_before
+
+    def memory_shape(self, num_vectors: int, model: LanguageModel) -> tuple[int, int]:
+        """One pair of each layer and head is a vector."""
+        return num_vectors, model.pair_width
+
+    def unit(self, model: LanguageModel) -> Tensor:
+        """The standard deviation of each number over the model's own pairs."""
+        return model.pair_std
+
+    def build_inputs(self, num_vectors: int, length: int) -> list[int]:
+        """What stands before the text, then all tokens but the last."""
+        return [*map(before_input, range(self._num_before)), *map(token_input, range(length - 1))]
+
+    def target_positions(self, num_vectors: int, length: int) -> list[int]:
+        """The last token before the text predicts t_1; each token predicts the next one."""
+        return list(range(self._num_before - 1, self._num_before - 1 + length))
+
+    def given(
+        self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, inputs_BT: Tensor, before_BP: Tensor
+    ) -> Given:
+        """Tokens are inputs, and the memory stands before them in every layer."""
+        return Given(pick_inputs(model, None, tokens_BL, inputs_BT, before_BP), memory_BKD)
+
+    def prompt(self, model: LanguageModel, memory_BKD: Tensor, before_BP: Tensor) -> None:
+        """None: a server takes no pairs."""
+        return
+
+    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, before_BP: Tensor) -> Decoded:
+        """Greedy decoding with the key-value cache, which begins with the memory."""
+        return model.decode(model.embed(before_BP), tokens_BL, pairs_BKW=memory_BKD)

@@ -169,6 +169,21 @@ def facts(model: Model) -> ModelFacts:
     )
 
 
+def pair_width(model: Model) -> int:
+    """Numbers of a key-value pair in all layers, as the configuration states them.
+
+    Raises:
+        TaskError: when it does not state them.
+    """
+    config: Any = read_config(model).get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", None)
+    layers, hidden = getattr(config, "num_hidden_layers", None), getattr(config, "hidden_size", None)
+    if not isinstance(heads, int) or not layers or not hidden:
+        raise TaskError(f"{model.name}: task: prefix needs layers with keys and values. Wanted a transformer.")
+    numbers = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
+    return layers * 2 * heads * numbers
+
+
 def _read_weights(shell: Any, config: Any) -> Iterable[torch.nn.Parameter]:
     """The weights that a text passes, each once."""
     if not has_towers(config):

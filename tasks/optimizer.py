@@ -17,7 +17,7 @@ TINY = 1e-12
 """Least divisor: far below every length and weight that occurs, it only keeps 0 / 0 at 0."""
 
 
-def cold_memory(probe_id: str, shape: tuple[int, int], *, std: float) -> Tensor:
+def cold_memory(probe_id: str, shape: tuple[int, int], *, std: float | Tensor) -> Tensor:
     """Random vectors (K, D) that depend only on the identity of the probe."""
     seed = struct.unpack("<q", hashlib.sha256(probe_id.encode()).digest()[:8])[0]
     generator = torch.Generator().manual_seed(seed)
@@ -49,9 +49,11 @@ def adamw_step(
     rate_scale_B: Tensor,
     *,
     recipe: AdamWRecipe,
-    embedding_std: float,
+    unit: float | Tensor,
 ) -> None:
     """One AdamW update of every slot, in place. `step_B` counts from 1 and includes this step.
+
+    `unit` is the scale of the numbers of a vector, one for all or (D,).
 
     Steps and scales of the rate are on the host; memories, gradients and means may be on a device.
 
@@ -62,7 +64,11 @@ def adamw_step(
     factors_3B = torch.stack([1 - recipe.beta_1**step_B, 1 - recipe.beta_2**step_B, rate_scale_B])
     correction_1, correction_2, scale = factors_3B.to(memory_BKD.device)[:, :, None, None]
     update = (first_BKD / correction_1) / ((second_BKD / correction_2).sqrt_().add_(1e-8))
-    rate = recipe.learning_rate * (embedding_std if recipe.rate_unit == "embedding" else 1.0)
+    if recipe.rate_unit == "absolute":
+        unit = 1.0
+    if isinstance(unit, Tensor):
+        update, unit = update.mul_(unit), 1.0
+    rate = recipe.learning_rate * unit
     memory_BKD.mul_(1 - scale * recipe.learning_rate * recipe.weight_decay).sub_(update.mul_(scale), alpha=rate)
 
 

@@ -6,6 +6,7 @@ Knows nothing of decoding, device memory or which slots leave.
 # Axes: B slots, K vectors of a memory, L tokens, D embedding width.
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from tasks.certificate import Certificate, Decoding, Leaving
 from tasks.language_model import LanguageModel
@@ -61,17 +62,19 @@ def _scores(
             certificate.memory_KD[None].to(model.device),
             probe.tokens[:proven],
             num_vectors=probe.num_vectors,
+            context=probe.context,
             question=question,
         )
         if question.criterion is None:
             by_token = certificate.decoding.nats_by_token
             at_proof = replace(at_proof, nats=sum(by_token), nats_by_token=by_token)
-    at_proof_without_memory = score_without_memory(model, probe.tokens[:proven], question=question)
+    without_memory = partial(score_without_memory, model, context=probe.context, question=question)
+    at_proof_without_memory = without_memory(probe.tokens[:proven])
     if proven >= probe.length:
         measured, measured_without_memory = at_proof, at_proof_without_memory
     else:
         measured = _best_at_asked(leaving, certificate.decoding)
-        measured_without_memory = score_without_memory(model, probe.tokens[: probe.length], question=question)
+        measured_without_memory = without_memory(probe.tokens[: probe.length])
     return _Scores(
         at_proof=at_proof,
         at_proof_without_memory=at_proof_without_memory,

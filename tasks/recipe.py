@@ -29,7 +29,7 @@ class SphereRecipe(BaseModel):
     null: the smallest of 30, 100, 300, 1,000 and 3,000 at which the model's layers leave the memory as it is, found by
     forward passes when the run is planned. A trained transformer adds a long vector to its first position (6,000 cold
     norms in SmolLM2); a memory must be long enough to be read beside it."""
-    turn: float = Field(default=0.25, gt=0)
+    turn: float = Field(default=0.25, ge=0)
     """Norm of a step along the tangent, in radii, before annealing and if every element of Adam's update is 1. The
     elements are smaller, so a step really turns a memory by a fifth to a third of this."""
     anneal_steps: int = Field(default=100, ge=1)
@@ -89,7 +89,7 @@ class AdamWRecipe(BaseModel):
     )
 
     optimizer: Literal["adamw"] = "adamw"
-    learning_rate: float = Field(default=1.0, gt=0)
+    learning_rate: float = Field(default=1.0, ge=0)
     """Constant learning rate, in `rate_unit`. Of 1/3, 1, 5/3 and 3, the middle two were best on two models."""
     rate_unit: Literal["embedding", "absolute"] = "embedding"
     """embedding: the standard deviation of the embedding table. If a model's embeddings, and all that its layers add to
@@ -152,6 +152,12 @@ PUBLISHED = AdamWRecipe(
 )
 """The recipe of "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), with every field spelled out."""
 
+RANDOM: Mapping[str, Recipe] = {
+    "sphere": SphereRecipe(turn=0.0, restart_below=0, steps=1, patience=1),
+    "adamw": AdamWRecipe(learning_rate=0.0, steps=1, patience=1),
+}
+"""The control, by optimizer: memories stay as they were drawn, and each is measured once at every length."""
+
 TUNABLE_RATES = {
     "embedding": Range(low=0.2, high=5.0, log=True),
     "absolute": Range(low=0.003, high=1.0, log=True),
@@ -209,7 +215,7 @@ def make_recipe(overrides: str | Mapping[str, Any], *, optimizer: str = "sphere"
     """A recipe by name, or the default one of an optimizer with some fields replaced.
 
     Args:
-        overrides: `default`, `published`, or fields; the field `optimizer` chooses the optimizer.
+        overrides: `default`, `published`, `random`, or fields; the field `optimizer` chooses the optimizer.
         optimizer: The optimizer whose default is taken if `overrides` names none.
 
     Raises:
@@ -218,9 +224,11 @@ def make_recipe(overrides: str | Mapping[str, Any], *, optimizer: str = "sphere"
     if isinstance(overrides, str):
         if overrides == "published":
             return PUBLISHED
+        if overrides == "random":
+            return RANDOM[optimizer]
         if overrides != "default":
             raise TaskError(
-                f"{overrides!r} is not a recipe; known: default, published, or a mapping of fields to change."
+                f"{overrides!r} is not a recipe; known: default, published, random, or a mapping of fields to change."
             )
         return OPTIMIZERS[optimizer]()
     named = overrides.get("optimizer", optimizer)

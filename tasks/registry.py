@@ -7,6 +7,7 @@ transformers only when they need them.
 from tasks.contract import Task
 from tasks.cramming import CrammingTask
 from tasks.one_step import OneStepTask
+from tasks.prefix import PrefixTask
 from tasks.texts import TextEntry
 from tasks.texts.files import FilesSource
 from tasks.texts.hub import HubSource
@@ -15,7 +16,12 @@ from tasks.texts.random_tokens import RandomTokensSource
 from tasks.texts.random_words import RandomWordsSource
 from tasks.toy import ToyTask
 
-TASKS: dict[str, Task] = {"cramming": CrammingTask(), "one_step": OneStepTask(), "toy": ToyTask()}
+TASKS: dict[str, Task] = {
+    "cramming": CrammingTask(),
+    "one_step": OneStepTask(),
+    "prefix": PrefixTask(),
+    "toy": ToyTask(),
+}
 """Name in the sweep file -> the task."""
 
 TEXT_SOURCES: dict[str, type[TextEntry]] = {

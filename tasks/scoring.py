@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tasks.cross_entropy import cross_entropy
 from tasks.language_model import LanguageModel
-from tasks.layout import Layout, pick_inputs
+from tasks.layout import Layout, token_ids
 from tasks.values import Question
 
 
@@ -61,44 +61,47 @@ def score_with_memory(
     tokens: Sequence[int],
     *,
     num_vectors: int,
+    context: Sequence[int] = (),
     question: Question,
 ) -> Scored:
-    """Score the text with its memory, (1, K, D)."""
+    """Score the text with its memory, (1, K, D), after its context."""
     length = len(tokens)
-    tokens_BL = torch.tensor([list(tokens)], device=model.device)
+    before = model.tokens_before(question, context)
+    tokens_BL, before_BP = (token_ids([ids], model.device) for ids in (tokens, before))
     inputs_BT = torch.tensor([layout.build_inputs(num_vectors, length)], device=model.device)
     positions_L = torch.tensor(layout.target_positions(num_vectors, length), device=model.device)
     inputs_BT = inputs_BT[:, : int(positions_L.max()) + 1]
-    inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, prefix=question.prefix is not None)
+    put = layout.given(model, memory_BKD, tokens_BL, inputs_BT, before_BP)
     # A given t_1 costs nothing and counts as correct.
     given = question.num_given
-    scored = _score(model, model.hidden(inputs_BTD)[0, positions_L[given:]], tokens_BL[0, given:])
+    hidden_LH = model.hidden(put.inputs_BTD, pairs_BKW=put.pairs_BKW)[0, positions_L[given:]]
+    scored = _score(model, hidden_LH, tokens_BL[0, given:], question=question)
     return scored.after(0.0, correct=True) if given else scored
 
 
 @torch.no_grad()
-def score_without_memory(model: LanguageModel, tokens: Sequence[int], *, question: Question) -> Scored:
-    """Score the text without its memory.
+def score_without_memory(
+    model: LanguageModel, tokens: Sequence[int], *, context: Sequence[int] = (), question: Question
+) -> Scored:
+    """Score the text without its memory, after its context.
 
-    A given t_1 costs nothing and counts as correct, as it does with the memory. Otherwise, without a BOS before it,
-    nothing predicts t_1: it costs ln V and counts as wrong.
+    A given t_1 costs nothing and counts as correct, as it does with the memory. Otherwise, with neither BOS nor context
+    before it, nothing predicts t_1: it costs ln V and counts as wrong.
     """
     if not tokens:
         return Scored.nothing()
-    tokens_BL = torch.tensor([tokens], device=model.device)
-    inputs_BTD = model.embed(tokens_BL)
-    if question.prefix == "bos":
-        inputs_BTD = torch.cat([model.prefix(1), inputs_BTD], dim=1)
-    hidden_LH = model.hidden(inputs_BTD)[0, :-1]
+    before = model.tokens_before(question, context)
+    read_BT = torch.tensor([[*before, *tokens]], device=model.device)
+    hidden_TH, targets_L = model.hidden(model.embed(read_BT))[0, :-1], read_BT[0, len(before) :]
     given = question.num_given
-    if question.prefix == "bos" and not given:
-        return _score(model, hidden_LH, tokens_BL[0])
-    rest = _score(model, hidden_LH[-(len(tokens) - 1) :] if len(tokens) > 1 else hidden_LH[:0], tokens_BL[0, 1:])
+    if before and not given:
+        return _score(model, hidden_TH[len(before) - 1 :], targets_L, question=question)
+    rest = _score(model, hidden_TH[len(before) :], targets_L[1:], question=question)
     return rest.after(0.0, correct=True) if given else rest.after(math.log(model.vocabulary), correct=False)
 
 
-def _score(model: LanguageModel, hidden_LH: Tensor, targets_L: Tensor) -> Scored:
-    nats_L, correct_L = cross_entropy(model, hidden_LH, targets_L)
+def _score(model: LanguageModel, hidden_LH: Tensor, targets_L: Tensor, *, question: Question) -> Scored:
+    nats_L, correct_L = cross_entropy(model, hidden_LH, targets_L, least_margin=question.least_margin)
     wrong = (~correct_L).nonzero()[:, 0].tolist()
     return Scored(
         length=len(targets_L),

@@ -7,7 +7,7 @@ joining and leaving may copy all of them.
 Knows nothing of models, losses or why a slot leaves.
 """
 
-# Axes: B slots, K vectors of a memory, L tokens, T input positions, D embedding width.
+# Axes: B slots, P tokens before a memory, K vectors of a memory, L tokens, T input positions, D embedding width.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -46,13 +46,15 @@ class Slots:
     """
 
     memory_BKD: Tensor
-    """Memories in float32, as the next step will measure them. On the engine's device, like the next five."""
+    """Memories in float32, as the next step will measure them. On the engine's device, like the next six."""
     first_BKD: Tensor
     """Adam's mean of gradients."""
     second_BKD: Tensor
     """Adam's mean of squared gradients."""
     proof_memory_BKD: Tensor
     """The memory that proved most, as it was measured: before the optimizer step that followed."""
+    before_BP: Tensor
+    """Token ids that stand before the memory, the same number in every slot."""
     tokens_BL: Tensor
     """Token ids of the text, up to the longest length that may be reached; 0 pads."""
     inputs_BT: Tensor
@@ -160,13 +162,19 @@ class Slots:
 
 
 ON_DEVICE = frozenset(
-    {"memory_BKD", "first_BKD", "second_BKD", "proof_memory_BKD", "tokens_BL", "inputs_BT", "asked_correct_BL"}
+    {
+        *("memory_BKD", "first_BKD", "second_BKD", "proof_memory_BKD"),
+        *("before_BP", "tokens_BL", "inputs_BT", "asked_correct_BL"),
+    }
 )
 """Properties that lie on the engine's device; all others lie on the host."""
 
 
 FROM_PROBE = frozenset(
-    {"tokens_BL", "inputs_BT", "positions_BL", "num_vectors_B", "limit_B", "asked_B", "max_trained_tokens_B"}
+    {
+        *("before_BP", "tokens_BL", "inputs_BT", "positions_BL"),
+        *("num_vectors_B", "limit_B", "asked_B", "max_trained_tokens_B"),
+    }
 )
 """Properties that follow from the probe and never change: a snapshot leaves them out."""
 
@@ -190,12 +198,14 @@ def _concatenate(parts: list[Tensor]) -> Tensor:
     return torch.cat(padded)
 
 
-def new_slot(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: int | None = None) -> Slots:
-    """One slot on the host that begins `probe` from `memory_KD`.
+def new_slot(
+    probe: Probe, memory_KD: Tensor, *, layout: Layout, before: Sequence[int] = (), most_inputs: int | None = None
+) -> Slots:
+    """One slot on the host that begins `probe` from `memory_KD`, after the token ids `before`.
 
     Its text is padded to a multiple of WIDTH_STEP tokens, unless that takes more than `most_inputs` positions.
     """
-    from_probe = _from_probe(probe, layout=layout, most_inputs=most_inputs)
+    from_probe = _from_probe(probe, layout=layout, before=before, most_inputs=most_inputs)
     width = from_probe["tokens_BL"].shape[1]
     memory_BKD = memory_KD[None].to(torch.float32)
     zero = torch.tensor([0])
@@ -233,7 +243,7 @@ def new_slot(probe: Probe, memory_KD: Tensor, *, layout: Layout, most_inputs: in
     )
 
 
-def _from_probe(probe: Probe, *, layout: Layout, most_inputs: int | None) -> dict[str, Tensor]:
+def _from_probe(probe: Probe, *, layout: Layout, before: Sequence[int], most_inputs: int | None) -> dict[str, Tensor]:
     """The properties of FROM_PROBE."""
     limit, num_vectors = len(probe.tokens), probe.num_vectors
     width = round_up(limit)
@@ -241,6 +251,7 @@ def _from_probe(probe: Probe, *, layout: Layout, most_inputs: int | None) -> dic
         width = limit
     most_tokens = NO_LIMIT if probe.max_trained_tokens is None else probe.max_trained_tokens
     return {
+        "before_BP": torch.tensor([list(before)], dtype=torch.int64),
         "tokens_BL": torch.tensor([[*probe.tokens, *[0] * (width - limit)]]),
         "inputs_BT": torch.tensor([layout.build_inputs(num_vectors, width)]),
         "positions_BL": torch.tensor([layout.target_positions(num_vectors, width)]),
@@ -261,7 +272,9 @@ def to_bytes(slot: Slots) -> bytes:
     )
 
 
-def from_bytes(probe: Probe, state: bytes, *, layout: Layout, most_inputs: int | None = None) -> Slots:
+def from_bytes(
+    probe: Probe, state: bytes, *, layout: Layout, before: Sequence[int] = (), most_inputs: int | None = None
+) -> Slots:
     """The slot of `probe` on the host, from the state that `to_bytes` saved.
 
     Raises:
@@ -273,7 +286,7 @@ def from_bytes(probe: Probe, state: bytes, *, layout: Layout, most_inputs: int |
         raise ValueError(f"not the state of a slot: {error}") from error
     if saved.keys() != {f.name for f in fields(Slots)} - FROM_PROBE:
         raise ValueError(f"the state of a slot of another version: {sorted(saved)}")
-    slot = new_slot(probe, saved["memory_BKD"][0], layout=layout, most_inputs=most_inputs)
+    slot = new_slot(probe, saved["memory_BKD"][0], layout=layout, before=before, most_inputs=most_inputs)
     for name in (name for name in saved if name.endswith("_BL")):
         # It was saved with the width of its batch; the other slots of the new batch may need another one.
         saved[name] = torch.nn.functional.pad(saved[name], (0, slot.tokens_BL.shape[1] - saved[name].shape[1]))

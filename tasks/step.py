@@ -13,8 +13,9 @@ from torch import Tensor
 
 from tasks.batches import Batch
 from tasks.cross_entropy import cross_entropy_and_gradient
+from tasks.decoding import near_tie
 from tasks.language_model import LanguageModel
-from tasks.layout import pick_inputs
+from tasks.layout import Given, Layout
 from tasks.optimizer import temperatures, token_weights
 from tasks.packing import Rows
 from tasks.recipe import Recipe, SphereRecipe
@@ -60,6 +61,7 @@ class StepResult:
 
 def measure_step(
     model: LanguageModel,
+    layout: Layout,
     slots: Slots,
     batch: Batch,
     *,
@@ -72,9 +74,10 @@ def measure_step(
 
     Args:
         model: The frozen model.
+        layout: What the task puts into it.
         slots: All slots of the engine.
         batch: Which of them are computed together; none is longer than its width.
-        question: Which tokens are given, and whether a prefix stands before the memory.
+        question: Which tokens are given, and which count as correct.
         recipe: How the tokens of the loss are weighed.
         radius: Length of a memory vector under a sphere recipe; 0 under any other.
         is_fixed: Whether the head computes padding, too, so that shapes do not depend on neighbours.
@@ -82,13 +85,12 @@ def measure_step(
     device = model.device
     index_B = batch.index_B.to(device)
     width = min(batch.width, slots.tokens_BL.shape[1])
-    # 1. Pick what stands at each input position: a token of the text, the prefix, or a vector of the memory.
+    # 1. Pick what stands at each input position: a token of the text or before it, or a vector of the memory.
     memory_BKD = slots.memory_BKD[index_B].requires_grad_()
     tokens_BL = slots.tokens_BL[index_B, :width]
     positions_BL = slots.positions_BL[batch.index_B, :width]
     inputs_BT = slots.inputs_BT[index_B, : int(positions_BL.max()) + 1]
-    prefix = question.prefix is not None
-    inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, prefix=prefix)
+    given = layout.given(model, memory_BKD, tokens_BL, inputs_BT, slots.before_BP[index_B])
 
     # 2. Forward to the positions that predict a scored token. The host computes the positions, without a transfer.
     inside_BL = torch.arange(width) < slots.length_B[batch.index_B][:, None]
@@ -98,7 +100,7 @@ def measure_step(
     taken_BL = torch.ones_like(scored_BL) if is_fixed else scored_BL
     slot_N, token_N = taken_BL.nonzero(as_tuple=True)
     at_token_N = (slot_N * width + token_N).to(device)
-    picked_NH = _hidden_at(model, inputs_BTD, slot_N, positions_BL[slot_N, token_N], rows=batch.rows)
+    picked_NH = _hidden_at(model, given, slot_N, positions_BL[slot_N, token_N], rows=batch.rows)
 
     # 3. Cross-entropy and its gradient in one pass; then the recipe weighs the gradient of each token.
     targets_N = tokens_BL.flatten().index_select(0, at_token_N)
@@ -106,7 +108,11 @@ def measure_step(
     if isinstance(recipe, SphereRecipe):
         temperature_B = temperatures(slots.share_correct_B[batch.index_B], recipe=recipe)
         temperature_N = temperature_B[slot_N].to(device)
-    nats_N, correct_N, gradient_NH = cross_entropy_and_gradient(model, picked_NH, targets_N, temperature_N)
+    # What passes here only just might fail when it is decoded.
+    least_margin = question.least_margin and question.least_margin + near_tie(model.dtype)
+    nats_N, correct_N, gradient_NH = cross_entropy_and_gradient(
+        model, picked_NH, targets_N, temperature_N, least_margin=least_margin
+    )
     inside_BL, scored_BL = inside_BL.to(device), scored_BL.to(device)
     correct_BL = torch.zeros_like(scored_BL).flatten().index_copy(0, at_token_N, correct_N).view_as(scored_BL)
     # A token inside the slot that is not scored is a given t_1, which counts as correct.
@@ -126,14 +132,12 @@ def measure_step(
     )
 
 
-def _hidden_at(
-    model: LanguageModel, inputs_BTD: Tensor, slot_N: Tensor, position_N: Tensor, *, rows: Rows | None
-) -> Tensor:
+def _hidden_at(model: LanguageModel, given: Given, slot_N: Tensor, position_N: Tensor, *, rows: Rows | None) -> Tensor:
     """The input of the head (N, H) at these positions of these slots."""
     if rows is None:
-        place_N = slot_N * inputs_BTD.shape[1] + position_N
-        hidden_BTH = model.hidden(inputs_BTD)
+        place_N = slot_N * given.inputs_BTD.shape[1] + position_N
+        hidden_BTH = model.hidden(given.inputs_BTD, pairs_BKW=given.pairs_BKW)
     else:
         place_N = rows.place(slot_N, position_N)
-        hidden_BTH = model.hidden(*rows.lay(inputs_BTD))
+        hidden_BTH = model.hidden(*rows.lay(given.inputs_BTD))
     return hidden_BTH.flatten(0, 1).index_select(0, place_N.to(model.device))

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.contract import DEFAULT_DECODING
-from tasks.toy_prover import ToyProver
+from tasks.toy_prover import MARGIN, ToyProver
 from tasks.values import (
     DecodeSettings,
     Encoding,
@@ -86,6 +86,7 @@ class ToyEngine:
 
     def __init__(self, question: Question) -> None:
         self._recipe = ToyRecipe.model_validate(dict(question.recipe))
+        self._least_margin = question.least_margin
         self._waiting: deque[Probe] = deque()
         self._slots: list[tuple[Probe, int, float]] = []
         self._num_open = 0
@@ -158,7 +159,7 @@ class ToyEngine:
             return Failed(reason="the recipe of the toy asks for a failure")
         capacity, steps = toy_capacity(probe.tokens), self._steps_of(probe)
         reached = min(len(probe.tokens), capacity - _number(probe.probe_id) % (self._recipe.shortfall + 1))
-        if steps < self._recipe.steps:
+        if steps < self._recipe.steps or self._least_margin > MARGIN:
             reached = 0
         lossless = reached >= probe.length
         proven = reached if lossless else 0
@@ -175,7 +176,7 @@ class ToyEngine:
             token_accuracy=1.0 if lossless else max(0, reached) / length,
             token_accuracy_without_memory=0.0,
             first_error=None if lossless else max(0, reached),
-            margin=1.0 if proven else None,
+            margin=MARGIN if proven else None,
             nats_without_memory=NATS_PER_TOKEN * length,
             nats_with_memory=0.0 if lossless else NATS_PER_TOKEN * (length - max(0, reached)),
             proven_nats_without_memory=NATS_PER_TOKEN * proven,

@@ -69,17 +69,24 @@ class ModelFacts:
     context: int | None
     """Longest input in tokens; None if the model has no limit."""
     embedding_width: int
-    """Width of one memory vector."""
+    """Width of the input embedding."""
     num_parameters: int
     """Number of weights, embeddings included."""
     num_layers: int | None = None
     """Layers, as its configuration counts them; None if it does not say."""
+    vector_width: int | None = None
+    """Numbers in one vector of a memory; None: those of an input embedding."""
     bos: int | None = None
     """The BOS token that its configuration names, which `prefix: bos` needs; None if it names none."""
     is_recurrent: bool = False
     """Whether its layers read tokens one after the other without a fused kernel (Mamba, RWKV): slow on a CPU."""
     notes: tuple[str, ...] = ()
     """What a user should know of its configuration."""
+
+    @property
+    def memory_width(self) -> int:
+        """Numbers in one vector of a memory."""
+        return self.embedding_width if self.vector_width is None else self.vector_width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +118,16 @@ class Question:
     criterion: float | None = None
     """None: every token must be correct, certified by decoding. A number: the share of tokens that must be correct
     under teacher forcing; given tokens do not count."""
+    least_margin: float = 0.0
+    """Under the criterion None: a token counts as correct if its logit exceeds every other one by at least this."""
     decode_from: DecodeFrom = "memory"
     """Whether t_1 must come out of the memory, or is given."""
     prefix: Literal["bos"] | None = None
-    """What stands before the memory; None: nothing."""
+    """What stands before everything else; None: nothing."""
+    context: int = 0
+    """Tokens that stand before the memory, where the model sees them. Each probe has its own."""
+    repeats_context: bool = False
+    """Whether the context is the text itself; otherwise the text follows it."""
     growth: float | None = 1.1
     """A probe that is lossless at L continues at L times this factor, and at least at L + 1. None: a probe adds more
     tokens if the last ones took few steps, fewer if they took many, and takes some back when it stalls."""
@@ -125,6 +138,11 @@ class Question:
     def num_given(self) -> int:
         """Tokens of the text that are given: not scored, at no cost, and correct both with memory and without."""
         return int(self.decode_from == "memory+first_token")
+
+    @property
+    def num_before(self) -> int:
+        """Input positions before the memory: the prefix, then the context."""
+        return int(self.prefix is not None) + self.context
 
     def is_met(self, accuracy: float, length: int) -> bool:
         """Whether an accuracy over `length` tokens meets the criterion of teacher forcing.
@@ -231,6 +249,8 @@ class Probe:
     """Hash of the tokens of the text and of the tokenizer."""
     tokens: tuple[int, ...]
     """Token ids of the text, up to the longest length this search may reach."""
+    context: tuple[int, ...] = ()
+    """Token ids that stand before the memory, as many as the question asks for."""
     length: int
     """Tokens asked for; a probe that is lossless with budget left grows beyond it."""
     num_vectors: int
@@ -238,7 +258,7 @@ class Probe:
     start: str = COLD
     """`cold`, or the probe_id whose memory this one begins from."""
     start_memory: bytes | None = None
-    """Little-endian float32 values of that memory, (num_vectors, embedding_width); None when cold."""
+    """Little-endian float32 values of that memory, (num_vectors, memory_width); None when cold."""
     snapshot: bytes | None = None
     """State of its slot, saved by an engine, from which the probe continues; None: it begins anew."""
     max_trained_tokens: int | None = None
@@ -262,9 +282,10 @@ class Measurement:
     """What a probe that ran to its end found out."""
 
     proven_length: int
-    """Longest length at which the criterion was met; under `exact` equal to exact_prefix."""
+    """Longest length at which the criterion was met; if it asks for a certificate, equal to exact_prefix."""
     exact_prefix: int
-    """Longest prefix in tokens that the stored memory gives back when decoded greedily from nothing else."""
+    """Longest prefix in tokens that the stored memory gives back when decoded greedily from nothing else, each with the
+    margin that the criterion asks for."""
     failed_length: int | None
     """Length that the probe gave up on; None if it reached its text's end or the machine ended it (see `remark`)."""
     measured_length: int
@@ -298,7 +319,7 @@ class Measurement:
     memory: bytes | None
     """Little-endian float32 values of the memory that was certified; None if it proves nothing."""
     memory_shape: tuple[int, ...]
-    """(num_vectors, embedding_width)."""
+    """(num_vectors, memory_width)."""
     correct: tuple[bool, ...] = ()
     """Which tokens are correct with the memory, teacher forced, over measured_length; empty if not measured, like the
     next four."""
@@ -421,7 +442,7 @@ class Proof:
     tokens: tuple[int, ...]
     """Token ids that came out."""
     exact_prefix: int
-    """Number of tokens before the first that differs from the text."""
+    """Number of tokens before the first that differs from the text, or has less than the margin that is asked for."""
     margin: float | None
     """Smallest difference of the two largest logits over the exact prefix; None if that is empty."""
 

@@ -68,8 +68,8 @@ def bits_row(search: dict[str, Any], sample: dict[str, Any], stored: Stored) -> 
         packed = compress(text)
         assert decompress(packed) == text, f"{name} did not give the text back"
         row[f"{name}_bytes"] = len(packed)
-    packed, given = stored.prover.compress(tokens), tokens[: stored.question.num_given]
-    if stored.prover.decompress(packed, num_tokens, given=given) == tuple(tokens):
+    packed, given = stored.prover.compress(tokens, context=stored.context), tokens[: stored.question.num_given]
+    if stored.prover.decompress(packed, num_tokens, given=given, context=stored.context) == tuple(tokens):
         row["arithmetic_bytes"] = len(packed)
     # 2. The memory: rounded, and decoded again.
     return row | precision_columns(stored)

@@ -3,7 +3,7 @@
 Knows nothing of runs or files.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,18 +16,18 @@ LINE_POINTS = 21
 
 
 def line_rows(
-    search: dict[str, Any], text: Sequence[int], held: list[dict[str, Any]], prover: Prover
+    search: dict[str, Any], sample: dict[str, Any], held: list[dict[str, Any]], prover: Prover
 ) -> Iterator[dict[str, Any]]:
     """Rows of LINES, from the memory that proves the longest length to the one that proves the second longest.
 
     Args:
         search: A row of SEARCHES.
-        text: Token ids of its text.
+        sample: The row of SAMPLES of its text.
         held: Rows of PROBES of this search that have a memory; at least two.
         prover: Its model.
     """
     first, second = sorted(held, key=lambda row: (-row["proven_length"], row["probe_id"]))[:2]
-    tokens = text[: second["proven_length"]]
+    tokens = sample["tokens"][: second["proven_length"]]
     start_KD, end_KD = (
         np.frombuffer(row["memory"], dtype="<f4").reshape(row["memory_shape"]) for row in (first, second)
     )
@@ -39,5 +39,7 @@ def line_rows(
             "to_probe_id": second["probe_id"],
             "tokens": len(tokens),
             "share": share,
-            "accuracy": prover.accuracy(between.tobytes(), num_vectors=search["num_vectors"], tokens=tokens),
+            "accuracy": prover.accuracy(
+                between.tobytes(), num_vectors=search["num_vectors"], tokens=tokens, context=sample["context"] or ()
+            ),
         }

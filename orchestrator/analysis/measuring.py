@@ -56,6 +56,7 @@ def measure_run(run: Run, *, device: str = "auto", noise: bool = False) -> dict[
             stored = Stored(
                 search_id=search["search_id"],
                 tokens=sample["tokens"][: search["capacity_tokens"]],
+                context=sample["context"] or (),
                 memory_KD=np.frombuffer(best["memory"], dtype="<f4").reshape(best["memory_shape"]),
                 prover=prover,
                 question=question,
@@ -66,5 +67,5 @@ def measure_run(run: Run, *, device: str = "auto", noise: bool = False) -> dict[
                 rows[NOISE_FILE] += noise_rows(stored)
         if len(held) > 1 and num_lines[search["model"], search["num_vectors"]] < LINES_PER_GROUP:
             num_lines[search["model"], search["num_vectors"]] += 1
-            rows[LINES_FILE] += line_rows(search, sample["tokens"], held, prover)
+            rows[LINES_FILE] += line_rows(search, sample, held, prover)
     return {name: pa.Table.from_pylist(found, schema=MEASURED[name]) for name, found in rows.items()}

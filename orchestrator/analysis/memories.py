@@ -55,8 +55,13 @@ def verify(run: Run, *, device: str = "auto") -> Iterator[Verified]:
     rows = stored_memories(run)
     provers = Provers(run, device, [row["model"] for row in rows])
     for row in tracked(rows, "decoding memories"):
-        tokens = run.sample(row["model"], row["sample_id"])["tokens"][: row["exact_prefix"]]
-        proof = provers.of(row["model"])(row["memory"], num_vectors=row["num_vectors"], tokens=tokens)
+        sample = run.sample(row["model"], row["sample_id"])
+        proof = provers.of(row["model"])(
+            row["memory"],
+            num_vectors=row["num_vectors"],
+            tokens=sample["tokens"][: row["exact_prefix"]],
+            context=sample["context"] or (),
+        )
         yield Verified(
             probe_id=row["probe_id"],
             source=row["source"],
@@ -83,9 +88,10 @@ def decode(run: Run, search_id: str, *, device: str = "auto") -> str:
         raise BadInput(f"{search_id!r}: this search has no memory yet (status {search['status']}).")
     rows = run.probes(("probe_id", "attempt", "memory")).to_pylist()
     memory = next(row["memory"] for row in rows if row["probe_id"] == search["probe_id"] and row["memory"] is not None)
-    tokens = run.sample(search["model"], search["sample_id"])["tokens"][: search["capacity_tokens"]]
+    sample = run.sample(search["model"], search["sample_id"])
+    tokens = sample["tokens"][: search["capacity_tokens"]]
     prover = Provers(run, device, [search["model"]]).of(search["model"])
-    proof = prover(memory, num_vectors=search["num_vectors"], tokens=tokens)
+    proof = prover(memory, num_vectors=search["num_vectors"], tokens=tokens, context=sample["context"] or ())
     return TASKS[run.sweep.task].codec(run.model(search["model"])).decode(proof.tokens)
 
 

@@ -136,7 +136,8 @@ def verify_under(run: Run, settings: Sequence[Setting]) -> list[Portable]:
     """
     memories = stored_memories(run)
     for row in memories:
-        row["tokens"] = run.sample(row["model"], row["sample_id"])["tokens"][: row["exact_prefix"]]
+        sample = run.sample(row["model"], row["sample_id"])
+        row["tokens"], row["context"] = sample["tokens"][: row["exact_prefix"]], sample["context"] or ()
     found: dict[str, list[dict[str, Any]]] = {}
     for setting in settings:
         provers = Provers(run, setting.device, [row["model"] for row in memories], setting.decoding)
@@ -164,7 +165,8 @@ def decode_under(
 
     Args:
         setting: How memories are decoded.
-        memories: Rows with `probe_id`, `model`, `num_vectors`, `memory`, and the `tokens` that it gives back.
+        memories: Rows with `probe_id`, `model`, `num_vectors`, `memory`, the `tokens` that it gives back, and perhaps
+            the `context` before it.
         prover_of: Gives the prover of a model under this setting.
     """
     for part in tracked(_batches(memories, setting.batch), f"decoding memories, {setting.name}"):
@@ -174,6 +176,7 @@ def decode_under(
             [row["memory"] for row in full],
             num_vectors=part[0]["num_vectors"],
             texts=[row["tokens"] for row in full],
+            contexts=[row.get("context", ()) for row in full],
         )
         for row, proof in zip(part, proofs, strict=False):
             yield {

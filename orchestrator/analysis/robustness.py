@@ -29,6 +29,8 @@ class Stored:
     search_id: str
     tokens: Sequence[int]
     """Token ids of the text up to the capacity."""
+    context: Sequence[int] = ()
+    """Token ids that stand visibly before the memory."""
     memory_KD: Memory
     prover: Prover
     question: Question
@@ -36,11 +38,15 @@ class Stored:
     def exact_prefixes(self, memories: Sequence[Memory]) -> list[int]:
         """Tokens that each of several memories gives back."""
         stored = [memory_KD.astype("<f4").tobytes() for memory_KD in memories]
-        return self.prover.exact_prefixes(stored, num_vectors=len(self.memory_KD), tokens=self.tokens)
+        return self.prover.exact_prefixes(
+            stored, num_vectors=len(self.memory_KD), tokens=self.tokens, context=self.context
+        )
 
     def accuracy(self, memory_KD: Memory) -> float:
         """Share of the tokens that are correct with another memory, teacher forced."""
-        return self.prover.accuracy(memory_KD.tobytes(), num_vectors=len(self.memory_KD), tokens=self.tokens)
+        return self.prover.accuracy(
+            memory_KD.tobytes(), num_vectors=len(self.memory_KD), tokens=self.tokens, context=self.context
+        )
 
     def is_lossless(self, memory_KD: Memory, exact_prefix: int) -> bool:
         """Whether another memory, which gives back `exact_prefix` tokens, meets the criterion."""

@@ -38,7 +38,14 @@ def export_for(run: Run, folder: Path, server: Server, *, device: str = "auto") 
     if not rows:
         raise BadInput(f"{run.files.url}: no memory gives back even its first token by itself, so none can be served.")
     provers = Provers(run, device, [row["model"] for row in rows])
-    prompts = [provers.of(row["model"]).prompt(row["memory"], num_vectors=row["num_vectors"]) for row in rows]
+    prompts = [
+        provers.of(row["model"]).prompt(
+            row["memory"],
+            num_vectors=row["num_vectors"],
+            context=run.sample(row["model"], row["sample_id"])["context"] or (),
+        )
+        for row in rows
+    ]
     entries = [_entry(run, row) for row in rows]
     write_all(folder, served_files(server, entries, prompts, origin=run.files.url))
     return len(rows)

@@ -95,7 +95,7 @@ def _capacity(plan: Plan, search: Search, price: Price | None) -> float:
     if price is None or not any(price.nats_by_token):
         theory = theoretical_tokens(facts, num_vectors=search.num_vectors)
         return SHARE_OF_THEORY * theory
-    nats = BITS_PER_DIMENSION * math.log(2) * search.num_vectors * facts.embedding_width
+    nats = BITS_PER_DIMENSION * math.log(2) * search.num_vectors * facts.memory_width
     texts = [text for text in price.nats_by_token if text]
     return max(1.0, sum(_tokens_for(text, nats) for text in texts) / len(texts))
 

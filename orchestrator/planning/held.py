@@ -22,7 +22,10 @@ def held_samples(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Sample]]:
     names = [field.name for field in fields(Sample)]
     for row in rows:
         known: dict[str, Any] = {
-            name: tuple(row[name]) if isinstance(row[name], list) else row[name] for name in names if name in row
+            name: tuple(row[name]) if isinstance(row[name], list) else row[name]
+            for name in names
+            # Earlier versions had no context.
+            if row.get(name) is not None
         }
         is_whole = hashlib.sha256(row["text"].encode()).hexdigest() == row["text_sha256"]
         held.setdefault(row["model"], []).append(Sample(**known, cut=not is_whole))
@@ -55,7 +58,7 @@ def with_held(
     for sample in held:
         if sample.sample_id in ids:
             kept[sample.sample_id] = ids[sample.sample_id]
-        elif sample.source not in read and sample_id_of(tokenizer, sample.tokens) == sample.sample_id:
+        elif sample.source not in read and _is_of(sample, tokenizer):
             # A text that is shorter than the limit was not cut there.
             kept[sample.sample_id] = replace(sample, cut=sample.cut and len(sample.tokens) == longest)
             lost.append(sample.source)
@@ -64,3 +67,7 @@ def with_held(
         named = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
         notes = (f"{named}: not found where the text came from; the run's own copy is used.",)
     return Found(value=list({**kept, **ids}.values()), notes=notes)
+
+
+def _is_of(sample: Sample, tokenizer: str) -> bool:
+    return sample_id_of(tokenizer, sample.tokens, sample.context) == sample.sample_id

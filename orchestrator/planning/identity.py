@@ -14,14 +14,15 @@ from orchestrator.spec.sweep import Sweep
 from tasks.registry import TASKS
 
 
-def sample_id_of(tokenizer: str, tokens: Sequence[int]) -> str:
+def sample_id_of(tokenizer: str, tokens: Sequence[int], context: Sequence[int] = ()) -> str:
     """An id that is equal for equal tokens of equal tokenizers.
 
     Args:
         tokenizer: Fingerprint of the tokenizer.
         tokens: The tokens that a search may use, and no others.
+        context: The tokens that stand before its memories.
     """
-    return _hash(tokenizer, json.dumps(tokens))
+    return _hash(tokenizer, json.dumps(tokens), *([json.dumps(context)] if context else []))
 
 
 def identity_of(sweep: Sweep, model: PlannedModel) -> Mapping[str, Any]:
@@ -33,7 +34,7 @@ def identity_of(sweep: Sweep, model: PlannedModel) -> Mapping[str, Any]:
     return {
         "model": model.facts.fingerprint,
         "task": sweep.task,
-        "criterion": question.criterion,
+        "criterion": {"margin": question.least_margin} if question.least_margin else question.criterion,
         "decode_from": question.decode_from,
         "prefix": question.prefix,
         "policy": sweep.search.policy,

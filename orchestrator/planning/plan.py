@@ -51,6 +51,10 @@ class Sample:
     """Where each token ends, in characters of `text`."""
     cut: bool
     """Whether the text continues after the last token kept."""
+    context: tuple[int, ...] = ()
+    """Token ids that stand visibly before a memory of this text."""
+    context_text: str = ""
+    """What they stand for."""
     first_change: str | None = None
     """Where the tokens first stand for another text than `text`, in words; None if they give it back."""
 
@@ -106,6 +110,8 @@ class Plan:
                 "seed": search.seed,
                 "criterion": criterion_name(self.question),
                 "decode_from": self.question.decode_from,
+                "context": self.question.context,
+                "repeats_context": self.question.repeats_context,
                 "limit": search.limit,
                 "limit_status": search.limit_status,
                 "grid": search.grid,

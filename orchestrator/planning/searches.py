@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import BadInput
+from orchestrator.planning.contexts import Split
 from orchestrator.planning.held import with_held
 from orchestrator.planning.identity import identity_of, search_id_of
 from orchestrator.planning.inputs import Found, Inputs, ReadModel, notes_of, problems_of
@@ -73,8 +74,11 @@ def _lay_out_model(sweep: Sweep, model: ReadModel, held: Sequence[Sample]) -> Fo
     longest = {num_vectors: longest_length(sweep, planned, num_vectors) for num_vectors in sweep.num_vectors}
     # Cut as for one vector, whatever k is asked for: a sample_id must not change when a sweep gains another k.
     cut_at = longest_length(sweep, planned, 1).value
-    read = cut_to_samples(model.texts, planned.name, model.codec, cut_at, special=sweep.special_tokens)
-    samples = with_held(read.value, held, tokenizer=model.codec.fingerprint, longest=cut_at)
+    question, tokenizer = sweep.question(), model.codec.fingerprint
+    split = Split(context=question.context, repeats=question.repeats_context, longest=cut_at)
+    read = cut_to_samples(model.texts, planned.name, model.codec, split.tokens_of_both, special=sweep.special_tokens)
+    texts = split.texts(read.value, tokenizer)
+    samples = with_held(texts.value, held, tokenizer=tokenizer, longest=cut_at)
     asked = _Asked(model=planned.name, identity=identity_of(sweep, planned), search=sweep.search)
     searches: list[Search] = []
     too_short: list[str] = []
@@ -92,7 +96,7 @@ def _lay_out_model(sweep: Sweep, model: ReadModel, held: Sequence[Sample]) -> Fo
     return Found(
         value=_Laid(samples=samples.value, searches=searches),
         problems=(*problems_of([*longest.values()]), *_beyond_vocabulary(planned, samples.value)),
-        notes=(*read.notes, *samples.notes, *too_short),
+        notes=(*read.notes, *texts.notes, *samples.notes, *too_short),
     )
 
 

@@ -18,8 +18,10 @@ from orchestrator.report.tables import (
     short_names,
     text_hashes,
 )
+from orchestrator.store.probe_columns import is_certified
 from tasks.wording import counted
 
+CONTEXT = ["context", "repeats_context"]
 FEW_GROUPS = 3
 """Most groups that the headline names one by one; of more it names only the smallest and the largest."""
 THIN_MARGIN = 1e-3
@@ -65,7 +67,18 @@ def _asked(searches: pa.Table, samples: pa.Table | None) -> str:
     )
     named = _listed(models) if len(models) <= FEW_GROUPS else counted(len(models), "model")
     tasks_named = f" Task{'s' if len(tasks) > 1 else ''}: {_listed(tasks)}." if tasks else ""
-    return f"How many tokens of {counted(texts, 'text')} fit into {memory} of {named}?{tasks_named}"
+    after = _context(searches)
+    return f"How many tokens of {counted(texts, 'text')} fit into {memory} of {named}{after}?{tasks_named}"
+
+
+def _context(searches: pa.Table) -> str:
+    """What the model sees before the memory, in words; empty for nothing, and where runs differ."""
+    kinds = {(row["context"] or 0, row["repeats_context"]) for row in searches.select(CONTEXT).to_pylist()}
+    if len(kinds) > 1 or not (kind := kinds.pop())[0]:
+        return ""
+    tokens, repeats = kind
+    what = "the text itself" if repeats else "the text before"
+    return f", after {counted(tokens, 'visible token')} of {what}"
 
 
 def _came_out(finished: Sequence[GroupSummary], groups: Sequence[GroupSummary]) -> str:
@@ -109,12 +122,14 @@ def _how_sure(searches: pa.Table) -> str:
     unfinished = sum(statuses[status] for status in UNFINISHED)
     done = f"All {searches.num_rows}" if not unfinished else f"{searches.num_rows - unfinished} of {searches.num_rows}"
     criteria = sorted(set(searches["criterion"].to_pylist()))
-    if criteria == ["exact"]:
+    if all(map(is_certified, criteria)):
         proof = (
             "every capacity is the length of a text that came back token by token when its stored memory was decoded"
         )
         if set(searches["decode_from"].to_pylist()) != {"memory"}:
             proof += " together with the first token"
+        if criteria != ["exact"]:
+            proof += f", as far as the criterion ({_listed(criteria)}) was met"
     else:
         proof = f"a length counts where the criterion ({_listed(criteria)}) was met; no certificate is claimed"
     return f"{done} searches finished; {proof}."
@@ -218,7 +233,7 @@ def _lost_in_float32(searches: Rows) -> str | None:
     lost = [
         row
         for row in searches
-        if row["criterion"] == "exact" and row["exact_in_float32"] is not None and row["capacity_tokens"]
+        if is_certified(row["criterion"]) and row["exact_in_float32"] is not None and row["capacity_tokens"]
         if row["exact_in_float32"] < row["capacity_tokens"]
     ]
     if not lost:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from orchestrator.report.tables import Group, source_kind
+from orchestrator.store.probe_columns import is_certified
 
 COLUMNS = [
     *("model", "source", "num_vectors", "outcome", "criterion", "decode_from", "measured_length", "token_accuracy"),
@@ -49,14 +50,14 @@ def published_measures(probes: pa.Table) -> list[GroupMeasures]:
 
     Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), section 3 and table 1.
     """
-    # An exact search asks other lengths of every text, so none of its lengths has a mean over texts.
+    # A certified search asks other lengths of every text, so none of its lengths has a mean over texts.
     asked = (row for row in probes.select(["task", *COLUMNS]).to_pylist() if _is_published(row))
     groups = _scored_groups(asked)
     return [_measures(key, groups[key]) for key in sorted(groups)]
 
 
 def _is_published(row: Mapping[str, Any]) -> bool:
-    return row["task"] == "cramming" and row["criterion"] != "exact"
+    return row["task"] == "cramming" and not is_certified(row["criterion"])
 
 
 def decoding_capacities(probes: pa.Table, searches: pa.Table) -> dict[Group, int | None]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from orchestrator.errors import literal
 from orchestrator.report.intervals import bootstrap_mean
+from orchestrator.store.probe_columns import is_certified
 
 Group = tuple[str, str, int]
 """(model, kind of source, num_vectors)."""
@@ -140,7 +141,7 @@ def capacity_by_group(searches: pa.Table) -> list[GroupSummary]:
 def _summary(key: tuple[str, str, int], rows: Sequence[dict[str, Any]]) -> GroupSummary:
     finished = [row for row in rows if row["status"] not in UNFINISHED]
     model, source, num_vectors = key
-    in_float32 = [row for row in finished if row["criterion"] == "exact" and row["exact_in_float32"] is not None]
+    in_float32 = [row for row in finished if is_certified(row["criterion"]) and row["exact_in_float32"] is not None]
     return GroupSummary(
         model=model,
         source=source,

@@ -5,7 +5,7 @@ Writes nothing. Knows nothing of Ray or torch.
 
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -144,9 +144,18 @@ def drawn_texts(url: str) -> dict[tuple[str, str], Text]:
     except DamagedFileError:
         return {}
     return {
-        (row["model"], row["source"]): Text(text=row["text"], source=row["source"], tokens=tuple(row["tokens"]))
+        (row["model"], row["source"]): Text(source=row["source"], text=text, tokens=tokens)
         for row in rows
+        for text, tokens in [_whole(row)]
     }
+
+
+def _whole(row: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
+    """The text and tokens that a row of SAMPLES was made of, its context included."""
+    text, tokens, context = row["text"], tuple(row["tokens"]), tuple(row["context"] or ())
+    if context[: len(tokens)] == tokens:  # the context is the text itself
+        return row["context_text"], context
+    return (row["context_text"] or "") + text, (*context, *tokens)
 
 
 def held_sweep(url: str) -> Sweep | None:

@@ -272,6 +272,7 @@ def make_probe(plan: Plan, order: Order) -> Probe:
         attempt=asked.attempt,
         sample_id=search.sample_id,
         tokens=sample.tokens[: asked.limit],
+        context=sample.context,
         length=asked.length,
         num_vectors=search.num_vectors,
         start=asked.start,

@@ -79,11 +79,12 @@ def _mappings(whole: Node) -> Iterator[tuple[str, Node]]:
     open_fields = [(name, field) for name, field in whole["properties"].items() if name not in ("texts", "recipe")]
     while open_fields:
         path, field = open_fields.pop(0)
-        for node in (field, *field.get("anyOf", ()), *field.get("items", {}).get("anyOf", ())):
-            if "$ref" in node:
-                mapping = _resolved(whole, node)
-                yield path, mapping
-                open_fields[:0] = [(f"{path}.{name}", below) for name, below in mapping["properties"].items()]
+        nodes = (field, *field.get("anyOf", ()), *field.get("items", {}).get("anyOf", ()))
+        mappings = [_resolved(whole, node) for node in nodes if "$ref" in node]
+        for mapping in mappings:
+            # Where a field has several mappings, the first key tells them apart.
+            yield path if len(mappings) == 1 else f"{path}: {{{next(iter(mapping['properties']))}: ..}}", mapping
+            open_fields[:0] = [(f"{path}.{name}", below) for name, below in mapping["properties"].items()]
 
 
 def _section(heading: str, mapping: Node) -> str:

@@ -1,4 +1,4 @@
-"""The `criterion` and the `search` of a sweep file.
+"""The `criterion`, the `context` and the `search` of a sweep file.
 
 Knows nothing of how searches run; that is orchestrator/search/.
 """
@@ -23,6 +23,20 @@ class TeacherForced(Entry, frozen=True):
 
     teacher_forced: Annotated[float, Field(gt=0, le=1)]
     """Share of the tokens that must be correct."""
+
+
+class LeastMargin(Entry, frozen=True):
+    """A criterion: every token comes out of the memory alone, and each by a margin."""
+
+    margin: Annotated[float, Field(gt=0)]
+    """Least difference of the two largest logits at every token."""
+
+
+class RepeatedContext(Entry, frozen=True):
+    """A control: the text is visible before the memory, which stores only the request to repeat it."""
+
+    repeat: Count
+    """Tokens at the beginning of each text that are visible, and then asked for again."""
 
 
 class RandomLengths(Entry, frozen=True):

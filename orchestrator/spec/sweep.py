@@ -35,14 +35,14 @@ from orchestrator.spec.fields import (
     without_credentials,
 )
 from orchestrator.spec.models import ModelOfSweep, each_revision
-from orchestrator.spec.search import SearchEntry, TeacherForced
+from orchestrator.spec.search import LeastMargin, RepeatedContext, SearchEntry, TeacherForced
 from orchestrator.spec.texts import TextsOfSweep
 from tasks.recipe import AdamWRecipe, SphereRecipe
 from tasks.registry import TASKS
 from tasks.toy import ToyRecipe
 from tasks.values import DecodeFrom, EngineSettings, Question, SearchDefaults, TaskError
 
-RecipeEntry: TypeAlias = Literal["default", "published"] | SphereRecipe | AdamWRecipe | ToyRecipe
+RecipeEntry: TypeAlias = Literal["default", "published", "random"] | SphereRecipe | AdamWRecipe | ToyRecipe
 """What a sweep file may have as recipe, for the schema; the task decides whether a recipe fits it."""
 
 
@@ -60,8 +60,8 @@ class Sweep(Entry, frozen=True):
     name: Name
     """Beginning of the run directory's name."""
     task: Annotated[str, name_known(lambda: TASKS, "task"), WithJsonSchema({"enum": list(TASKS)})] = "cramming"
-    """What is measured. cramming: k vectors before the text; one_step: two vectors [e, m, m, ..] and one forward pass;
-    toy: known answers, no model."""
+    """What is measured. cramming: k vectors before the text; prefix: k key-value pairs in every layer before it;
+    one_step: two vectors [e, m, m, ..] and one forward pass; toy: known answers, no model."""
     models: Annotated[tuple[ModelOfSweep, ...], BeforeValidator(each_revision), AfterValidator(distinct)]
     """Hub ids, local folders, or mappings with a name and other fields."""
     texts: Annotated[tuple[TextsOfSweep, ...], BeforeValidator(list_to_tuple), AfterValidator(distinct)]
@@ -70,22 +70,30 @@ class Sweep(Entry, frozen=True):
     """Numbers of vectors in a memory (k); each makes its own searches."""
     prefix: Annotated[Literal["bos"] | None, wanted("bos or null")] = None
     """Token before the memory: bos, the model's BOS, or null, none."""
+    context: Annotated[
+        Annotated[int, Field(ge=0, lt=2**31)] | RepeatedContext,
+        wanted("a whole number of at least 0, or {repeat: N} with N of at least 1"),
+    ] = 0
+    """Visible tokens before the memory: so many from the beginning of each text, and the tokens after them are crammed;
+    or {repeat: N}, the beginning of the text that is asked for. Shorter texts are left out."""
     special_tokens: bool = False
     """Whether the special tokens that a tokenizer puts before a text, such as a BOS, are its first tokens and count, as
     published."""
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(list_to_tuple), AfterValidator(distinct)] = (0,)
     """Seeds of the random starts; each seed repeats every search from other random vectors."""
     criterion: Annotated[
-        Literal["exact"] | TeacherForced, wanted("exact, or {teacher_forced: S} with S above 0 and at most 1")
+        Literal["exact"] | LeastMargin | TeacherForced,
+        wanted("exact, {margin: M} with M above 0, or {teacher_forced: S} with S above 0 and at most 1"),
     ] = "exact"
-    """What makes a length lossless; under teacher_forced no certificate is claimed."""
+    """What makes a length lossless. exact: every token comes out of the memory alone; margin: each of them with a logit
+    that exceeds every other one by so much. Under teacher_forced no certificate is claimed."""
     decode_from: DecodeFrom = "memory"
     """Whether the first token must come out of the memory, or is given and then neither trained nor scored."""
     search: SearchEntry = SearchEntry()
     """Which lengths a search asks for, and how often it starts again."""
     recipe: Mapping[str, Any] = Field(default_factory=dict, validate_default=True)
-    """Name of a recipe, or fields to change in `default`. The fields are in tasks/recipe.py; once a sweep is read,
-    every one has a value."""
+    """Name of a recipe, or fields to change in `default`. `random` is a control: memories stay as they were drawn. The
+    fields are in tasks/recipe.py; once a sweep is read, every one has a value."""
     budget: BudgetEntry = BudgetEntry()
     """Limits of a run."""
     engines: EnginesEntry = EnginesEntry()
@@ -111,7 +119,8 @@ class Sweep(Entry, frozen=True):
     @field_validator("decode_from")
     @classmethod
     def _fits_criterion(cls, value: DecodeFrom, info: ValidationInfo) -> DecodeFrom:
-        if value != "memory" and info.data.get("criterion") == "exact":
+        criterion = info.data.get("criterion")
+        if value != "memory" and criterion is not None and not isinstance(criterion, TeacherForced):
             # A given first token is not trained, so no memory alone could be certified.
             raise problem(
                 f"found {value!r}, which cannot be exact; wanted memory, or criterion: {{teacher_forced: S}} with it."
@@ -121,9 +130,12 @@ class Sweep(Entry, frozen=True):
     def question(self) -> Question:
         """The question of every search; part of its identity."""
         return Question(
-            criterion=None if self.criterion == "exact" else self.criterion.teacher_forced,
+            criterion=self.criterion.teacher_forced if isinstance(self.criterion, TeacherForced) else None,
+            least_margin=self.criterion.margin if isinstance(self.criterion, LeastMargin) else 0.0,
             decode_from=self.decode_from,
             prefix=self.prefix,
+            context=self.context.repeat if isinstance(self.context, RepeatedContext) else self.context,
+            repeats_context=isinstance(self.context, RepeatedContext),
             growth=self.search.growth or self._search_defaults.growth,
             recipe=self.recipe,
         )

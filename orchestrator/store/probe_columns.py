@@ -17,6 +17,9 @@ from orchestrator.search.bracket import Verdict
 from orchestrator.store.schema import SCHEMA_VERSION
 from tasks.values import Failed, Finished, Lossless, Measurement, Question
 
+TEACHER_FORCED = "teacher_forced"
+"""Beginning of the names of criteria under which no certificate is claimed."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchColumns:
@@ -56,8 +59,15 @@ class Column:
 
 
 def criterion_name(question: Question) -> str:
-    """`exact`, or `teacher_forced>=0.99`."""
-    return "exact" if question.criterion is None else f"teacher_forced>={question.criterion:g}"
+    """`exact`, `margin>=1`, or `teacher_forced>=0.99`."""
+    if question.criterion is not None:
+        return f"{TEACHER_FORCED}>={question.criterion:g}"
+    return f"margin>={question.least_margin:g}" if question.least_margin else "exact"
+
+
+def is_certified(criterion: str) -> bool:
+    """Whether lengths under the criterion of this name count only once they were decoded from the memory."""
+    return not criterion.startswith(TEACHER_FORCED)
 
 
 def packed_bits(bits: Sequence[bool]) -> bytes | None:
@@ -130,6 +140,8 @@ _COLUMNS = (
     _run("criterion", pa.string(), lambda context: criterion_name(context.question)),
     _run("decode_from", pa.string(), attrgetter("question.decode_from")),
     _run("prefix", pa.string(), attrgetter("question.prefix")),
+    _run("context", pa.int32(), attrgetter("question.context")),
+    _run("repeats_context", pa.bool_(), attrgetter("question.repeats_context")),
     _search("model", pa.string()),
     _search("model_revision", pa.string()),
     _search("sample_id", pa.string()),

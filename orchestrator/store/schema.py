@@ -21,7 +21,8 @@ version is refused.
 3: `certified_steps`, `certified_trained_tokens`, `certified_lengths` and `exact_in_float32`.
 4: `tokens_per_step` and `batch_cost_tokens`.
 5: `first_change` of samples.
-6: `bits_per_dimension` of searches."""
+6: `bits_per_dimension` of searches; `context` and `repeats_context` of probes and searches; `context` and
+`context_text` of samples."""
 
 SEARCHES = pa.schema(
     [
@@ -35,6 +36,8 @@ SEARCHES = pa.schema(
         ("seed", pa.int64()),
         ("criterion", pa.string()),
         ("decode_from", pa.string()),
+        ("context", pa.int32()),
+        ("repeats_context", pa.bool_()),
         ("limit", pa.int32()),
         ("limit_status", pa.string()),
         ("grid", pa.list_(pa.int32())),
@@ -63,9 +66,10 @@ SEARCHES = pa.schema(
     ]
 )
 """One row per search, derived from PROBES. `limit` is the longest length that the search may ask for, and
-`limit_status` its status if it reaches that length. `grid` has the lengths of a grid. `probe_id` names the probe whose
-memory gives `capacity_tokens` back; `bits_per_dimension` is `capacity_bits` over the number of values in that memory.
-`exact_in_float32`, accuracies and first error are those of that probe, over its `measured_length`. `restarts`
+`limit_status` its status if it reaches that length. `context` counts the visible tokens before a memory, and
+`repeats_context` says whether they are the text itself. `grid` has the lengths of a grid. `probe_id` names the probe
+whose memory gives `capacity_tokens` back; `bits_per_dimension` is `capacity_bits` over the number of values in that
+memory. `exact_in_float32`, accuracies and first error are those of that probe, over its `measured_length`. `restarts`
 counts the probes after the first."""
 
 SAMPLES = pa.schema(
@@ -78,10 +82,14 @@ SAMPLES = pa.schema(
         ("text", pa.string()),
         ("tokens", pa.list_(pa.int32())),
         ("token_ends", pa.list_(pa.int32())),
+        ("context", pa.list_(pa.int32())),
+        ("context_text", pa.string()),
         ("first_change", pa.string()),
     ]
 )
 """One row per sample: the text up to the longest length searched, its token ids, and where each token ends in it.
+`context` has the token ids that stand before its memories, and `context_text` what they stand for; `text_sha256` is the
+hash of the whole text, context included.
 `first_change` states where the token ids first stand for another text than the one that was read, because the tokenizer
 drops or replaces characters; null if they give it back, and in tables of earlier versions."""
 

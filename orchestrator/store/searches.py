@@ -30,7 +30,7 @@ def theoretical_tokens(facts: ModelFacts, *, num_vectors: int) -> float:
 
     Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), section 3.
     """
-    return num_vectors * facts.embedding_width * BITS_PER_PARAMETER / math.log2(facts.vocabulary)
+    return num_vectors * facts.memory_width * BITS_PER_PARAMETER / math.log2(facts.vocabulary)
 
 
 def searches_of(table: pa.Table) -> list[Search]:

@@ -163,6 +163,36 @@ def test_a_search_that_the_machine_always_fails_is_failed_with_a_reason(toy_swee
     assert len(retried) == 12
 
 
+@pytest.mark.parametrize("context", ["20", "{repeat: 50}"])
+def test_texts_with_a_context_are_measured_resumed_and_verified(toy_sweep, tmp_path, finished, capsweep, context):
+    toy_sweep.write_text(toy_sweep.read_text() + f"context: {context}\n")
+    run = finished(toy_sweep)
+    opened = open_run(str(run))
+    for row in orchestrator.read(str(run)).searches.to_pylist():
+        sample = opened.sample(row["model"], row["sample_id"])
+        assert len(sample["context"]) == row["context"] == (50 if row["repeats_context"] else 20)
+        assert (sample["context"] == sample["tokens"]) == row["repeats_context"] == ("repeat" in context)
+    # The texts are gone: the run has its own.
+    for text in (tmp_path / "texts").iterdir():
+        text.unlink()
+    resumed = capsweep("resume", run, "--inline")
+    assert resumed.returncode == 0, resumed.stderr
+    assert capsweep("verify", run).returncode == 0
+
+
+@pytest.mark.parametrize(("margin", "proves"), [(1.0, True), (1.5, False)])
+def test_a_margin_is_asked_for_from_the_search_to_verify(toy_sweep, finished, capsweep, searches_of, margin, proves):
+    """Tokens of the toy have a margin of 1."""
+    toy_sweep.write_text(toy_sweep.read_text() + f"criterion: {{margin: {margin}}}\n")
+    run = finished(toy_sweep)
+    rows = searches_of(run)
+    assert {row["criterion"] for row in rows} == {f"margin>={margin:g}"}
+    assert {row["capacity_tokens"] > 0 for row in rows} == {proves}
+    verified = capsweep("verify", run)
+    assert verified.returncode == 0
+    assert ("by the column exact_prefix, no memory" in verified.stdout) == (not proves)
+
+
 def test_verify_decode_and_export_read_the_stored_memories(toy_sweep, tmp_path, finished, capsweep, searches_of):
     run = finished(toy_sweep)
     verified = capsweep("verify", run)

@@ -93,7 +93,15 @@ class TestGoodSweeps:
         assert sweep.recipe == SphereRecipe().model_dump()
         assert sweep.engine_settings() == EngineSettings()
 
-    @pytest.mark.parametrize("text", [FULL, MINIMAL, MINIMAL + "criterion: {teacher_forced: 0.99}\nrecipe: published"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            FULL,
+            MINIMAL,
+            MINIMAL + "criterion: {teacher_forced: 0.99}\nrecipe: published",
+            MINIMAL + "criterion: {margin: 0.5}\ncontext: {repeat: 8}\nrecipe: random",
+        ],
+    )
     def test_what_is_dumped_loads_as_the_same_sweep(self, load, text):
         sweep = load(text)
         assert load(dump(sweep)) == sweep
@@ -116,6 +124,8 @@ class TestWhatTheRestOfTheProgramIsGiven:
         assert (question.prefix, question.growth) == ("bos", 2.0)
         assert question.recipe == {**SphereRecipe().model_dump(), "steps": 10}
         assert load(MINIMAL).question().criterion is None
+        firm = load(MINIMAL + "criterion: {margin: 1.0}").question()
+        assert (firm.criterion, firm.least_margin) == (None, 1.0)
 
     def test_engine_settings(self, load):
         entry = "engines: {device: cpu, cpus: 2, tokens_per_step: 512, gpus: 0.5, deterministic: true}"
@@ -167,7 +177,9 @@ REFUSED = {
     "name: a b": ["name: found 'a b'; it should be a text that can name a folder"],
     "name: ../a": ["name: found '../a'"],
     "name: 2024": ["name: found 2024"],
-    "task: craming": ["task: 'craming' is not a task. known: cramming, one_step, toy. Did you mean 'cramming'?"],
+    "task: craming": [
+        "task: 'craming' is not a task. known: cramming, one_step, prefix, toy. Did you mean 'cramming'?"
+    ],
     "models: []": ["models: the list is empty"],
     "models: [{name: a/b, revision: x, revisions: [y]}]": ["models: entry 0 has both revision and revisions"],
     "models: [{name: a/b, revisions: []}]": ["models: entry 0: revisions should be a list of texts"],
@@ -196,10 +208,17 @@ REFUSED = {
     "num_vectors: [true]": ["num_vectors.0: found true; it should be a whole number."],
     "num_vectors: 4": ["num_vectors: found 4; it should be a list. Did you mean [4]?"],
     "num_vectors: [1, 2, 1]": ["num_vectors: entries 0 and 2 are the same; remove one."],
+    "context: -1": [
+        "context: found -1; it should be a whole number of at least 0, or {repeat: N} with N of at least 1."
+    ],
+    "context: {repeat: 0}": ["context: found {'repeat': 0}"],
     "prefix: eos": ["prefix: found 'eos'; it should be bos or null."],
     "seeds: [-1]": ["seeds.0: found -1"],
     "seeds: [1.0]": ["seeds.0: found 1.0; it should be a whole number."],
-    "criterion: exct": ["criterion: found 'exct'; it should be exact, or {teacher_forced: S} with S above 0"],
+    "criterion: exct": [
+        "criterion: found 'exct'; it should be exact, {margin: M} with M above 0, or {teacher_forced: S}"
+    ],
+    "criterion: {margin: 0}": ["criterion: found {'margin': 0}"],
     "criterion: {teacher_forced: 1.1}": ["criterion: found {'teacher_forced': 1.1}"],
     "decode_from: memory+first_token": [
         "decode_from: found 'memory+first_token', which cannot be exact; "

@@ -101,7 +101,9 @@ def test_a_memory_made_of_embeddings_decodes_to_what_its_ids_continue_with(pair)
     with torch.no_grad():
         memory_BKD = model.embed(torch.tensor([ids])).clone()
         before_BKD = memory_BKD.clone()
-        decoded = Cramming(Question()).prove(model, memory_BKD, torch.zeros(1, 5, dtype=torch.long))
+        decoded = Cramming(Question()).prove(
+            model, memory_BKD, *torch.zeros(1, 5, dtype=torch.long).tensor_split([5], dim=1)
+        )
         for _ in range(5):
             ids = [*ids, int(plain(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax())]
     assert decoded.tokens_BL[0].tolist() == ids[3:]

@@ -24,7 +24,7 @@ def texts(language_model) -> list[list[int]]:
     """What the memories give, decoded by the layout itself."""
     memory_BKD = torch.stack([torch.frombuffer(bytearray(m), dtype=torch.float32).view(2, 64) for m in MEMORIES])
     nothing_BL = torch.zeros(3, max(LENGTHS), dtype=torch.long)
-    tokens_BL = Cramming(Question()).prove(language_model, memory_BKD, nothing_BL).tokens_BL.tolist()
+    tokens_BL = Cramming(Question()).prove(language_model, memory_BKD, nothing_BL, nothing_BL[:, :0]).tokens_BL.tolist()
     return [tokens[:length] for tokens, length in zip(tokens_BL, LENGTHS, strict=True)]
 
 
@@ -66,12 +66,12 @@ class SmallDevice(Cramming):
 
     sizes: list[int]
 
-    def prove(self, model, memory_BKD, tokens_BL):
+    def prove(self, model, memory_BKD, tokens_BL, before_BP):
         """Decode them if they fit."""
         self.sizes.append(len(memory_BKD))
         if len(memory_BKD) > 3:
             raise torch.OutOfMemoryError("out of memory")
-        return super().prove(model, memory_BKD, tokens_BL)
+        return super().prove(model, memory_BKD, tokens_BL, before_BP)
 
 
 def memories_and_text(prover: LayoutProver, count: int) -> tuple[list[bytes], tuple[int, ...]]:

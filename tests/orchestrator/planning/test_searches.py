@@ -53,6 +53,47 @@ def test_an_identity_is_the_same_from_version_to_version():
     assert (drawn.search_id, drawn.grid) == ("c520741fae708ff1", (1, 3, 7))
 
 
+def test_a_margin_is_part_of_the_identity():
+    margins: list[float | None] = [None, 0.5, 1.0]
+    asked = [{"criterion": "exact" if margin is None else {"margin": margin}} for margin in margins]
+    plans = [lay_out(inputs_of("one text", **changes)) for changes in asked]
+    assert len({plan.searches[0].search_id for plan in plans}) == 3
+    assert [plan.searches_table()["criterion"][0].as_py() for plan in plans] == ["exact", "margin>=0.5", "margin>=1"]
+
+
+class TestContext:
+    def test_the_text_after_it_is_asked_for(self):
+        plan = lay_out(inputs_of("before and after", "too short", context=10))
+        (sample,) = plan.samples.values()
+        assert (sample.context_text, sample.text) == ("before and", " after")
+        assert (sample.context, sample.tokens) == tuple(tuple(map(ord, part)) for part in ("before and", " after"))
+        assert sample.token_ends == (1, 2, 3, 4, 5, 6)
+        assert [(search.limit, search.limit_status) for search in plan.searches] == [(6, "at_text_end")]
+        assert plan.notes == ("given:1: 9 tokens; with this context, wanted at least 11; left out.",)
+        assert plan.searches_table().select(["context", "repeats_context"]).to_pylist() == [
+            {"context": 10, "repeats_context": False}
+        ]
+
+    def test_the_text_itself_may_stand_there(self):
+        plan = lay_out(inputs_of("again and again", context={"repeat": 5}))
+        (sample,) = plan.samples.values()
+        assert (sample.context_text, sample.text) == ("again", "again")
+        assert [(search.limit, search.limit_status) for search in plan.searches] == [(5, "at_text_end")]
+
+    def test_a_limit_counts_what_is_asked_for(self):
+        for context in (4, {"repeat": 8}):
+            plan = lay_out(inputs_of("0123456789", context=context, search={"max_length": 3}))
+            (sample,) = plan.samples.values()
+            assert len(sample.context) == (4 if context == 4 else 8)
+            assert [(search.limit, search.limit_status) for search in plan.searches] == [(3, "at_max_length")]
+
+    def test_it_is_part_of_the_identity(self):
+        asked: list[dict[str, Any]] = [{}, {"context": 3}, {"context": {"repeat": 3}}]
+        plans = [lay_out(inputs_of("abcdef", **changes)) for changes in asked]
+        assert len({plan.searches[0].search_id for plan in plans}) == 3
+        assert len({sample_id for plan in plans for _, sample_id in plan.samples}) == 3
+
+
 def test_what_reading_said_comes_first_and_nothing_twice():
     inputs = inputs_of("one text", "", "one text")
     inputs = replace(inputs, notes=("read.", "read."), text_commits={"texts.0": "abc"})

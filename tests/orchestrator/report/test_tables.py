@@ -221,6 +221,17 @@ class TestFindings:
         assert "teacher_forced>=0.99" in sure
         assert "no certificate" in sure
 
+    def test_the_headline_states_what_is_visible(self):
+        searches = searches_of({"capacity_tokens": 8, "context": 16, "repeats_context": False})
+        assert headline(searches)[0].endswith("of m, after 16 visible tokens of the text before?")
+
+    def test_a_margin_is_named_and_certified(self):
+        searches = searches_of({"capacity_tokens": 8, "criterion": "margin>=1", "exact_in_float32": 8})
+        sure = headline(searches)[-1]
+        assert "came back token by token" in sure
+        assert "margin>=1" in sure
+        assert capacity_by_group(searches)[0].num_in_float32 == 1
+
     def test_a_length_that_failed_below_the_capacity_is_reported(self):
         probes = probes_of({"proven_length": 5, "failed_length": 6}, {"proven_length": 9, "failed_length": 10})
         (remark,) = worth_knowing(probes, searches_of({"capacity_tokens": 9}))

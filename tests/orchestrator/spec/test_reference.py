@@ -77,8 +77,10 @@ class TestThePage:
         headings = {
             "ModelEntry": "`models`",
             "SearchEntry": "`search`",
+            "RepeatedContext": "`context`",
             "RandomLengths": "`search.lengths`",
-            "TeacherForced": "`criterion`",
+            "LeastMargin": "`criterion: {margin: ..}`",
+            "TeacherForced": "`criterion: {teacher_forced: ..}`",
             "BudgetEntry": "`budget`",
             "EnginesEntry": "`engines`",
         }
