@@ -1,27 +1,24 @@
 """The protocols between tasks and orchestrator: what a task must provide, and what it may rely on.
 
-Knows nothing of torch, Ray or files. A third-party task needs only this module and the values in tasks/values.py.
+Knows nothing of torch, Ray or files. A third-party task needs only this module and the values in tasks/values.py
+and tasks/facts.py.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tasks.facts import Examined, ModelFacts, Price, Range, SearchDefaults
 from tasks.values import (
     DecodeSettings,
     Encoding,
     EngineSettings,
     EngineStats,
-    Examined,
     Finished,
     Model,
-    ModelFacts,
-    Price,
     Probe,
     Proof,
     Question,
-    Range,
-    SearchDefaults,
     Snapshot,
 )
 

@@ -276,32 +276,6 @@ class LanguageModel:
         return self.bos, *context
 
     @torch.no_grad()
-    def sample(
-        self, num_texts: int, length: int, *, temperature: float, seed: int, ordinary_tokens: Sequence[int]
-    ) -> Tensor:
-        """Texts sampled from the model, (B, L) token ids, none of them special.
-
-        The first token follows the BOS. If the model has no BOS, it is drawn uniformly.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        ordinary_V = torch.tensor(ordinary_tokens)
-        drawn: list[Tensor] = []
-        if self.bos is None:
-            drawn.append(ordinary_V[torch.randint(len(ordinary_V), (num_texts,), generator=generator)][:, None])
-        first = drawn[0] if self.bos is None else torch.full((num_texts, 1), self.bos)
-        inputs = self.embed(first.to(self.device))
-        reading = self.reading()
-        while len(drawn) < length:
-            logits_BV = reading.read(inputs).cpu()[:, ordinary_V]
-            if temperature == 0:
-                choice_B1 = logits_BV.argmax(-1, keepdim=True)
-            else:
-                choice_B1 = (logits_BV / temperature).softmax(-1).multinomial(1, generator=generator)
-            drawn.append(ordinary_V[choice_B1])
-            inputs = self.embed(drawn[-1].to(self.device))
-        return torch.cat(drawn, dim=1)
-
-    @torch.no_grad()
     def decode(self, inputs_BTD: Tensor, targets_BL: Tensor, *, pairs_BKW: Tensor | None = None) -> "Decoded":
         """Decode greedily from input vectors and pairs alone, one token at a time with the key-value cache.
 

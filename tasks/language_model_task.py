@@ -8,18 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tasks.contract import DEFAULT_DECODING, Engine, Prover, TextCodec
-from tasks.values import (
-    DecodeSettings,
-    EngineSettings,
-    Examined,
-    Model,
-    ModelFacts,
-    Price,
-    Question,
-    Range,
-    SearchDefaults,
-    TaskError,
-)
+from tasks.facts import Examined, ModelFacts, Price, Range, SearchDefaults
+from tasks.values import DecodeSettings, EngineSettings, Model, Question, TaskError
 
 if TYPE_CHECKING:
     from tasks.layout import Layout

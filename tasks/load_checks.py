@@ -26,8 +26,9 @@ from torch import Tensor
 
 from tasks.decoding import Reading
 from tasks.devices import is_out_of_memory
+from tasks.facts import Readings
 from tasks.model_files import message_of
-from tasks.values import Readings, TaskError, WrongModelError
+from tasks.values import TaskError, WrongModelError
 
 LENGTH = 24
 """Tokens that are read, or as many as the context holds. All ways together are three readings of so

@@ -10,18 +10,6 @@ LONG_AND_SHORT_ROPE = {"longrope", "su"}
 """Kinds of RoPE with other factors for long texts; `su` is an older name, in the code of some models."""
 
 
-def has_towers(config: Any) -> bool:
-    """Whether the model has towers beside its language model, such as one for images."""
-    return config.get_text_config() is not config
-
-
-def notes_on_towers(config: Any) -> tuple[str, ...]:
-    """What a user should know of them."""
-    if not has_towers(config):
-        return ()
-    return (f"a {config.model_type} model reads more than text: its language model is measured, the rest is not read.",)
-
-
 def bos_of(config: Any, *, num_embeddings: int) -> int | None:
     """The model's BOS token; None if it names none, or one that its vocabulary lacks."""
     bos = getattr(config, "bos_token_id", None)

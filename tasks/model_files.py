@@ -6,7 +6,6 @@ Knows nothing of vectors, memories or recipes.
 import hashlib
 import json
 import os
-from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,16 +16,16 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
     BitsAndBytesConfig,
     PreTrainedModel,
 )
 
+from tasks.facts import ModelFacts
 from tasks.hub import commit_of, why_refused
-from tasks.model_config import bos_of, context_of, has_towers, layers_of, notes_on_context, notes_on_towers
+from tasks.model_config import bos_of, context_of, layers_of, notes_on_context
 from tasks.model_folder import ADAPTER, folder_problems, weight_files
-from tasks.values import Attention, Model, ModelFacts, TaskError, WrongModelError
+from tasks.towers import has_towers, loader_of, notes_on_towers, weights_read
+from tasks.values import Attention, Model, TaskError, WrongModelError
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -73,11 +72,6 @@ def read_config(model: Model) -> Any:
             "supported. Wanted the unquantized model, with quantization: int8 or nf4 if device memory is short."
         )
     return config
-
-
-def _loader(config: Any) -> Any:
-    """The class of transformers that makes the model of a configuration, its towers included."""
-    return AutoModelForImageTextToText if has_towers(config) else AutoModelForCausalLM
 
 
 def pins(model: Model) -> dict[str, Any]:
@@ -161,7 +155,7 @@ def facts(model: Model) -> ModelFacts:
         vocabulary=vocabulary,
         context=context_of(config),
         embedding_width=int(embedding.weight.shape[1]),
-        num_parameters=sum(p.numel() for p in _read_weights(shell, config)),
+        num_parameters=sum(p.numel() for p in weights_read(shell, config)),
         num_layers=layers_of(config),
         bos=bos_of(config, num_embeddings=embedding.weight.shape[0]),
         is_recurrent=text_config.model_type in RECURRENT,
@@ -182,14 +176,6 @@ def pair_width(model: Model) -> int:
         raise TaskError(f"{model.name}: task: prefix needs layers with keys and values. Wanted a transformer.")
     numbers = getattr(config, "head_dim", None) or hidden // config.num_attention_heads
     return layers * 2 * heads * numbers
-
-
-def _read_weights(shell: Any, config: Any) -> Iterable[torch.nn.Parameter]:
-    """The weights that a text passes, each once."""
-    if not has_towers(config):
-        return shell.parameters()
-    parts = (shell.get_decoder(), shell.get_input_embeddings(), shell.get_output_embeddings())
-    return {id(weights): weights for part in parts if part is not None for weights in part.parameters()}.values()
 
 
 def _fingerprint(model: Model) -> tuple[str, str]:
@@ -217,7 +203,7 @@ def _without_weights(model: Model, config: Any) -> Any:
         with torch.device("meta"):
             own = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
             code = {"code_revision": pins(model)["code_revision"]} if model.trust_remote_code and own else {}
-            return _loader(config).from_config(config, trust_remote_code=model.trust_remote_code, **code)
+            return loader_of(config).from_config(config, trust_remote_code=model.trust_remote_code, **code)
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):  # the rest of the message lists all model types
             raise _not_causal(model, config.model_type) from error
@@ -253,7 +239,7 @@ def load_model(
     config = read_config(model)
     try:
         # Any: with `output_loading_info` the function returns a pair, which its annotation does not state.
-        loaded: Any = _loader(config).from_pretrained(
+        loaded: Any = loader_of(config).from_pretrained(
             model.name,
             **pins(model),
             dtype=DTYPES[model.dtype],

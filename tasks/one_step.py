@@ -5,8 +5,9 @@ Source: "Exploring the Latent Capacity of LLMs for One-Step Text Generation" (EM
 
 from typing import TYPE_CHECKING
 
+from tasks.facts import ModelFacts
 from tasks.language_model_task import LanguageModelTask
-from tasks.values import ModelFacts, Question, TaskError
+from tasks.values import Question, TaskError
 
 if TYPE_CHECKING:
     from tasks.layout import Layout

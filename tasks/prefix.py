@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tasks.facts import ModelFacts
 from tasks.language_model_task import LanguageModelTask
-from tasks.values import Model, ModelFacts, Question, TaskError
+from tasks.values import Model, Question, TaskError
 
 if TYPE_CHECKING:
     from tasks.layout import Layout

@@ -14,8 +14,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from tasks.facts import Readings
 from tasks.language_model import LanguageModel
-from tasks.values import Model, Readings
+from tasks.values import Model
 
 RADII = (30.0, 100.0, 300.0, 1000.0, 3000.0)
 """Radii to try, in lengths of a cold memory. Small models do equally well from 30 up; the largest still leaves

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.values import Range, SearchDefaults, TaskError
+from tasks.facts import Range, SearchDefaults
+from tasks.values import TaskError
 
 StopAt = Literal["criterion", "every_token"]
 

@@ -12,8 +12,8 @@ import time
 import torch
 
 from tasks.cross_entropy import cross_entropy_and_gradient
+from tasks.facts import StepCost
 from tasks.language_model import LanguageModel
-from tasks.values import StepCost
 
 WIDTH = 16
 """Tokens of each slot in a timed batch, close to the lengths of slots in a run."""

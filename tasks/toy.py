@@ -16,28 +16,23 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.contract import DEFAULT_DECODING
+from tasks.facts import Examined, ModelFacts, Price, Range, SearchDefaults, StepCost
 from tasks.toy_prover import MARGIN, ToyProver
 from tasks.values import (
     DecodeSettings,
     Encoding,
     EngineSettings,
     EngineStats,
-    Examined,
     Failed,
     Finished,
     Lossless,
     Lossy,
     Measurement,
     Model,
-    ModelFacts,
     Outcome,
-    Price,
     Probe,
     Question,
-    Range,
-    SearchDefaults,
     Snapshot,
-    StepCost,
     TaskError,
 )
 

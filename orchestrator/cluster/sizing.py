@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from orchestrator.cluster.placement import ModelNeeds, Node
 from orchestrator.planning.plan import PlannedModel
-from tasks.values import Model, ModelFacts
+from tasks.facts import ModelFacts
+from tasks.values import Model
 
 SMALL_PARAMETERS = 10_000_000
 """Models below this gain almost nothing from a second thread (24 texts on stories260K: 51 s of steps with one thread,

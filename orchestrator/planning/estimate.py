@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from orchestrator.planning.plan import Plan
 from orchestrator.search.ledger import Search
 from orchestrator.store.searches import theoretical_tokens
-from tasks.values import Price, StepCost
+from tasks.facts import Price, StepCost
 
 BITS_PER_DIMENSION = 0.6
 """Capacity in bits over k times the width: 0.36 on the quickstart model, 0.78 on tinystories-656k, 0.91 on stories260K,

@@ -12,8 +12,9 @@ from orchestrator.planning.plan import PlannedModel
 from orchestrator.progress import tracked
 from orchestrator.spec.sweep import Sweep
 from tasks.contract import Task, TextCodec
+from tasks.facts import ModelFacts
 from tasks.texts import AT_COMMIT
-from tasks.values import Model, ModelFacts, TaskError, WrongModelError
+from tasks.values import Model, TaskError, WrongModelError
 
 RECURRENT_NOTE = (
     "a recurrent model, without a fused kernel here: on a CPU, a step takes 7 to 22 times as long as for a Llama of "

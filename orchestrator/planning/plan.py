@@ -16,7 +16,8 @@ from orchestrator.store.probe_columns import SearchColumns, criterion_name
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from orchestrator.store.searches import theoretical_tokens
 from tasks.contract import Task
-from tasks.values import Model, ModelFacts, Question, Readings
+from tasks.facts import ModelFacts, Readings
+from tasks.values import Model, Question
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

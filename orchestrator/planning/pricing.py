@@ -8,7 +8,8 @@ from rich.console import Console
 from orchestrator.errors import BadInput, literal
 from orchestrator.planning.plan import Plan
 from orchestrator.progress import tracked
-from tasks.values import Price, TaskError, WrongModelError
+from tasks.facts import Price
+from tasks.values import TaskError, WrongModelError
 
 TEXTS, TOKENS = 8, 256
 """Texts that each model reads, and tokens of each: their cross-entropy gives the expected capacity."""

@@ -21,8 +21,9 @@ from orchestrator.runs.directory import (
 from orchestrator.spec.sweep import without_places
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import DamagedFileError, read_probes, read_samples, row_files
+from tasks.facts import ModelFacts
 from tasks.registry import TASKS
-from tasks.values import ModelFacts, TaskError
+from tasks.values import TaskError
 
 Read = TypeVar("Read")
 

@@ -37,10 +37,11 @@ from orchestrator.spec.fields import (
 from orchestrator.spec.models import ModelOfSweep, each_revision
 from orchestrator.spec.search import LeastMargin, RepeatedContext, SearchEntry, TeacherForced
 from orchestrator.spec.texts import TextsOfSweep
+from tasks.facts import SearchDefaults
 from tasks.recipe import AdamWRecipe, SphereRecipe
 from tasks.registry import TASKS
 from tasks.toy import ToyRecipe
-from tasks.values import DecodeFrom, EngineSettings, Question, SearchDefaults, TaskError
+from tasks.values import DecodeFrom, EngineSettings, Question, TaskError
 
 RecipeEntry: TypeAlias = Literal["default", "published", "random"] | SphereRecipe | AdamWRecipe | ToyRecipe
 """What a sweep file may have as recipe, for the schema; the task decides whether a recipe fits it."""

@@ -14,7 +14,7 @@ from orchestrator.search.ledger import Ledger, Search
 from orchestrator.search.policy import SearchSettings
 from orchestrator.store.probe_columns import verdicts_of
 from orchestrator.store.schema import SEARCHES
-from tasks.values import ModelFacts
+from tasks.facts import ModelFacts
 
 BITS_PER_PARAMETER = 16
 """Bits that one element of a memory holds in the theoretical capacity: those of half precision, as published."""

@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from orchestrator.execution.recipe_worker import SearchResult
 from orchestrator.report.intervals import bootstrap_mean
 from orchestrator.tuning.journal import open_journal
-from tasks.values import Range
+from tasks.facts import Range
 
 RESULTS = (TrialState.COMPLETE, TrialState.PRUNED)
 RANDOM_TRIALS = 8

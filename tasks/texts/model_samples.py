@@ -33,10 +33,12 @@ class ModelSamplesSource(TextEntry, frozen=True):
         """
         assert reader is not None, "a source that needs a reader is given one"
         from tasks.language_model import LanguageModel
+        from tasks.sampling import sample_texts
 
         model = LanguageModel(reader.model, device="cpu")
         length = min(self.tokens_per_text, reader.facts.context or self.tokens_per_text)
-        drawn = model.sample(
+        drawn = sample_texts(
+            model,
             self.samples,
             length,
             temperature=self.temperature,

@@ -16,7 +16,7 @@ from orchestrator.planning.estimate import (
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan
 from orchestrator.spec.sweep_file import load_sweep
-from tasks.values import Price, StepCost
+from tasks.facts import Price, StepCost
 
 LN2 = 0.6931
 STEP = StepCost(batch_seconds=0.01, token_seconds=0.001)

@@ -19,9 +19,10 @@ from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.parquet import SAMPLES_FILE, read_samples, write_table
 from orchestrator.store.schema import SAMPLES, SEARCHES
 from tasks.contract import Reader
+from tasks.facts import ModelFacts
 from tasks.registry import TASKS
 from tasks.texts import TextEntry
-from tasks.values import Model, ModelFacts, Question, Text
+from tasks.values import Model, Question, Text
 
 ONE, TWO, THREE = "The first text.", "The second text, longer.", "A third."
 

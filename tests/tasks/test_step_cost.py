@@ -4,10 +4,11 @@ import pytest
 
 from tasks import fitting, step_cost
 from tasks.engine import BatchedEngine
+from tasks.facts import StepCost
 from tasks.fitting import CPU_BATCH_COSTS_PER_STEP
 from tasks.layout import Cramming
 from tasks.step_cost import batch_cost_tokens, measure_step_cost
-from tasks.values import EngineSettings, Question, StepCost
+from tasks.values import EngineSettings, Question
 
 QUESTION = Question(recipe={"radius": 30.0}, growth=None)
 

@@ -172,7 +172,7 @@ class TestFiles:
             ("a.parquet", b"no parquet", ["a.parquet: not a readable Parquet file"]),
             ("a.txt", b"\xef\xbb\xbfab\xe9", ["a.txt: not UTF-8: byte 5 is 0xe9"]),
             ("a.txt", b" \n", ["a.txt: the text is empty"]),
-            ("a.pdf", b"%PDF", ["no usable file; found a.pdf; wanted .txt, .jsonl, .parquet, .csv"]),
+            ("a.pdf", b"%PDF", ["no usable file; found a.pdf; wanted .txt, .jsonl, .ndjson, .parquet, .csv"]),
         ],
     )
     def test_reports_what_is_wrong_with_a_file(self, tmp_path, name, content, messages):

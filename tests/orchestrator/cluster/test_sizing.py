@@ -3,7 +3,8 @@
 import pytest
 
 from orchestrator.cluster.sizing import CONTEXT_GIGABYTES, engine_gigabytes, gpus_of_engine
-from tasks.values import Model, ModelFacts
+from tasks.facts import ModelFacts
+from tasks.values import Model
 
 
 def facts(num_parameters: float, width: int) -> ModelFacts:

@@ -10,8 +10,9 @@ from orchestrator.planning.inputs import Inputs, ReadModel
 from orchestrator.planning.plan import PlannedModel
 from orchestrator.planning.searches import lay_out, longest_length
 from orchestrator.spec.sweep import Sweep
+from tasks.facts import ModelFacts
 from tasks.registry import TASKS
-from tasks.values import Model, ModelFacts, TaskError, Text
+from tasks.values import Model, TaskError, Text
 
 FACTS = ModelFacts(
     fingerprint="f", revision="r", vocabulary=0x110000, context=None, embedding_width=4, num_parameters=1

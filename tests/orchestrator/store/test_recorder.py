@@ -19,7 +19,8 @@ from orchestrator.store.probe_columns import PROBES, rows_table
 from orchestrator.store.recorder import Recorder
 from orchestrator.store.schema import SEARCHES
 from orchestrator.store.searches import derive_searches, theoretical_tokens
-from tasks.values import Finished, ModelFacts
+from tasks.facts import ModelFacts
+from tasks.values import Finished
 from tests.orchestrator.store.outcomes import CONTEXT, failed, measured, memory_of, probe
 
 SETTINGS = SearchSettings(retries=1)

@@ -4,7 +4,7 @@ from optuna.trial import TrialState
 
 from orchestrator.execution.recipe_worker import SearchResult
 from orchestrator.tuning.study import RecipeStudy
-from tasks.values import Range
+from tasks.facts import Range
 
 OWN = {"rate": 1.0, "patience": 150, "kind": "plain"}
 RANGES = {"rate": Range(low=0.2, high=5.0, log=True), "patience": Range(low=200, high=400, whole=True)}
