@@ -149,7 +149,8 @@ class TestTexts:
         (tmp_path / "none").mkdir()
         line = one_problem(sweep(texts=[{"source": "files", "path": "none"}]))
         assert line == (
-            f"texts.0: {tmp_path / 'none'}: no usable file; found nothing; wanted .txt, .jsonl, .parquet, .csv."
+            f"texts.0: {tmp_path / 'none'}: no usable file; found nothing; "
+            "wanted .txt, .jsonl, .ndjson, .parquet, .csv."
         )
 
     def test_fewer_texts_than_asked_for(self, one_problem, sweep):

@@ -192,6 +192,8 @@ class TestSamples:
                 "tokens": list(sample.tokens),
                 "token_ends": list(sample.token_ends),
                 "first_change": None,
+                "context": [],
+                "context_text": "",
             }
             for key, sample in plan.samples.items()
         }
