@@ -45,19 +45,15 @@ class LayoutProver:
         texts: Sequence[Sequence[int]],
         contexts: Sequence[Sequence[int]] = (),
     ) -> list[Proof]:
-        """Decode several memories in one batch; shorter texts are padded on the right."""
-        longest = max(map(len, texts))
-        rows = [[*tokens, *[0] * (longest - len(tokens))] for tokens in texts]
-        tokens_BL = torch.tensor(rows, device=self._model.device)
-        memory_BKD = torch.cat([self._memory(memory, num_vectors) for memory in memories])
-        before_BP = self._before(contexts or [()] * len(memories))
+        """Decode several memories in one batch."""
         try:
-            decoded = self._layout.prove(self._model, memory_BKD, tokens_BL, before_BP)
+            decoded = self._decode(memories, num_vectors, texts, contexts or [()] * len(memories))
         except Exception as error:  # each device has its own
             if not is_out_of_memory(error):
                 raise
+            longest = counted(max(map(len, texts)), "token")
             raise TaskError(
-                f"batch: {counted(len(memories), 'memory')} of up to {counted(longest, 'token')} do not fit into the "
+                f"batch: {counted(len(memories), 'memory')} of up to {longest} do not fit into the "
                 f"memory of {self._model.device}. Wanted a smaller batch, or another device."
             ) from error
         firm_B = decoded.firm_prefix(least_margin=self._question.least_margin)
@@ -84,9 +80,7 @@ class LayoutProver:
         while len(found) < len(memories):
             part = memories[len(found) : len(found) + together]
             try:
-                memory_BKD = torch.cat([self._memory(memory, num_vectors) for memory in part])
-                tokens_BL = torch.tensor([list(tokens)] * len(part), device=self._model.device)
-                decoded = self._layout.prove(self._model, memory_BKD, tokens_BL, self._before([context] * len(part)))
+                decoded = self._decode(part, num_vectors, [tokens] * len(part), [context] * len(part))
                 found += decoded.firm_prefix(least_margin=self._question.least_margin).tolist()
             except (RuntimeError, MemoryError) as error:
                 if len(part) == 1 or not is_out_of_memory(error):
@@ -117,6 +111,20 @@ class LayoutProver:
     ) -> tuple[int, ...]:
         """Invert `compress`."""
         return decompress(self._model, data, num_tokens, question=self._question, given=given, context=context)
+
+    def _decode(
+        self,
+        memories: Sequence[bytes],
+        num_vectors: int,
+        texts: Sequence[Sequence[int]],
+        contexts: Sequence[Sequence[int]],
+    ) -> Decoded:
+        """Decode these memories in one batch; shorter texts are padded on the right."""
+        longest = max(map(len, texts))
+        rows = [[*tokens, *[0] * (longest - len(tokens))] for tokens in texts]
+        tokens_BL = torch.tensor(rows, device=self._model.device)
+        memory_BKD = torch.cat([self._memory(memory, num_vectors) for memory in memories])
+        return self._layout.prove(self._model, memory_BKD, tokens_BL, self._before(contexts))
 
     def _before(self, contexts: Sequence[Sequence[int]]) -> Tensor:
         """Token ids (B, P) before each memory."""
