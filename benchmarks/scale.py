@@ -20,7 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -109,22 +110,14 @@ class Counting(Watcher):
         )
 
 
-def run_once(folder: Path, *, engines: int, slots: int, probes: int) -> None:
-    """Do one run in this process and print its line."""
-    set_variables("simulated")
-    import ray
-    from ray.cluster_utils import Cluster
-
-    from orchestrator.cluster.executor import RayExecutor
+@contextmanager
+def measured_tune() -> Iterator[tuple[list[float], list[int]]]:
+    """Gives the processor seconds of each suggestion, and the bytes of Tune's folder when it is removed."""
     from orchestrator.cluster.searcher import LedgerSearcher
 
-    plan = plan_of(folder, searches=probes // PROBES_PER_SEARCH, slots=slots, engines=engines)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    for _ in range(NODES):
-        cluster.add_node(num_cpus=-(-engines // NODES) * 2)
-    ray.init(address=cluster.address, namespace="scale", log_to_driver=False, logging_level=logging.ERROR)
     suggestions: list[float] = []
-    suggest = LedgerSearcher.suggest
+    state: list[int] = []
+    suggest, remove = LedgerSearcher.suggest, shutil.rmtree
 
     def timed(self: LedgerSearcher, trial_id: str) -> Any:
         began = time.thread_time()  # processor time: a clock would include the load of the other simulated nodes
@@ -133,23 +126,32 @@ def run_once(folder: Path, *, engines: int, slots: int, probes: int) -> None:
         finally:
             suggestions.append(time.thread_time() - began)
 
-    state: list[int] = []
-    """Bytes of Tune's folder when it is removed."""
-    remove = shutil.rmtree
-
     def weighed(folder: Any, **options: Any) -> None:
         if Path(folder).name.startswith("capsweep-tune-"):
             state.append(sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file()))
         remove(folder, **options)
 
+    with patch.object(LedgerSearcher, "suggest", timed), patch.object(shutil, "rmtree", weighed):
+        yield suggestions, state
+
+
+def run_once(folder: Path, *, engines: int, slots: int, probes: int) -> None:
+    """Do one run in this process and print its line."""
+    set_variables("simulated")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    from orchestrator.cluster.executor import RayExecutor
+
+    plan = plan_of(folder, searches=probes // PROBES_PER_SEARCH, slots=slots, engines=engines)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    for _ in range(NODES):
+        cluster.add_node(num_cpus=-(-engines // NODES) * 2)
+    ray.init(address=cluster.address, namespace="scale", log_to_driver=False, logging_level=logging.ERROR)
     run = folder / "run"
     began = time.perf_counter()
     try:
-        with (
-            open_session(plan, str(run)) as session,
-            patch.object(LedgerSearcher, "suggest", timed),
-            patch.object(shutil, "rmtree", weighed),
-        ):
+        with open_session(plan, str(run)) as session, measured_tune() as (suggestions, state):
             counting = Counting(session.ledger, engines=engines, slots=slots)
             stats = RayExecutor(None).run(session, stop=Stop(), watcher=counting)
             seconds = time.perf_counter() - began

@@ -25,7 +25,7 @@ from orchestrator.report.terminal import searches_table, summary_table
 from orchestrator.report.writing import write_report
 from orchestrator.runs.directory import REPORT_FILE
 from orchestrator.runs.extension import Extension
-from orchestrator.runs.session import SessionEnd, open_session
+from orchestrator.runs.session import Session, SessionEnd, open_session
 from orchestrator.spec.sweep import Sweep
 from orchestrator.store.held import LostLockError
 from tasks.values import EngineStats
@@ -62,16 +62,14 @@ def launch(
 ) -> Exit:
     """Run the plan's open searches in the run at `url`, show the results and write the report.
 
-    `extension` is what the plan adds to an existing run, `reuse` names runs whose finished searches are taken over, and
-    `environment` names variables that engines get on other
-    machines.
+    `extension` is what the plan adds to an existing run, `reuse` names runs whose finished searches are taken over,
+    and `environment` names variables that engines get on other machines.
 
     Raises:
         BadInput: when the run directory cannot be used; nothing has been written.
     """
     variables = carried(environment)
-    budget = plan.sweep.budget.minutes
-    stop = Stop(budget_seconds=None if budget is None else 60 * budget)
+    stop = Stop(budget_seconds=None if (minutes := plan.sweep.budget.minutes) is None else 60 * minutes)
     opening = open_session(
         plan,
         url,
@@ -82,15 +80,9 @@ def launch(
         asked_to_stop=stop.interrupt,
     )
     with stop_on_signals(stop, printer(console)), opening as session, can_go_on(RESUME):
-        samples = {search.search_id: plan.samples[search.model, search.sample_id] for search in plan.searches}
-        view = LiveView(console, session.ledger, samples=samples)
-        for note in (*plan.notes, *session.notes):
-            view.show_line(Text(f"note: {literal(note)}", style="yellow"))
-        searches = counted(session.ledger.num_searches, "search")
-        view.show_message(f"{plan.sweep.name}: {searches}, {session.ledger.num_open} open, in {url}")
-        with view:
+        with _begin_view(session, url, console) as view:
+            stats = EngineStats()
             try:
-                stats = EngineStats()
                 if session.ledger.num_open:
                     executor = InlineExecutor() if inline else _on_ray(address, variables)
                     stats = executor.run(session, stop=stop, watcher=view)
@@ -105,6 +97,17 @@ def launch(
         # What was measured is on disk by now: an error in showing it does not decide the exit code.
         console.print(Text(literal(_lacking("the results cannot be shown", error, url))), soft_wrap=True)
     return _conclude(url, ended.searches, stop, console)
+
+
+def _begin_view(session: Session, url: str, console: Console) -> LiveView:
+    """The live view of a session, after the notes and what the session begins with."""
+    plan, ledger = session.plan, session.ledger
+    samples = {search.search_id: plan.samples[search.model, search.sample_id] for search in plan.searches}
+    view = LiveView(console, ledger, samples=samples)
+    for note in (*plan.notes, *session.notes):
+        view.show_line(Text(f"note: {literal(note)}", style="yellow"))
+    view.show_message(f"{plan.sweep.name}: {counted(ledger.num_searches, 'search')}, {ledger.num_open} open, in {url}")
+    return view
 
 
 def printer(console: Console) -> Callable[[str], None]:

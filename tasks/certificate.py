@@ -122,10 +122,8 @@ def certify(
         for final, kept in zip(finals, marks, strict=True)
     ]
     decodings = [by_key[claim.key] for claim in stored]
-    again: Sequence[Decoding | None] = [None] * len(leaving)
-    if float32 is model:
-        again = decodings
-    elif float32 is not None:
+    again: Sequence[Decoding | None] = decodings if float32 is model else [None] * len(leaving)
+    if float32 is not None and float32 is not model:
         shorter = [claim.shortened(decoding.exact_prefix) for claim, decoding in zip(stored, decodings, strict=True)]
         again = decode(float32, claims=shorter)
     return [

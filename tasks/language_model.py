@@ -16,11 +16,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks.decoding import Decoded, Reading, hold_against
-from tasks.devices import pick_device
 from tasks.key_values import PairShapes
 from tasks.load_checks import check_ways
 from tasks.model_config import bos_of, context_of
-from tasks.model_files import load_model
+from tasks.model_weights import on_device
 from tasks.values import Attention, Model, Question, TaskError
 
 SAME_SCALE = 0.02
@@ -52,23 +51,11 @@ class LanguageModel:
             TaskError: when the weights cannot be loaded.
             WrongModelError: when the model cannot be read as transformers reads it; see tasks/load_checks.py.
         """
-        self.device = pick_device(device)
-        if self.device.type == "cuda" and gpus < 1:
-            torch.cuda.set_per_process_memory_fraction(gpus, self.device)
-        spread = self.device.type == "cuda" and gpus > 1
         # Any: the attributes of a transformers model are only known at run time.
-        loaded: tuple[Any, tuple[str, ...]] = (model, ())
-        if isinstance(model, Model):
-            loaded = load_model(model, self.device, spread=spread, attention=attention)
-        self._model: Any = loaded[0]
-        config = self._model.config
-        if getattr(self._model, "hf_device_map", None):
-            # accelerate moves activations from layer to layer; memories and losses stay on the device of the
-            # embeddings.
-            self.device = self._model.get_input_embeddings().weight.device
-        elif not getattr(self._model, "is_quantized", False):
-            self._model.to(self.device)
+        self._model: Any
+        self._model, self.device, notes = on_device(model, device, gpus=gpus, attention=attention)
         self._model.eval().requires_grad_(False)
+        config = self._model.config
         self._embedding = self._model.get_input_embeddings()
         self.dtype: torch.dtype = self._embedding.weight.dtype
         self.embedding_width = int(self._embedding.weight.shape[1])
@@ -82,7 +69,7 @@ class LanguageModel:
         self.bos = bos_of(config, num_embeddings=len(self._embedding.weight))
         name = model.name if isinstance(model, Model) else type(model).__name__
         ways = check_ways(self._model, name, device=self.device, context=self.context)
-        self.readings = replace(ways.readings, notes=(*loaded[1], *ways.readings.notes))
+        self.readings = replace(ways.readings, notes=(*notes, *ways.readings.notes))
         """How its ways of being read agree, and what a user should know of that."""
         self.vocabulary = ways.vocabulary
         self._has_cache = ways.has_cache and cache
@@ -90,7 +77,13 @@ class LanguageModel:
         self.head: Callable[[Tensor], Tensor] = torch.nn.Identity()
         if self._head_is_separate:
             last = self._model.get_output_embeddings()
-            self.head = (lambda hidden: last(hidden).to(self.device)) if spread else last
+            # The last layer may be on another GPU.
+            self.head = (lambda hidden: last(hidden).to(self.device)) if self._is_spread else last
+
+    @property
+    def _is_spread(self) -> bool:
+        """Whether its layers are spread over several GPUs."""
+        return len(set((getattr(self._model, "hf_device_map", None) or {}).values())) > 1
 
     @torch.no_grad()
     def _embedding_scale(self) -> float:
@@ -256,7 +249,7 @@ class LanguageModel:
             return None
         if self.dtype == torch.float32:
             return self
-        if getattr(self._model, "hf_device_map", None):
+        if self._is_spread:
             return None
         needed = 4 * sum(part.numel() for part in (*self._model.parameters(), *self._model.buffers()))
         if self.device.type == "cuda" and needed > torch.cuda.mem_get_info(self.device)[0] / 2:

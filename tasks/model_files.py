@@ -1,4 +1,4 @@
-"""Reads the files of a model: its configuration, the facts that planning needs, and its weights.
+"""Reads what the files of a model say of it: its configuration, and the facts that planning needs.
 
 Knows nothing of vectors, memories or recipes.
 """
@@ -8,24 +8,19 @@ import json
 import os
 from importlib.util import find_spec
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
-from transformers import (
-    AutoConfig,
-    BitsAndBytesConfig,
-    PreTrainedModel,
-)
+from transformers import AutoConfig
 
 from tasks.facts import ModelFacts
 from tasks.hub import commit_of, why_refused
 from tasks.model_config import bos_of, context_of, layers_of, notes_on_context
 from tasks.model_folder import ADAPTER, folder_problems, weight_files
 from tasks.towers import has_towers, loader_of, notes_on_towers, weights_read
-from tasks.values import Attention, Model, TaskError, WrongModelError
+from tasks.values import Model, TaskError, WrongModelError
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -210,82 +205,3 @@ def _without_weights(model: Model, config: Any) -> Any:
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
     except Exception as error:  # sizes that contradict each other raise whatever the model's code raises
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
-
-
-def _quantized(name: str) -> Any:
-    """The settings of transformers for a quantization that the sweep names."""
-    if name == "int8":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=name, bnb_4bit_compute_dtype=torch.float32)
-
-
-def load_model(
-    model: Model, device: torch.device, *, spread: bool, attention: Attention | None = None
-) -> tuple[PreTrainedModel, tuple[str, ...]]:
-    """Load the model with its weights onto the CPU.
-
-    Quantized weights go to the device, because they cannot be moved later. `spread` distributes the layers over all
-    visible GPUs, as evenly as possible. `attention` names an implementation of attention other than the one that
-    transformers takes by default. If peft is installed, transformers puts an adapter of the folder beside the
-    weights; it is merged into them.
-
-    Returns:
-        The model, and notes on what in its files was left out.
-
-    Raises:
-        TaskError: when they cannot be loaded.
-        WrongModelError: when the files do not belong together, or would run code.
-    """
-    config = read_config(model)
-    try:
-        # Any: with `output_loading_info` the function returns a pair, which its annotation does not state.
-        loaded: Any = loader_of(config).from_pretrained(
-            model.name,
-            **pins(model),
-            dtype=DTYPES[model.dtype],
-            quantization_config=_quantized(model.quantization) if model.quantization else None,
-            device_map="balanced" if spread else {"": device} if model.quantization else None,
-            # None prefers safetensors.
-            use_safetensors=None if model.allow_pickle else True,
-            **({} if attention is None else {"attn_implementation": attention}),
-            ignore_mismatched_sizes=True,  # otherwise the error does not name them
-            output_loading_info=True,
-        )
-    except UnpicklingError as error:
-        raise WrongModelError(
-            f"{model.name}: its pickled weights hold more than tensors, and would run code. Not loaded; "
-            "get them as safetensors from someone you trust."
-        ) from error
-    except Exception as error:
-        how = "" if attention is None else f" with attention={attention}"
-        why = why_refused(error, "model") or f"its weights could not be loaded{how} ({message_of(error)})."
-        raise TaskError(f"{model.name}: {why}") from error
-    loaded_model, info = loaded
-    _check_shapes(model, info)
-    for part in loaded_model.modules():
-        # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first pass without gradient. From then on
-        # it computes in bfloat16, without gradients, and fails if the width of a layer is no multiple of 32.
-        if hasattr(part, "support_avx512bf16_for_cpu"):
-            part.support_avx512bf16_for_cpu = False
-        if hasattr(part, "merge") and hasattr(part, "merged_adapters"):  # a layer of peft
-            part.merge()
-    if not (unused := sorted(info["unexpected_keys"])):
-        return loaded_model, ()
-    note = f"config.json asks for {len(unused)} weights fewer than are in the files; left out, such as {unused[0]}."
-    return loaded_model, (note,)
-
-
-def _check_shapes(model: Model, info: dict[str, Any]) -> None:
-    """Raise WrongModelError if a weight that config.json asks for has another shape in the files, or is not there."""
-    if mismatched := sorted(info["mismatched_keys"]):
-        name, found, wanted = mismatched[0]
-        raise WrongModelError(
-            f"{model.name}: {len(mismatched)} weights have other shapes than config.json asks for, such as {name}: "
-            f"found {list(found)}, wanted {list(wanted)}. Wanted the files of one model; copy or download them again."
-        )
-    if missing := sorted(info["missing_keys"]):
-        # transformers would continue with random values in their place.
-        raise WrongModelError(
-            f"{model.name}: {len(missing)} weights that config.json asks for are not in the weight files, such as "
-            f"{missing[0]}. Wanted the files of one model; copy or download them again."
-        )

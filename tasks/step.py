@@ -59,6 +59,47 @@ class StepResult:
         self.correct_BL[real, : part.correct_BL.shape[1]] = part.correct_BL[: batch.num_real]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scored:
+    """Which tokens of a batch are scored, and where their values stand in a tensor over all of its tokens."""
+
+    inside_BL: Tensor
+    """Which tokens are within the length of their slot."""
+    scored_BL: Tensor
+    """Those of them that are not given."""
+    slot_N: Tensor
+    """On the host, as `token_N` is: input positions are looked up there, without a transfer."""
+    token_N: Tensor
+    at_N: Tensor
+    """Index into the flattened B x L tokens."""
+
+    @classmethod
+    def of(cls, slots: Slots, batch: Batch, *, width: int, num_given: int, is_fixed: bool) -> "_Scored":
+        inside_BL = torch.arange(width) < slots.length_B[batch.index_B][:, None]
+        scored_BL = inside_BL.clone()
+        scored_BL[:, :num_given] = False
+        # Fixed shapes include the head: it computes the padding, too, which has no weight in the loss.
+        taken_BL = torch.ones_like(scored_BL) if is_fixed else scored_BL
+        slot_N, token_N = taken_BL.nonzero(as_tuple=True)
+        device = slots.memory_BKD.device
+        return cls(
+            inside_BL=inside_BL.to(device),
+            scored_BL=scored_BL.to(device),
+            slot_N=slot_N,
+            token_N=token_N,
+            at_N=(slot_N * width + token_N).to(device),
+        )
+
+    def pick(self, values_BL: Tensor) -> Tensor:
+        """The values (N) of the scored tokens."""
+        return values_BL.flatten().index_select(0, self.at_N)
+
+    def over_tokens(self, values_N: Tensor) -> Tensor:
+        """A tensor (B, L) with these values at the scored tokens and zeros elsewhere."""
+        zeros_BL = torch.zeros_like(self.scored_BL, dtype=values_N.dtype)
+        return zeros_BL.flatten().index_copy(0, self.at_N, values_N).view_as(zeros_BL)
+
+
 def measure_step(
     model: LanguageModel,
     layout: Layout,
@@ -82,8 +123,7 @@ def measure_step(
         radius: Length of a memory vector under a sphere recipe; 0 under any other.
         is_fixed: Whether the head computes padding, too, so that shapes do not depend on neighbours.
     """
-    device = model.device
-    index_B = batch.index_B.to(device)
+    index_B = batch.index_B.to(model.device)
     width = min(batch.width, slots.tokens_BL.shape[1])
     # 1. Pick what stands at each input position: a token of the text or before it, or a vector of the memory.
     memory_BKD = slots.memory_BKD[index_B].requires_grad_()
@@ -92,44 +132,42 @@ def measure_step(
     inputs_BT = slots.inputs_BT[index_B, : int(positions_BL.max()) + 1]
     given = layout.given(model, memory_BKD, tokens_BL, inputs_BT, slots.before_BP[index_B])
 
-    # 2. Forward to the positions that predict a scored token. The host computes the positions, without a transfer.
-    inside_BL = torch.arange(width) < slots.length_B[batch.index_B][:, None]
-    scored_BL = inside_BL.clone()
-    scored_BL[:, : question.num_given] = False
-    # Fixed shapes include the head: it computes the padding, too, which has no weight in the loss.
-    taken_BL = torch.ones_like(scored_BL) if is_fixed else scored_BL
-    slot_N, token_N = taken_BL.nonzero(as_tuple=True)
-    at_token_N = (slot_N * width + token_N).to(device)
-    picked_NH = _hidden_at(model, given, slot_N, positions_BL[slot_N, token_N], rows=batch.rows)
+    # 2. Forward to the positions that predict a scored token.
+    scored = _Scored.of(slots, batch, width=width, num_given=question.num_given, is_fixed=is_fixed)
+    position_N = positions_BL[scored.slot_N, scored.token_N]
+    picked_NH = _hidden_at(model, given, scored.slot_N, position_N, rows=batch.rows)
 
     # 3. Cross-entropy and its gradient in one pass; then the recipe weighs the gradient of each token.
-    targets_N = tokens_BL.flatten().index_select(0, at_token_N)
-    temperature_N = None
-    if isinstance(recipe, SphereRecipe):
-        temperature_B = temperatures(slots.share_correct_B[batch.index_B], recipe=recipe)
-        temperature_N = temperature_B[slot_N].to(device)
-    # What passes here only just might fail when it is decoded.
-    least_margin = question.least_margin and question.least_margin + near_tie(model.dtype)
     nats_N, correct_N, gradient_NH = cross_entropy_and_gradient(
-        model, picked_NH, targets_N, temperature_N, least_margin=least_margin
+        model,
+        picked_NH,
+        scored.pick(tokens_BL),
+        _temperatures(slots, batch, scored, recipe=recipe),
+        # What passes here only just might fail when it is decoded.
+        least_margin=question.least_margin and question.least_margin + near_tie(model.dtype),
     )
-    inside_BL, scored_BL = inside_BL.to(device), scored_BL.to(device)
-    correct_BL = torch.zeros_like(scored_BL).flatten().index_copy(0, at_token_N, correct_N).view_as(scored_BL)
     # A token inside the slot that is not scored is a given t_1, which counts as correct.
-    correct_BL = correct_BL & scored_BL | inside_BL & ~scored_BL
-    nats_BL = torch.zeros(scored_BL.numel(), device=device).index_copy(0, at_token_N, nats_N).view_as(scored_BL)
+    correct_BL = scored.over_tokens(correct_N) & scored.scored_BL | scored.inside_BL & ~scored.scored_BL
     # The gradient is taken for the direction. The gradient for the vector is smaller by the factor `radius`, and
     # underflows in float16.
-    weights_BL = token_weights(correct_BL, scored_BL, recipe=recipe) * (radius or 1.0)
-    weights_N1 = weights_BL.flatten().index_select(0, at_token_N)[:, None]
+    weights_BL = token_weights(correct_BL, scored.scored_BL, recipe=recipe) * (radius or 1.0)
+    weights_N1 = scored.pick(weights_BL)[:, None]
     (gradient_BKD,) = torch.autograd.grad(picked_NH, memory_BKD, gradient_NH * weights_N1.to(gradient_NH.dtype))
     return StepResult(
         correct_B=correct_BL.sum(1),
         prefix_B=correct_BL.long().cumprod(1).sum(1),
-        nats_B=(nats_BL * scored_BL).sum(1),
+        nats_B=(scored.over_tokens(nats_N) * scored.scored_BL).sum(1),
         correct_BL=correct_BL,
         gradient_BKD=gradient_BKD,
     )
+
+
+def _temperatures(slots: Slots, batch: Batch, scored: _Scored, *, recipe: Recipe) -> Tensor | None:
+    """The temperature (N) of each scored token, which a sphere recipe lowers as its slot gets more tokens right."""
+    if not isinstance(recipe, SphereRecipe):
+        return None
+    temperature_B = temperatures(slots.share_correct_B[batch.index_B], recipe=recipe)
+    return temperature_B[scored.slot_N].to(scored.at_N.device)
 
 
 def _hidden_at(model: LanguageModel, given: Given, slot_N: Tensor, position_N: Tensor, *, rows: Rows | None) -> Tensor:

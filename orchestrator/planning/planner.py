@@ -46,8 +46,7 @@ def make_plan(
         BadInput: with every problem found in models and texts.
     """
     task = TASKS[sweep.task]
-    if held is not None:
-        sweep = with_held(sweep, held)
+    sweep = sweep if held is None else with_held(sweep, held)
     texts = read_texts(sweep, allow_fewer=allow_fewer)
     decided = with_dtypes(sweep, task)
     models = read_models(decided.value, task)
@@ -62,8 +61,7 @@ def make_plan(
         steps.append(models)
     if problems := problems_of(steps):
         raise BadInput(*problems)
-    found = [model.planned for model in models.value]
-    entries = [read.entry for read in texts.value]
+    found, entries = [model.planned for model in models.value], [read.entry for read in texts.value]
     commits = {f"texts.{number}": entry.commit_read() for number, entry in enumerate(entries)}
     decisions = {"models": tuple(planned.model for planned in found), "texts": tuple(entries)}
     return lay_out(

@@ -50,42 +50,45 @@ CONSEQUENCES = {
 """File of a run -> what becomes of it after it was set aside."""
 
 
-def clear_lock(files: Files) -> list[str]:
+def clear_lock(files: Files) -> dict[str, str]:
     """Set aside a folder that has the lock's name and a file that has that of the claims: nobody could take the run.
 
-    Returns a note about each.
+    Returns a note on each name.
     """
     # Another session may be doing the same.
     with contextlib.suppress(FileNotFoundError):
         return set_aside_misplaced(files, names=(LOCK_FILE,), folders=(DAMAGED_FOLDER, SESSION_FOLDER))
-    return []
+    return {}
 
 
-def set_aside_damaged(files: Files) -> list[str]:
-    """Move what is damaged, rows apart, to `damaged/`; returns a note about each."""
+def set_aside_damaged(files: Files) -> dict[str, str]:
+    """Move what is damaged, files of rows apart, to `damaged/`; returns a note on each name."""
     notes = set_aside_misplaced(files, folders=RUN_FOLDERS)
     snapshots = files.names(SNAPSHOT_FOLDER, suffix=".parquet")
-    notes += set_aside_misplaced(files, names=(*RUN_FILES, REPORT_FILE, *snapshots))
+    notes |= set_aside_misplaced(files, names=(*RUN_FILES, REPORT_FILE, *snapshots))
     for name, read in READERS.items():
         try:
             read(files)
         except DamagedFileError as error:
             if not error.absent:
                 where = set_aside(files, name)
-                notes.append(f"{name} was damaged ({error.damage}): it is in {where} now. {CONSEQUENCES[name]}")
+                notes[name] = f"{name} was damaged ({error.damage}): it is in {where} now. {CONSEQUENCES[name]}"
     return notes
 
 
-def set_aside_misplaced(files: Files, *, names: Sequence[str] = (), folders: Sequence[str] = ()) -> list[str]:
-    """Move what has one of `names` and is no file, or one of `folders` and is no folder; returns a note about each."""
+def set_aside_misplaced(files: Files, *, names: Sequence[str] = (), folders: Sequence[str] = ()) -> dict[str, str]:
+    """Move what has one of `names` and is no file, or one of `folders` and is no folder; returns a note on each."""
     if "://" in files.url:
-        return []  # in an object store, an object and a folder may share a name
+        return {}  # in an object store, an object and a folder may share a name
     root = Path(files.url)
-    found = [name for name in folders if (root / name).is_file() or _leads_nowhere(root / name)]
-    notes = [f"{name} was no folder: it is in {set_aside(files, name)} now." for name in found]
-    found = [name for name in names if (root / name).exists() and not (root / name).is_file()]
-    for name in found:
-        notes.append(f"{name} was no file: it is in {set_aside(files, name)} now. {CONSEQUENCES.get(name, '')}".strip())
+    notes = {}
+    for name in folders:
+        if (root / name).is_file() or _leads_nowhere(root / name):
+            notes[name] = f"{name} was no folder: it is in {set_aside(files, name)} now."
+    for name in names:
+        if (root / name).exists() and not (root / name).is_file():
+            note = f"{name} was no file: it is in {set_aside(files, name)} now. {CONSEQUENCES.get(name, '')}"
+            notes[name] = note.strip()
     return notes
 
 

@@ -144,15 +144,14 @@ def open_session(
     with _held(files, RunLock(files, session_id, asked_to_stop=asked_to_stop), take_over=take_over) as (mine, notes):
         if extension is not None and read_sweep(mine) != held.sweep:
             raise BadInput(f"{url}: another session has extended this run in the meantime. Try again.")
-        mine.remove_unfinished()
         # 1. What is damaged is set aside. Read before: the sweep may be in the provenance only.
         known = known_provenance(mine)
-        notes += set_aside_damaged(mine)
-        if mine.exists(STOP_FILE) and mine.read(STOP_FILE) != session_id.encode():
-            mine.remove(STOP_FILE)  # asked of an earlier session
+        healed = _clear(mine, session_id)
+        notes += healed.values()
         # 2. The rows of earlier sessions, and of other runs: what the provenance says was taken over is on disk.
         derived = DerivedSearches(plan, mine)
-        probes = _earlier_rows(plan, mine, derived, notes)
+        probes, about_rows = _earlier_rows(plan, mine, derived, rows_set_aside=PROBE_FOLDER in healed)
+        notes += about_rows
         taken = take_over_finished(plan, sources, mine, session_id, begun=set(probes["search_id"].to_pylist()))
         if taken.runs:
             probes = derived.read_rows(damaged=[])
@@ -162,18 +161,14 @@ def open_session(
         _write_json(mine, PROVENANCE_FILE, provenance)
         # 3. What the plan and the rows determine.
         _write_planned(plan, mine, derived, probes, is_extended=extension is not None)
-        if len(names := row_files(mine)) > COMPACT_FILES:
-            # The rows are on disk, merged or not.
-            with contextlib.suppress(OSError, BadInput):
-                compact(mine, names, session_id)
+        _compact(mine, session_id)
+        ledger = Ledger(plan.searches, plan.sweep.search_settings(), verdicts_of(probes), retry_failed=retry_failed)
         try:
             yield Session(
                 plan=plan,
                 files=mine,
                 session_id=session_id,
-                ledger=Ledger(
-                    plan.searches, plan.sweep.search_settings(), verdicts_of(probes), retry_failed=retry_failed
-                ),
+                ledger=ledger,
                 context=_context(plan, url, session_id),
                 provenance=provenance,
                 derived=derived,
@@ -183,26 +178,42 @@ def open_session(
             derived.stop()
 
 
-def _earlier_rows(plan: Plan, files: HeldFiles, derived: DerivedSearches, notes: list[str]) -> pa.Table:
-    """The rows on disk, without memories; damaged files are set aside, with a note about each.
+def _clear(files: HeldFiles, session_id: str) -> dict[str, str]:
+    """Remove what earlier sessions left unfinished, and set aside what is damaged; returns a note on each name."""
+    files.remove_unfinished()
+    healed = set_aside_damaged(files)
+    if files.exists(STOP_FILE) and files.read(STOP_FILE) != session_id.encode():
+        files.remove(STOP_FILE)  # asked of an earlier session
+    return healed
+
+
+def _earlier_rows(
+    plan: Plan, files: HeldFiles, derived: DerivedSearches, *, rows_set_aside: bool
+) -> tuple[pa.Table, list[str]]:
+    """The rows on disk, without memories, and notes; damaged files are set aside.
 
     Raises:
-        BadInput: when all rows are gone.
+        BadInput: when all rows are gone, and none was set aside.
     """
     damaged: list[DamagedFileError] = []
     probes = derived.read_rows(damaged=damaged)
-    # Rows that were set aside are said to run again.
-    if not damaged and not any(note.startswith(PROBE_FOLDER) for note in notes):
+    if not damaged and not rows_set_aside:
         derived.refuse_lost(probes)
-    notes += [*set_aside_rows(files, damaged), *_strays(plan, probes)]
-    return probes
+    return probes, [*set_aside_rows(files, damaged), *_strays(plan, probes)]
+
+
+def _compact(files: HeldFiles, session_id: str) -> None:
+    """Merge the files of rows if there are many; the rows are on disk, merged or not."""
+    if len(names := row_files(files)) > COMPACT_FILES:
+        with contextlib.suppress(OSError, BadInput):
+            compact(files, names, session_id)
 
 
 @contextmanager
 def _held(files: Files, lock: RunLock, *, take_over: bool) -> Iterator[tuple[HeldFiles, list[str]]]:
     """Hold the lock of the run in `files`; gives the files to write to, and notes."""
     try:
-        notes = clear_lock(files)
+        notes = list(clear_lock(files).values())
         mine = lock.take(take_over=take_over)
     except OSError as error:
         raise BadInput(

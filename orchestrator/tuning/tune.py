@@ -191,7 +191,7 @@ def _check_asked(request: TuneRequest, files: Files) -> None:
 def _heal(files: HeldFiles) -> list[str]:
     """Set aside what is damaged; returns a note about each."""
     recipes = [name for name in files.names("", suffix=".yaml") if name.startswith("recipe")]
-    notes = set_aside_misplaced(files, names=(*TUNE_FILES, *recipes), folders=TUNE_FOLDERS)
+    notes = list(set_aside_misplaced(files, names=(*TUNE_FILES, *recipes), folders=TUNE_FOLDERS).values())
     if files.exists(TUNE_FILE) and _held(files) is None:
         notes.append(f"{TUNE_FILE} was damaged: it is in {set_aside(files, TUNE_FILE)} now, and was written again.")
     return [*notes, *mend_journal(files)]

@@ -1,0 +1,135 @@
+"""Loads the weights of a model, and puts them on a device.
+
+Knows nothing of vectors, memories or recipes.
+"""
+
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from transformers import BitsAndBytesConfig, PreTrainedModel
+
+from tasks.devices import pick_device
+from tasks.hub import why_refused
+from tasks.model_files import DTYPES, message_of, pins, read_config
+from tasks.towers import loader_of
+from tasks.values import Attention, Model, TaskError, WrongModelError
+
+
+def on_device(
+    model: Model | PreTrainedModel, name: str, *, gpus: float, attention: Attention | None
+) -> tuple[PreTrainedModel, torch.device, tuple[str, ...]]:
+    """Load the model if it is not loaded, and put it on the named device.
+
+    Args:
+        model: The model to load, or the loaded one.
+        name: The device, as `pick_device` takes it.
+        gpus: On CUDA, below 1 the share of device memory that may be used, above 1 the GPUs that share the layers.
+        attention: How a model that is loaded computes attention; None: as transformers does by default.
+
+    Returns:
+        The model, the device of its embeddings, and notes on what in its files was left out.
+
+    Raises:
+        TaskError: when the device is not on this machine, or the weights cannot be loaded.
+        WrongModelError: when the files do not belong together, or would run code.
+    """
+    device = pick_device(name)
+    if device.type == "cuda" and gpus < 1:
+        torch.cuda.set_per_process_memory_fraction(gpus, device)
+    notes: tuple[str, ...] = ()
+    if isinstance(model, Model):
+        model, notes = load_model(model, device, spread=device.type == "cuda" and gpus > 1, attention=attention)
+    # Any: transformers wraps `to`, and its annotation is lost.
+    loaded: Any = model
+    if getattr(loaded, "hf_device_map", None):
+        # accelerate moves activations from layer to layer; memories and losses stay on the device of the embeddings.
+        device = loaded.get_input_embeddings().weight.device
+    elif not getattr(loaded, "is_quantized", False):
+        loaded.to(device)
+    return loaded, device, notes
+
+
+def load_model(
+    model: Model, device: torch.device, *, spread: bool, attention: Attention | None = None
+) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """Load the model with its weights onto the CPU.
+
+    Quantized weights go to the device, because they cannot be moved later. `spread` distributes the layers over all
+    visible GPUs, as evenly as possible. `attention` names an implementation of attention other than the one that
+    transformers takes by default. If peft is installed, transformers puts an adapter of the folder beside the
+    weights; it is merged into them.
+
+    Returns:
+        The model, and notes on what in its files was left out.
+
+    Raises:
+        TaskError: when they cannot be loaded.
+        WrongModelError: when the files do not belong together, or would run code.
+    """
+    config = read_config(model)
+    try:
+        # Any: with `output_loading_info` the function returns a pair, which its annotation does not state.
+        loaded: Any = loader_of(config).from_pretrained(
+            model.name,
+            **pins(model),
+            dtype=DTYPES[model.dtype],
+            quantization_config=_quantized(model.quantization) if model.quantization else None,
+            device_map="balanced" if spread else {"": device} if model.quantization else None,
+            # None prefers safetensors.
+            use_safetensors=None if model.allow_pickle else True,
+            **({} if attention is None else {"attn_implementation": attention}),
+            ignore_mismatched_sizes=True,  # otherwise the error does not name them
+            output_loading_info=True,
+        )
+    except UnpicklingError as error:
+        raise WrongModelError(
+            f"{model.name}: its pickled weights hold more than tensors, and would run code. Not loaded; "
+            "get them as safetensors from someone you trust."
+        ) from error
+    except Exception as error:
+        how = "" if attention is None else f" with attention={attention}"
+        why = why_refused(error, "model") or f"its weights could not be loaded{how} ({message_of(error)})."
+        raise TaskError(f"{model.name}: {why}") from error
+    loaded_model, info = loaded
+    _check_shapes(model, info)
+    _settle_layers(loaded_model)
+    if not (unused := sorted(info["unexpected_keys"])):
+        return loaded_model, ()
+    note = f"config.json asks for {len(unused)} weights fewer than are in the files; left out, such as {unused[0]}."
+    return loaded_model, (note,)
+
+
+def _quantized(name: str) -> Any:
+    """The settings of transformers for a quantization that the sweep names."""
+    if name == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=name, bnb_4bit_compute_dtype=torch.float32)
+
+
+def _settle_layers(model: PreTrainedModel) -> None:
+    """Merge adapters into the weights, and keep quantized layers as they are stored."""
+    layer: Any
+    for layer in model.modules():
+        # On CPUs with AVX512-BF16, bitsandbytes repacks 4-bit weights at the first pass without gradient. From then on
+        # it computes in bfloat16, without gradients, and fails if the width of a layer is no multiple of 32.
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+        if hasattr(layer, "merge") and hasattr(layer, "merged_adapters"):  # a layer of peft
+            layer.merge()
+
+
+def _check_shapes(model: Model, info: dict[str, Any]) -> None:
+    """Raise WrongModelError if a weight that config.json asks for has another shape in the files, or is not there."""
+    if mismatched := sorted(info["mismatched_keys"]):
+        name, found, wanted = mismatched[0]
+        raise WrongModelError(
+            f"{model.name}: {len(mismatched)} weights have other shapes than config.json asks for, such as {name}: "
+            f"found {list(found)}, wanted {list(wanted)}. Wanted the files of one model; copy or download them again."
+        )
+    if missing := sorted(info["missing_keys"]):
+        # transformers would continue with random values in their place.
+        raise WrongModelError(
+            f"{model.name}: {len(missing)} weights that config.json asks for are not in the weight files, such as "
+            f"{missing[0]}. Wanted the files of one model; copy or download them again."
+        )
