@@ -31,8 +31,8 @@ from model_shapes import SHAPES, Shape, operations_per_token, random_model
 from transformers import PreTrainedModel
 
 from tasks.cross_entropy import LIGER_IS_INSTALLED
+from tasks.device_room import GPU_MOST_TOKENS
 from tasks.engine import BatchedEngine
-from tasks.fitting import GPU_MOST_TOKENS
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
 from tasks.values import EngineSettings, Probe, Question

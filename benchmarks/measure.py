@@ -136,7 +136,7 @@ def verify(arguments: argparse.Namespace) -> None:
     rows = [
         row for row in Ledger(Path(arguments.ledger)).rows if (row["model"], row["texts"]) == mine and row["memory"]
     ]
-    prover = task.prove(model, Question(), "cpu")
+    prover = task.open_prover(model, Question(), "cpu")
     exact, shown = 0, []
     for row in rows:
         settings = {name: row[name] for name in SETTINGS}

@@ -53,7 +53,7 @@ def decode(arguments: argparse.Namespace) -> None:
     print(f"| setting | exact | {' | '.join(heads)} | largest margin that fails | before the first error |")
     print(f"|{'---|' * (4 + len(heads))}")
     for setting in parse_settings(arguments.settings):
-        prover = CrammingTask().prove(Model(name=arguments.model), Question(), setting.device, setting.decoding)
+        prover = CrammingTask().open_prover(Model(name=arguments.model), Question(), setting.device, setting.decoding)
         rows = list(decode_under(setting, memories, lambda _, prover=prover: prover))
         found = portable(setting.name, rows, margins)
         shares = [_share([row for row in rows if low <= margins[row["probe_id"]] < high]) for low, high in edges]
@@ -69,7 +69,7 @@ def _share(rows: Sequence[Mapping[str, Any]]) -> str:
 def export(arguments: argparse.Namespace) -> None:
     """Write the memories for llama.cpp."""
     memories = memories_of(arguments)
-    prover = CrammingTask().prove(Model(name=arguments.model), Question(), "cpu")
+    prover = CrammingTask().open_prover(Model(name=arguments.model), Question(), "cpu")
     prompts = [prover.prompt(row["memory"], num_vectors=row["num_vectors"]) for row in memories]
     entries = [
         {name: row[name] for name in ("model", "margin", "tokens", "text")}

@@ -127,7 +127,7 @@ def race(name: str, arguments: argparse.Namespace) -> None:
     torch.set_num_threads(arguments.threads)
     model: Any = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=torch.float32)
     model.requires_grad_(False).eval()
-    prover = task.prove(Model(name=arguments.model, dtype="float32"), Question(), "cpu")
+    prover = task.open_prover(Model(name=arguments.model, dtype="float32"), Question(), "cpu")
     for racer in racers:
         if racer.optimizer is None:
             rival.begin(racer, model.get_input_embeddings().weight)

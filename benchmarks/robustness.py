@@ -69,7 +69,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     rows = [row for row in Ledger(Path(arguments.ledger)).rows if row["memory"]][: arguments.count]
     if todo := [row for row in rows if row["key"] not in done]:
         task, model = CrammingTask(), Model(name=arguments.model)
-        codec, prover = task.codec(model), task.prove(model, Question(), "cpu")
+        codec, prover = task.codec(model), task.open_prover(model, Question(), "cpu")
         lines = Path(arguments.texts).read_text().splitlines()
         texts = [codec.encode(json.loads(line)["text"]).tokens for line in lines]
         for row in todo:

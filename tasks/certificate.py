@@ -194,14 +194,14 @@ def _decode_batch(
     rows = [[*claim.tokens, *[0] * (num_tokens - len(claim.tokens))] for claim in padded]
     tokens_BL = torch.tensor(rows, device=model.device)
     before_BP = token_ids([claim.before for claim in padded], model.device)
-    decoded = layout.prove(model, memory_BKD, tokens_BL, before_BP)
+    decoded = layout.decode(model, memory_BKD, tokens_BL, before_BP)
     prefix_B = decoded.firm_prefix(least_margin=least_margin)
     just = least_margin + near_tie(model.dtype)
     found: list[Decoding] = []
     for i, claim in enumerate(claims):
         decoding = _decoding(decoded, i, claim, int(prefix_B[i]))
         if decoding.margin is not None and decoding.margin < just:
-            alone = layout.prove(model, memory_BKD[i : i + 1], tokens_BL[i : i + 1], before_BP[i : i + 1])
+            alone = layout.decode(model, memory_BKD[i : i + 1], tokens_BL[i : i + 1], before_BP[i : i + 1])
             prefix = int(alone.firm_prefix(least_margin=least_margin)[0])
             decoding = min(decoding, _decoding(alone, 0, claim, prefix), key=lambda d: d.exact_prefix)
         found.append(decoding)

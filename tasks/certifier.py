@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tasks.certificate import Leaving, certify
+from tasks.device_room import DeviceRoom
 from tasks.devices import is_out_of_memory
-from tasks.fitting import Fitting
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout
 from tasks.outcome import outcome_of
@@ -30,7 +30,7 @@ class Certifier:
         model: LanguageModel,
         layout: Layout,
         question: Question,
-        fitting: Fitting,
+        room: DeviceRoom,
         *,
         float32: LanguageModel | None,
     ) -> None:
@@ -38,7 +38,7 @@ class Certifier:
         self._model = model
         self._layout = layout
         self._question = question
-        self._fitting = fitting
+        self._room = room
         self._float32 = float32
         kind = "cuda" if model.device.type == "cuda" else "cpu"
         self._num_slots, self._wait_steps = CERTIFY_SLOTS[kind], CERTIFY_WAIT_STEPS[kind]
@@ -74,8 +74,8 @@ class Certifier:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        self._fitting.free()
-        fewer = num_slots if self._fitting.is_fixed else max(1, num_slots // 2)
+        self._room.free()
+        fewer = num_slots if self._room.is_fixed else max(1, num_slots // 2)
         if len(leaving) == 1 and fewer == num_slots:
             return [Failed(reason=f"out of memory: its certificate does not fit on {self._model.device}")]
         half = max(1, len(leaving) // 2)
@@ -90,7 +90,7 @@ class Certifier:
             question=self._question,
             float32=self._float32,
             num_slots=num_slots,
-            is_fixed=self._fitting.is_fixed,
+            is_fixed=self._room.is_fixed,
         )
         return [
             outcome_of(self._model, self._layout, slot, certificate, question=self._question)

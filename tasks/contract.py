@@ -196,7 +196,7 @@ class Task(Protocol):
         """Load the weights and be ready for probes."""
         ...
 
-    def prove(
+    def open_prover(
         self, model: Model, question: Question, device: str, settings: DecodeSettings = DEFAULT_DECODING
     ) -> "Prover":
         """Load the weights for decoding stored memories.

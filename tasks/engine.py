@@ -1,20 +1,23 @@
-"""The batched engine: many probes as slots of one batch, on one device.
+"""The batched engine: many probes, each in a slot, optimized side by side on one device.
 
 The life of one probe, in order:
 
 1. `submit` queues the probe. The next `step` with room for its tokens lets it in, and `Starts` makes its slot: from its
    snapshot, from the memory of an earlier probe, or from seeded random vectors.
-2. In every step, `Fitting` cuts the slots into batches that the device memory holds, and `measure_step` computes each
-   batch: which tokens are correct, and the gradient of the memories.
-3. `judge` decides from these numbers whether a slot has proven more, and whether it grows, retreats, begins again or
-   stops. A memory that proves more is kept as it was measured. Then the optimizer moves all memories.
-4. A slot that stops leaves the batch, and the next step gives its place to a waiting probe. `Certifier` gathers slots
-   that left and decodes their kept memories together.
+2. In every step, `DeviceRoom` cuts the slots into batches that the device memory holds, and `measure_step` computes
+   each batch: which tokens are correct, and the gradient of the memories.
+3. `judge` decides from these numbers whether a slot has proven more, and whether it grows, retreats, begins again from
+   another direction or stops. A memory that proves more is kept as it was measured. Then the optimizer moves all
+   memories.
+4. A slot that stops gives its place to a waiting probe in the next step. `Certifier` gathers slots that left and
+   decodes their kept memories together.
 5. `outcome_of` turns what was decoded and counted into the outcome, and `step` returns the probe as `Finished`.
 
 A slot also leaves when its loss or gradient is not finite, or when the device cannot hold it even alone. If it has
-proven the length asked for, steps 4 and 5 follow. Otherwise its probe ends as `Failed`. After numbers that are not
-finite, a probe begins again once, cold and at a lower rate; it fails if that happens again.
+proven the length asked for, steps 4 and 5 follow. Otherwise, a probe with numbers that are not finite is tried once
+more, cold and at a lower rate; the second time, or if the device cannot hold it, it ends as `Failed`.
+
+A sphere recipe needs the model's radius: it is measured when the run is planned, and comes with the question's recipe.
 
 Knows nothing of Ray, runs, files or which probe comes next.
 """
@@ -33,7 +36,7 @@ from torch import Tensor
 from tasks.batches import DETERMINISTIC_SLOTS, Batch
 from tasks.certificate import Leaving
 from tasks.certifier import Certifier
-from tasks.fitting import Fitting
+from tasks.device_room import DeviceRoom
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout
 from tasks.optimizer import adamw_step, sphere_step, turn_of
@@ -46,8 +49,9 @@ from tasks.values import EngineSettings, EngineStats, Failed, Finished, Outcome,
 from tasks.wording import counted
 
 EXPECTED_SLOT_TOKENS = 24
-"""Room in tokens that a new slot is given, unless its text is shorter: it begins with 4 tokens and grows. Without that
-room, a step of 256 tokens takes in 64 searches of a real model, which all end together after hours."""
+"""Room in tokens that a new slot is given, unless its text is shorter: a sphere recipe begins with 4 tokens and grows.
+If only those 4 were reserved, a step of 256 tokens would admit 64 probes of a real model; they would grow together, and
+the first result would come after hours."""
 NOT_FINITE = "not finite: loss or gradient"
 """Reason of a failed probe, and remark on one that had proven its length before."""
 SNAPSHOT_LOST = "begun anew: its snapshot could not be read"
@@ -55,7 +59,7 @@ SNAPSHOT_LOST = "begun anew: its snapshot could not be read"
 
 
 class BatchedEngine:
-    """One frozen model on one device, which optimizes many probes as slots of one batch."""
+    """One frozen model on one device, which optimizes many probes side by side, each in a slot."""
 
     def __init__(self, model: LanguageModel, layout: Layout, question: Question, settings: EngineSettings) -> None:
         if settings.cpus is not None:
@@ -65,10 +69,10 @@ class BatchedEngine:
         self._question = question
         self._recipe = make_recipe(question.recipe)
         self._starts = Starts(model, layout, question, self._recipe)
-        # Fitting measures the device memory, so the second set of weights is loaded before it.
+        # DeviceRoom measures the device memory, so the second set of weights is loaded before it.
         float32 = model.in_float32()
-        self._fitting = Fitting(model, settings, packs=layout.packs)
-        self._certifier = Certifier(model, layout, question, self._fitting, float32=float32)
+        self._room = DeviceRoom(model, settings, packs=layout.packs)
+        self._certifier = Certifier(model, layout, question, self._room, float32=float32)
         self._waiting: deque[Probe] = deque()
         self._slots: Slots | None = None
         self._probes: list[Probe] = []
@@ -83,7 +87,7 @@ class BatchedEngine:
     @property
     def num_slots(self) -> int:
         """About how many slots fit into a step, at the current lengths."""
-        return max(1, int(self._fitting.tokens_per_step / self._slot_tokens))
+        return max(1, int(self._room.tokens_per_step / self._slot_tokens))
 
     @property
     def num_held(self) -> int:
@@ -126,7 +130,7 @@ class BatchedEngine:
         self._fill_slots()
         if self._slots is not None:
             slots, trained_B = self._slots, self._slots.length_B
-            measured, too_long_B = self._fitting.measure(slots, partial(self._measure, slots))
+            measured, too_long_B = self._room.measure(slots, partial(self._measure, slots))
             numbers = _read(measured)
             judged = judge(slots, numbers, question=self._question, recipe=self._recipe)
             # Memories are kept as they were measured, before the optimizer moves them.
@@ -154,7 +158,7 @@ class BatchedEngine:
         while self._waiting:
             probe = self._waiting[0]
             tokens += max(probe.length, min(EXPECTED_SLOT_TOKENS, len(probe.tokens)))
-            if self._probes and tokens > self._fitting.tokens_per_step:
+            if self._probes and tokens > self._room.tokens_per_step:
                 break
             self._waiting.popleft()
             self._probes.append(probe)
@@ -179,7 +183,7 @@ class BatchedEngine:
             question=self._question,
             recipe=self._recipe,
             radius=self._starts.radius,
-            is_fixed=self._fitting.is_fixed,
+            is_fixed=self._room.is_fixed,
         )
 
     def _update(self, slots: Slots, gradient_BKD: Tensor, judged: Judgement) -> None:
@@ -227,7 +231,11 @@ class BatchedEngine:
         return finished
 
     def _end(self, probe: Probe, slot: Slots, fault: str | None, *, started_at: float) -> list[Finished]:
-        """Send a slot to its certificate or its probe back to a slower start, or return that the machine failed it."""
+        """What becomes of a slot that left: a certificate, a slower start, or a failure of the machine.
+
+        Returns:
+            The probe if the machine failed it; otherwise nothing yet.
+        """
         # What a slot proved before the arithmetic or the device memory failed stays proven: that memory is finite.
         if fault is None or int(slot.proven_B) >= probe.length:
             remarks = [] if fault is None else [f"ended at {counted(int(slot.length_B), 'token')}: {fault}"]
@@ -251,7 +259,7 @@ class BatchedEngine:
         return [self._finish(probe, Failed(reason=reason), started_at)]
 
     def _does_not_fit(self, length: int) -> str:
-        copies = f" {DETERMINISTIC_SLOTS} times, as deterministic: true asks for" if self._fitting.is_fixed else ""
+        copies = f" {DETERMINISTIC_SLOTS} times, as deterministic: true asks for" if self._room.is_fixed else ""
         return f"out of memory: no room for {counted(length, 'token')} on {self._model.device}{copies}"
 
     def _finish(self, probe: Probe, outcome: Outcome, started_at: float) -> Finished:
@@ -261,8 +269,8 @@ class BatchedEngine:
             device=str(self._model.device),
             started_at=started_at,
             finished_at=time.time(),
-            tokens_per_step=self._fitting.tokens_per_step,
-            batch_cost_tokens=self._fitting.batch_cost,
+            tokens_per_step=self._room.tokens_per_step,
+            batch_cost_tokens=self._room.batch_cost,
         )
 
 

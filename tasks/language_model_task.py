@@ -139,7 +139,7 @@ class LanguageModelTask:
         loaded = LanguageModel(model, device=settings.device, gpus=settings.gpus)
         return BatchedEngine(loaded, self.layout(question), question, settings)
 
-    def prove(
+    def open_prover(
         self, model: Model, question: Question, device: str, settings: DecodeSettings = DEFAULT_DECODING
     ) -> Prover:
         """Load the weights for decoding stored memories."""

@@ -37,8 +37,8 @@ def memory_input(index: int, *, num_before: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """What a model is given."""
+class ModelInputs:
+    """What a model reads."""
 
     inputs_BTD: Tensor
     """Input vectors in the model's precision."""
@@ -52,15 +52,15 @@ class Layout(Protocol):
     What an implementation owes to the engine:
 
     - Order of calls. `build_inputs` and `target_positions` are called when a run is planned and whenever a slot is
-      made, in any order and for any length, even longer than the text. `memory_shape`, `unit` and `given` are called by
-      engines and provers only. `prove` is called for slots that have left the batch, and by a prover at any time.
+      made, in any order and for any length, even longer than the text. `memory_shape`, `unit` and `inputs` are called
+      by engines and provers only. `decode` is called for slots that have stopped, and by a prover at any time.
     - Purity. The same arguments give the same answer. A layout holds nothing but what its question decides.
     - Causality. The model is causal: at t_i's target position, and before it, no input may be t_i or a later token. The
       tokens before the memory are the same for every length, and may be the text's own if the question says so.
-    - Ownership. `prove` must not change its arguments. Tensors that it returns belong to the caller.
-    - Independence. In `prove`, no memory's answer depends on another memory of the batch, except in the last bits.
+    - Ownership. `decode` must not change its arguments. Tensors that it returns belong to the caller.
+    - Independence. In `decode`, no memory's answer depends on another memory of the batch, except in the last bits.
     - Threads. Calls of one layout never overlap.
-    - Out of memory. A layout lets the error pass. The engine then calls `prove` again with fewer memories.
+    - Out of memory. A layout lets the error pass. The engine then calls `decode` again with fewer memories.
     """
 
     packs: bool
@@ -74,10 +74,10 @@ class Layout(Protocol):
         """Scale of the numbers of a vector, one for all or (D,), for cold memories and steps of AdamW."""
         ...
 
-    def given(
+    def inputs(
         self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, inputs_BT: Tensor, before_BP: Tensor
-    ) -> "Given":
-        """What the model is given: `inputs_BT` names the inputs, each by what `build_inputs` calls it."""
+    ) -> "ModelInputs":
+        """What the model reads: `inputs_BT` names the inputs, each by what `build_inputs` calls it."""
         ...
 
     def build_inputs(self, num_vectors: int, length: int) -> list[int]:
@@ -98,7 +98,7 @@ class Layout(Protocol):
         """What the model reads before t_1, (B, T, D) in float32; None if no server can continue it token by token."""
         ...
 
-    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, before_BP: Tensor) -> Decoded:
+    def decode(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, before_BP: Tensor) -> Decoded:
         """Decode the memories after what stands before them, and compare the result with the texts, without a gradient.
 
         Args:
@@ -144,11 +144,11 @@ class AfterContext:
         """The standard deviation of the embedding table."""
         return model.embedding_std
 
-    def given(
+    def inputs(
         self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, inputs_BT: Tensor, before_BP: Tensor
-    ) -> Given:
+    ) -> ModelInputs:
         """Every vector is an input."""
-        return Given(pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, before_BP))
+        return ModelInputs(pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, before_BP))
 
     def _memory(self, index: int) -> int:
         """Input of vector `index` of the memory."""
@@ -171,7 +171,7 @@ class Cramming(AfterContext):
         """What stands before the memory, and the memory."""
         return torch.cat([model.embed(before_BP).float(), memory_BKD], dim=1)
 
-    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, before_BP: Tensor) -> Decoded:
+    def decode(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, before_BP: Tensor) -> Decoded:
         """Greedy decoding with the key-value cache."""
         return model.decode(self.prompt(model, memory_BKD, before_BP).to(model.dtype), tokens_BL)
 
@@ -191,7 +191,7 @@ class OneStep(AfterContext):
         """None: it is one forward pass, in which no token is read."""
         return
 
-    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, before_BP: Tensor) -> Decoded:
+    def decode(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, before_BP: Tensor) -> Decoded:
         """One forward pass, which reads no token of the text."""
         length = tokens_BL.shape[1]
         inputs_BT = torch.tensor([self.build_inputs(2, length)] * len(tokens_BL), device=tokens_BL.device)
@@ -226,16 +226,16 @@ class KeyValues:
         """The last token before the text predicts t_1; each token predicts the next one."""
         return list(range(self._num_before - 1, self._num_before - 1 + length))
 
-    def given(
+    def inputs(
         self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, inputs_BT: Tensor, before_BP: Tensor
-    ) -> Given:
+    ) -> ModelInputs:
         """Tokens are inputs, and the memory stands before them in every layer."""
-        return Given(pick_inputs(model, None, tokens_BL, inputs_BT, before_BP), memory_BKD)
+        return ModelInputs(pick_inputs(model, None, tokens_BL, inputs_BT, before_BP), memory_BKD)
 
     def prompt(self, model: LanguageModel, memory_BKD: Tensor, before_BP: Tensor) -> None:
         """None: a server takes no pairs."""
         return
 
-    def prove(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, before_BP: Tensor) -> Decoded:
+    def decode(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, before_BP: Tensor) -> Decoded:
         """Greedy decoding with the key-value cache, which begins with the memory."""
         return model.decode(model.embed(before_BP), tokens_BL, pairs_BKW=memory_BKD)

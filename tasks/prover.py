@@ -124,7 +124,7 @@ class LayoutProver:
         rows = [[*tokens, *[0] * (longest - len(tokens))] for tokens in texts]
         tokens_BL = torch.tensor(rows, device=self._model.device)
         memory_BKD = torch.cat([self._memory(memory, num_vectors) for memory in memories])
-        return self._layout.prove(self._model, memory_BKD, tokens_BL, self._before(contexts))
+        return self._layout.decode(self._model, memory_BKD, tokens_BL, self._before(contexts))
 
     def _before(self, contexts: Sequence[Sequence[int]]) -> Tensor:
         """Token ids (B, P) before each memory."""

@@ -27,9 +27,9 @@ class SphereRecipe(BaseModel):
     optimizer: Literal["sphere"] = "sphere"
     radius: float | None = Field(default=None, gt=0)
     """Norm of a vector, in norms of a cold one: the standard deviation of the embedding table times sqrt(width).
-    null: the smallest of 30, 100, 300, 1,000 and 3,000 at which the model's layers leave the memory as it is, found by
-    forward passes when the run is planned. A trained transformer adds a long vector to its first position (6,000 cold
-    norms in SmolLM2); a memory must be long enough to be read beside it."""
+    null: the smallest of 30, 100, 300, 1,000 and 3,000 at which the norm of the memory grows less than 1.5 times on its
+    way through the layers, found by forward passes when the run is planned. A trained transformer adds a long vector to
+    its first position (6,000 cold norms in SmolLM2); a memory must be long enough to be read beside it."""
     turn: float = Field(default=0.25, ge=0)
     """Norm of a step along the tangent, in radii, before annealing and if every element of Adam's update is 1. The
     elements are smaller, so a step really turns a memory by a fifth to a third of this."""
@@ -97,7 +97,7 @@ class AdamWRecipe(BaseModel):
     them, are scaled by one factor, its predictions stay the same; with this unit the optimization does, too."""
     beta_1: float = Field(default=0.9, ge=0, lt=1)
     beta_2: float = Field(default=0.9, ge=0, lt=1)
-    """Decay of AdamW's means. The memory of squared gradients is short, as published: the loss changes shape as tokens
+    """Decay of AdamW's means. The mean of squared gradients is short, as published: the loss changes shape as tokens
     become correct."""
     weight_decay: float = Field(default=0.003, ge=0)
     """Share of the memory that each step takes off, times `learning_rate`. The memory grows to about 10 times the
@@ -111,7 +111,7 @@ class AdamWRecipe(BaseModel):
     """Most steps without a new highest number of correct tokens since the last growth. See docs/recipe.md."""
     stop_at: StopAt = "criterion"
     """When a length counts as reached: as soon as the criterion is met, or, as published, only when every token is
-    correct. A slot that stalls before every token is correct has met the criterion if it did so at any step."""
+    correct. A slot that stalls before that still counts as proven if it met the criterion once."""
     init_scale: float = Field(default=1.0, ge=0)
     """Standard deviation of a cold memory, in standard deviations of the embedding table. 3 gained nothing and was
     slower."""

@@ -71,10 +71,10 @@ def score_with_memory(
     inputs_BT = torch.tensor([layout.build_inputs(num_vectors, length)], device=model.device)
     positions_L = torch.tensor(layout.target_positions(num_vectors, length), device=model.device)
     inputs_BT = inputs_BT[:, : int(positions_L.max()) + 1]
-    put = layout.given(model, memory_BKD, tokens_BL, inputs_BT, before_BP)
+    inputs = layout.inputs(model, memory_BKD, tokens_BL, inputs_BT, before_BP)
     # A given t_1 costs nothing and counts as correct.
     given = question.num_given
-    hidden_LH = model.hidden(put.inputs_BTD, pairs_BKW=put.pairs_BKW)[0, positions_L[given:]]
+    hidden_LH = model.hidden(inputs.inputs_BTD, pairs_BKW=inputs.pairs_BKW)[0, positions_L[given:]]
     scored = _score(model, hidden_LH, tokens_BL[0, given:], question=question)
     return scored.after(0.0, correct=True) if given else scored
 

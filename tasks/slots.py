@@ -71,7 +71,7 @@ class Slots:
     asked_B: Tensor
     """Tokens that its probe asks for."""
     max_trained_tokens_B: Tensor
-    """Budget of `trained_tokens_B`; NO_LIMIT if there is none."""
+    """Most `trained_tokens_B`; NO_LIMIT if there is none."""
     step_B: Tensor
     """Optimizer steps taken."""
     since_growth_B: Tensor

@@ -5,6 +5,7 @@ Knows nothing of batches, steps, or why a memory begins again.
 
 # Axes: B slots, K vectors of a memory, D embedding width.
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class Starts:
         self._question = question
         self._recipe = recipe
         self.radius = 0.0
-        """Length of a memory vector under a sphere recipe; 0 under any other."""
+        """Norm of a memory vector under a sphere recipe; 0 under any other."""
         if isinstance(recipe, SphereRecipe):
             if recipe.radius is None:
                 raise ValueError("a sphere recipe needs a radius; Task.examine measures it")
@@ -52,8 +53,8 @@ class Starts:
 
     def slow_slot_of(self, probe: Probe) -> Slots:
         """The slot of a probe that begins again after a fault, cold and at a lower rate."""
-        memory_KD = self._cold(probe.probe_id, probe.num_vectors)
-        slot = new_slot(probe, memory_KD, **self._around(probe))
+        probe = replace(probe, start_memory=None)
+        slot = new_slot(probe, self._cold(probe.probe_id, probe.num_vectors), **self._around(probe))
         slot.rate_scale_B = slot.rate_scale_B * SLOW_RATE_SCALE
         return slot
 

@@ -15,7 +15,7 @@ from tasks.batches import Batch
 from tasks.cross_entropy import cross_entropy_and_gradient
 from tasks.decoding import near_tie
 from tasks.language_model import LanguageModel
-from tasks.layout import Given, Layout
+from tasks.layout import Layout, ModelInputs
 from tasks.optimizer import temperatures, token_weights
 from tasks.packing import Rows
 from tasks.recipe import Recipe, SphereRecipe
@@ -120,7 +120,7 @@ def measure_step(
         batch: Which of them are computed together; none is longer than its width.
         question: Which tokens are given, and which count as correct.
         recipe: How the tokens of the loss are weighed.
-        radius: Length of a memory vector under a sphere recipe; 0 under any other.
+        radius: Norm of a memory vector under a sphere recipe; 0 under any other.
         is_fixed: Whether the head computes padding, too, so that shapes do not depend on neighbours.
     """
     index_B = batch.index_B.to(model.device)
@@ -130,12 +130,12 @@ def measure_step(
     tokens_BL = slots.tokens_BL[index_B, :width]
     positions_BL = slots.positions_BL[batch.index_B, :width]
     inputs_BT = slots.inputs_BT[index_B, : int(positions_BL.max()) + 1]
-    given = layout.given(model, memory_BKD, tokens_BL, inputs_BT, slots.before_BP[index_B])
+    inputs = layout.inputs(model, memory_BKD, tokens_BL, inputs_BT, slots.before_BP[index_B])
 
     # 2. Forward to the positions that predict a scored token.
     scored = _Scored.of(slots, batch, width=width, num_given=question.num_given, is_fixed=is_fixed)
     position_N = positions_BL[scored.slot_N, scored.token_N]
-    picked_NH = _hidden_at(model, given, scored.slot_N, position_N, rows=batch.rows)
+    picked_NH = _hidden_at(model, inputs, scored.slot_N, position_N, rows=batch.rows)
 
     # 3. Cross-entropy and its gradient in one pass; then the recipe weighs the gradient of each token.
     nats_N, correct_N, gradient_NH = cross_entropy_and_gradient(
@@ -143,13 +143,12 @@ def measure_step(
         picked_NH,
         scored.pick(tokens_BL),
         _temperatures(slots, batch, scored, recipe=recipe),
-        # What passes here only just might fail when it is decoded.
-        least_margin=question.least_margin and question.least_margin + near_tie(model.dtype),
+        least_margin=_least_margin(question, model),
     )
     # A token inside the slot that is not scored is a given t_1, which counts as correct.
     correct_BL = scored.over_tokens(correct_N) & scored.scored_BL | scored.inside_BL & ~scored.scored_BL
-    # The gradient is taken for the direction. The gradient for the vector is smaller by the factor `radius`, and
-    # underflows in float16.
+    # This is the gradient of the unit direction. That of the vector is `radius` times smaller, and would underflow in
+    # float16.
     weights_BL = token_weights(correct_BL, scored.scored_BL, recipe=recipe) * (radius or 1.0)
     weights_N1 = scored.pick(weights_BL)[:, None]
     (gradient_BKD,) = torch.autograd.grad(picked_NH, memory_BKD, gradient_NH * weights_N1.to(gradient_NH.dtype))
@@ -162,6 +161,11 @@ def measure_step(
     )
 
 
+def _least_margin(question: Question, model: LanguageModel) -> float:
+    """The margin that a step asks for: more than the question's, as decoding may differ by a near tie; 0 for none."""
+    return question.least_margin + near_tie(model.dtype) if question.least_margin else 0.0
+
+
 def _temperatures(slots: Slots, batch: Batch, scored: _Scored, *, recipe: Recipe) -> Tensor | None:
     """The temperature (N) of each scored token, which a sphere recipe lowers as its slot gets more tokens right."""
     if not isinstance(recipe, SphereRecipe):
@@ -170,12 +174,14 @@ def _temperatures(slots: Slots, batch: Batch, scored: _Scored, *, recipe: Recipe
     return temperature_B[scored.slot_N].to(scored.at_N.device)
 
 
-def _hidden_at(model: LanguageModel, given: Given, slot_N: Tensor, position_N: Tensor, *, rows: Rows | None) -> Tensor:
+def _hidden_at(
+    model: LanguageModel, inputs: ModelInputs, slot_N: Tensor, position_N: Tensor, *, rows: Rows | None
+) -> Tensor:
     """The input of the head (N, H) at these positions of these slots."""
     if rows is None:
-        place_N = slot_N * given.inputs_BTD.shape[1] + position_N
-        hidden_BTH = model.hidden(given.inputs_BTD, pairs_BKW=given.pairs_BKW)
+        place_N = slot_N * inputs.inputs_BTD.shape[1] + position_N
+        hidden_BTH = model.hidden(inputs.inputs_BTD, pairs_BKW=inputs.pairs_BKW)
     else:
         place_N = rows.place(slot_N, position_N)
-        hidden_BTH = model.hidden(*rows.lay(given.inputs_BTD))
+        hidden_BTH = model.hidden(*rows.lay(inputs.inputs_BTD))
     return hidden_BTH.flatten(0, 1).index_select(0, place_N.to(model.device))

@@ -15,7 +15,7 @@ from tasks.slots import Slots
 from tasks.values import CRITERION_TOLERANCE, Question
 
 QUICK_STAGE_STEPS, SLOW_STAGE_STEPS = 8, 24
-"""Steps of a stage, from one growth to the next. A stage of at most QUICK_STAGE_STEPS doubles the tokens that the next
+"""Steps of a stage: of a slot at one length. A stage of at most QUICK_STAGE_STEPS doubles the tokens that the next
 growth adds; one of more than SLOW_STAGE_STEPS halves them. Chosen on books_choose for SmolLM2 and on stories_choose
 for tinystories-656k; there, other rules of growth ended at similar lengths."""
 
@@ -39,11 +39,12 @@ class Judgement:
     """What follows from a step, (B,) each."""
 
     longer_B: Tensor
-    """Slots that proved more than before."""
+    """Slots that proved more than before; under a criterion of teacher forcing also those that proved the same length
+    with more correct tokens."""
     closer_B: Tensor
     """Slots that came closer to the length asked for."""
     stops_B: Tensor
-    """Slots that stop: they are at their limit, have stalled, or have spent their budget of trained tokens."""
+    """Slots that stop: they are at their limit, have stalled, or have spent their trained tokens."""
     again_B: Tensor
     """Slots that begin again from another direction."""
 
@@ -51,8 +52,8 @@ class Judgement:
 def judge(slots: Slots, numbers: StepNumbers, *, question: Question, recipe: Recipe) -> Judgement:
     """Note what a step proved, and decide what each slot does next. Changes `slots` in place."""
     sphere = recipe if isinstance(recipe, SphereRecipe) else None
-    # 1. Proofs, then progress. A criterion of teacher forcing proves nothing shorter than the current length, so more
-    # correct tokens at the length asked for count as a gain, too.
+    # 1. Proofs, then progress. A criterion of teacher forcing is met or not at the current length, and proves nothing
+    # shorter, so more correct tokens at the length asked for count as a gain, too.
     better_B = numbers.correct_B > slots.best_correct_B
     met_B, longer_B = _note_proofs(slots, numbers, better_B, question=question)
     closer_B = _note_progress(slots, numbers, better_B)
@@ -110,7 +111,7 @@ def _note_proofs(slots: Slots, numbers: StepNumbers, better_B: Tensor, *, questi
 
 
 def _note_progress(slots: Slots, numbers: StepNumbers, better_B: Tensor) -> Tensor:
-    """Note progress at the current length. If that is the length asked for, a lossy probe reports it.
+    """Note progress at the current length. A lossy probe reports its best step at the length asked for, so keep that.
 
     Returns:
         Which slots came closer to the length asked for, (B,).

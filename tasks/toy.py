@@ -274,7 +274,7 @@ class ToyTask:
         """Ready at once."""
         return ToyEngine(question)
 
-    def prove(
+    def open_prover(
         self, model: Model, question: Question, device: str, settings: DecodeSettings = DEFAULT_DECODING
     ) -> ToyProver:
         """Ready at once; whole numbers are the same under all settings."""

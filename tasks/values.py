@@ -52,8 +52,8 @@ class Model:
     allow_pickle: bool = False
     """Whether pickled weights are read if the model has no safetensors."""
     radius: float | None = None
-    """Length of its memories on the sphere, in lengths of a cold memory, measured when a run is planned. 0: the model
-    ignores the length. None: not measured. A radius in the recipe takes precedence."""
+    """Norm of its memory vectors on the sphere, in norms of a cold one, measured when a run is planned. 0: the model
+    ignores the norm. None: not measured. A radius in the recipe takes precedence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,8 @@ class Question:
     """Whether the context is the text itself; otherwise the text follows it."""
     growth: float | None = 1.1
     """A probe that is lossless at L continues at L times this factor, and at least at L + 1. None: a probe adds more
-    tokens if the last ones took few steps, fewer if they took many, and takes some back when it stalls."""
+    tokens if the last ones took few steps, fewer if they took many, and gives some back after steps without more
+    correct tokens."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the recipe; only the task interprets them."""
 
@@ -145,7 +146,7 @@ class Probe:
     sample_id: str
     """Hash of the tokens of the text and of the tokenizer."""
     tokens: tuple[int, ...]
-    """Token ids of the text, up to the longest length this search may reach."""
+    """Token ids of the text, up to the longest length this probe may reach: their number is its limit."""
     context: tuple[int, ...] = ()
     """Token ids that stand before the memory, as many as the question asks for."""
     length: int
@@ -159,7 +160,7 @@ class Probe:
     snapshot: bytes | None = None
     """State of its slot, saved by an engine, from which the probe continues; None: it begins anew."""
     max_trained_tokens: int | None = None
-    """Budget of trained tokens. The step that reaches it is the last one: the probe ends as if it had stalled. None: no
+    """Most trained tokens. The step that reaches them is the last one: the probe ends as if it had stalled. None: no
     limit."""
 
 
@@ -181,10 +182,10 @@ class Measurement:
     proven_length: int
     """Longest length at which the criterion was met; if it asks for a certificate, equal to exact_prefix."""
     exact_prefix: int
-    """Longest prefix in tokens that the stored memory gives back when decoded greedily from nothing else, each with the
-    margin that the criterion asks for."""
+    """Longest prefix in tokens that the stored memory gives back when decoded greedily, each with the margin that the
+    criterion asks for. The model reads nothing but the memory, and what the question puts before it."""
     failed_length: int | None
-    """Length that the probe gave up on; None if it reached its text's end or the machine ended it (see `remark`)."""
+    """Length that the probe gave up on; None if it reached its limit or the machine ended it (see `remark`)."""
     measured_length: int
     """Tokens over which the accuracies and nats below are taken: proven_length, or the length asked if lossy."""
     steps: int

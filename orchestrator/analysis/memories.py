@@ -155,6 +155,6 @@ class Provers:
             question: Question = self._run.sweep.question()
             self._prover = None  # before the next one is loaded
             task = TASKS[self._run.sweep.task]
-            self._prover = task.prove(self._run.model(model), question, self._device, self._settings)
+            self._prover = task.open_prover(self._run.model(model), question, self._device, self._settings)
             self._model = model
         return self._prover

@@ -116,7 +116,7 @@ def _recorder_of(session: Session) -> Iterator[Any]:
     remote: Any = ray.remote(RecorderActor)
     recorder = remote.options(
         name=RECORDER_NAME, num_cpus=0, max_concurrency=RECORDER_CALLS, scheduling_strategy=here
-    ).remote(session.files.url, session.context)
+    ).remote(session.files.url, session.shared)
     try:
         yield recorder
     finally:

@@ -11,7 +11,7 @@ from orchestrator.runs.session import new_recorder
 from orchestrator.search.bracket import Verdict
 from orchestrator.store.files import open_files
 from orchestrator.store.held import HeldFiles
-from orchestrator.store.probe_columns import RowContext
+from orchestrator.store.probe_columns import SharedColumns
 from orchestrator.store.snapshots import Snapshots
 from tasks.values import Finished, Probe, Snapshot
 
@@ -24,10 +24,10 @@ STAGE_SECONDS = 60.0
 class RecorderActor:
     """Writes rows in groups, and hands assignments from the searcher to their trials."""
 
-    def __init__(self, url: str, context: RowContext) -> None:
-        self._title = f"recorder of {context.run_id}"
-        self._recorder = new_recorder(url, context)
-        self._snapshots = Snapshots(HeldFiles(open_files(url), context.session_id), context.session_id)
+    def __init__(self, url: str, shared: SharedColumns) -> None:
+        self._title = f"recorder of {shared.run_id}"
+        self._recorder = new_recorder(url, shared)
+        self._snapshots = Snapshots(HeldFiles(open_files(url), shared.session_id), shared.session_id)
         self._changed = threading.Condition()
         self._staged: dict[str, list[Probe]] = {}
         """assignment_id -> all its probes so far; removed when the assignment is released."""

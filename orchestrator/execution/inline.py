@@ -27,7 +27,7 @@ PROGRESS_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopCallbacks:
-    """What `answer` calls, besides the ledger."""
+    """What `run_searches` calls, besides the ledger."""
 
     make_probe: Callable[[Order], Probe]
     """The probe of an order, complete with the memory it begins from."""
@@ -67,7 +67,7 @@ class InlineExecutor:
             callbacks = LoopCallbacks(
                 make_probe=make, record=recorder.record, on_verdicts=watcher.show_verdicts, on_step=on_step
             )
-            answer(session.ledger, name, engine, callbacks, stop=stop)
+            run_searches(session.ledger, name, engine, callbacks, stop=stop)
             if engine.num_held:
                 saver.save()
             total += engine.stats()
@@ -75,7 +75,7 @@ class InlineExecutor:
         return total
 
 
-def answer(ledger: Ledger, model: str, engine: Engine, callbacks: LoopCallbacks, *, stop: Stop) -> None:
+def run_searches(ledger: Ledger, model: str, engine: Engine, callbacks: LoopCallbacks, *, stop: Stop) -> None:
     """Keep the engine busy with the searches of `model` until none of them is open or `stop` is true."""
     gathered: list[Finished] = []
     first_gathered = 0.0
@@ -99,6 +99,7 @@ def answer(ledger: Ledger, model: str, engine: Engine, callbacks: LoopCallbacks,
             gathered = []
         # 4. Snapshots, which bound what a crash costs, and progress.
         callbacks.on_step()
+    # After a stop, rows are written without a verdict: the session ends, and the next one reads them from disk.
     callbacks.record(gathered)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from orchestrator.execution.inline import LoopCallbacks, answer
+from orchestrator.execution.inline import LoopCallbacks, run_searches
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan
 from orchestrator.runs.session import make_probe
@@ -75,7 +75,7 @@ class Worker:
         ledger = Ledger([self._searches[search_id] for search_id in request.search_ids], settings)
         notes = _Notes(self._plan, request)
         callbacks = LoopCallbacks(make_probe=notes.make, record=notes.record)
-        answer(ledger, request.model, self._engine(request), callbacks, stop=stop)
+        run_searches(ledger, request.model, self._engine(request), callbacks, stop=stop)
         if ledger.num_open:
             self._opened = None  # its slots hold probes of this request
             return None

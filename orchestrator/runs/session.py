@@ -39,7 +39,7 @@ from orchestrator.store.files import Files, open_files
 from orchestrator.store.held import HeldFiles
 from orchestrator.store.lock import STOP_FILE, RunLock
 from orchestrator.store.parquet import PROBE_FOLDER, SAMPLES_FILE, DamagedFileError, row_files, write_table
-from orchestrator.store.probe_columns import RowContext, verdicts_of
+from orchestrator.store.probe_columns import SharedColumns, verdicts_of
 from orchestrator.store.recorder import Recorder
 from orchestrator.store.snapshots import remove_snapshots
 from tasks.values import Probe
@@ -67,7 +67,7 @@ class Session:
     """The run's files; they refuse to be changed once the session has lost the run."""
     session_id: str
     ledger: Ledger
-    context: RowContext
+    shared: SharedColumns
     """What is the same in every row of this session."""
     provenance: dict[str, Any]
     """What the run records about its models and sessions, this one included."""
@@ -78,7 +78,7 @@ class Session:
 
     def recorder(self) -> Recorder:
         """The one writer of rows; no other recorder of this run may be in use."""
-        return new_recorder(self.files.url, self.context)
+        return new_recorder(self.files.url, self.shared)
 
     def finish(self) -> SessionEnd:
         """Derive the searches table from plan and rows, and note when the session ended.
@@ -102,9 +102,9 @@ class Session:
         return SessionEnd(run=run, searches=searches, notes=tuple(notes))
 
 
-def new_recorder(url: str, context: RowContext) -> Recorder:
+def new_recorder(url: str, shared: SharedColumns) -> Recorder:
     """A recorder that stops writing as soon as another session holds the run."""
-    return Recorder(HeldFiles(open_files(url), context.session_id), context)
+    return Recorder(HeldFiles(open_files(url), shared.session_id), shared)
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def open_session(
                 files=mine,
                 session_id=session_id,
                 ledger=ledger,
-                context=_context(plan, url, session_id),
+                shared=_shared(plan, url, session_id),
                 provenance=provenance,
                 derived=derived,
                 notes=tuple(notes),
@@ -226,8 +226,8 @@ def _held(files: Files, lock: RunLock, *, take_over: bool) -> Iterator[tuple[Hel
         lock.release()
 
 
-def _context(plan: Plan, url: str, session_id: str) -> RowContext:
-    return RowContext(
+def _shared(plan: Plan, url: str, session_id: str) -> SharedColumns:
+    return SharedColumns(
         run_id=Path(url).name,
         session_id=session_id,
         task=plan.task.name,
@@ -274,7 +274,7 @@ def _write_json(files: Files, name: str, content: dict[str, Any]) -> None:
 
 def make_probe(plan: Plan, order: Order) -> Probe:
     """The probe of an order of the ledger, with its text; a warm probe still lacks its memory."""
-    search, asked = order.search, order.probe
+    search, asked = order.search, order.asked
     sample = plan.samples[search.model, search.sample_id]
     return Probe(
         probe_id=order.probe_id,

@@ -60,8 +60,8 @@ class Bracket:
     last_reason: str | None = None
     """Reason of the machine's last failure; None if it never failed."""
     cut_short: bool = False
-    """Whether the latest probe neither stalled nor reached its limit: the machine ended it after it had proven
-    something."""
+    """Whether the latest probe gave up on no length. In a search that is not done, under `policy: grow`, the machine
+    ended it after it had proven something."""
 
     @property
     def smallest_failed(self) -> int | None:
@@ -70,15 +70,16 @@ class Bracket:
 
 
 def _rank(verdict: Verdict) -> tuple[int, int, int]:
-    """Rank among several verdicts of one probe, which no run should have: the lowest, most cautious one counts."""
+    """Among several verdicts of one probe, which no run should have, the least counts: first by attempt, then proof."""
     return verdict.attempt, verdict.proven_length, verdict.failed_length or 0
 
 
 def fold(verdicts: Iterable[Verdict], *, forgiven: Mapping[int, int] = MappingProxyType({})) -> Bracket:
     """The bracket after these verdicts, in any order and repeated any number of times.
 
-    Verdicts count up to the first probe number without one. If a damaged file leaves a gap, the missing probe is asked
-    for again as it was the first time, and the verdicts after it count once it has one.
+    Verdicts count up to the first probe number without one. If a damaged file held the verdict of probe 2, those of 3,
+    4, .. do not count yet: the search asks for probe 2 again as it was the first time, and once it has a verdict, they
+    count.
     """
     by_number: dict[int, Verdict] = {}
     attempts: dict[int, set[int]] = {}

@@ -39,7 +39,7 @@ class Order:
     """Hash of the search and the number of the probe."""
     search: Search
     """Search that the probe belongs to."""
-    probe: NextProbe
+    asked: NextProbe
     """What the probe asks for."""
 
 
@@ -120,11 +120,11 @@ class Ledger:
         ready = self._ready[model]
         while ready and len(orders) < count:
             search = self._searches[ready.popleft()]
-            probe = next_probe(self._brackets[search.search_id], search, self._settings)
-            assert probe is not None, "a search that is done does not wait for a probe"
+            asked = next_probe(self._brackets[search.search_id], search, self._settings)
+            assert asked is not None, "a search that is done does not wait for a probe"
             self._in_flight.add(search.search_id)
-            probe_id = probe_id_of(search.search_id, probe.number)
-            orders.append(Order(probe_id=probe_id, search=search, probe=probe))
+            probe_id = probe_id_of(search.search_id, asked.number)
+            orders.append(Order(probe_id=probe_id, search=search, asked=asked))
         return orders
 
     def record(self, verdict: Verdict) -> bool:

@@ -1,14 +1,14 @@
 """Decides which probe a search runs next, and when the search is done: the binary search over lengths.
 
 Under `policy: grow`, a probe that succeeds grows by itself until it stalls. Starts of one text stall at very different
-lengths, so a search makes several starts. They take turns: one begins from the best memory, at the shortest length not
-yet proven; the next begins cold, at the first length or at a share of the proven length. If the machine cuts a probe
-short, the next probe begins from its memory. A search with a probe that the machine failed MACHINE_FAILURES times ends
-as failed, and keeps what it has proven.
+lengths, so a search makes several starts, and ends after `retries` + 1 of them. The first begins cold, at the first
+length; the second from the search's best memory, at the shortest length not yet proven; the third cold, and so on. If
+the machine cuts a probe short, the next one begins from the best memory, too. A search with a probe that the machine
+failed MACHINE_FAILURES times ends as failed, and keeps what it has proven.
 
 Under `policy: bisect`, probes begin cold, ask for one length, and do not grow. Lengths double from the first one until
 one fails; then each probe halves the distance between the proven and the failed length. A length has failed once
-`retries` + 1 starts gave up on it. Growth with retreat is the same search inside one optimization.
+`retries` + 1 starts gave up on it. `grow` needs no halving: a probe that grows and retreats does it by itself.
 
 If a search has a grid of lengths, as published protocols do, it asks for each length once, cold and without growth.
 
@@ -37,14 +37,15 @@ class SearchSettings:
     retries: int = 2
     """Stalled starts after the first one before the search ends."""
     first_length: int = 8
-    """Tokens that the first probe asks for; each recipe suggests its own. Probes reach long texts by growing from short
-    ones: with AdamW, starts at
-    16 or 20 tokens ended 1.2 or 3.6 tokens lower, although capacities are near 28."""
+    """Tokens that the first probe asks for; each recipe suggests its own (`Recipe.search_defaults`), and AdamW's is
+    this one. Probes reach long texts by growing from short ones: with AdamW, starts at 16 or 20 tokens ended 1.2 or
+    3.6 tokens lower, although capacities are near 28."""
     cold_share: float | None = 0.5
-    """Length of a later cold start, as a share of the proven length; None: the first length."""
+    """Length of a later cold start, as a share of the proven length; None: the first length. Each recipe suggests its
+    own, as above."""
     max_trained_tokens: int | None = None
-    """Budget of trained tokens for each search, which makes starts until the budget is spent. None: `retries` ends the
-    search. With a budget, recipes are compared at equal effort."""
+    """Trained tokens of each search, which makes starts until it has spent them. None: `retries` ends the search. A
+    sweep file has no such field: `capsweep tune` and the benchmarks set it, to compare recipes at equal effort."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ class NextProbe:
     limit: int
     """Tokens to which the probe may grow."""
     max_trained_tokens: int | None = None
-    """Trained tokens left in the budget of the search; None: no limit."""
+    """Trained tokens that the search has left; None: no limit."""
 
 
 def next_probe(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> NextProbe | None:
@@ -86,8 +87,8 @@ def next_probe(bracket: Bracket, lengths: Lengths, settings: SearchSettings) -> 
     if lengths.grid is not None:
         length = lengths.grid[number]
         return NextProbe(number=number, attempt=attempt, length=length, start=COLD, limit=length)
-    budget = settings.max_trained_tokens
-    left = None if budget is None else budget - bracket.trained_tokens
+    most = settings.max_trained_tokens
+    left = None if most is None else most - bracket.trained_tokens
     if settings.policy == "bisect":
         length = _bisected(bracket, lengths, settings)
         return NextProbe(

@@ -36,7 +36,7 @@ class SearchColumns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RowContext:
+class SharedColumns:
     """Values that are the same in every row of a session, and those of each search by search_id."""
 
     run_id: str
@@ -52,7 +52,7 @@ class Column:
 
     name: str
     type: pa.DataType
-    of_run: Callable[[RowContext, SearchColumns], Any] | None = None
+    of_run: Callable[[SharedColumns, SearchColumns], Any] | None = None
     """Gives the value, if it depends on the run or the search only."""
     of_probe: Callable[[Finished], Any] | None = None
     """Gives the value, if it depends on the finished probe."""
@@ -82,14 +82,14 @@ def unpacked_bits(packed: bytes, count: int) -> list[bool]:
     return [bool(number >> place & 1) for place in range(count)]
 
 
-def _run(name: str, kind: pa.DataType, read: Callable[[RowContext], Any] | None = None) -> Column:
+def _run(name: str, kind: pa.DataType, read: Callable[[SharedColumns], Any] | None = None) -> Column:
     read = read or attrgetter(name)
-    return Column(name, kind, of_run=lambda context, search: read(context))
+    return Column(name, kind, of_run=lambda shared, search: read(shared))
 
 
 def _search(name: str, kind: pa.DataType) -> Column:
     read = attrgetter(name)
-    return Column(name, kind, of_run=lambda context, search: read(search))
+    return Column(name, kind, of_run=lambda shared, search: read(search))
 
 
 def _probe(name: str, kind: pa.DataType) -> Column:
@@ -137,7 +137,7 @@ _COLUMNS = (
     _probe("number", pa.int32()),
     _probe("attempt", pa.int32()),
     _run("task", pa.string()),
-    _run("criterion", pa.string(), lambda context: criterion_name(context.question)),
+    _run("criterion", pa.string(), lambda shared: criterion_name(shared.question)),
     _run("decode_from", pa.string(), attrgetter("question.decode_from")),
     _run("prefix", pa.string(), attrgetter("question.prefix")),
     _run("context", pa.int32(), attrgetter("question.context")),
@@ -190,7 +190,7 @@ _COLUMNS = (
     _finished("batch_cost_tokens", pa.int64()),
     _finished("started_at", _TIME, lambda finished: _utc(finished.started_at)),
     _finished("finished_at", _TIME, lambda finished: _utc(finished.finished_at)),
-    _run("schema_version", pa.int32(), lambda context: SCHEMA_VERSION),
+    _run("schema_version", pa.int32(), lambda shared: SCHEMA_VERSION),
 )
 
 PROBES = pa.schema([(column.name, column.type) for column in _COLUMNS])
@@ -208,16 +208,15 @@ VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 _VERDICT_COLUMNS = {column.name: column for column in _COLUMNS if column.name in VERDICT_COLUMNS}
 
 
-def rows_table(context: RowContext, finished: Sequence[Finished]) -> pa.Table:
+def rows_table(shared: SharedColumns, finished: Sequence[Finished]) -> pa.Table:
     """One row per finished probe, in the columns of PROBES."""
-    return pa.Table.from_pylist([_row(context, item) for item in finished], schema=PROBES)
+    return pa.Table.from_pylist([_row(shared, item) for item in finished], schema=PROBES)
 
 
-def _row(context: RowContext, finished: Finished) -> dict[str, Any]:
-    search = context.searches[finished.probe.search_id]
+def _row(shared: SharedColumns, finished: Finished) -> dict[str, Any]:
+    search = shared.searches[finished.probe.search_id]
     return {
-        column.name: column.of_run(context, search) if column.of_run else _value(column, finished)
-        for column in _COLUMNS
+        column.name: column.of_run(shared, search) if column.of_run else _value(column, finished) for column in _COLUMNS
     }
 
 

@@ -12,17 +12,17 @@ from orchestrator.search.bracket import Verdict
 from orchestrator.store.compaction import COMPACT_FILES, compact
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import read_probes, write_rows
-from orchestrator.store.probe_columns import RowContext, rows_table, verdict_of
+from orchestrator.store.probe_columns import SharedColumns, rows_table, verdict_of
 from tasks.values import COLD, Failed, Finished, Probe
 
 
 class Recorder:
     """Appends rows of one session, and remembers the memories that later probes begin from."""
 
-    def __init__(self, files: Files, context: RowContext) -> None:
+    def __init__(self, files: Files, shared: SharedColumns) -> None:
         """`files` refuse to be written once another session has taken over the run (orchestrator/store/held.py)."""
         self._files = files
-        self._context = context
+        self._shared = shared
         self._recorded: dict[str, Verdict] = {}
         """probe_id -> the verdict that this session wrote: a second one is never written."""
         self._written: list[str] = []
@@ -44,8 +44,8 @@ class Recorder:
         finished = list(fresh.values())
         if not finished:
             return
-        rows = rows_table(self._context, finished)
-        self._written.append(write_rows(self._files, self._context.session_id, rows))
+        rows = rows_table(self._shared, finished)
+        self._written.append(write_rows(self._files, self._shared.session_id, rows))
         for item in finished:
             if isinstance(item.outcome, Failed):
                 continue
@@ -55,7 +55,7 @@ class Recorder:
         if len(self._written) >= COMPACT_FILES:
             # The rows are on disk, merged or not, and the next write reports a fault of the disk.
             with contextlib.suppress(OSError, BadInput):
-                compact(self._files, self._written, self._context.session_id)
+                compact(self._files, self._written, self._shared.session_id)
             self._written = []
 
     def recorded(self, probe_ids: Iterable[str]) -> list[Verdict]:

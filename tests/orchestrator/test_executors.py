@@ -21,8 +21,13 @@ from orchestrator.runs.session import open_session
 from orchestrator.search.bracket import Verdict
 from orchestrator.spec.sweep_file import load_sweep
 
+ON_RAY = pytest.mark.xdist_group("ray")
+SLOW_ON_RAY = pytest.mark.parametrize(
+    "executor", ["inline", pytest.param("ray", marks=[ON_RAY, pytest.mark.slow])], indirect=True
+)
 
-@pytest.fixture(params=["inline", pytest.param("ray", marks=pytest.mark.xdist_group("ray"))])
+
+@pytest.fixture(params=["inline", pytest.param("ray", marks=ON_RAY)])
 def executor(request: pytest.FixtureRequest) -> Executor:
     if request.param == "inline":
         return InlineExecutor()
@@ -87,6 +92,7 @@ def test_it_answers_every_search_of_every_model_and_counts_what_engines_did(exec
     assert stats.slot_steps == sum(row["steps"] for row in rows)
 
 
+@SLOW_ON_RAY
 def test_a_verdict_is_shown_once_its_row_is_on_disk_and_engines_are_reported(executor, toy_sweep, tmp_path):
     with_texts(toy_sweep, 3, "search: {retries: 0}\nrecipe: {step_seconds: 0.1, steps: 30}\n")
     watcher = Noting(tmp_path / "run")
@@ -102,8 +108,10 @@ def test_a_stopped_run_keeps_what_was_in_flight_and_resumes(executor, toy_sweep,
     # How long a step sleeps is no part of a search's identity.
     toy_sweep.write_text(few + "recipe: {steps: 60, spread: 0.5}\n")
     quick = make_plan(load_sweep(toy_sweep))
-    # One engine of two slots that end at unlike steps: when the first probe is on disk, another is on its way.
-    toy_sweep.write_text(few + "recipe: {steps: 60, spread: 0.5, step_seconds: 0.06, slots: 2}\nengines: {count: 1}\n")
+    # One engine of two slots that end at unlike steps, and that has all probes from the beginning: when the first of
+    # them is on disk, another is on its way, however long Tune takes to stop.
+    slowly = "recipe: {steps: 60, spread: 0.5, step_seconds: 0.06, slots: 2}\n"
+    toy_sweep.write_text(few + slowly + "engines: {count: 1, probes_per_trial: 5}\n")
     plan = make_plan(load_sweep(toy_sweep))
     run, stop = tmp_path / "run", Stop()
 
@@ -127,6 +135,7 @@ def test_a_stopped_run_keeps_what_was_in_flight_and_resumes(executor, toy_sweep,
     assert not list((run / "snapshots").glob("*.parquet"))
 
 
+@SLOW_ON_RAY
 def test_a_machine_that_always_fails_ends_the_searches(executor, toy_sweep, tmp_path):
     with_texts(toy_sweep, 2, "recipe: {machine_failures: 3, steps: 2}\n")
     rows = run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "run", executor)

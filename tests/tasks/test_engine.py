@@ -160,6 +160,7 @@ def test_memories_kept_on_the_way_are_certified_too(open_engine, run_engine, sto
             assert trained <= found.trained_tokens
 
 
+@pytest.mark.slow
 def test_what_was_kept_on_the_way_survives_a_snapshot(language_model, run_engine, story_probes):
     question = Question(recipe={"radius": 30.0, "patience": 30}, growth=None)
 

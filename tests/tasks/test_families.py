@@ -211,7 +211,7 @@ def memories(model: LanguageModel, num_slots: int, num_vectors: int) -> Tensor:
 def decoded_from(model: LanguageModel, memory_BKD: Tensor, length: int) -> Tensor:
     """What the model decodes greedily from these memories (B, L)."""
     nothing = torch.zeros(len(memory_BKD), length, dtype=torch.long)
-    return Cramming(Question()).prove(model, memory_BKD, nothing, nothing[:, :0]).tokens_BL
+    return Cramming(Question()).decode(model, memory_BKD, nothing, nothing[:, :0]).tokens_BL
 
 
 def inputs_of(model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Tensor:
@@ -291,7 +291,7 @@ def test_decoding_with_a_cache_is_reading_everything_again(family, num_vectors):
     _, model, made = family
     memory_BKD = memories(model, 3, num_vectors)
     tokens_BL = decoded_from(model, memory_BKD, 10)
-    found = Cramming(Question()).prove(model, memory_BKD, tokens_BL, tokens_BL[:, :0])
+    found = Cramming(Question()).decode(model, memory_BKD, tokens_BL, tokens_BL[:, :0])
     assert found.exact_prefix_B.tolist() == [10, 10, 10]
     with torch.no_grad():
         logits = made(inputs_embeds=inputs_of(model, memory_BKD, tokens_BL), use_cache=False).logits
@@ -308,7 +308,7 @@ def test_verdict_and_certificate_agree(family, layout, num_vectors, run_engine):
     engine = BatchedEngine(model, layout, question, EngineSettings(device="cpu"))
     # Both begin with memories that give their first 6 tokens. The one has no more; the other's rest takes many steps.
     memory_BKD = memories(model, 2, num_vectors)
-    given_BL = layout.prove(
+    given_BL = layout.decode(
         model, memory_BKD, *torch.zeros(2, 7, dtype=torch.long).tensor_split([7], dim=1)
     ).tokens_BL.tolist()
     seventh = (given_BL[1][6] + 1) % VOCABULARY

@@ -101,7 +101,7 @@ def test_a_memory_made_of_embeddings_decodes_to_what_its_ids_continue_with(pair)
     with torch.no_grad():
         memory_BKD = model.embed(torch.tensor([ids])).clone()
         before_BKD = memory_BKD.clone()
-        decoded = Cramming(Question()).prove(
+        decoded = Cramming(Question()).decode(
             model, memory_BKD, *torch.zeros(1, 5, dtype=torch.long).tensor_split([5], dim=1)
         )
         for _ in range(5):

@@ -170,7 +170,7 @@ def check_measured(model: Model, run_engine: Callable[..., Any]) -> None:
     found = outcome.measurement
     assert found.memory is not None
     assert found.exact_prefix >= 1
-    proof = CrammingTask().prove(model, question, "cpu")(found.memory, num_vectors=4, tokens=tokens)
+    proof = CrammingTask().open_prover(model, question, "cpu")(found.memory, num_vectors=4, tokens=tokens)
     assert proof.exact_prefix == found.exact_prefix
 
 

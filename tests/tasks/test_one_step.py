@@ -33,7 +33,7 @@ def test_what_is_proven_comes_out_of_one_forward_pass_of_plain_torch(language_mo
 
 
 def test_the_prover_agrees(model, outcomes):
-    prove = TASK.prove(model, Question(), "cpu")
+    prove = TASK.open_prover(model, Question(), "cpu")
     for item in outcomes:
         found = item.outcome.measurement
         proof = prove(found.memory, num_vectors=2, tokens=item.probe.tokens[: found.exact_prefix])

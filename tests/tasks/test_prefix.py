@@ -43,7 +43,7 @@ def test_what_is_proven_comes_out_of_plain_transformers(outcomes, stories_model)
 
 
 def test_the_prover_agrees(model, outcomes):
-    prove = TASK.prove(model, ASKED, "cpu")
+    prove = TASK.open_prover(model, ASKED, "cpu")
     for item in outcomes:
         found, tokens = item.outcome.measurement, item.probe.tokens
         proof = prove(found.memory, num_vectors=item.probe.num_vectors, tokens=tokens[: found.exact_prefix])

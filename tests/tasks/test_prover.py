@@ -16,7 +16,7 @@ LENGTHS = (6, 12, 9)
 
 @pytest.fixture(scope="module")
 def prover(model):
-    return TASK.prove(model, Question(), "cpu")
+    return TASK.open_prover(model, Question(), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,9 @@ def texts(language_model) -> list[list[int]]:
     """What the memories give, decoded by the layout itself."""
     memory_BKD = torch.stack([torch.frombuffer(bytearray(m), dtype=torch.float32).view(2, 64) for m in MEMORIES])
     nothing_BL = torch.zeros(3, max(LENGTHS), dtype=torch.long)
-    tokens_BL = Cramming(Question()).prove(language_model, memory_BKD, nothing_BL, nothing_BL[:, :0]).tokens_BL.tolist()
+    tokens_BL = (
+        Cramming(Question()).decode(language_model, memory_BKD, nothing_BL, nothing_BL[:, :0]).tokens_BL.tolist()
+    )
     return [tokens[:length] for tokens, length in zip(tokens_BL, LENGTHS, strict=True)]
 
 
@@ -40,7 +42,7 @@ def test_memories_of_several_lengths_are_decoded_together(prover, texts):
 
 @pytest.mark.parametrize("settings", [DecodeSettings(attention="eager"), DecodeSettings(cache=False)])
 def test_another_kernel_or_no_cache_gives_the_same_up_to_the_last_bits(model, prover, texts, settings):
-    other = TASK.prove(model, Question(), "cpu", settings)
+    other = TASK.open_prover(model, Question(), "cpu", settings)
     found = other.together(MEMORIES, num_vectors=2, texts=texts)
     wanted = prover.together(MEMORIES, num_vectors=2, texts=texts)
     assert [proof.exact_prefix for proof in found] == list(LENGTHS)
@@ -49,7 +51,7 @@ def test_another_kernel_or_no_cache_gives_the_same_up_to_the_last_bits(model, pr
 
 
 def test_another_precision_moves_the_margins(model, prover, texts):
-    coarse = TASK.prove(model, Question(), "cpu", DecodeSettings(dtype="bfloat16"))
+    coarse = TASK.open_prover(model, Question(), "cpu", DecodeSettings(dtype="bfloat16"))
     found = coarse.together([MEMORIES[0]], num_vectors=2, texts=[texts[0][:1]])[0]
     exact = prover.together([MEMORIES[0]], num_vectors=2, texts=[texts[0][:1]])[0]
     assert found.tokens == exact.tokens
@@ -58,7 +60,7 @@ def test_another_precision_moves_the_margins(model, prover, texts):
 
 def test_attention_that_is_not_here_is_named(model):
     with pytest.raises(TaskError, match="could not be loaded with attention=flash_attention_2"):
-        TASK.prove(model, Question(), "cpu", DecodeSettings(attention="flash_attention_2"))
+        TASK.open_prover(model, Question(), "cpu", DecodeSettings(attention="flash_attention_2"))
 
 
 class SmallDevice(Cramming):
@@ -66,12 +68,12 @@ class SmallDevice(Cramming):
 
     sizes: list[int]
 
-    def prove(self, model, memory_BKD, tokens_BL, before_BP):
+    def decode(self, model, memory_BKD, tokens_BL, before_BP):
         """Decode them if they fit."""
         self.sizes.append(len(memory_BKD))
         if len(memory_BKD) > 3:
             raise torch.OutOfMemoryError("out of memory")
-        return super().prove(model, memory_BKD, tokens_BL, before_BP)
+        return super().decode(model, memory_BKD, tokens_BL, before_BP)
 
 
 def memories_and_text(prover: LayoutProver, count: int) -> tuple[list[bytes], tuple[int, ...]]:

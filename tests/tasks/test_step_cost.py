@@ -2,10 +2,10 @@
 
 import pytest
 
-from tasks import fitting, step_cost
+from tasks import device_room, step_cost
+from tasks.device_room import CPU_BATCH_COSTS_PER_STEP
 from tasks.engine import BatchedEngine
 from tasks.facts import StepCost
-from tasks.fitting import CPU_BATCH_COSTS_PER_STEP
 from tasks.layout import Cramming
 from tasks.step_cost import batch_cost_tokens, measure_step_cost
 from tasks.values import EngineSettings, Question
@@ -43,9 +43,9 @@ def test_batches_that_do_not_fit_end_the_measurement_and_not_the_engine(language
 def test_the_clock_is_not_asked_where_the_cost_is_given_or_shapes_are_fixed(
     language_model, run_engine, story_probes, monkeypatch, settings
 ):
-    monkeypatch.setattr(fitting, "measure_step_cost", lambda model: pytest.fail("asked the clock"))
+    monkeypatch.setattr(device_room, "measure_step_cost", lambda model: pytest.fail("asked the clock"))
     opened = BatchedEngine(language_model, Cramming(QUESTION), QUESTION, EngineSettings(device="cpu", **settings))
     (found,) = run_engine(opened, story_probes(1, longest=4)).values()
-    cost = settings.get("batch_cost_tokens", fitting.FIXED_BATCH_COST)
+    cost = settings.get("batch_cost_tokens", device_room.FIXED_BATCH_COST)
     assert found.batch_cost_tokens == cost
     assert found.tokens_per_step == CPU_BATCH_COSTS_PER_STEP * cost

@@ -200,8 +200,8 @@ class TestModels:
         assert "Ask for at most 511" in line  # 512 positions, 2 of them for the memory; the last token is never read
 
     def test_as_long_as_the_context(self, capsweep, measuring, stories_model):
-        fitting = measuring(stories_model, search={"max_length": 511}, num_vectors=[2])
-        assert capsweep("check", fitting).returncode == 0
+        fits = measuring(stories_model, search={"max_length": 511}, num_vectors=[2])
+        assert capsweep("check", fits).returncode == 0
 
     def test_more_vectors_than_the_context(self, one_problem, measuring, causal_model):
         line = one_problem(measuring(causal_model, num_vectors=[17]))

@@ -77,6 +77,7 @@ def test_a_trial_is_called_by_what_it_does():
     assert name_of({**config, "lengths": [8]}) == "trial 12 · pythia-160m · 1 probe of 8 tokens"
 
 
+@pytest.mark.slow
 def test_what_a_run_exports_can_be_scraped(local_ray, toy_sweep, tmp_path, later):
     # A name of its own: what other runs of this Ray have exported is still there.
     text = toy_sweep.read_text().replace("name: toy", "name: scraped")

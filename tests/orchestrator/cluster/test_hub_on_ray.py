@@ -13,7 +13,7 @@ from orchestrator.runs.session import open_session
 from orchestrator.spec.sweep_file import load_sweep
 from tests.hub import TOKEN, Hub
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.slow]
 
 
 def test_a_gated_model_whose_main_moves_before_the_engine_loads_it(

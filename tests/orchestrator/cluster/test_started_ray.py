@@ -55,6 +55,7 @@ def read_by_nobody(path: Path) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs /proc/net to see who listens")
+@pytest.mark.slow
 def test_a_ray_that_is_started_here_is_shut_to_others(toy_sweep, tmp_path, start, home):
     toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.2, steps: 40, slots: 2}\n")
     process = start("run", toy_sweep, "--run-dir", tmp_path / "run")

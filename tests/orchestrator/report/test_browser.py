@@ -189,7 +189,7 @@ class TestInteraction:
         page.write_text(html.replace("</body>", f"{ACTIONS}</body>"))
         return page
 
-    @pytest.fixture(scope="class", params=WIDTHS)
+    @pytest.fixture(scope="class", params=["light", pytest.param("dark", marks=pytest.mark.slow)])
     def states(self, small: Path, request: pytest.FixtureRequest) -> tuple[str, dict[int, dict[str, Any]]]:
         """What each frame reports by its width, in one visit for all of them."""
         widths, scheme = WIDTHS[request.param], list(reversed(WIDTHS)).index(request.param)
@@ -230,6 +230,7 @@ class TestInteraction:
         contrasts = [(ink - state["paper"]) * (1 if state["dark"] else -1) for ink in state["inks"]]
         assert min(contrasts) > 100
 
+    @pytest.mark.slow
     def test_two_thousand_searches_and_twenty_thousand_probes_are_below_eight_megabytes(self, generated, tmp_path):
         html = render_page(generated(2000, 20_000), sweep_yaml="name: generated\n", provenance={})
         assert len(html.encode()) < 8_000_000

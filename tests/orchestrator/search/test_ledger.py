@@ -25,16 +25,16 @@ def make_search(number: int, limit: int = 40) -> Search:
 def answer(order: Order, capacity: int) -> Verdict:
     """The verdict of a noiseless probe on a text with this capacity."""
     reached = min(capacity, order.search.limit)
-    lossless = reached >= order.probe.length
+    lossless = reached >= order.asked.length
     return Verdict(
         probe_id=order.probe_id,
         search_id=order.search.search_id,
-        number=order.probe.number,
-        attempt=order.probe.attempt,
+        number=order.asked.number,
+        attempt=order.asked.attempt,
         outcome="lossless" if lossless else "lossy",
-        length=order.probe.length,
+        length=order.asked.length,
         proven_length=reached if lossless else 0,
-        failed_length=None if lossless and reached == order.search.limit else max(order.probe.length, reached + 1),
+        failed_length=None if lossless and reached == order.search.limit else max(order.asked.length, reached + 1),
     )
 
 
@@ -105,12 +105,12 @@ def test_a_failure_of_the_machine_raises_the_attempt_and_nothing_else():
             number=0,
             attempt=0,
             outcome="failed",
-            length=order.probe.length,
+            length=order.asked.length,
             reason="node lost",
         )
     )
     (again,) = ledger.next_orders("model", 1)
-    assert (again.probe_id, again.probe.attempt, again.probe.length) == (order.probe_id, 1, order.probe.length)
+    assert (again.probe_id, again.asked.attempt, again.asked.length) == (order.probe_id, 1, order.asked.length)
 
 
 def test_rows_of_searches_that_are_not_asked_for_are_not_looked_at():

@@ -4,7 +4,7 @@ import struct
 from dataclasses import replace
 from typing import Any
 
-from orchestrator.store.probe_columns import RowContext, SearchColumns
+from orchestrator.store.probe_columns import SearchColumns, SharedColumns
 from tasks.values import Failed, Finished, Lossless, Lossy, Measurement, Probe, Question
 
 SEARCH = SearchColumns(
@@ -16,7 +16,7 @@ SEARCH = SearchColumns(
     seed=7,
     recipe='{"steps": 10}',
 )
-CONTEXT = RowContext(
+CONTEXT = SharedColumns(
     run_id="run",
     session_id="first",
     task="cramming",

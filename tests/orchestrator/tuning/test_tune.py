@@ -143,6 +143,7 @@ def test_a_language_model_is_tuned(stories_model, shared_data, tmp_path, capswee
 
 
 @pytest.mark.xdist_group("ray")
+@pytest.mark.slow
 def test_on_ray_trials_run_side_by_side(local_ray, bad_recipe, tmp_path, capsweep, monkeypatch):
     prepared_for: list[str | None] = []
     monkeypatch.setattr("orchestrator.cluster.environment.set_variables", prepared_for.append)

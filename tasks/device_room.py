@@ -35,7 +35,7 @@ GPU_MEMORY_SHARE = 0.8
 """Share of the free device memory that steps may take. The rest is for slots that grow after they were let in."""
 
 
-class Fitting:
+class DeviceRoom:
     """How much of a step fits on the device of one engine."""
 
     def __init__(self, model: LanguageModel, settings: EngineSettings, *, packs: bool) -> None:
