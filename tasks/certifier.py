@@ -16,10 +16,10 @@ from tasks.outcome import outcome_of
 from tasks.values import Failed, Outcome, Question
 
 CERTIFY_SLOTS = {"cpu": 16, "cuda": 64}
+"""Slots that left are decoded together once this many have gathered. Decoding takes one forward pass for each token,
+however few slots there are; on a GPU such a pass takes as long as a step of all slots."""
 CERTIFY_WAIT_STEPS = {"cpu": 20, "cuda": 50}
-"""Slots that left are decoded together, once CERTIFY_SLOTS of them have gathered or the first of them has waited for
-CERTIFY_WAIT_STEPS steps. Decoding takes one forward pass for each token, however few slots there are; on a GPU such a
-pass takes as long as a step of the whole batch."""
+"""Most steps that a slot waits for others to be decoded with it."""
 
 
 class Certifier:

@@ -27,12 +27,12 @@ DEFAULT_DECODING = DecodeSettings()
 
 
 class Engine(Protocol):
-    """One frozen model on one device, which optimizes many probes in the slots of one batch.
+    """One frozen model on one device, which optimizes many probes side by side, each in a slot.
 
     What an implementation owes to its caller, and may rely on:
 
-    - Order of calls. The caller submits probes between two steps (possibly none, to update `num_open`) and calls `step`
-      while `num_held` is above 0. A step without probes returns an empty list.
+    - Order of calls. The caller submits probes between two steps, or an empty list only to update `num_open`, and calls
+      `step` while `num_held` is above 0. A step without probes returns an empty list.
     - Completeness. `step` returns every submitted probe exactly once, in any order, with the `Probe` as it was given.
       The engine never holds two probes of one search.
     - Ownership. Probes are frozen, and the engine keeps them until it returns them. Outcomes and snapshots belong to
@@ -244,7 +244,7 @@ class Prover(Protocol):
             contexts: The visible tokens before each; empty if there are none.
 
         Raises:
-            TaskError: when so many do not fit into the memory of the device.
+            TaskError: when so many do not fit into device memory.
         """
         ...
 

@@ -17,15 +17,15 @@ TINY = 1e-12
 """Least divisor: far below every length and weight that occurs, it only keeps 0 / 0 at 0."""
 
 
-def cold_memory(probe_id: str, shape: tuple[int, int], *, std: float | Tensor) -> Tensor:
-    """Random vectors (K, D) that depend only on the identity of the probe."""
-    seed = struct.unpack("<q", hashlib.sha256(probe_id.encode()).digest()[:8])[0]
-    generator = torch.Generator().manual_seed(seed)
+def cold_memory(seed: str, shape: tuple[int, int], *, std: float | Tensor) -> Tensor:
+    """Random vectors (K, D) that depend only on the seed: a probe_id, and which of its starts it is."""
+    number = struct.unpack("<q", hashlib.sha256(seed.encode()).digest()[:8])[0]
+    generator = torch.Generator().manual_seed(number)
     return torch.randn(shape, generator=generator) * std
 
 
 def on_sphere(memory_KD: Tensor, *, radius: float) -> Tensor:
-    """Scale every vector to the length `radius`; zeros, which pad a memory, stay zeros."""
+    """Scale every vector to the norm `radius`; zeros, which pad a memory, stay zeros."""
     return memory_KD * (radius / memory_KD.norm(dim=-1, keepdim=True).clamp_min(TINY))
 
 

@@ -101,7 +101,7 @@ def _best_at_asked(leaving: Leaving, decoding: Decoding) -> Scored:
 
 
 def _failed_length(leaving: Leaving, proven: int) -> int | None:
-    """The length that the probe gave up on; None if it reached its text's end or the machine ended it."""
+    """The length that the probe gave up on; None if it reached its limit or the machine ended it."""
     probe, slot = leaving.probe, leaving.slot
     if proven >= int(slot.limit_B) or leaving.is_cut_short:
         return None

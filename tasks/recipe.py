@@ -47,9 +47,9 @@ class SphereRecipe(BaseModel):
     length."""
     restart_steps: int = Field(default=15, ge=1)
     """Steps after which a cold memory with fewer than `restart_below` proven tokens begins again from another
-    direction: one that has not proven them by then seldom does. Each further start has twice the steps of the one
-    before, because under a weak model no start reaches `restart_below`. Under `criterion: {teacher_forced: ..}` correct
-    tokens count instead of proven ones."""
+    direction, in the same probe: one that has not proven them by then seldom does. Each further start has twice the
+    steps of the one before, because under a weak model no start reaches `restart_below`. Under `criterion:
+    {teacher_forced: ..}` correct tokens count instead of proven ones."""
     restart_below: int = Field(default=4, ge=0)
     """Proven tokens that a cold memory must have to go on; 0: no memory begins again."""
     steps: int = Field(default=2000, ge=1)

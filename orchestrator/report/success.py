@@ -26,8 +26,8 @@ class SuccessBin:
     shortest: int
     longest: int
     share: float
-    """Share of the lengths tried in this bin that were lossless: the mean over texts of the mean over a text's probes,
-    so that each text counts once however many starts it took."""
+    """Share of the lengths tried in this bin that were lossless, averaged first over the probes of a text, then over
+    texts: each text counts once however many starts it took."""
     interval: tuple[float, float] | None
     """95 % interval over texts; None for a single text that was neither always lossless nor never."""
     num_probes: int

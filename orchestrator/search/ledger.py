@@ -17,7 +17,7 @@ from orchestrator.search.policy import Lengths, NextProbe, SearchSettings, Statu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search(Lengths):
-    """The question for the capacity of one sample under one model, k and seed."""
+    """A search for the capacity of one sample under one model, k and seed, with the lengths that it may ask for."""
 
     search_id: str
     """Hash of everything that decides the result of the search."""

@@ -145,6 +145,7 @@ class Sweep(Entry, frozen=True):
         """Settings of the search policy."""
         defaults = self._search_defaults
         return SearchSettings(
+            # `policy: grid` gives each search its lengths (`Search.grid`), which go before any policy.
             policy="bisect" if self.search.policy == "bisect" else "grow",
             retries=self.search.retries,
             first_length=defaults.first_length,

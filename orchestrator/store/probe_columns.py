@@ -199,9 +199,9 @@ tokens, and so are `correct_by_token` and `correct_by_token_without_memory`: one
 bit of the first byte. `nats_by_token` and `nats_by_token_without_memory` reach to `proven_length`, `margin_by_token` to
 `exact_prefix`. `steps_by_length` and `trained_tokens_by_length` are the curve of the probe: its steps and trained
 tokens when it first reached each length, from 1, teacher forced. `certified_lengths` are the tokens that the best
-memory after `certified_steps` gives back when decoded, `exact_prefix` those of the last memory, and `exact_in_float32`
-those of the last memory when the model is in float32. `tokens_per_step` and `batch_cost_tokens` are those of the
-engine, which measures them where `engines` gives none."""
+memory after `certified_steps` gives back when decoded, `exact_prefix` those of the stored memory, and
+`exact_in_float32` those of the stored memory when the model is in float32. `tokens_per_step` and
+`batch_cost_tokens` are those of the engine, which measures them where `engines` gives none."""
 
 VERDICT_COLUMNS = tuple(field.name for field in fields(Verdict))
 """The columns that a search needs."""

@@ -40,6 +40,7 @@ def run_sweep(tmp_path: Path):
     return run
 
 
+@pytest.mark.slow
 def test_order_and_company_change_nothing(run_sweep):
     together = run_sweep("together", TEXTS)
     assert len(together) > len(TEXTS)

@@ -9,7 +9,9 @@ from tasks.engine import BatchedEngine
 from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
 from tasks.prover import LayoutProver
+from tasks.recipe import make_recipe
 from tasks.slots import MARKS
+from tasks.starts import Starts
 from tasks.values import EngineSettings, Failed, Finished, Lossless, Lossy, Measurement, Question
 
 
@@ -109,6 +111,17 @@ def test_a_probe_that_is_not_finite_begins_again_cold_at_a_lower_rate_with_a_rem
     assert "not finite" in (measurement(item).remark or "")
 
 
+def test_a_warm_probe_that_begins_slowly_is_cold_in_all_that_follows(model, story_probes):
+    (probe,) = story_probes(1, longest=4)
+    warm = replace(probe, start="other", start_memory=torch.full((64,), torch.nan).numpy().tobytes())
+    question = Question(recipe={"radius": 30.0})
+    starts = Starts(LanguageModel(model, device="cpu"), Cramming(question), question, make_recipe(question.recipe))
+    assert bool(starts.slot_of(warm).is_warm_B)
+    slot = starts.slow_slot_of(warm)
+    assert not slot.is_warm_B  # else it neither begins again from another direction, nor turns as far
+    assert torch.equal(slot.memory_BKD, starts.slot_of(probe).memory_BKD)
+
+
 def test_a_loss_that_stays_not_finite_is_a_failure_of_the_machine(model, run_engine, story_probes):
     question = Question(recipe={"radius": 30.0})
     spoiled = LanguageModel(model, device="cpu")
@@ -198,6 +211,7 @@ class TestInFloat32:
         assert (coarse.dtype, plain.dtype) == (torch.bfloat16, torch.float32)
         assert torch.equal(plain._embedding.weight, coarse._embedding.weight.float())
 
+    @pytest.mark.slow
     def test_what_is_exact_in_bfloat16_alone_is_counted_as_lost(self, model, run_engine, story_probes):
         question = Question(recipe={"radius": 30.0, "patience": 40}, growth=None)
         coarse = LanguageModel(replace(model, dtype="bfloat16"), device="cpu")

@@ -71,7 +71,7 @@ def success_against_length(tables: ReportTables) -> CaptionedFigure | None:
         title="How success falls with length",
         caption=(
             "Lines: share of searches whose capacity is at least this length (Kaplan-Meier where a text ended first). "
-            "Points: share of starts lossless at a length, among those that tried it, with 95 % interval over texts. "
+            "Points: share of the lengths tried near here that were lossless, with 95 % interval over texts. "
             "Every start counts, cold or warm, first or later, and each text once, however many starts it took. A "
             "start does not try lengths beyond the one it gave up on, nor lengths that its grid does not ask. "
             f"n = {counted(num_probes, 'probe')}, each one start."

@@ -63,6 +63,7 @@ def later() -> Iterator[Callable[[Callable[[], None]], None]]:
         thread.join(timeout=60)
 
 
+@pytest.mark.slow
 def test_a_trial_of_one_probe_is_one_optimization_task(local_ray, toy_sweep, tmp_path):
     few = toy_sweep.read_text().replace("path: texts/", "path: texts/, samples: 3")
     toy_sweep.write_text(few + "engines: {probes_per_trial: 1}\nsearch: {retries: 1}\n")

@@ -141,7 +141,8 @@ addEventListener("load", async () => {
 });
 </script>
 """
-WIDTHS = {"light": (360, 800, 1440, 1920), "dark": (360, 1440)}
+VISITS = {"light": ("light", (360, 1440)), "other widths": ("light", (800, 1920)), "dark": ("dark", (360, 1440))}
+"""By name: the colour scheme that the page is asked for in, and the widths of its windows in pixels."""
 FRAME = '<iframe src="{page}" style="flex: none; width: {width}px; height: 1000px; border: 0"></iframe>'
 FRAMES = """
 <div style="display: flex">{frames}</div>
@@ -189,22 +190,24 @@ class TestInteraction:
         page.write_text(html.replace("</body>", f"{ACTIONS}</body>"))
         return page
 
-    @pytest.fixture(scope="class", params=["light", pytest.param("dark", marks=pytest.mark.slow)])
-    def states(self, small: Path, request: pytest.FixtureRequest) -> tuple[str, dict[int, dict[str, Any]]]:
+    @pytest.fixture(
+        scope="class", params=["light", *(pytest.param(name, marks=pytest.mark.slow) for name in list(VISITS)[1:])]
+    )
+    def states(self, small: Path, request: pytest.FixtureRequest) -> tuple[str, tuple[int, ...], dict[int, Any]]:
         """What each frame reports by its width, in one visit for all of them."""
-        widths, scheme = WIDTHS[request.param], list(reversed(WIDTHS)).index(request.param)
+        scheme, widths = VISITS[request.param]
         framing = small.parent / f"{request.param}.html"
         frames = [FRAME.format(page=small.name, width=width) for width in widths]
         framing.write_text(FRAMES.format(frames="".join(frames)))
-        preferred = f"--blink-settings=preferredColorScheme={scheme}"
+        preferred = f"--blink-settings=preferredColorScheme={['dark', 'light'].index(scheme)}"
         ended = visit(framing, f"--window-size={sum(widths) + 200},1100", "--virtual-time-budget=60000", preferred)
         assert not [line for line in ended.stderr.splitlines() if "CONSOLE" in line]
         found = [json.loads(unescape(state)) for state in re.findall(r'<pre class="state">(.*?)</pre>', ended.stdout)]
-        return request.param, {state["width"]: state for state in found}
+        return scheme, widths, {state["width"]: state for state in found}
 
     def test_filter_sort_open_and_csv_work_without_an_error(self, states):
-        scheme, by_width = states
-        assert sorted(by_width) == list(WIDTHS[scheme])
+        scheme, widths, by_width = states
+        assert sorted(by_width) == list(widths)
         for state in by_width.values():
             self.check(state, scheme)
 
