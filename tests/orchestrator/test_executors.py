@@ -78,6 +78,7 @@ class Noting(Watcher):
         self.engines += progress
 
 
+@SLOW_ON_RAY
 def test_it_answers_every_search_of_every_model_and_counts_what_engines_did(executor, toy_sweep, tmp_path):
     text = with_texts(toy_sweep, 2, "num_vectors: [1, 2]\n").read_text()
     toy_sweep.write_text(text.replace("[toy/model]", "[toy/model, toy/other]"))
@@ -110,7 +111,7 @@ def test_a_stopped_run_keeps_what_was_in_flight_and_resumes(executor, toy_sweep,
     quick = make_plan(load_sweep(toy_sweep))
     # One engine of two slots that end at unlike steps, and that has all probes from the beginning: when the first of
     # them is on disk, another is on its way, however long Tune takes to stop.
-    slowly = "recipe: {steps: 60, spread: 0.5, step_seconds: 0.06, slots: 2}\n"
+    slowly = "recipe: {steps: 60, spread: 0.5, step_seconds: 0.04, slots: 2}\n"
     toy_sweep.write_text(few + slowly + "engines: {count: 1, probes_per_trial: 5}\n")
     plan = make_plan(load_sweep(toy_sweep))
     run, stop = tmp_path / "run", Stop()

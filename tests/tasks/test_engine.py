@@ -156,6 +156,7 @@ def test_a_snapshot_of_another_version_is_not_used(open_engine, run_engine, stor
     assert measurement(item).remark == "begun anew: its snapshot could not be read"
 
 
+@pytest.mark.slow
 def test_memories_kept_on_the_way_are_certified_too(open_engine, run_engine, story_probes):
     question = Question(recipe={"radius": 30.0, "patience": 60}, growth=None)
     probes = [*story_probes(2, longest=60), *story_probes(1, longest=60, num_vectors=2)]
