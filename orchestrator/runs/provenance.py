@@ -16,10 +16,12 @@ from typing import Any
 
 from orchestrator.planning.plan import Plan, PlannedModel
 from orchestrator.redact import redact_command
-from orchestrator.runs.directory import read_provenance
+from orchestrator.runs.directory import last_plugins, read_provenance
+from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import DamagedFileError
+from tasks.registry import TASKS, TEXT_SOURCES
 
 
 def known_provenance(files: Files) -> dict[str, Any]:
@@ -63,6 +65,7 @@ def with_session(
         "git_commit": _git_commit(),
         "versions": {name: version(name) for name in ("capsweep", "torch", "transformers", "ray", "pyarrow")},
         "notes": list(notes),
+        **({"plugins": plugins} if (plugins := plugins_of(plan.sweep)) else {}),
         **({"reused": [dict(each) for each in reused]} if reused else {}),
         **({} if added is None else {"added": {name: list(entries) for name, entries in added.items()}}),
     }
@@ -75,6 +78,22 @@ def with_session(
         "notes": list(plan.notes),
         "sessions": [*known.get("sessions", []), session],
     }
+
+
+def plugins_of(sweep: Sweep) -> dict[str, str]:
+    """What the sweep names that is of a plug-in, such as `task lines` -> the plug-in that offers it."""
+    named = [(TASKS, sweep.task), *((TEXT_SOURCES, entry.source) for entry in sweep.texts)]
+    return {f"{registry.kind} {name}": origin for registry, name in named if (origin := registry.origin(name))}
+
+
+def changed_plugins(sweep: Sweep, known: Mapping[str, Any]) -> list[str]:
+    """A note for each plug-in of the sweep that is not the one of the last session."""
+    before = last_plugins(known)
+    return [
+        f"{name}: {before[name]} in the session before, {now} in this one. Results may differ."
+        for name, now in plugins_of(sweep).items()
+        if before.get(name, now) != now
+    ]
 
 
 def _about(model: PlannedModel, known: Mapping[str, Any]) -> dict[str, Any]:
