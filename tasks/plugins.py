@@ -9,10 +9,11 @@ Knows nothing of what the names stand for.
 """
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -52,24 +53,32 @@ _included: dict[str, tuple[IncludedFile, ModuleType]] = {}
 """Name of the file -> the file and what running it made."""
 
 
-def include(path: str | Path) -> IncludedFile:
-    """Run a Python file, and make known the tasks, text sources and recipes in it; again, if it has changed since.
+def include(place: str | os.PathLike[str]) -> None:
+    """Run a Python file, or all in a folder, and make known the tasks, text sources and recipes in it.
 
-    It runs with all rights of this process, as whatever is installed does.
+    A file that has changed since is run again. It runs with all rights of this process, as whatever is installed does.
 
     Raises:
-        TaskError: when there is no such file, it fails, or offers nothing.
+        TaskError: when there is no such file, one fails, or offers nothing.
     """
-    path = Path(path).expanduser()
+    path = Path(place).expanduser()
+    files = sorted(path.glob("*.py")) if path.is_dir() else [path]
+    if not files:
+        raise TaskError(f"--include {path}: holds no Python file. Wanted a file, or a folder with some.")
+    for file in files:
+        _include(file)
+
+
+def _include(path: Path) -> None:
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise TaskError(f"--include {path}: cannot be read ({why}). Wanted a Python file.") from error
-    return include_file(IncludedFile(name=path.name, source=source), place=str(path))
+    include_file(IncludedFile(name=path.name, source=source), place=str(path))
 
 
-def include_file(file: IncludedFile, *, place: str | None = None) -> IncludedFile:
+def include_file(file: IncludedFile, *, place: str | None = None) -> None:
     """The same for a file that was read elsewhere, as engines on other machines do.
 
     Args:
@@ -78,7 +87,7 @@ def include_file(file: IncludedFile, *, place: str | None = None) -> IncludedFil
     """
     held = _included.get(file.name)
     if held is not None and held[0] == file:
-        return file
+        return
     # Named for its content: in every process, what was pickled finds its class.
     module = ModuleType(f"capsweep_include_{file.sha256[:HASH_LENGTH]}")
     module.__file__ = place or file.name
@@ -99,7 +108,6 @@ def include_file(file: IncludedFile, *, place: str | None = None) -> IncludedFil
             "from a name to what a sweep may use by it."
         )
     _included[file.name] = file, module
-    return file
 
 
 def included_files() -> tuple[IncludedFile, ...]:
@@ -153,7 +161,9 @@ class Registry(Mapping[str, Offered], Generic[Offered]):
             raise KeyError(name)
         if name in self.built_in or len(offers) > 1:
             others = " and ".join(["capsweep itself"] * (name in self.built_in) + [offer.origin for offer in offers])
-            raise TaskError(f"{self.kind} {name!r}: offered by {others}. Wanted one of them; remove or rename the other.")
+            raise TaskError(
+                f"{self.kind} {name!r}: offered by {others}. Wanted one of them; remove or rename the other."
+            )
         (offer,) = offers
         key = name, offer.origin
         if key not in self._loaded:
@@ -193,8 +203,8 @@ class Registry(Mapping[str, Offered], Generic[Offered]):
             found = offer.load()
         except Exception as error:
             raise TaskError(
-                f"{self.kind} {name!r}: {offer.origin} offers it, and cannot be loaded ({_in_one_line(error)}). Mend or "
-                "remove that plug-in."
+                f"{self.kind} {name!r}: {offer.origin} offers it, and cannot be loaded ({_in_one_line(error)}). "
+                "Mend or remove that plug-in."
             ) from error
         try:
             return self._check(name, found)
@@ -202,7 +212,7 @@ class Registry(Mapping[str, Offered], Generic[Offered]):
             raise TaskError(f"{self.kind} {name!r}: of {offer.origin}: {error}") from error
 
 
-@lru_cache(maxsize=None)
+@cache
 def _installed(table: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """The entry points of a table's group; read once for each `sys.path`, because it takes a look at every package."""
     found = entry_points(group=f"capsweep.{table.lower()}")

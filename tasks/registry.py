@@ -74,4 +74,5 @@ TEXT_SOURCES: Registry[type[TextEntry]] = Registry(
 RECIPES: Registry[str | Mapping[str, Any]] = Registry(
     "recipe", "RECIPES", {name: name for name in ("default", "published", "random")}, _recipe
 )
-"""Name in the sweep file -> what a task is asked for: the name itself where each task has its own recipe of that name."""
+"""Name in the sweep file -> what the task is asked for: of a built-in name, of which each task has its own recipe, the
+name itself."""

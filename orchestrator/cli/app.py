@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import jobs, reading
-from orchestrator.cli.exits import AllowFewer, Env, RunArgument, SpecArgument, bad_input, expanded
+from orchestrator.cli.exits import AllowFewer, Env, Include, RunArgument, SpecArgument, bad_input, expanded
 from orchestrator.cli.streams import show_what_can_be_shown
 from orchestrator.errors import literal
 
@@ -36,30 +36,26 @@ def check(
         float | None,
         typer.Option(min=0.001, help="Speed of another device in 10^12 operations/s; by default this one is timed."),
     ] = None,
+    include: Include = None,
 ) -> None:
     """Report every problem of a file. If there is none, show a sweep's rough cost or a cluster's node types."""
     with bad_input():
         from rich.console import Console
 
+        from orchestrator.api import running
         from orchestrator.cluster.cluster_file import is_cluster_file, show_cluster_file
-        from orchestrator.planning.estimate import estimate
-        from orchestrator.planning.planner import make_plan
-        from orchestrator.planning.pricing import prices_here
         from orchestrator.report.terminal import estimates_table
-        from orchestrator.spec.sweep_file import load_sweep
         from orchestrator.spec.yaml_file import read_mapping
 
         console = Console()
         if is_cluster_file(read_mapping(spec)[0]):
             show_cluster_file(spec, console)
             return
-        plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer, measure=False)
-        prices = {} if tflops else prices_here(plan, console)
-        estimates = estimate(plan, prices)
-        console.print(estimates_table(estimates, tflops=tflops))
-        for note in plan.notes:
+        checked = running.check(spec, allow_fewer=allow_fewer, timed=not tflops, console=console)
+        console.print(estimates_table(checked.estimates, tflops=tflops))
+        for note in checked.notes:
             console.print(f"note: {literal(note)}", markup=False, highlight=False)
-        tokens = ", ".join(f"{row.expected_tokens:,.0f}" for row in estimates)
+        tokens = ", ".join(f"{row.expected_tokens:,.0f}" for row in checked.estimates)
         device = f"one device at {tflops:g} Tflop/s, kept busy" if tflops else "this machine (--tflops for another)"
         console.print(
             f"Rough: it assumes {tokens} tokens a search. Times are for {device}, and may be half or twice that.",
@@ -84,31 +80,23 @@ def run(
         ),
     ] = None,
     env: Env = None,
+    include: Include = None,
 ) -> None:
     """Run a sweep, or resume it in a directory that holds the same sweep."""
     with bad_input():
-        from rich.console import Console
+        from orchestrator.api import running
 
-        from orchestrator.launch import launch, new_run_url
-        from orchestrator.planning.planner import make_plan
-        from orchestrator.runs.directory import drawn_texts, held_sweep, samples_of
-        from orchestrator.spec.sweep_file import load_sweep
-
-        sweep = load_sweep(spec)
-        url = run_dir or new_run_url(sweep)
-        held, samples = held_sweep(url), samples_of(url)
-        plan = make_plan(sweep, allow_fewer=allow_fewer, drawn=drawn_texts(url), held=held, samples=samples)
-        code = launch(
-            plan,
-            url,
+        ended = running.run(
+            spec,
+            run_dir=run_dir,
             inline=inline,
             address=address,
+            allow_fewer=allow_fewer,
             take_over=take_over,
             reuse=reuse or (),
-            environment=env or (),
-            console=Console(),
+            env=env or (),
         )
-    raise typer.Exit(code)
+    raise typer.Exit(ended.exit_code)
 
 
 @app.command(epilog="Example: `capsweep resume runs/quickstart-20260101-120000`")
@@ -119,31 +107,21 @@ def resume(
     take_over: TakeOver = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry what the machine failed.")] = False,
     env: Env = None,
+    include: Include = None,
 ) -> None:
     """Resume a run: rows on disk are kept, and probes that were in flight run again."""
     with bad_input():
-        from rich.console import Console
+        from orchestrator.api import running
 
-        from orchestrator.execution.faults import RESUME, can_go_on
-        from orchestrator.launch import launch
-        from orchestrator.planning.planner import make_plan
-        from orchestrator.runs.directory import drawn_texts, open_run, samples_of
-
-        sweep = open_run(run).sweep
-        with can_go_on(RESUME):
-            # The number of samples was settled when the run began: having fewer than asked for is not an error now.
-            plan = make_plan(sweep, allow_fewer=True, drawn=drawn_texts(run), samples=samples_of(run))
-            code = launch(
-                plan,
-                run,
-                inline=inline,
-                address=address,
-                take_over=take_over,
-                retry_failed=retry_failed,
-                environment=env or (),
-                console=Console(),
-            )
-    raise typer.Exit(code)
+        ended = running.resume(
+            run,
+            inline=inline,
+            address=address,
+            take_over=take_over,
+            retry_failed=retry_failed,
+            env=env or (),
+        )
+    raise typer.Exit(ended.exit_code)
 
 
 @app.command(epilog="Example: `capsweep extend runs/quickstart-20260101-120000 more.yaml`")
@@ -155,26 +133,22 @@ def extend(
     allow_fewer: AllowFewer = False,
     take_over: TakeOver = False,
     env: Env = None,
+    include: Include = None,
 ) -> None:
     """Add a sweep file's models, texts, k and seeds to a run, and resume it: finished searches stay finished."""
     with bad_input():
-        from rich.console import Console
+        from orchestrator.api import running
 
-        from orchestrator.launch import launch
-        from orchestrator.runs.extension import plan_extension
-
-        plan, extension = plan_extension(run, spec, allow_fewer=allow_fewer)
-        code = launch(
-            plan,
+        ended = running.extend(
             run,
+            spec,
             inline=inline,
             address=address,
+            allow_fewer=allow_fewer,
             take_over=take_over,
-            extension=extension,
-            environment=env or (),
-            console=Console(),
+            env=env or (),
         )
-    raise typer.Exit(code)
+    raise typer.Exit(ended.exit_code)
 
 
 @app.command(epilog="Example: `capsweep tune sweeps/quickstart.yaml --trials 25 --inline`")
@@ -194,27 +168,24 @@ def tune(
     allow_fewer: AllowFewer = False,
     take_over: TakeOver = False,
     env: Env = None,
+    include: Include = None,
 ) -> None:
     """Find the recipe that proves the most tokens for a given budget; repeat with its --run-dir to resume."""
     with bad_input():
-        from rich.console import Console
+        from orchestrator.api import running
 
-        from orchestrator.spec.sweep_file import load_sweep
-        from orchestrator.tuning.tune import TuneRequest, new_tune_folder
-        from orchestrator.tuning.tune import tune as tune_sweep
-
-        sweep = load_sweep(spec)
-        others = None if report is None else load_sweep(report)
-        request = TuneRequest(
-            sweep=sweep,
-            report=others,
+        _, code = running.tune(
+            spec,
             trials=trials,
+            run_dir=run_dir,
+            report=report,
             budget=budget,
+            inline=inline,
+            address=address,
             allow_fewer=allow_fewer,
-            environment=tuple(env or ()),
+            take_over=take_over,
+            env=env or (),
         )
-        url = run_dir or new_tune_folder(sweep)
-        code = tune_sweep(request, url, inline=inline, address=address, take_over=take_over, console=Console())
     raise typer.Exit(code)
 
 
@@ -222,6 +193,7 @@ def tune(
 def status(
     run: Annotated[str, typer.Argument(help="Run directory or URL, or a dashboard as http://..", metavar="RUN|URL")],
     limit: Annotated[int, typer.Option(help="Searches to show.")] = 20,
+    include: Include = None,
 ) -> None:
     """Show a run's results on disk, even while a session runs, or the sweeps that were submitted to a cluster."""
     with bad_input():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.exits import AllowFewer, Env, SpecArgument, bad_input
+from orchestrator.cli.exits import AllowFewer, Env, Include, SpecArgument, bad_input
 
 app = typer.Typer()
 
@@ -27,6 +27,7 @@ def submit(
     ] = False,
     allow_fewer: AllowFewer = False,
     env: Env = None,
+    include: Include = None,
 ) -> None:
     """Run a sweep as a job on a cluster, which continues without this machine; an existing run is resumed."""
     with bad_input():

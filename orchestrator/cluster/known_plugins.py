@@ -18,6 +18,6 @@ def know(files: Sequence[IncludedFile], *, task: str) -> None:
         include_file(file)
     if task not in TASKS:
         raise TaskError(
-            f"task {task!r}: nothing on {platform.node()} offers it. Install the plug-in on every node, or give its file "
-            "with --include, which goes to all of them."
+            f"task {task!r}: nothing on {platform.node()} offers it. Install the plug-in on every node, or give its "
+            "file with --include, which goes to all of them."
         )

@@ -1,15 +1,16 @@
-"""Reads and writes sweep files: looks paths up, and reports each problem in one line.
+"""Reads and writes sweeps, from files or as mappings: looks paths up, and reports each problem in one line.
 
 Knows nothing of which values a sweep allows; orchestrator/spec/sweep.py and the modules of its entries define that.
 """
 
 import glob
+import json
 import os
 import reprlib
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -23,6 +24,10 @@ from orchestrator.spec.yaml_file import read_mapping
 from tasks.registry import TASKS, TEXT_SOURCES
 from tasks.texts.patterns import match
 
+SweepSource: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Sweep
+"""What gives a sweep: the path of its file, a mapping as a file would have it, or the sweep itself."""
+IN_CODE = "sweep"
+"""Stands in messages where a file would be named."""
 LOCAL_MARKS = (".", "/", "~")
 """A model's name that begins with one of these is a folder; so is one with more slashes than the one of a hub id."""
 LONGEST_NAME = 255
@@ -52,8 +57,42 @@ def load_sweep(path: Path) -> Sweep:
         BadInput: with every problem of the file.
     """
     document, problems = read_mapping(path)
+    return _checked(document, problems, where=str(path), folder=path.parent)
+
+
+def sweep_of(asked: SweepSource) -> Sweep:
+    """The sweep of a file, of a mapping as a file would have it, or of a `Sweep`, with its defaults filled in.
+
+    Relative files and folders of a mapping or a `Sweep` are looked up in the current directory.
+
+    Raises:
+        BadInput: with every problem.
+    """
+    if isinstance(asked, str | os.PathLike):
+        return load_sweep(Path(asked).expanduser())
+    if isinstance(asked, Sweep):
+        # Only what was set: an extension adds nothing for a field that was left out.
+        document: Mapping[str, Any] = asked.model_dump(mode="json", include=asked.model_fields_set)
+    else:
+        document = asked
+    try:
+        # As a file has it: tuples as lists, paths as text.
+        document = json.loads(json.dumps(document, default=os.fspath))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(f"{IN_CODE}: {error}. Wanted text, numbers, lists and mappings, as in a sweep file.") from error
+    if not isinstance(document, dict):
+        raise BadInput(f"{IN_CODE}: found a {type(document).__name__}. Wanted a mapping with name, models and texts.")
+    return _checked(document, [], where=IN_CODE, folder=Path())
+
+
+def place_of(asked: SweepSource) -> str:
+    """Where a sweep stands, as messages name it."""
+    return os.fspath(asked) if isinstance(asked, str | os.PathLike) else IN_CODE
+
+
+def _checked(document: Mapping[str, Any], problems: list[str], *, where: str, folder: Path) -> Sweep:
     problems += _control_characters(document)
-    places = Places(path.parent)
+    places = Places(folder)
     try:
         sweep = Sweep.model_validate(document, context={"find": places.find, "find_model": places.find_model})
     except ValidationError as error:
@@ -61,7 +100,7 @@ def load_sweep(path: Path) -> Sweep:
     else:
         if not problems:
             return sweep
-    raise BadInput(*dict.fromkeys(f"{path}: {line}" for line in problems))
+    raise BadInput(*dict.fromkeys(f"{where}: {line}" for line in problems))
 
 
 def _control_characters(document: Mapping[str, Any]) -> list[str]:
