@@ -50,7 +50,7 @@ class IncludedFile:
 
 
 _included: dict[str, tuple[IncludedFile, ModuleType]] = {}
-"""Name of the file -> the file and what running it made."""
+"""Where a file was read, or its hash if that was elsewhere -> the file and what running it made."""
 
 
 def include(place: str | os.PathLike[str]) -> None:
@@ -75,7 +75,7 @@ def _include(path: Path) -> None:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise TaskError(f"--include {path}: cannot be read ({why}). Wanted a Python file.") from error
-    include_file(IncludedFile(name=path.name, source=source), place=str(path))
+    include_file(IncludedFile(name=path.name, source=source), place=str(path.resolve()))
 
 
 def include_file(file: IncludedFile, *, place: str | None = None) -> None:
@@ -83,10 +83,9 @@ def include_file(file: IncludedFile, *, place: str | None = None) -> None:
 
     Args:
         file: The file.
-        place: Where it was read, for tracebacks.
+        place: Where it was read; what was included from there before is forgotten.
     """
-    held = _included.get(file.name)
-    if held is not None and held[0] == file:
+    if file in included_files():
         return
     # Named for its content: in every process, what was pickled finds its class.
     module = ModuleType(f"capsweep_include_{file.sha256[:HASH_LENGTH]}")
@@ -94,7 +93,7 @@ def include_file(file: IncludedFile, *, place: str | None = None) -> None:
     sys.modules[module.__name__] = module
     try:
         exec(compile(file.source, module.__file__, "exec"), module.__dict__)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[module.__name__]
         raise TaskError(
             f"--include {module.__file__}: fails when it is run{_line_of(error, module.__file__)} "
@@ -107,7 +106,7 @@ def include_file(file: IncludedFile, *, place: str | None = None) -> None:
             f"--include {module.__file__}: found {found}. Wanted at least one of {', '.join(TABLES)}, each a mapping "
             "from a name to what a sweep may use by it."
         )
-    _included[file.name] = file, module
+    _included[place or file.sha256] = file, module
 
 
 def included_files() -> tuple[IncludedFile, ...]:
@@ -224,11 +223,11 @@ def _origin_of(point: EntryPoint) -> str:
     return f"{point.value} of {point.dist.name} {point.dist.version}" if point.dist else point.value
 
 
-def _in_one_line(error: Exception) -> str:
+def _in_one_line(error: BaseException) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
-def _line_of(error: Exception, place: str) -> str:
+def _line_of(error: BaseException, place: str) -> str:
     """Where in the file it failed, as ` in line 3`; empty if that is not known."""
     lines: list[int] = []
     trace = error.__traceback__

@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from orchestrator.errors import BadInput
 from orchestrator.redact import refuse_credentials
 from orchestrator.spec.sweep import Sweep
-from tasks.plugins import included_files
+from tasks.plugins import IncludedFile, included_files
 from tasks.texts.patterns import match
 
 SWEEP_NAME = "sweep.yaml"
@@ -66,9 +66,9 @@ def stage(sweep: Sweep, folder: Path) -> None:
             f"the sweep's models and texts are {size / 1e6:,.0f} MB; a job can carry up to {MOST_BYTES / 1e6:,.0f} MB. "
             "Name models of the hub, or put them where all nodes see them and submit from a node that sees them, too."
         )
-    for file in included_files():
-        (folder / PLUGINS).mkdir(exist_ok=True)
-        (folder / PLUGINS / file.name).write_text(file.source, encoding="utf-8")
+    for place, file in _included():
+        (folder / place).parent.mkdir(parents=True)
+        (folder / place).write_text(file.source, encoding="utf-8")
     # UTF-8 whatever the locale is: the cluster may have another one.
     sweep_text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     (folder / SWEEP_NAME).write_text(sweep_text, encoding="utf-8")
@@ -78,7 +78,12 @@ def stage(sweep: Sweep, folder: Path) -> None:
 
 def include_options() -> list[str]:
     """Options with which a job includes the files that were included here."""
-    return [word for file in included_files() for word in ("--include", f"{PLUGINS}/{file.name}")]
+    return [word for place, _ in _included() for word in ("--include", place)]
+
+
+def _included() -> list[tuple[str, IncludedFile]]:
+    """The files that were included here, each with its place in the job."""
+    return [(f"{PLUGINS}/{number}/{file.name}", file) for number, file in enumerate(included_files())]
 
 
 def _send(value: str, folder: Path, place: str) -> str:
