@@ -1,8 +1,14 @@
-"""The notebook that is shown to readers runs, on a run that was made here."""
+"""The notebook that is shown to readers runs, on a run that was made here; and a run begins in one of a user's own."""
 
 import json
+import os
+import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+import yaml
 from typer.testing import CliRunner
 
 from orchestrator.cli import app as cli
@@ -21,3 +27,37 @@ def test_every_cell_runs(toy_sweep, tmp_path, monkeypatch, capsys):
     for cell in cells:
         exec("".join(cell["source"]), scope)
     assert "toy/model" in capsys.readouterr().out
+
+
+@pytest.fixture
+def kernel(tmp_path, monkeypatch):
+    """Runs a cell in a kernel of Jupyter; gives its output as text."""
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    notebook = nbformat.v4.new_notebook()
+    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}})
+
+    def execute(source: str) -> str:
+        notebook.cells.append(nbformat.v4.new_code_cell(source))
+        cell = client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1)
+        outputs = (output.get("text", "") + output.get("data", {}).get("text/plain", "") for output in cell["outputs"])
+        return "".join(outputs)
+
+    with client.setup_kernel():
+        yield SimpleNamespace(execute=execute, interrupt=lambda: client.km.interrupt_kernel())
+
+
+@pytest.mark.slow
+def test_a_run_in_a_notebook_shows_progress_and_its_stop_button_loses_nothing(toy_sweep, kernel):
+    slow = {**yaml.safe_load(toy_sweep.read_text()), "recipe": {"steps": 20, "step_seconds": 0.05, "slots": 4}}
+    kernel.execute(f"import orchestrator\nsweep = {slow!r}")
+    button = threading.Timer(3, kernel.interrupt)
+    button.start()
+    shown = kernel.execute("run = orchestrator.run(sweep, run_dir='run', inline=True)")
+    button.join()
+    assert "toy: 12 searches, 12 open, in run" in shown
+    assert "saving what is in flight" in shown
+    assert kernel.execute("print(run.exit_code, run.probes.num_rows > 0)") == "130 True\n"
+    kernel.execute("run = orchestrator.resume(run, inline=True)")
+    assert kernel.execute("print(run.exit_code, set(run.searches['status'].to_pylist()))") == "0 {'measured'}\n"

@@ -6,7 +6,6 @@ Knows nothing of how a run is made.
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import IntEnum
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeAlias, TypeVar
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from orchestrator.launch import Exit
     from orchestrator.runs.directory import Run as RunDirectory
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -44,8 +44,8 @@ class Run:
 
     url: str
     """Its folder or fsspec URL."""
-    exit_code: IntEnum | None = None
-    """How the call that ran it ended, as the command would have: `Exit`; None for a run that was only opened."""
+    exit_code: "Exit | None" = None
+    """How the call that ran it ended, as the command would have; None for a run that was only opened."""
 
     @cached_property
     def directory(self) -> "RunDirectory":

@@ -81,7 +81,7 @@ def run(
     address: str | None = None,
     allow_fewer: bool = False,
     take_over: bool = False,
-    reuse: Sequence[str] = (),
+    reuse: Sequence[RunSource] = (),
     env: Sequence[str] = (),
     console: "Console | None" = None,
 ) -> Run:
@@ -118,7 +118,7 @@ def run(
         inline=inline,
         address=address,
         take_over=take_over,
-        reuse=reuse,
+        reuse=[as_run(each).url for each in reuse],
         environment=env,
         console=console or _console(),
     )

@@ -96,7 +96,7 @@ def run(
             reuse=reuse or (),
             env=env or (),
         )
-    raise typer.Exit(ended.exit_code)
+    raise typer.Exit(ended.exit_code or 0)
 
 
 @app.command(epilog="Example: `capsweep resume runs/quickstart-20260101-120000`")
@@ -121,7 +121,7 @@ def resume(
             retry_failed=retry_failed,
             env=env or (),
         )
-    raise typer.Exit(ended.exit_code)
+    raise typer.Exit(ended.exit_code or 0)
 
 
 @app.command(epilog="Example: `capsweep extend runs/quickstart-20260101-120000 more.yaml`")
@@ -148,7 +148,7 @@ def extend(
             take_over=take_over,
             env=env or (),
         )
-    raise typer.Exit(ended.exit_code)
+    raise typer.Exit(ended.exit_code or 0)
 
 
 @app.command(epilog="Example: `capsweep tune sweeps/quickstart.yaml --trials 25 --inline`")

@@ -1,4 +1,4 @@
-"""Live progress of a run: a view that is redrawn in a terminal, plain lines elsewhere.
+"""Live progress of a run: a view that is redrawn in a terminal or notebook, plain lines elsewhere.
 
 Knows nothing of executors: it receives verdicts and the states of engines, and reads the ledger.
 """
@@ -6,6 +6,7 @@ Knows nothing of executors: it receives verdicts and the states of engines, and 
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from types import TracebackType
 
 from rich.console import Console, ConsoleDimensions, Group, RenderableType
@@ -58,6 +59,13 @@ class _Redrawn(Live):
             super().refresh()
 
 
+def _can_redraw(console: Console) -> bool:
+    """Terminals without control codes get plain lines, as files do; so do notebooks without widgets."""
+    if console.is_jupyter:
+        return find_spec("ipywidgets") is not None
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 class LiveView(Watcher):
     """Progress of one session, as a context manager."""
 
@@ -85,8 +93,7 @@ class LiveView(Watcher):
             console=console,
         )
         self._bar = self._progress.add_task("searches", total=ledger.num_searches, left="")
-        # Terminals without control codes get plain lines, as files do.
-        self._redraws = console.is_terminal and not console.is_dumb_terminal
+        self._redraws = _can_redraw(console)
         self._said: list[Text] = []
         self._live = _Redrawn(self._view(), console=console, said=self._said)
 

@@ -56,7 +56,7 @@ def with_session(
     session = {
         "session_id": session_id,
         "started_at": now.isoformat(timespec="seconds"),
-        "command": redact_command(["capsweep", *sys.argv[1:]]),
+        "command": _command(),
         "host": platform.node(),
         "machine": platform.machine(),
         "processor": _processor(),
@@ -108,6 +108,14 @@ def with_end(known: dict[str, Any], session_id: str, now: datetime) -> dict[str,
     ended = {"ended_at": now.isoformat(timespec="seconds")}
     sessions = [{**each, **ended} if each["session_id"] == session_id else each for each in known["sessions"]]
     return {**known, "sessions": sessions}
+
+
+def _command() -> list[str]:
+    """The command with its arguments, or the script or notebook that called a verb as a function."""
+    program = Path(sys.argv[0])
+    if program.stem == "capsweep" or program.parts[-3:-1] == ("orchestrator", "cli"):
+        return redact_command(["capsweep", *sys.argv[1:]])
+    return ["python", program.name]
 
 
 def _processor() -> str | None:
