@@ -199,24 +199,20 @@ class Registry(Mapping[str, Offered], Generic[Offered]):
 
     def _load(self, name: str, offer: _Offer) -> Offered:
         try:
-            found = offer.load()
-        except Exception as error:
+            return self._check(name, offer.load())
+        except TaskError as error:
+            raise TaskError(f"{self.kind} {name!r}: of {offer.origin}: {error}") from error
+        except (Exception, SystemExit) as error:
             raise TaskError(
                 f"{self.kind} {name!r}: {offer.origin} offers it, and cannot be loaded ({_in_one_line(error)}). "
                 "Mend or remove that plug-in."
             ) from error
-        try:
-            return self._check(name, found)
-        except TaskError as error:
-            raise TaskError(f"{self.kind} {name!r}: of {offer.origin}: {error}") from error
 
 
 @cache
 def _installed(table: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     """The entry points of a table's group; read once for each `sys.path`, because it takes a look at every package."""
-    found = entry_points(group=f"capsweep.{table.lower()}")
-    # A distribution may be found twice, by two entries of the path that lead to one place.
-    return tuple({(point.name, point.value, _origin_of(point)): point for point in found}.values())
+    return tuple(entry_points(group=f"capsweep.{table.lower()}"))
 
 
 def _origin_of(point: EntryPoint) -> str:
