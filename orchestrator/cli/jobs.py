@@ -45,9 +45,9 @@ def submit(
         sweep = load_sweep(spec, words)
         url = run_dir or new_run_url(sweep)
         variables = carried(env or ())
-        jobs = Jobs(address)
         for source in reuse or ():
             check_reused_url(source)
+        jobs = Jobs(address)
         options = ["--allow-fewer"] if allow_fewer else []
         options += [f"--reuse={source}" for source in reuse or ()]
         options += [f"--overridden={word}" for word in words]

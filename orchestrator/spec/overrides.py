@@ -15,6 +15,8 @@ from tasks.values import TaskError
 from tasks.wording import counted
 
 EXAMPLES = "num_vectors=[1,2] or models.0.dtype=bfloat16"
+LONGEST_SHOWN = 80
+"""Most characters of a word in a message."""
 Place = tuple[str, ...]
 """Keys and numbers of entries from the whole file down to a value."""
 
@@ -27,6 +29,11 @@ class Override:
     """As it was given."""
     place: Place
     value: Any
+
+    @property
+    def shown(self) -> str:
+        """The word on one line."""
+        return _shown(self.word)
 
     def touches(self, place: Sequence[object]) -> bool:
         """Whether a value at this place is one that the override sets, holds or is within."""
@@ -45,7 +52,7 @@ def read_overrides(words: Sequence[str]) -> tuple[list[Override], list[str]]:
         try:
             overrides.append(_read(word))
         except _WrongOverrideError as error:
-            problems.append(f"{word}: {error}")
+            problems.append(f"{_shown(word)}: {error}")
     return overrides, problems
 
 
@@ -69,6 +76,12 @@ def _read(word: str) -> Override:
         assert isinstance(node, dict), "one mapping for each key of the place"
         node = node[part]
     return Override(word=word, place=place, value=node)
+
+
+def _shown(word: str) -> str:
+    """A word as a message begins with it: on one line, and not beyond it."""
+    line = word if word.isprintable() else repr(word)
+    return line if len(line) <= LONGEST_SHOWN else f"{line[: LONGEST_SHOWN - 3]}..."
 
 
 def _keys(node: Any) -> list[str]:
@@ -97,7 +110,7 @@ def with_overrides(document: Mapping[str, Any], overrides: Sequence[Override]) -
         try:
             changed = _changed(changed, override.place, override.value, (), changed)
         except _WrongOverrideError as error:
-            problems.append(f"{override.word}: {error}")
+            problems.append(f"{override.shown}: {error}")
     return changed, problems
 
 

@@ -62,7 +62,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     problems += [*(f"{path}: {line}" for line in repeated), *misplaced]
 
     def add(place: Sequence[object], line: str) -> None:
-        words = [override.word for override in wanted if override.touches(place)]
+        words = [override.shown for override in wanted if override.touches(place)]
         problems.append(f"{words[-1] if words else path}: {line}")
 
     for place, line in _control_characters(document):
