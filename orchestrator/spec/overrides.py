@@ -66,15 +66,14 @@ def _read(word: str) -> Override:
     try:
         # Refuses what no file may hold; its value is not used: OmegaConf reads 1e-3 as a number, and YAML as text.
         parse_yaml(value)
-        node = OmegaConf.to_container(OmegaConf.from_dotlist([word]))
+        node: Any = OmegaConf.to_container(OmegaConf.from_dotlist([word]))
         place = tuple(_keys(OmegaConf.to_container(OmegaConf.from_dotlist([f"{key}=0"]))))
+        for part in place:
+            node = node[part]  # one mapping for each key of the place
     except (*CONSTRUCTOR_ERRORS, OmegaConfBaseException) as error:
         raise _WrongOverrideError(
             f"cannot be read: {_in_one_line(error)}. Wanted KEY=VALUE, such as {EXAMPLES}."
         ) from error
-    for part in place:
-        assert isinstance(node, dict), "one mapping for each key of the place"
-        node = node[part]
     return Override(word=word, place=place, value=node)
 
 
@@ -142,7 +141,7 @@ def _fields_of(node: Any, place: Place, document: Mapping[str, Any]) -> Mapping[
         return node
     if isinstance(node, str) and len(place) == 2 and place[0] == "models":
         return {"name": node}
-    if isinstance(node, str) and place == ("recipe",) and (task := document.get("task", "cramming")) in TASKS:
+    if isinstance(node, str) and place == ("recipe",) and (task := str(document.get("task", "cramming"))) in TASKS:
         try:
             return TASKS[task].recipe(node)
         except TaskError as error:

@@ -69,6 +69,15 @@ def test_a_field_of_a_recipe_that_is_given_by_name_changes_that_recipe(write):
     assert recipe == {**TASKS["cramming"].recipe("published"), "learning_rate": 0.001}
 
 
+def test_where_the_task_is_wrong_the_name_of_a_recipe_stands_for_nothing(write):
+    with pytest.raises(BadInput) as caught:
+        load_sweep(write(task=["cramming"]), ["recipe.steps=3"])
+    assert [line.split(": ")[1] for line in caught.value.problems] == [
+        'recipe is "published" in the file, without fields. Give it as a whole.',
+        "task",
+    ]
+
+
 def test_what_a_run_keeps_of_it_is_read_as_the_same_sweep(write, tmp_path):
     sweep = load_sweep(write(), ["models.0.dtype=bfloat16", "num_vectors=[1,2]"])
     (tmp_path / "kept.yaml").write_text(dump(sweep))
@@ -106,6 +115,7 @@ WRONG = {
     "storage=s3://key:secret@bucket/": "storage: s3://[redacted]@bucket/ holds credentials.",
     'storage="a\\nb"': "storage: found 'a\\nb'; text must not hold the character '\\n'.",
     "seeds": "not an override. Wanted KEY=VALUE, such as num_vectors=[1,2] or models.0.dtype=bfloat16.",
+    "a\\=b=3": "cannot be read: ",
     "=3": "not an override. Wanted KEY=VALUE",
     "seeds=[1": "cannot be read: expected ',' or ']', but got '<stream end>'. Wanted KEY=VALUE",
     "seeds=[${]": "cannot be read: ",
