@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.redact import redact
 from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
 from tasks.registry import TASKS
 from tasks.values import TaskError
@@ -78,7 +79,8 @@ def _read(word: str) -> Override:
 
 
 def _shown(word: str) -> str:
-    """A word as a message begins with it: on one line, and not beyond it."""
+    """A word as a message begins with it: on one line, not beyond it, without secrets."""
+    word = redact(word)  # before it is cut: half of a password is not seen as one
     line = word if word.isprintable() else repr(word)
     return line if len(line) <= LONGEST_SHOWN else f"{line[: LONGEST_SHOWN - 3]}..."
 

@@ -112,7 +112,6 @@ WRONG = {
     "recipe.patiense=3": "recipe.patiense: unknown key. known: ",
     "recipe.steps=0": "recipe.steps: found 0; it should be greater than or equal to 1.",
     "task=craming": "task: 'craming' is not a task. known: cramming, ",
-    "storage=s3://key:secret@bucket/": "storage: s3://[redacted]@bucket/ holds credentials.",
     'storage="a\\nb"': "storage: found 'a\\nb'; text must not hold the character '\\n'.",
     "seeds": "not an override. Wanted KEY=VALUE, such as num_vectors=[1,2] or models.0.dtype=bfloat16.",
     "a\\=b=3": "cannot be read: ",
@@ -130,6 +129,13 @@ def test_each_problem_is_one_line_that_begins_with_the_word(write, word):
         load_sweep(write(), ["seeds=[3]", word])
     begin = word if len(word) <= 80 else f"{word[:77]}..."
     assert [line.startswith(f"{begin}: {WRONG[word]}") for line in caught.value.problems] == [True], caught.value
+
+
+def test_credentials_are_refused_and_not_repeated(write):
+    with pytest.raises(BadInput) as caught:
+        load_sweep(write(), [f"storage=s3://key:{'secret' * 20}@bucket/"])
+    (line,) = caught.value.problems
+    assert line.startswith("storage=s3://[redacted]@bucket/: storage: s3://[redacted]@bucket/ holds credentials.")
 
 
 @pytest.mark.parametrize("word", ["name=\udcff", "name=\x1b[31m", "name=a\nb", "a\nb"])
