@@ -19,7 +19,8 @@ if TYPE_CHECKING:
         verify_under,
     )
     from orchestrator.api.run import Run, open_run
-    from orchestrator.api.running import Checked, check, extend, include, resume, run, tune
+    from orchestrator.api.running import Checked, check, extend, include, resume, run
+    from orchestrator.api.tuning import tune
     from orchestrator.errors import BadInput
     from orchestrator.launch import Exit
     from orchestrator.runs.directory import RunTables, read
@@ -59,7 +60,8 @@ _PLACES = {
         *("compare", "decode", "export", "fit", "load_memory", "measure", "verify", "verify_under"),
     ),
     "orchestrator.api.run": ("Run", "open_run"),
-    "orchestrator.api.running": ("Checked", "check", "extend", "include", "resume", "run", "tune"),
+    "orchestrator.api.running": ("Checked", "check", "extend", "include", "resume", "run"),
+    "orchestrator.api.tuning": ("tune",),
     "orchestrator.errors": ("BadInput",),
     "orchestrator.launch": ("Exit",),
     "orchestrator.runs.directory": ("RunTables", "read"),

@@ -76,3 +76,20 @@ RECIPES: Registry[str | Mapping[str, Any]] = Registry(
 )
 """Name in the sweep file -> what the task is asked for: of a built-in name, of which each task has its own recipe, the
 name itself."""
+
+
+def whole_recipe(task: str, asked: str | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Every field of a recipe that a sweep gives by its name or by some of its fields.
+
+    Raises:
+        TaskError: when no recipe has the name, or its fields do not fit the task.
+    """
+    if not isinstance(asked, str):
+        return TASKS[task].recipe(asked)
+    if asked in RECIPES:
+        return TASKS[task].recipe(RECIPES[asked])
+    try:
+        return TASKS[task].recipe(asked)
+    except TaskError as error:
+        others = ", ".join(name for name in RECIPES if name not in RECIPES.built_in)
+        raise TaskError(f"{error}{others and f' Of plug-ins: {others}.'}") from error.__cause__

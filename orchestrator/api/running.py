@@ -1,4 +1,4 @@
-"""The verbs that make or run something: check, run, resume, extend, tune.
+"""The verbs that plan or run a sweep: check, run, resume, extend.
 
 Each takes a sweep as a file, a mapping or a `Sweep`, shows its progress on a console, and returns what a script goes on
 with. Options are those of the command by the same name.
@@ -6,7 +6,7 @@ with. Options are those of the command by the same name.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.api.run import Run, RunSource, as_run, bad_input_alone
@@ -14,7 +14,6 @@ from orchestrator.api.run import Run, RunSource, as_run, bad_input_alone
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from orchestrator.launch import Exit
     from orchestrator.planning.estimate import ModelEstimate
     from orchestrator.planning.plan import Plan
     from orchestrator.spec.sweep_file import SweepSource
@@ -49,12 +48,18 @@ class Checked:
 
 @bad_input_alone
 def check(
-    sweep: "SweepSource", *, allow_fewer: bool = False, timed: bool = True, console: "Console | None" = None
+    sweep: "SweepSource",
+    *,
+    overrides: Sequence[str] = (),
+    allow_fewer: bool = False,
+    timed: bool = True,
+    console: "Console | None" = None,
 ) -> Checked:
     """Plan a sweep and estimate its cost, and write nothing.
 
     Args:
         sweep: File, mapping or `Sweep`.
+        overrides: Fields to set in it, such as `num_vectors=[1,2]`.
         allow_fewer: Go on if a source has fewer texts than asked for.
         timed: Whether to load each model for a few seconds of its steps here; else estimates have no `seconds`.
         console: Where the reasons are shown why a model could not be timed.
@@ -62,20 +67,46 @@ def check(
     Raises:
         BadInput: with every problem of the sweep.
     """
-    from orchestrator.planning.estimate import estimate
     from orchestrator.planning.planner import make_plan
-    from orchestrator.planning.pricing import prices_here
     from orchestrator.spec.sweep_file import sweep_of
 
-    plan = make_plan(sweep_of(sweep), allow_fewer=allow_fewer, measure=False)
-    prices = prices_here(plan, console or _console()) if timed else {}
-    return Checked(plan=plan, estimates=estimate(plan, prices))
+    plan = make_plan(sweep_of(sweep, overrides), allow_fewer=allow_fewer, measure=False)
+    return with_cost(plan, timed=timed, console=console or standard_output())
+
+
+def with_cost(plan: "Plan", *, timed: bool, console: "Console") -> Checked:
+    """The plan with its estimates; see `check`."""
+    from orchestrator.planning.estimate import estimate
+    from orchestrator.planning.pricing import prices_here
+
+    return Checked(plan=plan, estimates=estimate(plan, prices_here(plan, console) if timed else {}))
+
+
+def planned(
+    sweep: "SweepSource",
+    overrides: Sequence[str],
+    *,
+    run_dir: str | os.PathLike[str] | None,
+    allow_fewer: bool,
+) -> "tuple[Plan, str]":
+    """What `run` would do with these arguments, and the folder or URL of the run."""
+    from orchestrator.launch import new_run_url
+    from orchestrator.planning.planner import make_plan
+    from orchestrator.runs.directory import drawn_texts, held_sweep, samples_of
+    from orchestrator.spec.sweep_file import sweep_of
+
+    asked = sweep_of(sweep, overrides)
+    url = new_run_url(asked) if run_dir is None else os.fspath(run_dir)
+    held, samples = held_sweep(url), samples_of(url)
+    plan = make_plan(asked, allow_fewer=allow_fewer, drawn=drawn_texts(url), held=held, samples=samples)
+    return replace(plan, overrides=tuple(overrides)), url
 
 
 @bad_input_alone
 def run(
     sweep: "SweepSource",
     *,
+    overrides: Sequence[str] = (),
     run_dir: str | os.PathLike[str] | None = None,
     inline: bool = False,
     address: str | None = None,
@@ -84,6 +115,8 @@ def run(
     reuse: Sequence[RunSource] = (),
     env: Sequence[str] = (),
     console: "Console | None" = None,
+    verbose: bool = False,
+    overridden: Sequence[str] = (),
 ) -> Run:
     """Run a sweep, or resume it in a directory that holds the same sweep.
 
@@ -91,6 +124,7 @@ def run(
 
     Args:
         sweep: File, mapping or `Sweep`.
+        overrides: Fields to set in it, such as `num_vectors=[1,2]`.
         run_dir: Folder or URL of the run; by default STORAGE/NAME-TIME.
         inline: Run in this process, without Ray.
         address: Ray cluster to join; by default one is started here.
@@ -98,29 +132,26 @@ def run(
         take_over: Take over a run whose session is gone.
         reuse: Runs, or folders of runs, whose finished searches are taken over.
         env: Names of variables that other machines get.
-        console: Where progress is shown; `Console(quiet=True)` shows nothing.
+        console: Where progress is shown; on `Console(quiet=True)`, only what went wrong is, on standard error.
+        verbose: Show a line for each probe that ends, too.
+        overridden: Overrides that the sweep has in it already, which are recorded, too.
 
     Raises:
         BadInput: with every problem of the sweep, or when the run directory cannot be used; nothing is written then.
     """
-    from orchestrator.launch import launch, new_run_url
-    from orchestrator.planning.planner import make_plan
-    from orchestrator.runs.directory import drawn_texts, held_sweep, samples_of
-    from orchestrator.spec.sweep_file import sweep_of
+    from orchestrator.launch import launch
 
-    asked = sweep_of(sweep)
-    url = new_run_url(asked) if run_dir is None else os.fspath(run_dir)
-    held, samples = held_sweep(url), samples_of(url)
-    plan = make_plan(asked, allow_fewer=allow_fewer, drawn=drawn_texts(url), held=held, samples=samples)
+    plan, url = planned(sweep, overrides, run_dir=run_dir, allow_fewer=allow_fewer)
     code = launch(
-        plan,
+        replace(plan, overrides=(*plan.overrides, *overridden)),
         url,
         inline=inline,
         address=address,
         take_over=take_over,
         reuse=[as_run(each).url for each in reuse],
         environment=env,
-        console=console or _console(),
+        console=console or standard_output(),
+        verbose=verbose,
     )
     return Run(url, code)
 
@@ -135,6 +166,7 @@ def resume(
     retry_failed: bool = False,
     env: Sequence[str] = (),
     console: "Console | None" = None,
+    verbose: bool = False,
 ) -> Run:
     """Resume a run: rows on disk are kept, and probes that were in flight run again. See `run` for the arguments.
 
@@ -161,7 +193,8 @@ def resume(
             take_over=take_over,
             retry_failed=retry_failed,
             environment=env,
-            console=console or _console(),
+            console=console or standard_output(),
+            verbose=verbose,
         )
     return Run(url, code)
 
@@ -171,12 +204,15 @@ def extend(
     run: RunSource,
     sweep: "SweepSource",
     *,
+    overrides: Sequence[str] = (),
     inline: bool = False,
     address: str | None = None,
     allow_fewer: bool = False,
     take_over: bool = False,
+    reuse: Sequence[RunSource] = (),
     env: Sequence[str] = (),
     console: "Console | None" = None,
+    verbose: bool = False,
 ) -> Run:
     """Add a sweep's models, texts, k and seeds to a run, and resume it: finished searches stay finished.
 
@@ -189,7 +225,7 @@ def extend(
     from orchestrator.runs.extension import plan_extension
 
     url = as_run(run).url
-    plan, extension = plan_extension(url, sweep, allow_fewer=allow_fewer)
+    plan, extension = plan_extension(url, sweep, overrides=overrides, allow_fewer=allow_fewer)
     code = launch(
         plan,
         url,
@@ -197,67 +233,15 @@ def extend(
         address=address,
         take_over=take_over,
         extension=extension,
+        reuse=[as_run(each).url for each in reuse],
         environment=env,
-        console=console or _console(),
+        console=console or standard_output(),
+        verbose=verbose,
     )
     return Run(url, code)
 
 
-@bad_input_alone
-def tune(
-    sweep: "SweepSource",
-    *,
-    trials: int,
-    run_dir: str | os.PathLike[str] | None = None,
-    report: "SweepSource | None" = None,
-    budget: int | None = None,
-    inline: bool = False,
-    address: str | None = None,
-    allow_fewer: bool = False,
-    take_over: bool = False,
-    env: Sequence[str] = (),
-    console: "Console | None" = None,
-) -> "tuple[str, Exit]":
-    """Find the recipe that proves the most tokens for a given budget, or resume that. See `run` for most arguments.
-
-    Args:
-        sweep: File, mapping or `Sweep`.
-        trials: Recipes to try in total, including the sweep's own.
-        run_dir: Folder; by default STORAGE/NAME-tune-TIME.
-        report: A sweep with the texts to report on; by default those of `sweep` are split.
-        budget: Trained tokens per length search; by default what the recipe of `sweep` spends.
-        inline: See `run`.
-        address: See `run`.
-        allow_fewer: See `run`.
-        take_over: See `run`.
-        env: See `run`.
-        console: See `run`.
-
-    Returns:
-        The folder, and how it ended.
-
-    Raises:
-        BadInput: when the sweep cannot be tuned, or the folder cannot be used; nothing is written then.
-    """
-    from orchestrator.spec.sweep_file import sweep_of
-    from orchestrator.tuning.tune import TuneRequest, new_tune_folder
-    from orchestrator.tuning.tune import tune as tune_sweep
-
-    asked = sweep_of(sweep)
-    request = TuneRequest(
-        sweep=asked,
-        report=None if report is None else sweep_of(report),
-        trials=trials,
-        budget=budget,
-        allow_fewer=allow_fewer,
-        environment=tuple(env),
-    )
-    url = new_tune_folder(asked) if run_dir is None else os.fspath(run_dir)
-    code = tune_sweep(request, url, inline=inline, address=address, take_over=take_over, console=console or _console())
-    return url, code
-
-
-def _console() -> "Console":
+def standard_output() -> "Console":
     """Standard output; rich finds out whether that is a terminal, a file or a notebook."""
     from rich.console import Console
 

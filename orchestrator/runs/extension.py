@@ -41,15 +41,17 @@ class Extension:
     """Field of the sweep -> its new entries; fields without any are left out."""
 
 
-def plan_extension(url: str, asked: SweepSource, *, allow_fewer: bool = False) -> tuple[Plan, Extension]:
-    """The plan of the run at `url`, extended by the sweep `asked`.
+def plan_extension(
+    url: str, asked: SweepSource, *, overrides: Sequence[str] = (), allow_fewer: bool = False
+) -> tuple[Plan, Extension]:
+    """The plan of the run at `url`, extended by the sweep `asked`, in which `overrides` set some fields.
 
     Raises:
         BadInput: when there is no such run, or the sweep would change one of its results.
     """
     run, drawn, samples = open_run(url), drawn_texts(url), samples_of(url)
     held, where = run.sweep, place_of(asked)
-    addition = with_held(sweep_of(asked), held)
+    addition = with_held(sweep_of(asked, overrides), held)
     if differing := differences(held, addition):
         raise BadInput(
             f"{where}: {'; '.join(differing)}. What decides results must be as in {url}: change it, or begin a new run."
@@ -65,7 +67,7 @@ def plan_extension(url: str, asked: SweepSource, *, allow_fewer: bool = False) -
     added = additions(held, sweep)
     counts = ", ".join(f"{len(entries)} of {name}" for name, entries in added.items()) or "nothing: it stays as it was"
     notes = (*plan.notes, f"added to the run: {counts}.")
-    return replace(plan, notes=notes), Extension(held=held_plan, added=added)
+    return replace(plan, notes=notes, overrides=tuple(overrides)), Extension(held=held_plan, added=added)
 
 
 def differences(held: Sweep, addition: Sweep) -> list[str]:

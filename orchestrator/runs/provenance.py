@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.planning.plan import Plan, PlannedModel
-from orchestrator.redact import redact_command
+from orchestrator.redact import redact, redact_command
 from orchestrator.runs.directory import last_plugins, read_provenance
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump
@@ -66,6 +66,7 @@ def with_session(
         "versions": {name: version(name) for name in ("capsweep", "torch", "transformers", "ray", "pyarrow")},
         "notes": list(notes),
         **({"plugins": plugins} if (plugins := plugins_of(plan.sweep)) else {}),
+        **({"overrides": [redact(word) for word in plan.overrides]} if plan.overrides else {}),
         **({"reused": [dict(each) for each in reused]} if reused else {}),
         **({} if added is None else {"added": {name: list(entries) for name, entries in added.items()}}),
     }

@@ -31,7 +31,6 @@ from orchestrator.spec.fields import (
     list_to_tuple,
     name_known,
     problem,
-    registered,
     wanted,
     without_credentials,
 )
@@ -40,7 +39,7 @@ from orchestrator.spec.search import LeastMargin, RepeatedContext, SearchEntry, 
 from orchestrator.spec.texts import TextsOfSweep
 from tasks.facts import SearchDefaults
 from tasks.recipe import AdamWRecipe, SphereRecipe
-from tasks.registry import RECIPES, TASKS, TEXT_SOURCES
+from tasks.registry import TASKS, TEXT_SOURCES, whole_recipe
 from tasks.toy import ToyRecipe
 from tasks.values import DecodeFrom, EngineSettings, Question, TaskError
 
@@ -110,16 +109,13 @@ class Sweep(Entry, frozen=True):
             raise PydanticCustomError("wanted", "{wanted}", {"wanted": "the name of a recipe, or a mapping of fields"})
         if "task" not in info.data:  # the task was refused, so the fields of its recipe are unknown
             return {}
-        if isinstance(value, str) and value in RECIPES:
-            value = registered(RECIPES, value)
         try:
-            return dict(TASKS[info.data["task"]].recipe(value))
+            return dict(whole_recipe(info.data["task"], value))
         except TaskError as error:
             # A task that checks with pydantic gives an error for each field.
             if isinstance(error.__cause__, ValidationError):
                 raise error.__cause__ from None
-            others = ", ".join(name for name in RECIPES if name not in RECIPES.built_in)
-            raise problem(f"{error}{others and f' Of plug-ins: {others}.'}") from None
+            raise problem(str(error)) from None
 
     @field_validator("decode_from")
     @classmethod

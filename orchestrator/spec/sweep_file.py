@@ -8,7 +8,7 @@ import json
 import os
 import reprlib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,6 +19,7 @@ from pydantic_core import ErrorDetails
 from orchestrator.errors import BadInput, suggest
 from orchestrator.spec.fields import problem
 from orchestrator.spec.models import ModelEntry
+from orchestrator.spec.overrides import read_overrides, with_overrides
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.yaml_file import read_mapping
 from tasks.registry import TASKS, TEXT_SOURCES
@@ -47,20 +48,25 @@ PLAIN_NAMES = {
 """Pydantic's names of common problems, in the words of a YAML file."""
 
 
-def load_sweep(path: Path) -> Sweep:
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     """The sweep of this file, with its defaults filled in.
 
     Relative files and folders (`path` and `words` of texts, local model folders) are looked up beside the sweep file
     first, then in the current directory; the sweep has them as absolute paths.
 
+    Args:
+        path: The file.
+        overrides: Fields to set in it (orchestrator/spec/overrides.py).
+
     Raises:
-        BadInput: with every problem of the file.
+        BadInput: with every problem of the file and of the overrides, each of which names the one it comes from.
     """
-    document, problems = read_mapping(path)
-    return _checked(document, problems, where=str(path), folder=path.parent)
+    document, repeated = read_mapping(path)
+    problems = [f"{path}: {line}" for line in repeated]
+    return _checked(document, problems, overrides, where=str(path), folder=path.parent)
 
 
-def sweep_of(asked: SweepSource) -> Sweep:
+def sweep_of(asked: SweepSource, overrides: Sequence[str] = ()) -> Sweep:
     """The sweep of a file, of a mapping as a file would have it, or of a `Sweep`, with its defaults filled in.
 
     Relative files and folders of a mapping or a `Sweep` are looked up in the current directory.
@@ -69,7 +75,7 @@ def sweep_of(asked: SweepSource) -> Sweep:
         BadInput: with every problem.
     """
     if isinstance(asked, str | os.PathLike):
-        return load_sweep(Path(asked).expanduser())
+        return load_sweep(Path(asked).expanduser(), overrides)
     if isinstance(asked, Sweep):
         # Only what was set: an extension adds nothing for a field that was left out.
         document: Mapping[str, Any] = asked.model_dump(mode="json", include=asked.model_fields_set)
@@ -82,7 +88,7 @@ def sweep_of(asked: SweepSource) -> Sweep:
         raise BadInput(f"{IN_CODE}: {error}. Wanted text, numbers, lists and mappings, as in a sweep file.") from error
     if not isinstance(document, dict):
         raise BadInput(f"{IN_CODE}: found a {type(document).__name__}. Wanted a mapping with name, models and texts.")
-    return _checked(document, [], where=IN_CODE, folder=Path())
+    return _checked(document, [], overrides, where=IN_CODE, folder=Path())
 
 
 def place_of(asked: SweepSource) -> str:
@@ -90,25 +96,38 @@ def place_of(asked: SweepSource) -> str:
     return os.fspath(asked) if isinstance(asked, str | os.PathLike) else IN_CODE
 
 
-def _checked(document: Mapping[str, Any], problems: list[str], *, where: str, folder: Path) -> Sweep:
-    problems += _control_characters(document)
+def _checked(
+    document: dict[Any, Any], problems: list[str], overrides: Sequence[str], *, where: str, folder: Path
+) -> Sweep:
+    """The sweep of a document; raises BadInput with `problems` and all others."""
+    wanted, unread = read_overrides(overrides)
+    document, misplaced = with_overrides(document, wanted)
+    problems = [*unread, *problems, *misplaced]
+
+    def add(place: Sequence[object], line: str) -> None:
+        words = [override.shown for override in wanted if override.touches(place)]
+        problems.append(f"{words[-1] if words else where}: {line}")
+
+    for place, line in _control_characters(document):
+        add(place, line)
     places = Places(folder)
     try:
         sweep = Sweep.model_validate(document, context={"find": places.find, "find_model": places.find_model})
     except ValidationError as error:
-        problems += [_explain(details, document) for details in error.errors(include_url=False)]
+        for details in error.errors(include_url=False):
+            add(details["loc"], _explain(details, document))
     else:
         if not problems:
             return sweep
-    raise BadInput(*dict.fromkeys(f"{where}: {line}" for line in problems))
+    raise BadInput(*dict.fromkeys(problems))
 
 
-def _control_characters(document: Mapping[str, Any]) -> list[str]:
-    """A problem for each text that holds a control character or a line separator: no file name or hub id has one.
+def _control_characters(document: Mapping[str, Any]) -> list[tuple[Sequence[object], str]]:
+    """Place and problem of each text that holds a control character or a line separator.
 
-    YAML would not give every such text back as it was written.
+    No file name or hub id has one, and YAML would not give every such text back as it was written.
     """
-    problems: list[str] = []
+    problems: list[tuple[Sequence[object], str]] = []
     seen: set[int] = set()  # by an anchor, a mapping may hold itself
 
     def walk(value: Any, place: tuple[object, ...]) -> None:
@@ -116,7 +135,8 @@ def _control_characters(document: Mapping[str, Any]) -> list[str]:
             found = [letter for letter in value if unicodedata.category(letter) in CONTROL_CATEGORIES]
             if found:
                 where = ".".join(map(_shown, place))
-                problems.append(f"{where}: found {_short(value)}; text must not hold the character {found[0]!r}.")
+                line = f"{where}: found {_short(value)}; text must not hold the character {found[0]!r}."
+                problems.append((place, line))
         elif isinstance(value, Mapping | list) and id(value) not in seen:
             seen.add(id(value))
             for key, part in value.items() if isinstance(value, Mapping) else enumerate(value):
