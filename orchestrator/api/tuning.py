@@ -66,7 +66,6 @@ def tune(
         environment=tuple(env),
     )
     url = new_tune_folder(asked) if run_dir is None else os.fspath(run_dir)
-    code = tune_sweep(
-        request, url, inline=inline, address=address, take_over=take_over, console=console or standard_output()
-    )
+    shown = console or standard_output()
+    code = tune_sweep(request, url, inline=inline, address=address, take_over=take_over, console=shown)
     return url, code

@@ -52,6 +52,13 @@ def test_the_example_of_the_page_is_a_sweep(tmp_path, shipped_model):
     checked = orchestrator.check(asked, timed=False)
     assert len(checked.plan.searches) == 50
     assert checked.plan.sweep.recipe["patience"] == 400
+    changed = orchestrator.check(asked, overrides=["recipe.steps=9", "texts.0.samples=2"], timed=False).plan
+    assert (changed.sweep.recipe["patience"], changed.sweep.recipe["steps"]) == (400, 9)
+    assert len(changed.searches) == 2
+    with pytest.raises(
+        orchestrator.BadInput, match=r"^sweep: recipe: 'pateint' is not a recipe.* Of plug-ins: patient"
+    ):
+        orchestrator.check({**asked, "recipe": "pateint"})
 
 
 def test_a_run_needs_its_files_again_and_says_so(sweep, includes, tmp_path, capsweep):
