@@ -6,7 +6,6 @@ Knows nothing of executors: it receives verdicts and the states of engines, and 
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from types import TracebackType
 
 from rich.console import Console, ConsoleDimensions, Group, RenderableType
@@ -19,6 +18,7 @@ from rich.text import Text
 from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.execution.executor import Watcher
 from orchestrator.planning.plan import Sample
+from orchestrator.progress import can_redraw
 from orchestrator.report.live_tables import engines_table, models_table, rate, verdict_line, verdicts_table
 from orchestrator.report.pace import Pace, duration, seconds_left
 from orchestrator.search.bracket import Verdict
@@ -59,13 +59,6 @@ class _Redrawn(Live):
             super().refresh()
 
 
-def _can_redraw(console: Console) -> bool:
-    """Terminals without control codes get plain lines, as files do; so do notebooks without widgets."""
-    if console.is_jupyter:
-        return find_spec("ipywidgets") is not None
-    return console.is_terminal and not console.is_dumb_terminal
-
-
 class LiveView(Watcher):
     """Progress of one session, as a context manager."""
 
@@ -96,7 +89,8 @@ class LiveView(Watcher):
             console=console,
         )
         self._bar = self._progress.add_task("searches", total=ledger.num_searches, left="")
-        self._redraws = _can_redraw(console)
+        # Elsewhere, plain lines.
+        self._redraws = can_redraw(console)
         self._said: list[Text] = []
         self._live = _Redrawn(self._view(), console=console, said=self._said)
 
