@@ -12,8 +12,11 @@ import yaml
 
 import orchestrator
 from orchestrator.cluster.jobs.submission import SWEEP_NAME, include_options, stage
+from orchestrator.cluster.known_plugins import know
 from orchestrator.spec.sweep_file import load_sweep
-from tasks.plugins import forget_included, include
+from tasks.plugins import forget_included, include, included_files
+from tasks.registry import TASKS, TEXT_SOURCES
+from tasks.values import TaskError
 from tests.plugins import blocks_of, install
 
 pytestmark = pytest.mark.usefixtures("no_page")
@@ -136,6 +139,21 @@ def test_a_job_carries_the_files(sweep, includes, tmp_path):
     assert (tmp_path / "job" / options[3]).read_text() == TASK
 
 
+def test_another_process_knows_what_the_driver_included(sweep, includes):
+    for path in includes[1::2]:
+        include(path)
+    files = included_files()
+    forget_included()
+    with pytest.raises(
+        TaskError, match=r"task 'mine': nothing on .* offers it\. Install the plug-in on every node, or"
+    ):
+        know((), task="mine")
+    know(files, task="mine")
+    assert {"mine"} <= set(TASKS)
+    assert "counting" in TEXT_SOURCES
+
+
+@pytest.mark.slow
 @pytest.mark.xdist_group("ray")
 def test_engines_in_other_processes_know_the_files(sweep, includes, tmp_path, capsweep, local_ray):
     run = tmp_path / "run"
