@@ -2,10 +2,10 @@
 
 import json
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -45,19 +45,19 @@ def kernel(tmp_path, monkeypatch):
         return "".join(outputs)
 
     with client.setup_kernel():
-        yield SimpleNamespace(execute=execute, interrupt=lambda: client.km.interrupt_kernel())
+        yield execute
 
 
 @pytest.mark.slow
 def test_a_run_in_a_notebook_shows_progress_and_its_stop_button_loses_nothing(toy_sweep, kernel):
     slow = {**yaml.safe_load(toy_sweep.read_text()), "recipe": {"steps": 20, "step_seconds": 0.05, "slots": 4}}
-    kernel.execute(f"import orchestrator\nsweep = {slow!r}")
-    button = threading.Timer(3, kernel.interrupt)
+    pid = int(kernel(f"import orchestrator, os\nsweep = {slow!r}\nprint(os.getpid())"))
+    button = threading.Timer(3, os.kill, (pid, signal.SIGINT))  # what the stop button does
     button.start()
-    shown = kernel.execute("run = orchestrator.run(sweep, run_dir='run', inline=True)")
+    shown = kernel("run = orchestrator.run(sweep, run_dir='run', inline=True)")
     button.join()
     assert "toy: 12 searches, 12 open, in run" in shown
     assert "saving what is in flight" in shown
-    assert kernel.execute("print(run.exit_code, run.probes.num_rows > 0)") == "130 True\n"
-    kernel.execute("run = orchestrator.resume(run, inline=True)")
-    assert kernel.execute("print(run.exit_code, set(run.searches['status'].to_pylist()))") == "0 {'measured'}\n"
+    assert kernel("print(run.exit_code, 'open' in run.searches['status'].to_pylist())") == "130 True\n"
+    kernel("run = orchestrator.resume(run, inline=True)")
+    assert kernel("print(run.exit_code, set(run.searches['status'].to_pylist()))") == "0 {'measured'}\n"
