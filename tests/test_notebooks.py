@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,16 @@ def kernel(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_run_in_a_notebook_shows_progress_and_its_stop_button_loses_nothing(toy_sweep, kernel):
+def test_a_run_in_a_notebook_shows_progress_and_its_stop_button_loses_nothing(toy_sweep, tmp_path, kernel):
     slow = {**yaml.safe_load(toy_sweep.read_text()), "recipe": {"steps": 20, "step_seconds": 0.05, "slots": 4}}
     pid = int(kernel(f"import orchestrator, os\nsweep = {slow!r}\nprint(os.getpid())"))
-    button = threading.Timer(3, os.kill, (pid, signal.SIGINT))  # what the stop button does
+
+    def press() -> None:
+        while not (tmp_path / "run" / "sweep.yaml").exists():
+            time.sleep(0.05)
+        os.kill(pid, signal.SIGINT)  # what the stop button does
+
+    button = threading.Thread(target=press)
     button.start()
     shown = kernel("run = orchestrator.run(sweep, run_dir='run', inline=True)")
     button.join()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from orchestrator.api.run import Device as DeviceName
 from orchestrator.cli.exits import Include, RunArgument, bad_input, expanded
 from orchestrator.errors import BadInput, literal
 from orchestrator.report.papers import PUBLISHED_SETS, Paper
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the models compute.")]
+Device = Annotated[DeviceName, typer.Option(help="Where the models compute.")]
 
 
 @app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")
@@ -146,7 +147,7 @@ def verify(
     raise typer.Exit(1 if wrong else 0)
 
 
-def _verify_under(run: str, under: list[str], device: str) -> None:
+def _verify_under(run: str, under: list[str], device: DeviceName) -> None:
     with bad_input():
         from orchestrator.api import reading
         from orchestrator.api.run import Run
