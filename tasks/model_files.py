@@ -14,7 +14,7 @@ import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoConfig
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from tasks.facts import ModelFacts
 from tasks.hub import commit_of, why_refused
