@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from tasks.contract import TextCodec
 from tasks.hub import why_refused
-from tasks.model_files import message_of, pins
+from tasks.model_files import message_of, source_of
 from tasks.values import Encoding, Model, TaskError
 
 
@@ -21,7 +21,8 @@ class HubCodec:
     def __init__(self, model: Model) -> None:
         """Raises TaskError when the model has no tokenizer."""
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(model.name, **pins(model))
+            with source_of(model) as source:
+                self._tokenizer = AutoTokenizer.from_pretrained(**source)
         except Exception as error:  # tokenizers raises plain Exception
             why = why_refused(error, "model") or (
                 f"its tokenizer could not be read ({message_of(error)}). "
