@@ -61,7 +61,9 @@ def gguf_path(model: Model) -> Path:
     try:
         return Path(hf_hub_download(repository, file, revision=model.commit or model.revision))
     except RemoteEntryNotFoundError as error:
-        found = [name for name in HfApi().list_repo_files(repository, revision=model.commit) if name.lower().endswith(SUFFIX)]
+        found = [
+            name for name in HfApi().list_repo_files(repository, revision=model.commit) if name.lower().endswith(SUFFIX)
+        ]
         raise TaskError(
             f"{model.name}: {repository} has no file {file!r}. Its GGUF files: {', '.join(found) or 'none'}."
         ) from error

@@ -52,9 +52,7 @@ class TestTheSameModel:
         of_file, of_folder = (LanguageModel(Model(name=str(each)), device="cpu") for each in (written, shipped_model))
         inputs_BTD = of_folder.embed(torch.arange(1, 61).view(2, 30))
         with torch.no_grad():
-            assert torch.equal(
-                of_file.head(of_file.hidden(inputs_BTD)), of_folder.head(of_folder.hidden(inputs_BTD))
-            )
+            assert torch.equal(of_file.head(of_file.hidden(inputs_BTD)), of_folder.head(of_folder.hidden(inputs_BTD)))
         assert of_file.readings == of_folder.readings
         assert of_file.in_float32() is of_file, "dequantized weights are ordinary ones"
 

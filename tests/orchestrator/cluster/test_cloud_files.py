@@ -72,7 +72,7 @@ class TestKubeRay:
         assert list(unknown_fields(misspelt, "V1PodTemplateSpec", client)) == ["imagee"]
 
     def test_kuberays_own_schema(self, name):
-        """Folder of ray.io_rayclusters.yaml and ray.io_rayjobs.yaml, as KubeRay's repository and Helm chart have them."""
+        """The folder holds ray.io_rayclusters.yaml and ray.io_rayjobs.yaml, as KubeRay's Helm chart has them."""
         if (folder := os.environ.get("CAPSWEEP_KUBERAY_CRDS")) is None:
             pytest.skip("needs KubeRay's CRDs: set CAPSWEEP_KUBERAY_CRDS to their folder")
         found = documents(name)[-1]
@@ -83,7 +83,7 @@ class TestKubeRay:
 
 def unknown_fields(value: Any, kind: str, client: Any) -> Iterator[str]:
     """Fields of a Kubernetes object that its Python client does not know."""
-    if listed := re.fullmatch(r"list\[(.+)\]", kind):
+    if listed := re.fullmatch(r"[Ll]ist\[(.+)\]", kind):
         for each in value:
             yield from unknown_fields(each, listed[1], client)
     elif isinstance(value, Mapping) and (model := getattr(client, kind, None)) is not None:
@@ -96,7 +96,7 @@ def unknown_fields(value: Any, kind: str, client: Any) -> Iterator[str]:
 
 
 def closed(schema: Any) -> Any:
-    """The schema of a custom resource, with fields that it does not name refused: Kubernetes would drop them silently."""
+    """The schema with fields refused that it does not name: Kubernetes would drop them without a word."""
     if isinstance(schema, list):
         return [closed(each) for each in schema]
     if not isinstance(schema, Mapping):
@@ -120,11 +120,15 @@ def test_the_sweep_of_the_kubernetes_job_is_one_and_its_run_is_named(tmp_path):
 
 def test_google_clouds_machines_are_those_of_its_interface():
     discovery = pytest.importorskip("googleapiclient.discovery_cache", reason="needs the extra `gcp`")
-    schemas = json.loads(Path(discovery.__file__).with_name("documents").joinpath("compute.v1.json").read_text())["schemas"]
+    schemas = json.loads(Path(discovery.__file__).with_name("documents").joinpath("compute.v1.json").read_text())[
+        "schemas"
+    ]
     (cluster,) = documents("gcp.yaml")
     for node in cluster["available_node_types"].values():
         assert list(unlike(node["node_config"], "Instance", schemas)) == []
-    assert list(unlike({"scheduling": {"onHostMaintenance": "STOP"}}, "Instance", schemas)) == ["onHostMaintenance: STOP"]
+    assert list(unlike({"scheduling": {"onHostMaintenance": "STOP"}}, "Instance", schemas)) == [
+        "onHostMaintenance: STOP"
+    ]
     assert list(unlike({"machine_type": "x"}, "Instance", schemas)) == ["machine_type"]
 
 

@@ -62,10 +62,16 @@ MISTAKES = {
     "a provider": ("type: aws", "type: asw", "Ray refuses it: "),
     "a mount": (": sweeps", ": sweps", "file_mounts./home/ubuntu/capsweep/sweeps: 'sweps' does not exist, seen from"),
     "a zone of another region": (
-        "region: us-west-2", "region: us-east-1", "provider.availability_zone: us-west-2a, us-west-2b, us-west-2c, us-",
+        "region: us-west-2",
+        "region: us-east-1",
+        "provider.availability_zone: us-west-2a, us-west-2b, us-west-2c, us-",
         "are not in the region us-east-1. Wanted zones of one region",
     ),
-    "one such zone": ("us-west-2b", "us-west-1b", "provider.availability_zone: us-west-1b is not in the region us-west-2."),
+    "one such zone": (
+        "us-west-2b",
+        "us-west-1b",
+        "provider.availability_zone: us-west-1b is not in the region us-",
+    ),
     "an old Python": ("python3.12 -m", "python3.10 -m", "setup_commands.2: 'python3.10' is Python 3.10; wanted >=3.11"),
     "another Ray": ('".[s3,aws]"', "ray[default]==2.9.3", "setup_commands.3: 'ray[default]==2.9.3' is Ray 2.9.3; want"),
     "an image": ("head_node_type: head", f"{DOCKER}'rayproject/ray:2.9.3-py311'}}", "docker.image: ", "is Ray 2.9.3;"),
