@@ -120,15 +120,13 @@ def test_the_sweep_of_the_kubernetes_job_is_one_and_its_run_is_named(tmp_path):
 
 def test_google_clouds_machines_are_those_of_its_interface():
     discovery = pytest.importorskip("googleapiclient.discovery_cache", reason="needs the extra `gcp`")
-    schemas = json.loads(Path(discovery.__file__).with_name("documents").joinpath("compute.v1.json").read_text())[
-        "schemas"
-    ]
+    described = Path(discovery.__file__).with_name("documents") / "compute.v1.json"
+    schemas = json.loads(described.read_text())["schemas"]
     (cluster,) = documents("gcp.yaml")
     for node in cluster["available_node_types"].values():
         assert list(unlike(node["node_config"], "Instance", schemas)) == []
-    assert list(unlike({"scheduling": {"onHostMaintenance": "STOP"}}, "Instance", schemas)) == [
-        "onHostMaintenance: STOP"
-    ]
+    planted = {"scheduling": {"onHostMaintenance": "STOP"}}
+    assert list(unlike(planted, "Instance", schemas)) == ["onHostMaintenance: STOP"]
     assert list(unlike({"machine_type": "x"}, "Instance", schemas)) == ["machine_type"]
 
 
