@@ -24,12 +24,12 @@ NAMES = {
 """Part of a weight's name in transformers -> in llama.cpp."""
 
 
-def write_gguf(model: Path, file: Path, *, architecture: str = "llama", **more: Any) -> Path:
+def write_gguf(model: Path, file: Path, *, architecture: str = "llama", tokenizer: str = "gpt2", **more: Any) -> Path:
     """Write the model of a folder as one file; `more` are tensors and further entries of its header."""
     from gguf import GGUFWriter
     from safetensors.torch import load_file
 
-    config, tokenizer = (json.loads((model / name).read_text()) for name in ("config.json", "tokenizer.json"))
+    config, vocabulary = (json.loads((model / name).read_text()) for name in ("config.json", "tokenizer.json"))
     writer = GGUFWriter(file, architecture)
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
@@ -41,7 +41,8 @@ def write_gguf(model: Path, file: Path, *, architecture: str = "llama", **more: 
     writer.add_rope_dimension_count(config["head_dim"])
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
     writer.add_vocab_size(config["vocab_size"])
-    _add_tokenizer(writer, tokenizer["model"], bos=config["bos_token_id"])
+    writer.add_tokenizer_model(tokenizer)
+    _add_tokens(writer, vocabulary["model"], bos=config["bos_token_id"])
     for key, value in more.items():
         if isinstance(value, np.ndarray):
             writer.add_tensor(key, value)
@@ -60,9 +61,8 @@ def write_gguf(model: Path, file: Path, *, architecture: str = "llama", **more: 
     return file
 
 
-def _add_tokenizer(writer: Any, bpe: Any, *, bos: int) -> None:
+def _add_tokens(writer: Any, bpe: Any, *, bos: int) -> None:
     control, normal = 3, 1
-    writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     tokens = sorted(bpe["vocab"], key=bpe["vocab"].__getitem__)
     writer.add_token_list(tokens)

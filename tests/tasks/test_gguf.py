@@ -127,6 +127,10 @@ class TestRefused:
         assert "it changes RoPE (rope_freqs.weight)" in refused(made(**{"rope_freqs.weight": frequencies}))
         assert "(llama.rope.scaling.type: yarn)" in refused(made(**{"rope.scaling.type": "yarn"}))
 
+    def test_a_tokenizer_that_transformers_does_not_read(self, made: Callable[..., Path]):
+        with pytest.raises(TaskError, match=r"its tokenizer could not be read \(.*'plamo2'.* Wanted a GGUF file with"):
+            HubCodec(Model(name=str(made(tokenizer="plamo2"))))
+
     def test_weights_quantized_twice(self, written: Path):
         assert "quantization: int8 and a GGUF file" in refused(written, quantization="int8")
 
