@@ -140,3 +140,21 @@ class TestRefused:
 
     def test_no_such_file(self):
         assert "no such file. Wanted a local GGUF file, or owner/name/file.gguf" in refused("there/is-none.gguf")
+
+
+@pytest.mark.slow
+def test_a_real_file_in_four_bits_knows_what_its_model_knows(shared_data: Path):
+    pytest.importorskip("gguf", reason="needs the extra `gguf`")
+    files = sorted((shared_data / "models" / "smollm2-135m-instruct").glob("*.gguf"))
+    if not files:
+        pytest.skip("needs the GGUF file of SmolLM2-135M-Instruct in ../shared/data/models, which is not here")
+    model = Model(name=str(files[0]))
+    about = facts(model)
+    assert (about.num_parameters, about.vocabulary, about.num_layers, about.context) == (134_515_008, 49152, 30, 8192)
+    codec, loaded = HubCodec(model), LanguageModel(model, device="cpu")
+    assert codec.decode(codec.encode(TEXT).tokens) == TEXT
+    assert loaded.readings.notes == ()
+    question = torch.tensor([codec.encode("The capital of France is").tokens])
+    with torch.no_grad():
+        logits_BTV = loaded.head(loaded.hidden(loaded.embed(question)))
+    assert codec.decode([int(logits_BTV[0, -1].argmax())]) == " Paris"
