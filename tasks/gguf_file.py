@@ -4,9 +4,10 @@ A name that ends in `.gguf` is such a model: a local file, or `owner/name/file.g
 is in a configuration.
 """
 
+import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -78,7 +79,8 @@ def alone(path: Path) -> Iterator[dict[str, Any]]:
 
     Those may belong to other models: a folder of GGUF files is often just where downloads lie.
     """
-    with TemporaryDirectory(prefix="capsweep-gguf-") as empty:
+    # Whatever its verbosity, transformers draws a bar while it dequantizes. Errors are raised.
+    with TemporaryDirectory(prefix="capsweep-gguf-") as empty, redirect_stderr(io.StringIO()):
         yield {"pretrained_model_name_or_path": empty, "gguf_file": os.path.abspath(path)}
 
 

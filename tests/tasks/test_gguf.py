@@ -56,9 +56,10 @@ class TestTheSameModel:
         assert of_file.readings == of_folder.readings
         assert of_file.in_float32() is of_file, "dequantized weights are ordinary ones"
 
-    def test_in_another_precision(self, written: Path):
+    def test_in_another_precision_and_in_silence(self, written: Path, capfd: pytest.CaptureFixture[str]):
         model = LanguageModel(Model(name=str(written), dtype="bfloat16"), device="cpu")
         assert {part.dtype for part in model._model.parameters()} == {torch.bfloat16}
+        assert capfd.readouterr() == ("", "")
 
     def test_nothing_is_read_from_files_beside_it(self, written: Path, shipped_model: Path, tmp_path: Path):
         beside = Path(shutil.copy(written, tmp_path / "model.gguf"))
