@@ -98,7 +98,7 @@ def check_gguf(model: Model) -> Path:
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise TaskError(f"{model.name}: GGUF files need {' and '.join(missing)}, not installed here. Run {INSTALL}.")
     # transformers' own reader; that of the package gguf takes seconds for a vocabulary.
-    from transformers.integrations.gguf import read_gguf_metadata
+    from transformers.integrations.gguf.reader import read_gguf_metadata
 
     path = gguf_path(model)
     if is_pointer(path):

@@ -18,7 +18,7 @@ import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoConfig
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from tasks.facts import ModelFacts
 from tasks.gguf_file import (
