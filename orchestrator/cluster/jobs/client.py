@@ -19,7 +19,7 @@ from typing import Any
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orchestrator.cluster.connection import wants_token
-from orchestrator.cluster.jobs.submission import VARIABLES_OPTION, check_run_url, stage, versions
+from orchestrator.cluster.jobs.submission import VARIABLES_OPTION, check_run_url, include_options, stage, versions
 from orchestrator.cluster.private import keep_token_private
 from orchestrator.errors import BadInput
 from orchestrator.spec.sweep import Sweep
@@ -123,7 +123,7 @@ class Jobs:
             environment: dict[str, Any] = {"working_dir": folder}
             if install:
                 environment["pip"] = [f"{name}=={number}" for name, number in versions().items()]
-            words = [run_dir, *options]
+            words = [run_dir, *options, *include_options()]
             if variables:
                 words = [*words, *(word for name in variables for word in ("--env", name))]
                 words = [VARIABLES_OPTION, self._leave(variables), *words]
