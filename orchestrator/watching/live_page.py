@@ -6,7 +6,7 @@ Knows nothing of HTTP, or of what a page shows.
 import threading
 import time
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.errors import BadInput
 from orchestrator.redact import redact
@@ -22,10 +22,8 @@ PAUSE_PER_SECOND = 4.0
 class State:
     """What is known of a page."""
 
-    version: int
-    """Number of pages built so far; 0 before the first."""
     built: float | None
-    """Unix time of the last one, in seconds."""
+    """When the page was built, Unix time in seconds: another page, another time. None before the first."""
     summary: str
     """What it shows and who writes, in a line."""
     trouble: str | None
@@ -41,7 +39,7 @@ class LivePage:
         self._next_look = 0.0
         self._fingerprint: Hashable = None
         self._page: Page | None = None
-        self._state = State(version=0, built=None, summary="", trouble=None)
+        self._state = State(built=None, summary="", trouble=None)
 
     def refresh(self) -> State:
         """Look at the files unless that was done just now, and build the page anew if they have changed.
@@ -67,20 +65,15 @@ class LivePage:
     def _look(self) -> State:
         before = self._state
         try:
-            version, built = before.version, before.built
+            built = before.built
             # Before the build: rows that land meanwhile make the next one.
             fingerprint = self._view.fingerprint()
             if self._page is None or fingerprint != self._fingerprint:
-                self._page, built, version = self._view.build(), time.time(), version + 1
+                self._page, built = self._view.build(), time.time()
                 self._fingerprint = fingerprint
             words = filter(None, (self._page.summary, self._view.writers()))
-            return State(version=version, built=built, summary=" · ".join(words), trouble=None)
+            return State(built=built, summary=" · ".join(words), trouble=None)
         except Exception as error:
             # A run in mid-flight, damaged, of another version or removed is told to its reader; others are served on.
             kind = "" if isinstance(error, OSError | BadInput) else f"{type(error).__name__}: "
-            return State(
-                version=before.version,
-                built=before.built,
-                summary=before.summary,
-                trouble=redact(f"{kind}{error}") or kind,
-            )
+            return replace(before, trouble=redact(f"{kind}{error}") or type(error).__name__)

@@ -38,11 +38,7 @@ class Group:
 def render_runs(listing: Listing, url: str) -> str:
     """The page of a folder of runs, as HTML that fetches nothing."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "counted": counted,
-        "short": _short,
-        "in_url": lambda name: quote(name, safe="", errors="replace"),
-    }
+    environment.filters |= {"counted": counted, "in_url": _in_url}
     more = len(listing.foreign) - MOST_NAMED
     return environment.from_string(resource("runs.html.j2", "orchestrator.watching")).render(
         style=Markup(resource("page.css") + resource("runs.css", "orchestrator.watching")),
@@ -79,6 +75,11 @@ def groups_of(runs: Sequence[ListedRun]) -> list[Group]:
         )
         for (task, model, num_vectors), measured in sorted(found.items())
     ]
+
+
+def _in_url(name: str) -> str:
+    # Names of folders may hold what is no letter.
+    return quote(name, safe="", errors="replace")
 
 
 def _facts(run: ListedRun) -> list[str]:

@@ -10,7 +10,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
 
 import uvicorn
 from jinja2 import Environment, StrictUndefined
@@ -40,10 +39,12 @@ HEADERS = {
     "X-Frame-Options": "SAMEORIGIN",
 }
 SHELL_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; frame-src 'self'"
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:; "
+    "connect-src 'self'; frame-src 'self'"
 )
 TROUBLE_PAGE = (
-    "<!doctype html><meta name=color-scheme content='light dark'><h1>Nothing to show yet</h1><p>{trouble}</p>"
+    "<!doctype html><meta name=color-scheme content='light dark'><title>capsweep watch</title>"
+    "<body style='font: 16px/1.5 system-ui, sans-serif; margin: 2rem'><h1>Nothing to show yet</h1><p>{trouble}</p>"
 )
 
 
@@ -153,11 +154,13 @@ def listen(port: int) -> socket.socket:
     return listening
 
 
-def serve(app: Any, listening: socket.socket) -> None:
-    """Answer on this socket until Ctrl-C."""
+def serving(app: Starlette, listening: socket.socket) -> tuple[uvicorn.Server, threading.Thread]:
+    """A server that answers on this socket, and its thread.
+
+    In the main thread, uvicorn would wait for every answer after Ctrl-C, and with it for a slow store.
+    """
     config = uvicorn.Config(app, log_level="critical", access_log=False, server_header=False, lifespan="off", ws="none")
     server = uvicorn.Server(config)
-    # Not in the main thread, where uvicorn would wait for every answer after Ctrl-C, and with it for a slow store.
     thread = threading.Thread(target=server.run, args=([listening],), name="live page", daemon=True)
     thread.start()
-    thread.join()
+    return server, thread

@@ -8,16 +8,16 @@ const until = async (holds, ms) => {
   for (const end = performance.now() + ms; !holds() && performance.now() < end; ) await wait(50);
 };
 
-let [shown, version, isHeld] = [null, null, false];
+let [shown, built, isHeld] = [null, undefined, false];
 byId("hold").addEventListener("click", () => {
   isHeld = !isHeld;
   byId("hold").setAttribute("aria-pressed", isHeld);
 });
-const tell = (kind, words, built) => {
+const tell = (kind, words, seconds) => {
   byId("strip").className = `strip ${kind}`;
   // Only what is new: a reader of screens says it aloud.
   if (byId("summary").textContent !== words) byId("summary").textContent = words;
-  byId("built").textContent = built ? `as of ${new Date(1000 * built).toLocaleTimeString()}` : "";
+  byId("built").textContent = seconds ? `as of ${new Date(1000 * seconds).toLocaleTimeString()}` : "";
 };
 
 // The place in the page: the last part with a name that begins above the window's top, and how far above.
@@ -95,8 +95,10 @@ const load = async () => {
   document.title = page.title;
   frame.className = "";
   const focused = old && kept(old);
+  const isInside = [null, shown, document.body].includes(document.activeElement);
   shown?.remove();
   shown = frame;
+  if (!isInside) return;
   frame.contentWindow.focus();
   if (focused?.focused) page.getElementById(focused.focused)?.focus({ preventScroll: true });
   if (focused?.caret != null) page.getElementById("filter")?.setSelectionRange(focused.caret, focused.caret);
@@ -108,9 +110,9 @@ const look = async () => {
   const answer = await fetch(`state${location.search}`);
   if (!answer.ok) return tell("trouble", `The server refuses: ${await answer.text()}`);
   const state = await answer.json();
-  if (state.version !== version && !(version && isBusy())) {
+  if (state.built !== built && !(built && isBusy())) {
     await load();
-    version = state.version;
+    built = state.built;
   }
   tell(state.trouble ? "trouble" : "live", state.trouble ?? state.summary, state.built);
 };

@@ -9,7 +9,7 @@ from orchestrator.errors import BadInput
 from orchestrator.redact import refuse_credentials
 from orchestrator.runs.directory import is_run
 from orchestrator.store.files import Files, open_files
-from orchestrator.watching.server import ADDRESS, NoSuchViewError, Pages, listen, make_app, serve
+from orchestrator.watching.server import ADDRESS, NoSuchViewError, Pages, listen, make_app, serving
 from orchestrator.watching.views import ListView, RunsView, View
 
 
@@ -31,7 +31,8 @@ def watch(url: str, *, port: int, on_message: Callable[[str], None]) -> None:
     on_message(f"http://{ADDRESS}:{listening.getsockname()[1]}/{token}/")
     on_message("Whoever has this address can read the runs; nothing is written. Ctrl-C ends it.")
     try:
-        serve(make_app(pages, token), listening)
+        _, thread = serving(make_app(pages, token), listening)
+        thread.join()
     except KeyboardInterrupt:
         sys.stdout.flush()
         sys.stderr.flush()

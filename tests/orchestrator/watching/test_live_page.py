@@ -12,43 +12,35 @@ from orchestrator.watching.views import ListView, Page, RunsView
 pytestmark = pytest.mark.usefixtures("no_page")
 
 
-def taken_out(run: Path) -> tuple[Path, bytes]:
-    """The last file of rows, removed, and what it held."""
-    path = sorted((run / "probes").iterdir())[-1]
-    content = path.read_bytes()
-    path.unlink()
-    return path, content
-
-
 def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_it_is_built_when_rows_land(runs, at_once):
-    path, content = taken_out(runs / "first")
+def test_it_is_built_when_rows_land(runs, late, at_once):
     page = LivePage(RunsView([str(runs / "first")]))
     before = page.refresh()
-    assert (before.version, before.trouble) == (1, None)
-    assert "of 12 searches done" in before.summary
+    assert before.trouble is None
+    assert before.summary.startswith("6 of 12 searches done")
     assert before.summary.endswith("nobody writes")
     assert page.refresh() == before
+    path, content = late
     path.write_bytes(content)
     after = page.refresh()
-    assert after.version == 2
-    assert after.summary != before.summary
+    assert (after.built or 0) > (before.built or 0)
     assert after.summary.startswith("12 of 12 searches done")
 
 
-def test_no_look_follows_another_at_once(runs):
+def test_no_look_follows_another_at_once(runs, late):
     page = LivePage(RunsView([str(runs / "first")]))
-    page.refresh()
-    taken_out(runs / "first")
-    assert page.refresh().version == 1
+    before = page.refresh()
+    path, content = late
+    path.write_bytes(content)
+    assert page.refresh() == before
 
 
 def damage(run: Path) -> None:
-    path, content = taken_out(run)
-    path.write_bytes(content[:-9])
+    path = next((run / "probes").iterdir())
+    path.write_bytes(path.read_bytes()[:-9])
 
 
 @pytest.mark.parametrize(
@@ -57,22 +49,29 @@ def damage(run: Path) -> None:
         (damage, "damaged"),
         (shutil.rmtree, "not a run directory"),
         (lambda run: (run / "searches.parquet").write_bytes(b"x"), "searches.parquet: damaged"),
-        (lambda run: (run / "sweep.yaml").write_bytes(b"\0"), None),
     ],
 )
 def test_trouble_is_told_and_the_page_stays_until_it_is_over(runs, at_once, harm, told):
     run = runs / "first"
     page = LivePage(RunsView([str(run)]))
-    assert page.refresh().version == 1
+    before = page.refresh()
+    assert before.trouble is None
     harm(run)
     state = page.refresh()
-    if told is not None:
-        assert told in (state.trouble or "")
-        assert state.version == 1
+    assert told in (state.trouble or "")
+    assert state.built == before.built
     assert page.html() is not None
     shutil.rmtree(run, ignore_errors=True)
     shutil.copytree(runs / "second", run)
     assert page.refresh().trouble is None
+
+
+def test_what_a_run_can_be_shown_without_is_a_note(runs, at_once):
+    (runs / "first" / "sweep.yaml").write_bytes(b"\0")
+    state = LivePage(RunsView([str(runs / "first")])).refresh()
+    assert state.trouble is None
+    assert "note: " in state.summary
+    assert "sweep.yaml: damaged" in state.summary
 
 
 def test_a_reader_does_not_wait_while_another_looks():
@@ -108,10 +107,12 @@ def test_a_reader_does_not_wait_while_another_looks():
 
 def test_the_list_changes_with_its_runs(runs, at_once):
     page = LivePage(ListView(str(runs)))
-    assert page.refresh().summary == "2 runs"
-    assert page.refresh().version == 1
+    before = page.refresh()
+    assert before.summary == "2 runs"
+    assert page.refresh() == before
     shutil.copytree(runs / "second", runs / "third")
-    assert (page.refresh().version, page.refresh().summary) == (2, "3 runs")
+    assert page.refresh().summary == "3 runs"
+    assert page.refresh().built != before.built
     (runs / "third" / "provenance.json").write_bytes(b"x")
     state = page.refresh()
     assert (state.summary, state.trouble) == ("2 runs", None)
