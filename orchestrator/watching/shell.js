@@ -104,7 +104,7 @@ const load = async () => {
   if (focused?.caret != null) page.getElementById("filter")?.setSelectionRange(focused.caret, focused.caret);
 };
 // A page that goes away under a selection would take it along.
-const isBusy = () => isHeld || (shown && !shown.contentDocument?.getSelection()?.isCollapsed);
+const isBusy = () => isHeld || shown?.contentDocument?.getSelection()?.isCollapsed === false;
 
 const look = async () => {
   const answer = await fetch(`state${location.search}`);

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from orchestrator.errors import BadInput
 from orchestrator.watching.server import make_app
 from orchestrator.watching.watch import pages_of
+from tests.elements import Elements
 
 TOKEN = "a-token"
 
@@ -66,32 +67,34 @@ class TestWhoIsAnswered:
             assert headers["referrer-policy"] == "no-referrer"
 
 
-def test_the_list_the_runs_and_several_together(runs, read):
+def test_the_list_the_runs_and_several_together(runs):
     client = client_of(runs)
     listed = client.get(f"/{TOKEN}/page").text
-    page = read(listed)
+    page = Elements(listed)
     assert "12 of 12 searches done" in page.text
     assert {given["href"] for tag, given in page.tags if tag == "a"} == {"./?run=first", "./?run=second"}
     assert "All runs" in client.get(f"/{TOKEN}/?run=first").text
     assert "All runs" not in client.get(f"/{TOKEN}/").text
     both = client.get(f"/{TOKEN}/page", params=[("run", "first"), ("run", "second")]).text
     assert "<title>toy and toy · capsweep</title>" in both
-    assert "model (toy #2)" in read(both).text
+    assert "model (toy #2)" in Elements(both).text
     state = client.get(f"/{TOKEN}/state", params=[("run", "first"), ("run", "second")]).json()
     assert state["summary"].startswith("24 of 24 searches done")
 
 
-def test_names_of_runs_are_escaped(runs, read):
+@pytest.mark.usefixtures("no_page")
+def test_names_of_runs_are_escaped(runs):
     hostile = "<img src=x onerror=alert(1)>&run=first #?"
     shutil.copytree(runs / "first", runs / hostile)
     client = client_of(runs)
-    page = read(client.get(f"/{TOKEN}/page").text)
+    page = Elements(client.get(f"/{TOKEN}/page").text)
     assert hostile in page.text
     assert not [tag for tag, _ in page.tags if tag == "img"]
     (link,) = {given["href"] for tag, given in page.tags if tag == "a" and "img" in (given["href"] or "")}
     assert client.get(f"/{TOKEN}/state{(link or '').removeprefix('./')}").json()["trouble"] is None
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_run_that_cannot_be_read_has_a_page_all_the_same(runs):
     (runs / "second" / "searches.parquet").write_bytes(b"x")
     client = client_of(runs)
