@@ -30,7 +30,7 @@ class Group:
     model: str
     num_vectors: int
     most: float
-    """Largest mean among them, in tokens; at least 1."""
+    """Largest mean of this task and model with any number of vectors, in tokens; at least 1."""
     runs: tuple[tuple[str, GroupCapacity], ...]
     """(name of the run, what it measured), the largest mean first."""
 
@@ -65,12 +65,15 @@ def groups_of(runs: Sequence[ListedRun]) -> list[Group]:
     for run in runs:
         for capacity in run.capacities:
             found[run.task or "", capacity.model, capacity.num_vectors].append((run.name, capacity))
+    most: dict[tuple[str, str], float] = defaultdict(lambda: 1.0)
+    for (task, model, _), measured in found.items():
+        most[task, model] = max(most[task, model], *(capacity.mean_tokens for _, capacity in measured))
     return [
         Group(
             task=task,
             model=model,
             num_vectors=num_vectors,
-            most=max(1.0, *(capacity.mean_tokens for _, capacity in measured)),
+            most=most[task, model],
             runs=tuple(sorted(measured, key=lambda one: -one[1].mean_tokens)),
         )
         for (task, model, num_vectors), measured in sorted(found.items())

@@ -40,7 +40,7 @@ def test_no_look_follows_another_at_once(runs, late):
 
 def damage(run: Path) -> None:
     path = next((run / "probes").iterdir())
-    path.write_bytes(path.read_bytes()[:-9])
+    path.with_name("torn-0123456789abcdef.parquet").write_bytes(path.read_bytes()[:-9])
 
 
 @pytest.mark.parametrize(

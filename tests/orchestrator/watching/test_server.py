@@ -67,7 +67,7 @@ class TestWhoIsAnswered:
             assert headers["referrer-policy"] == "no-referrer"
 
 
-def test_the_list_the_runs_and_several_together(runs):
+def test_the_list_leads_to_its_runs(runs):
     client = client_of(runs)
     listed = client.get(f"/{TOKEN}/page").text
     page = Elements(listed)
@@ -75,6 +75,11 @@ def test_the_list_the_runs_and_several_together(runs):
     assert {given["href"] for tag, given in page.tags if tag == "a"} == {"./?run=first", "./?run=second"}
     assert "All runs" in client.get(f"/{TOKEN}/?run=first").text
     assert "All runs" not in client.get(f"/{TOKEN}/").text
+
+
+@pytest.mark.slow
+def test_several_runs_have_one_page(runs):
+    client = client_of(runs)
     both = client.get(f"/{TOKEN}/page", params=[("run", "first"), ("run", "second")]).text
     assert "<title>toy and toy · capsweep</title>" in both
     assert "model (toy #2)" in Elements(both).text
