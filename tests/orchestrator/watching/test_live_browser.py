@@ -29,7 +29,7 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
 
 
 def shows(words: str) -> str:
-    return f"document.getElementById('summary').textContent.includes({words!r}) && !!{PAGE}?.querySelector('h1')"
+    return f"document.getElementById('summary')?.textContent.includes({words!r}) && !!{PAGE}?.querySelector('h1')"
 
 
 LEAVE = f"""(async () => {{
@@ -93,7 +93,7 @@ def test_what_is_held_or_selected_stays(runs, late, served, browser, at_once):
         browser.visit(address)
         browser.wait_for(shows("6 of 12 searches done"))
         browser.run("document.getElementById('hold').click()")
-        browser.run(f"{PAGE}.body.dataset.mine = 'yes'")
+        browser.run(f"Object.assign({PAGE}.body.dataset, {{ mine: 'yes' }})")
         late[0].write_bytes(late[1])
         # The state is told all the same.
         browser.wait_for(shows("12 of 12 searches done"))
