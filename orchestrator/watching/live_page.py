@@ -15,7 +15,7 @@ from orchestrator.watching.views import Page, View
 LOOK_SECONDS = 2.0
 """Least time between two looks at the files; a session writes rows once a second."""
 PAUSE_PER_SECOND = 4.0
-"""Seconds of pause for each second that a look took, with the page that it built: a fifth of a processor at most."""
+"""Seconds of pause for each second of a processor that a look took, with the page that it built: a fifth at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +50,11 @@ class LivePage:
         if not self._looking.acquire(blocking=is_first):
             return self._state
         try:
-            started = time.monotonic()
-            if started >= self._next_look:
+            if time.monotonic() >= self._next_look:
+                before = time.thread_time()
                 self._state = self._look()
-                self._next_look = time.monotonic() + max(LOOK_SECONDS, PAUSE_PER_SECOND * (time.monotonic() - started))
+                pause = max(LOOK_SECONDS, PAUSE_PER_SECOND * (time.thread_time() - before))
+                self._next_look = time.monotonic() + pause
         finally:
             self._looking.release()
         return self._state
