@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import checking, jobs, reading, tuning
+from orchestrator.cli import checking, jobs, reading, tuning, watching
 from orchestrator.cli.exits import (
     Address,
     AllowFewer,
@@ -229,6 +229,7 @@ app.add_typer(checking.app)
 app.add_typer(tuning.app)
 app.add_typer(jobs.app)
 app.add_typer(reading.app)
+app.add_typer(watching.app)
 
 
 def main() -> None:

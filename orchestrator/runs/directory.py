@@ -175,10 +175,18 @@ def open_run(url: str) -> Run:
         BadInput: when there is none, its URL holds credentials, or its sweep cannot be read.
     """
     refuse_credentials(url)
-    files = open_files(url)
+    return run_in(open_files(url))
+
+
+def run_in(files: Files) -> Run:
+    """The run of these files.
+
+    Raises:
+        BadInput: when there is none, or its sweep cannot be read.
+    """
     if not is_run(files):
         raise BadInput(
-            f"{url}: not a run directory (no {SWEEP_FILE} in it). "
+            f"{files.url}: not a run directory (no {SWEEP_FILE} in it). "
             "Give the folder that `capsweep run` printed, such as runs/NAME-DATE-TIME."
         )
     run = Run(files=files, sweep=read_sweep(files), provenance={"models": {}, "sessions": []})
