@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import jobs, reading
+from orchestrator.cli import jobs, reading, sharing
 from orchestrator.cli.exits import AllowFewer, Env, RunArgument, SpecArgument, bad_input, expanded
 from orchestrator.cli.streams import show_what_can_be_shown
 from orchestrator.errors import literal
@@ -265,6 +265,7 @@ def runs(
 
 app.add_typer(jobs.app)
 app.add_typer(reading.app)
+app.add_typer(sharing.app)
 
 
 def main() -> None:

@@ -42,6 +42,8 @@ PROVENANCE_FILE = "provenance.json"
 EXTENDING_FILE = "extending.yaml"
 """Exists while an extension is written: until it is removed, tables may hold more than the sweep asks for."""
 REPORT_FILE = "report/index.html"
+PUBLISHED = "published"
+"""Key in the provenance of a copy that was pushed to the hub."""
 DAMAGED_FOLDER = "damaged"
 RUN_FOLDERS = (PROBE_FOLDER, SESSION_FOLDER, SNAPSHOT_FOLDER, DAMAGED_FOLDER, "report", "logs")
 TABLE_FILES = (SAMPLES_FILE, SEARCHES_FILE, *MEASURED)
@@ -100,6 +102,16 @@ class Run:
         if not self._samples:
             self._samples.update({(row["model"], row["sample_id"]): row for row in self.samples().to_pylist()})
         return self._samples[model, sample_id]
+
+    @property
+    def is_published(self) -> bool:
+        """Whether this is a copy that was pushed to the hub: it names local folders by their last name."""
+        return PUBLISHED in self.provenance
+
+    @property
+    def is_without_texts(self) -> bool:
+        """Whether its texts and memories were left out when it was pushed."""
+        return bool(self.provenance.get(PUBLISHED, {}).get("without_texts"))
 
     def model(self, name: str) -> Model:
         """The model named `name` in rows; raises DamagedFileError when the run does not record it."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.planning.plan import Plan, PlannedModel
 from orchestrator.redact import redact_command
-from orchestrator.runs.directory import read_provenance
+from orchestrator.runs.directory import PUBLISHED, read_provenance
 from orchestrator.spec.sweep_file import dump
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import DamagedFileError
@@ -74,6 +74,7 @@ def with_session(
         "text_commits": {**plan.text_commits, **known.get("text_commits", {})},
         "notes": list(plan.notes),
         "sessions": [*known.get("sessions", []), session],
+        **({PUBLISHED: known[PUBLISHED]} if PUBLISHED in known else {}),
     }
 
 
