@@ -25,7 +25,7 @@ Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Whe
 @app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")
 def report(
     runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],
-    to: Annotated[Path, typer.Option(help="File for the page of several runs.", callback=expanded)] = Path(
+    to: Annotated[Path, typer.Option(help="File for the page of several runs, or of one on the hub.", callback=expanded)] = Path(
         "report.html"
     ),
     tables: Annotated[
@@ -48,15 +48,18 @@ def report(
         from orchestrator.report.figures.printed import inches_of
         from orchestrator.report.writing import all_tables, write_images, write_page, write_report, write_tables
         from orchestrator.runs.directory import open_run
+        from orchestrator.store.hub_files import is_on_hub
 
         inches = inches_of(width)
         opened = [open_run(run) for run in runs]
-        if len(opened) == 1 and not at_steps:
+        # A run on the hub is only read: its page is written here.
+        is_own_page = len(opened) == 1 and not is_on_hub(opened[0].files.url)
+        if is_own_page and not at_steps:
             typer.echo(write_report(opened[0]))
-        read = all_tables(opened) if len(opened) > 1 or tables or images or at_steps else None
+        read = all_tables(opened) if not is_own_page or tables or images or at_steps else None
         if read is not None and at_steps:
             _print_frontier(read, sorted(set(at_steps)))
-        elif read is not None and len(opened) > 1:
+        elif read is not None and not is_own_page:
             write_page(opened, read, to)
             typer.echo(to)
         if read is not None and tables:
@@ -159,7 +162,7 @@ def _verify_under(run: str, under: list[str], device: str) -> None:
         from orchestrator.runs.directory import open_run
 
         settings = parse_settings(under, device=device)
-        opened = open_run(run)
+        opened = open_run(run, to_write=True)
         for found in verify_under(opened, settings):
             typer.echo(found.in_words())
         typer.echo(write_report(opened))
@@ -200,7 +203,7 @@ def measure(
         from orchestrator.store.parquet import write_table
         from orchestrator.store.schema import BITS_FILE
 
-        opened = open_run(run)
+        opened = open_run(run, to_write=True)
         measured = measure_run(opened, device=device, noise=noise)
         for name, table in measured.items():
             write_table(opened.files, name, table)

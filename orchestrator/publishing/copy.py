@@ -49,13 +49,14 @@ def write_copy(run: Run, folder: Path, *, without_texts: bool) -> Run:
     files = LocalFiles(folder)
     files.write(SWEEP_FILE, dump(words.sweep).encode())
     files.write(PROVENANCE_FILE, json.dumps(words.provenance, indent=2).encode())
-    write_table(files, SEARCHES_FILE, run.searches())
+    write_table(files, SEARCHES_FILE, run.searches())  # as planned; a session may write rows meanwhile
     write_table(files, SAMPLES_FILE, _without_texts(run.samples()) if without_texts else run.samples())
     for name, table in read_measured(run.files).items():
         if table.num_rows:
             write_table(files, name, table)
     _write_rows(files, run.probes(PROBES.names), words.clean, without_texts=without_texts)
     copy = open_run(str(folder))
+    write_table(files, SEARCHES_FILE, copy.searches())
     if not without_texts:
         _write_memories(copy)
     refuse_secrets(folder, copy)

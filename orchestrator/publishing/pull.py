@@ -5,6 +5,7 @@ not fetched again.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from huggingface_hub import HfApi, hf_hub_download, snapshot_download
 
 from orchestrator.errors import BadInput
 from orchestrator.runs.directory import PROVENANCE_FILE, SWEEP_FILE, Run, open_run
+from orchestrator.runs.resumable import refuse_code
 from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS
 from orchestrator.store.hub_files import HubPlace
 from orchestrator.store.parquet import row_files
@@ -37,7 +39,7 @@ def pull(place: HubPlace, folder: Path, *, trust_code: bool = False) -> Run:
             raise BadInput(f"{place.url}: not a run of capsweep (no {missing[0]} in it). Check the name.")
         told = {name: _told(place, name, info.sha) for name in LAST}
         if not trust_code:
-            _refuse_code(place, told)
+            refuse_code(place.url, _models_of(told))
         _check_folder(folder, place, told)
         for chosen in ({"ignore_patterns": [*LAST, ".gitattributes"]}, {"allow_patterns": list(LAST)}):
             snapshot_download(place.name, repo_type="dataset", revision=info.sha, local_dir=folder, **chosen)
@@ -64,26 +66,13 @@ def _told(place: HubPlace, name: str, commit: str | None) -> Any:
         raise BadInput(f"{place.url}: {name} in it cannot be read ({' '.join(str(error).split())[:120]}).") from error
 
 
-def _refuse_code(place: HubPlace, told: dict[str, Any]) -> None:
-    """Raise BadInput if the run names a model that executes code of strangers when it is loaded."""
-    models = [
-        *((told[SWEEP_FILE] or {}).get("models") or ()),
-        *(known.get("model", {}) for known in (told[PROVENANCE_FILE].get("models") or {}).values()),
-    ]
-    found = sorted({str(model.get("name")) for model in models if executes_code(model)})
-    if found:
-        raise BadInput(
-            f"{place.url}: to verify it would execute code that comes with {', '.join(found)} (trust_remote_code or "
-            "allow_pickle). Read that code first; then pull with --trust-code."
-        )
+def _models_of(told: Mapping[str, Any]) -> list[Any]:
+    """The models that the run's sweep and provenance describe."""
+    sweep, provenance = told[SWEEP_FILE], told[PROVENANCE_FILE]
+    return [*sweep["models"], *(known["model"] for known in provenance["models"].values())]
 
 
-def executes_code(model: Any) -> bool:
-    """Whether loading a model, as a sweep or a provenance describes it, executes code that comes with it."""
-    return isinstance(model, dict) and bool(model.get("trust_remote_code") or model.get("allow_pickle"))
-
-
-def _check_folder(folder: Path, place: HubPlace, told: dict[str, Any]) -> None:
+def _check_folder(folder: Path, place: HubPlace, told: Mapping[str, Any]) -> None:
     """Raise BadInput unless the folder is new, empty, or an earlier pull of this run that nothing was added to."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return

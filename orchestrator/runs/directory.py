@@ -20,6 +20,7 @@ from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
 from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
 from orchestrator.store.files import Files, open_files
+from orchestrator.store.hub_files import is_on_hub, read_only
 from orchestrator.store.lock import STOP_FILE
 from orchestrator.store.parquet import (
     PROBE_FOLDER,
@@ -171,8 +172,14 @@ def _whole(row: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
 
 
 def held_sweep(url: str) -> Sweep | None:
-    """The sweep of the run at `url`; None where there is no run yet, or its sweep cannot be read."""
+    """The sweep of the run at `url`; None where there is no run yet, or its sweep cannot be read.
+
+    Raises:
+        BadInput: when no run can be made there, because the URL holds credentials or names a place on the hub.
+    """
     refuse_credentials(url)
+    if is_on_hub(url):
+        raise BadInput(read_only(url))
     files = open_files(url)
     try:
         return read_sweep(files) if is_run(files) else None
@@ -180,13 +187,16 @@ def held_sweep(url: str) -> Sweep | None:
         return None
 
 
-def open_run(url: str) -> Run:
-    """The run at a folder or URL.
+def open_run(url: str, *, to_write: bool = False) -> Run:
+    """The run at a folder or URL; `to_write`: what will be computed is written into it.
 
     Raises:
-        BadInput: when there is none, its URL holds credentials, or its sweep cannot be read.
+        BadInput: when there is none, its URL holds credentials, its sweep cannot be read, or it cannot be written to
+            because it is on the hub.
     """
     refuse_credentials(url)
+    if to_write and is_on_hub(url):
+        raise BadInput(read_only(url))
     files = open_files(url)
     if not is_run(files):
         raise BadInput(
