@@ -127,7 +127,10 @@ class Uploads:
                 case _:
                     pass
         commit = self._hub.push(repository.name, files, kind=repository.kind)
-        return {"commitUrl": f"{self._hub.url}/{repository.kind}/{repository.name}/commit/{commit}", "commitOid": commit}
+        return {
+            "commitUrl": f"{self._hub.url}/{repository.kind}/{repository.name}/commit/{commit}",
+            "commitOid": commit,
+        }
 
 
 def _checked_card(content: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Whe
 @app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")
 def report(
     runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],
-    to: Annotated[Path, typer.Option(help="File for the page of several runs, or of one on the hub.", callback=expanded)] = Path(
+    to: Annotated[Path, typer.Option(help="File for a page of several runs, or of the hub.", callback=expanded)] = Path(
         "report.html"
     ),
     tables: Annotated[

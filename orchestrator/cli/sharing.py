@@ -24,7 +24,7 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Make a new data set that only its owner sees.")] = False,
     without_texts: Annotated[
         bool,
-        typer.Option("--without-texts", help="Leave out the texts, and the memories, each of which gives its text back."),
+        typer.Option("--without-texts", help="Leave out texts, and memories, each of which gives its text back."),
     ] = False,
 ) -> None:
     """Push a run to the Hugging Face hub as one commit of a data set, without paths, hosts and secrets."""
@@ -40,7 +40,7 @@ def push(
 
 @app.command(epilog="Example: `capsweep pull hf://me/quickstart --to runs/quickstart`")
 def pull(
-    place: Annotated[str, typer.Argument(help="Data set, as hf://owner/name or hf://owner/name@REVISION.", metavar="HUB")],
+    place: Annotated[str, typer.Argument(help="Data set, as hf://owner/name[@REVISION].", metavar="HUB")],
     to: Annotated[Path, typer.Option(help="Folder to make; it becomes a run directory.", callback=expanded)],
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Accept models that execute code of their own when they are loaded.")

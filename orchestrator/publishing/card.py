@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from orchestrator.errors import BadInput
-from orchestrator.publishing.copy import MEMORIES_FILE
+from orchestrator.publishing.public_copy import MEMORIES_FILE
 from orchestrator.report.export import exported_tables, markdown
 from orchestrator.report.figures.all_figures import FIGURES
 from orchestrator.report.figures.canvas import ReportTables
@@ -57,8 +57,8 @@ def _beginning(copy: Run) -> list[str]:
     return [
         f"# {copy.sweep.name}",
         "",
-        "How many tokens of a text fit into a few trainable input vectors of a frozen language model, so that the model "
-        f"gives every one of them back? This is a run of capsweep: {counted(len(searches), 'search', 'searches')}"
+        "How many tokens of a text fit into a few trainable input vectors of a frozen language model, so that it gives "
+        f"every one of them back? This is a run of capsweep: {counted(len(searches), 'search', 'searches')}"
         f"{open_ones}, task `{copy.sweep.task}`.",
         "",
     ]

@@ -1,7 +1,7 @@
 """Pushes the public copy of a run to the hub, as one commit of one data set.
 
-huggingface_hub uploads large files before that commit and not twice, and leaves out of it what has not changed: what was
-interrupted is continued by pushing again, and a second push of the same run makes no commit.
+huggingface_hub uploads large files before that commit and not twice, and leaves out of it what has not changed. So a
+push that was interrupted is continued by pushing again, and a second push of the same run makes no commit.
 """
 
 import json
@@ -18,7 +18,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from orchestrator.errors import BadInput
 from orchestrator.publishing.card import write_card
-from orchestrator.publishing.copy import write_copy
+from orchestrator.publishing.public_copy import write_copy
 from orchestrator.runs.directory import PROVENANCE_FILE, TABLE_FILES, Run
 from orchestrator.store.hub_files import HubPlace
 from orchestrator.store.parquet import PROBE_FOLDER

@@ -109,13 +109,17 @@ class TestRefusals:
         self.refused(capsweep("status", PLACE), f"{PLACE}: not a run directory (no sweep.yaml in it)")
 
     def test_a_folder_of_something_else(self, run, capsweep, tmp_path):
-        self.refused(capsweep("pull", PLACE, "--to", run), f"{run}: is not empty, and nothing was pulled into it before")
+        self.refused(
+            capsweep("pull", PLACE, "--to", run), f"{run}: is not empty, and nothing was pulled into it before"
+        )
 
     def test_a_pulled_run_that_went_on(self, run, capsweep, tmp_path, no_page):
         capsweep("pull", PLACE, "--to", tmp_path / "pulled")
         assert capsweep("resume", tmp_path / "pulled", "--inline").returncode == 0
         ended = capsweep("pull", PLACE, "--to", tmp_path / "pulled")
-        self.refused(ended, f"{tmp_path / 'pulled'}: holds another run than {PLACE}, or sessions that were run here since")
+        self.refused(
+            ended, f"{tmp_path / 'pulled'}: holds another run than {PLACE}, or sessions that were run here since"
+        )
 
     def test_code_of_strangers(self, run, hub, capsweep, tmp_path):
         repository = hub.repositories["datasets", "me/toy"]

@@ -43,7 +43,9 @@ class TestPush:
         ended = capsweep("push", run, PLACE)
         assert ended.returncode == 0, ended.stderr
         said = ended.stdout.splitlines()
-        assert said[0].startswith(f"{PLACE}: everybody may read the sweep, 12 searches, 12 texts, and the memories, which")
+        assert said[0].startswith(
+            f"{PLACE}: everybody may read the sweep, 12 searches, 12 texts, and the memories, which"
+        )
         assert "in one commit: " in said[-1]
         (rows,) = [name for name in pushed(hub) if name.startswith("probes/")]
         assert pushed(hub).keys() == {
@@ -113,7 +115,10 @@ class TestPublicWords:
         provenance["sessions"][0] |= {
             "host": HOST,
             "command": ["capsweep", "run", f"{tmp_path}/toy.yaml", "--run-dir", "s3://planted-bucket/runs"],
-            "notes": [f"{HOST}: {tmp_path}/x.txt was not read", f"s3://planted-bucket/x refused {SECRET} of planted-user"],
+            "notes": [
+                f"{HOST}: {tmp_path}/x.txt was not read",
+                f"s3://planted-bucket/x refused {SECRET} of planted-user",
+            ],
             "reused": [{"run": "s3://planted-bucket/other"}],
         }
         (run / "provenance.json").write_text(json.dumps(provenance))
@@ -140,7 +145,9 @@ class TestPublicWords:
 
     def test_without_texts(self, run, hub, capsweep):
         ended = capsweep("push", run, PLACE, "--without-texts")
-        assert ended.stdout.startswith(f"{PLACE}: everybody may read the sweep, 12 searches and their curves; no texts and")
+        assert ended.stdout.startswith(
+            f"{PLACE}: everybody may read the sweep, 12 searches and their curves; no texts and"
+        )
         assert [name for name, content in words(pushed(hub)).items() if "enough to have" in content] == []
         rows = next(name for name in pushed(hub) if name.startswith("probes/"))
         assert pq.read_table(io.BytesIO(pushed(hub)[rows]))["memory"].null_count == 12
@@ -169,7 +176,9 @@ class TestRefusals:
 
     def test_a_token_that_may_not_write(self, run, hub, capsweep):
         hub.uploads.may_write = False
-        self.refused(capsweep("push", run, PLACE), "the token that is set here may not write there (the hub answers 403")
+        self.refused(
+            capsweep("push", run, PLACE), "the token that is set here may not write there (the hub answers 403"
+        )
 
     def test_no_room(self, run, hub, capsweep):
         hub.uploads.room = 1000
