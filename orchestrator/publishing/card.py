@@ -10,7 +10,7 @@ import yaml
 
 from orchestrator.errors import BadInput
 from orchestrator.publishing.public_copy import MEMORIES_FILE
-from orchestrator.report.export import exported_tables, markdown
+from orchestrator.report.export import markdown, paper_table
 from orchestrator.report.figures.all_figures import FIGURES
 from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.writing import draw, report_tables
@@ -75,8 +75,8 @@ def _write_picture(tables: ReportTables, folder: Path) -> list[str]:
 
 
 def _capacities(tables: ReportTables) -> list[str]:
-    found = exported_tables(tables).get("paper")
-    return ["## Capacities", "", markdown(found)] if found else []
+    found = paper_table(tables)
+    return ["## Capacities", "", markdown(found)] if found.rows else []
 
 
 def _contents(copy: Run, place: HubPlace) -> list[str]:

@@ -70,8 +70,7 @@ def _without_texts(samples: pa.Table) -> pa.Table:
 
 
 def _write_rows(files: Files, rows: pa.Table, clean: Clean, *, without_texts: bool) -> None:
-    """Write the rows in a fixed order, so that equal rows make equal files."""
-    rows = rows.sort_by([(name, "ascending") for name in ("search_id", "number", "attempt", "probe_id")])
+    """Write the rows in their order, which makes equal files of a run that has not changed."""
     for name in MESSAGES:
         place = rows.column_names.index(name)
         cleaned = [None if value is None else clean(value) for value in rows[name].to_pylist()]
@@ -100,7 +99,8 @@ def refuse_secrets(folder: Path, copy: Run) -> None:
     """Raise BadInput if a file of the copy, or a string in its tables, holds the value of a secret variable."""
     secrets = secrets_in(os.environ)
     contents = {name: (folder / name).read_text() for name in (SWEEP_FILE, PROVENANCE_FILE)}
-    tables = {"probes": copy.probes(PROBES.names), SAMPLES_FILE: copy.samples(), SEARCHES_FILE: copy.searches()}
+    words = [field.name for field in PROBES if pa.types.is_string(field.type)]
+    tables = {"probes": copy.probes(words), SAMPLES_FILE: copy.samples(), SEARCHES_FILE: copy.searches()}
     told = [*contents.items(), *((name, "\n".join(_strings(table))) for name, table in tables.items())]
     found = [name for name, content in told if any(secret in content for secret in secrets)]
     if found:

@@ -11,21 +11,20 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token, hf_hub_download
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from orchestrator.errors import BadInput
 from orchestrator.publishing.card import write_card
-from orchestrator.publishing.public_copy import write_copy
+from orchestrator.publishing.public_copy import MEMORIES_FILE, write_copy
 from orchestrator.runs.directory import PROVENANCE_FILE, TABLE_FILES, Run
 from orchestrator.store.hub_files import HubPlace
 from orchestrator.store.parquet import PROBE_FOLDER
 from tasks.hub import WITH_A_TOKEN, why_not_written
 from tasks.wording import counted
 
-OWN_FILES = (*TABLE_FILES, f"{PROBE_FOLDER}/*.parquet", "*.png", "memories.safetensors")
+OWN_FILES = (*TABLE_FILES, f"{PROBE_FOLDER}/*.parquet", "*.png", MEMORIES_FILE)
 """What a push removes if this one does not have it; other files in the data set are somebody's own, and stay."""
 MADE_BY_HUB = ".gitattributes"
 Say = Callable[[str], object]
@@ -72,6 +71,8 @@ def push(run: Run, request: Request, say: Say) -> None:
         say(_what_is_public(copy, place, private=head.private if head else request.private))
         for note in write_card(copy, folder, place):
             say(f"note: {note}")
+        if head and copy.is_without_texts and MEMORIES_FILE in head.files:
+            say(f"note: earlier commits of {place.url} hold the texts. Only to delete that data set takes them back.")
         if head is None:
             # Without a preference, an organization decides whether its data sets are private.
             api.create_repo(place.name, repo_type="dataset", private=request.private or None)
@@ -104,22 +105,33 @@ def _head(api: HfApi, place: HubPlace) -> _Head | None:
     sessions: frozenset[str] = frozenset()
     if PROVENANCE_FILE in files:
         path = hf_hub_download(place.name, PROVENANCE_FILE, repo_type="dataset", revision=info.sha)
-        sessions = _sessions_of(json.loads(Path(path).read_bytes()))
+        sessions = _sessions_in(Path(path).read_bytes())
     return _Head(commit=info.sha, files=files, private=bool(info.private), sessions=sessions)
 
 
-def _sessions_of(provenance: Any) -> frozenset[str]:
+def _sessions_in(provenance: bytes) -> frozenset[str]:
+    """Ids of the sessions that a provenance names; none if it is that of something else."""
     try:
-        return frozenset(session["session_id"] for session in provenance["sessions"])
-    except (TypeError, KeyError):
+        return frozenset(session["session_id"] for session in json.loads(provenance)["sessions"])
+    except (ValueError, TypeError, KeyError):
         return frozenset()
 
 
 def _check_head(head: _Head | None, run: Run, request: Request) -> None:
     """Raise BadInput if the data set holds something else than an earlier push of this run."""
-    if head is None or not head.files:
+    if head is None:
         return
     url = request.place.url
+    if head.files:
+        _check_files(head, run, url)
+    if request.private and not head.private:
+        raise BadInput(
+            f"{url}: is public already, and --private only decides about a new data set. Make it private on its page, "
+            "or leave out --private."
+        )
+
+
+def _check_files(head: _Head, run: Run, url: str) -> None:
     mine = {session["session_id"] for session in run.provenance["sessions"]}
     if not head.sessions:
         raise BadInput(
@@ -132,11 +144,6 @@ def _check_head(head: _Head | None, run: Run, request: Request) -> None:
         raise BadInput(
             f"{url}: holds a later state of this run, with {counted(len(newer), 'session')} that {run.files.url} does "
             "not have. Push the directory that has them, or choose another name; nothing there was changed."
-        )
-    if request.private and not head.private:
-        raise BadInput(
-            f"{url}: is public already, and --private only decides about a new data set. Make it private on its page, "
-            "or leave out --private."
         )
 
 

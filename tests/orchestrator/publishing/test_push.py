@@ -158,6 +158,13 @@ class TestPublicWords:
             assert ended.returncode == 2
             assert ended.stderr.startswith(f"{PLACE}: was pushed without its texts and without its memories")
 
+    def test_without_texts_after_a_push_with_them(self, run, hub, capsweep):
+        capsweep("push", run, PLACE)
+        ended = capsweep("push", run, PLACE, "--without-texts")
+        assert f"note: earlier commits of {PLACE} hold the texts." in ended.stdout
+        assert "memories.safetensors" not in pushed(hub)
+        assert capsweep("push", run, PLACE, "--without-texts").stdout.endswith("no new commit\n")
+
 
 class TestRefusals:
     def refused(self, ended, begins: str) -> None:
