@@ -4,20 +4,26 @@ The sweep and the provenance come last, so that a folder is a run only once it h
 not fetched again.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 
 from orchestrator.errors import BadInput
-from orchestrator.runs.directory import PROVENANCE_FILE, SWEEP_FILE, Run, open_run
+from orchestrator.runs.directory import (
+    PROVENANCE_FILE,
+    SWEEP_FILE,
+    Run,
+    open_run,
+    read_provenance,
+    read_sweep_file,
+)
 from orchestrator.runs.resumable import refuse_code
-from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS
+from orchestrator.spec.sweep import Sweep
 from orchestrator.store.hub_files import HubPlace
-from orchestrator.store.parquet import row_files
+from orchestrator.store.local_files import LocalFiles
+from orchestrator.store.parquet import DamagedFileError, row_files
 from tasks.hub import why_refused
 
 LAST = (SWEEP_FILE, PROVENANCE_FILE)
@@ -37,10 +43,11 @@ def pull(place: HubPlace, folder: Path, *, trust_code: bool = False) -> Run:
         names = {each.rfilename for each in info.siblings or ()}
         if missing := [name for name in LAST if name not in names]:
             raise BadInput(f"{place.url}: not a run of capsweep (no {missing[0]} in it). Check the name.")
-        told = {name: _told(place, name, info.sha) for name in LAST}
+        sweep, provenance = _beginning(place, info.sha)
         if not trust_code:
-            refuse_code(place.url, _models_of(told))
-        _check_folder(folder, place, told)
+            known = [each["model"] for each in provenance["models"].values()]
+            refuse_code(place.url, [*(model.model_dump() for model in sweep.models), *known])
+        _check_folder(folder, place, provenance)
         for chosen in ({"ignore_patterns": [*LAST, ".gitattributes"]}, {"allow_patterns": list(LAST)}):
             snapshot_download(place.name, repo_type="dataset", revision=info.sha, local_dir=folder, **chosen)
     except (BadInput, MemoryError):
@@ -56,23 +63,17 @@ def pull(place: HubPlace, folder: Path, *, trust_code: bool = False) -> Run:
     return run
 
 
-def _told(place: HubPlace, name: str, commit: str | None) -> Any:
-    """What the run's sweep or provenance says, as values."""
-    path = hf_hub_download(place.name, name, repo_type="dataset", revision=commit)
+def _beginning(place: HubPlace, commit: str | None) -> tuple[Sweep, dict[str, Any]]:
+    """The run's sweep and provenance."""
+    folder = snapshot_download(place.name, repo_type="dataset", revision=commit, allow_patterns=list(LAST))
+    files = LocalFiles(Path(folder))
     try:
-        content = Path(path).read_text()
-        return json.loads(content) if name == PROVENANCE_FILE else yaml.safe_load(content)
-    except CONSTRUCTOR_ERRORS as error:
-        raise BadInput(f"{place.url}: {name} in it cannot be read ({' '.join(str(error).split())[:120]}).") from error
+        return read_sweep_file(files), read_provenance(files)
+    except DamagedFileError as error:
+        raise BadInput(f"{place.url}: {error.name} in it is damaged ({error.damage}). Ask who pushed it.") from error
 
 
-def _models_of(told: Mapping[str, Any]) -> list[Any]:
-    """The models that the run's sweep and provenance describe."""
-    sweep, provenance = told[SWEEP_FILE], told[PROVENANCE_FILE]
-    return [*sweep["models"], *(known["model"] for known in provenance["models"].values())]
-
-
-def _check_folder(folder: Path, place: HubPlace, told: Mapping[str, Any]) -> None:
+def _check_folder(folder: Path, place: HubPlace, provenance: Mapping[str, Any]) -> None:
     """Raise BadInput unless the folder is new, empty, or an earlier pull of this run that nothing was added to."""
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
@@ -81,10 +82,10 @@ def _check_folder(folder: Path, place: HubPlace, told: Mapping[str, Any]) -> Non
     if not (folder / PROVENANCE_FILE).is_file():
         return  # a pull that was interrupted
     here, there = (
-        [session["session_id"] for session in each.get("sessions", [])]
-        for each in (json.loads((folder / PROVENANCE_FILE).read_bytes()), told[PROVENANCE_FILE])
+        {session["session_id"] for session in each["sessions"]}
+        for each in (read_provenance(LocalFiles(folder)), provenance)
     )
-    if not set(here) <= set(there) or not here:
+    if not here or not here <= there:
         raise BadInput(
             f"{folder}: holds another run than {place.url}, or sessions that were run here since. Choose another --to."
         )
