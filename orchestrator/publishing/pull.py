@@ -5,6 +5,7 @@ not fetched again.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def pull(place: HubPlace, folder: Path, *, trust_code: bool = False) -> Run:
         sweep, provenance = _beginning(place, info.sha)
         if not trust_code:
             known = [each["model"] for each in provenance["models"].values()]
-            refuse_code(place.url, [*(model.model_dump() for model in sweep.models), *known])
+            refuse_code(place.url, [*map(asdict, sweep.models), *known])
         _check_folder(folder, place, provenance)
         for chosen in ({"ignore_patterns": [*LAST, ".gitattributes"]}, {"allow_patterns": list(LAST)}):
             snapshot_download(place.name, repo_type="dataset", revision=info.sha, local_dir=folder, **chosen)

@@ -93,6 +93,24 @@ def test_a_state_that_was_pushed_since(run, hub, capsweep, tmp_path, toy_sweep, 
     assert len(list((pulled / "probes").iterdir())) == 1
 
 
+@pytest.mark.slow
+def test_a_model_that_was_a_folder(finished, toy_sweep, hub, capsweep, shipped_model, monkeypatch, tmp_path):
+    """Its path is not public: the run is verified from the folder in which its last names lie."""
+    few = {"task: toy": "task: cramming", "[toy/model]": f"[{shipped_model}]", "texts/": "texts/00.txt"}
+    sweep = toy_sweep.read_text()
+    for word, other in few.items():
+        sweep = sweep.replace(word, other)
+    toy_sweep.write_text(f"{sweep}search: {{max_length: 4}}\nengines: {{device: cpu}}\n")
+    assert capsweep("push", finished(toy_sweep), PLACE).returncode == 0
+    monkeypatch.chdir(shipped_model.parents[1])
+    ended = capsweep("verify", PLACE)
+    assert (ended.returncode, "1 memory decoded, 1 exact" in ended.stdout) == (0, True), ended.stderr
+    monkeypatch.chdir(tmp_path)
+    ended = capsweep("verify", PLACE)
+    assert ended.returncode == 2
+    assert "call this from the folder in which ./quickstart/model lies" in ended.stderr
+
+
 class TestRefusals:
     def refused(self, ended, begins: str) -> None:
         assert ended.returncode == 2
