@@ -5,7 +5,9 @@ Knows nothing of what is in a model or a data set.
 
 import errno
 import re
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
@@ -24,6 +26,12 @@ from huggingface_hub.errors import (
 
 # The class of whichever HTTP library huggingface_hub uses.
 from huggingface_hub.errors import HTTPError as NetworkError  # pyright: ignore[reportPrivateImportUsage]
+from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+    logging,
+)
 
 from tasks.values import TaskError
 
@@ -70,6 +78,21 @@ def refusal_of(name: str, commit: str | None, kind: Kind) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Within it huggingface_hub shows its bars on a terminal only, and logs errors only."""
+    verbosity, had_bars = logging.get_verbosity(), not are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            enable_progress_bars()
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

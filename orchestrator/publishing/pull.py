@@ -25,7 +25,7 @@ from orchestrator.spec.sweep import Sweep
 from orchestrator.store.hub_files import HubPlace
 from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.parquet import DamagedFileError, row_files
-from tasks.hub import why_refused
+from tasks.hub import quietly, why_refused
 
 LAST = (SWEEP_FILE, PROVENANCE_FILE)
 CACHE = ".cache/huggingface"
@@ -40,17 +40,18 @@ def pull(place: HubPlace, folder: Path, *, trust_code: bool = False) -> Run:
             would execute code and `trust_code` is False.
     """
     try:
-        info = HfApi().dataset_info(place.name, revision=place.revision)
-        names = {each.rfilename for each in info.siblings or ()}
-        if missing := [name for name in LAST if name not in names]:
-            raise BadInput(f"{place.url}: not a run of capsweep (no {missing[0]} in it). Check the name.")
-        sweep, provenance = _beginning(place, info.sha)
-        if not trust_code:
-            known = [each["model"] for each in provenance["models"].values()]
-            refuse_code(place.url, [*map(asdict, sweep.models), *known])
-        _check_folder(folder, place, provenance)
-        for chosen in ({"ignore_patterns": [*LAST, ".gitattributes"]}, {"allow_patterns": list(LAST)}):
-            snapshot_download(place.name, repo_type="dataset", revision=info.sha, local_dir=folder, **chosen)
+        with quietly():
+            info = HfApi().dataset_info(place.name, revision=place.revision)
+            names = {each.rfilename for each in info.siblings or ()}
+            if missing := [name for name in LAST if name not in names]:
+                raise BadInput(f"{place.url}: not a run of capsweep (no {missing[0]} in it). Check the name.")
+            sweep, provenance = _beginning(place, info.sha)
+            if not trust_code:
+                known = [each["model"] for each in provenance["models"].values()]
+                refuse_code(place.url, [*map(asdict, sweep.models), *known])
+            _check_folder(folder, place, provenance)
+            for chosen in ({"ignore_patterns": [*LAST, ".gitattributes"]}, {"allow_patterns": list(LAST)}):
+                snapshot_download(place.name, repo_type="dataset", revision=info.sha, local_dir=folder, **chosen)
     except (BadInput, MemoryError):
         raise
     except Exception as error:  # what an HTTP library raises below huggingface_hub depends on its version

@@ -21,7 +21,7 @@ from orchestrator.publishing.public_copy import MEMORIES_FILE, write_copy
 from orchestrator.runs.directory import PROVENANCE_FILE, TABLE_FILES, Run
 from orchestrator.store.hub_files import HubPlace
 from orchestrator.store.parquet import PROBE_FOLDER
-from tasks.hub import WITH_A_TOKEN, why_not_written
+from tasks.hub import WITH_A_TOKEN, quietly, why_not_written
 from tasks.wording import counted
 
 OWN_FILES = (*TABLE_FILES, f"{PROBE_FOLDER}/*.parquet", "*.png", MEMORIES_FILE)
@@ -63,7 +63,7 @@ def push(run: Run, request: Request, say: Say) -> None:
     if get_token() is None:
         raise BadInput(f"{place.url}: not logged in to the hub. {WITH_A_TOKEN[0].upper()}{WITH_A_TOKEN[1:]}.")
     api = HfApi()
-    with TemporaryDirectory(prefix="capsweep-push-") as made, _refused(place):
+    with TemporaryDirectory(prefix="capsweep-push-") as made, _refused(place), quietly():
         folder = Path(made)
         head = _head(api, place)
         _check_head(head, run, request)

@@ -103,15 +103,16 @@ class HubFiles:
         if self._cached is None:
             from huggingface_hub import snapshot_download
 
-            from tasks.hub import why_refused
+            from tasks.hub import quietly, why_refused
 
             try:
-                folder = snapshot_download(
-                    self._place.name,
-                    repo_type="dataset",
-                    revision=self._place.revision,
-                    allow_patterns=list(FILES_OF_A_RUN),
-                )
+                with quietly():
+                    folder = snapshot_download(
+                        self._place.name,
+                        repo_type="dataset",
+                        revision=self._place.revision,
+                        allow_patterns=list(FILES_OF_A_RUN),
+                    )
             except Exception as error:  # what an HTTP library raises below huggingface_hub depends on its version
                 if why := why_refused(error, "data set"):
                     raise BadInput(f"{self.url}: {why}") from error

@@ -28,7 +28,7 @@ def downloads(hub: Hub) -> set[str]:
 def test_the_run_is_read_where_it_lies(run, capsweep, searches_of, tmp_path):
     assert searches_of(PLACE) == searches_of(run)
     ended = capsweep("verify", PLACE)
-    assert (ended.returncode, ended.stdout) == (0, "12 memories decoded, 12 exact, 0 not\n"), ended.stderr
+    assert (ended.returncode, ended.stdout) == (0, "29 memories decoded, 29 exact, 0 not\n"), ended.stderr
     search_id = searches_of(run)[0]["search_id"]
     assert capsweep("decode", PLACE, search_id).stdout == capsweep("decode", run, search_id).stdout
     page = tmp_path / "page.html"
@@ -46,7 +46,7 @@ def test_what_would_write_there_says_so(run, capsweep):
 def test_a_pulled_run_is_a_run(run, capsweep, searches_of, tmp_path, toy_sweep):
     pulled = tmp_path / "pulled"
     ended = capsweep("pull", PLACE, "--to", pulled)
-    assert (ended.returncode, ended.stdout) == (0, f"12 searches and 12 probes in {pulled}\n"), ended.stderr
+    assert (ended.returncode, ended.stdout) == (0, f"12 searches and 36 probes in {pulled}\n"), ended.stderr
     assert searches_of(pulled) == searches_of(run)
     assert capsweep("verify", pulled).returncode == 0
     before = orchestrator.read(str(pulled)).probes
@@ -58,7 +58,7 @@ def test_its_finished_searches_are_taken_over(run, capsweep, searches_of, toy_sw
     ended = capsweep("run", toy_sweep, "--inline", "--run-dir", tmp_path / "other", "--reuse", PLACE)
     assert ended.returncode == 0, ended.stderr
     assert searches_of(tmp_path / "other") == searches_of(run)
-    assert orchestrator.read(str(tmp_path / "other")).probes.num_rows == 12
+    assert orchestrator.read(str(tmp_path / "other")).probes.num_rows == 36
 
 
 def test_again_fetches_what_is_missing(run, hub, capsweep, tmp_path):
@@ -88,7 +88,7 @@ def test_a_state_that_was_pushed_since(run, hub, capsweep, tmp_path, toy_sweep, 
     more.write_text(toy_sweep.read_text() + "seeds: [0, 1]\n")
     assert capsweep("extend", run, more, "--inline").returncode == 0
     assert capsweep("push", run, PLACE).returncode == 0
-    assert capsweep("pull", PLACE, "--to", pulled).stdout == f"24 searches and 24 probes in {pulled}\n"
+    assert capsweep("pull", PLACE, "--to", pulled).stdout == f"24 searches and 72 probes in {pulled}\n"
     assert searches_of(pulled) == searches_of(run)
     assert len(list((pulled / "probes").iterdir())) == 1
 

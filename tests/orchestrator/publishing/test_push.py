@@ -150,7 +150,7 @@ class TestPublicWords:
         )
         assert [name for name, content in words(pushed(hub)).items() if "enough to have" in content] == []
         rows = next(name for name in pushed(hub) if name.startswith("probes/"))
-        assert pq.read_table(io.BytesIO(pushed(hub)[rows]))["memory"].null_count == 12
+        assert pq.read_table(io.BytesIO(pushed(hub)[rows]))["memory"].null_count == 36
         assert "memories.safetensors" not in pushed(hub)
         assert capsweep("report", PLACE, "--to", run / "page.html").returncode == 0
         for verb in (["verify", PLACE], ["decode", PLACE, "0"]):
@@ -233,6 +233,6 @@ class TestWhatTheHubShows:
         tables = {name: datasets.load_dataset("me/toy", name)["train"] for name in ("searches", "probes", "samples")}
         assert {name: table.num_rows for name, table in tables.items()} == {
             "searches": 12,
-            "probes": 12,
+            "probes": 36,
             "samples": 12,
         }
