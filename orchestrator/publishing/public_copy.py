@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from orchestrator.errors import BadInput
 from orchestrator.publishing.anonymous import Clean, public
@@ -80,7 +79,7 @@ def _write_rows(files: Files, rows: pa.Table, clean: Clean, *, without_texts: bo
         rows = rows.set_column(place, PROBES.field("memory"), pa.nulls(len(rows), PROBES.field("memory").type))
     if not rows.num_rows:
         return
-    session = pc.max(rows["session_id"]).as_py()
+    session = max(rows["session_id"].to_pylist())
     together = max(1, rows.num_rows * MOST_BYTES // max(1, rows.nbytes))
     for first in range(0, rows.num_rows, together):
         write_rows(files, session, rows.slice(first, together))
@@ -113,4 +112,4 @@ def refuse_secrets(folder: Path, copy: Run) -> None:
 def _strings(table: pa.Table) -> Iterator[str]:
     for field in table.schema:
         if pa.types.is_string(field.type):
-            yield from (value for value in pc.unique(table[field.name]).to_pylist() if value is not None)
+            yield from (value for value in table[field.name].unique().to_pylist() if value is not None)

@@ -6,6 +6,7 @@ not fetched again.
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ def pull(place: HubPlace, folder: Path, *, trust_code: bool = False) -> Run:
                 known = [each["model"] for each in provenance["models"].values()]
                 refuse_code(place.url, [*map(asdict, sweep.models), *known])
             _check_folder(folder, place, provenance)
-            for chosen in ({"ignore_patterns": [*LAST, ".gitattributes"]}, {"allow_patterns": list(LAST)}):
-                snapshot_download(place.name, repo_type="dataset", revision=info.sha, local_dir=folder, **chosen)
+            fetch = partial(snapshot_download, place.name, repo_type="dataset", revision=info.sha, local_dir=folder)
+            fetch(ignore_patterns=[*LAST, ".gitattributes"])
+            fetch(allow_patterns=[*LAST])
     except (BadInput, MemoryError):
         raise
     except Exception as error:  # what an HTTP library raises below huggingface_hub depends on its version
@@ -67,7 +69,7 @@ def pull(place: HubPlace, folder: Path, *, trust_code: bool = False) -> Run:
 
 def _beginning(place: HubPlace, commit: str | None) -> tuple[Sweep, dict[str, Any]]:
     """The run's sweep and provenance."""
-    folder = snapshot_download(place.name, repo_type="dataset", revision=commit, allow_patterns=list(LAST))
+    folder = snapshot_download(place.name, repo_type="dataset", revision=commit, allow_patterns=[*LAST])
     files = LocalFiles(Path(folder))
     try:
         return read_sweep_file(files), read_provenance(files)

@@ -277,7 +277,9 @@ def draw(drawn: Sequence[CaptionedFigure], paths: Sequence[Path], inches: float)
         images = [printed(figure, inches) for figure in drawn]
         # Of a dict, plotly does not read the size.
         sizes = {name: [image["layout"][name] for image in images] for name in ("width", "height")}
-        scales = [PNG_DOTS_PER_INCH / PIXELS_PER_INCH if path.suffix == ".png" else 1 for path in paths]
+        scales: list[int | float | None] = [
+            PNG_DOTS_PER_INCH / PIXELS_PER_INCH if path.suffix == ".png" else 1 for path in paths
+        ]
         plotly.io.write_images(images, [*paths], scale=scales, **sizes)
     except (ImportError, ValueError, RuntimeError) as error:
         raise BadInput(
