@@ -27,12 +27,16 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
         text: Text that will be stored or shown.
         environment: Variables whose values may be secrets; None: those of this process.
     """
-    values = (os.environ if environment is None else environment).items()
-    secrets = {value for name, value in values if SECRET_NAME.search(name) and len(value.strip()) >= SHORTEST_SECRET}
     # Longest first: one secret may be a prefix of another.
-    for secret in sorted(secrets, key=len, reverse=True):
-        text = text.replace(secret.strip(), MARK)
+    for secret in sorted(secrets_in(os.environ if environment is None else environment), key=len, reverse=True):
+        text = text.replace(secret, MARK)
     return ASSIGNED.sub(_without_value, URL_CREDENTIALS.sub(f"{MARK}@", text))
+
+
+def secrets_in(environment: Mapping[str, str]) -> set[str]:
+    """The values of variables whose names mark a secret."""
+    values = {value.strip() for name, value in environment.items() if SECRET_NAME.search(name)}
+    return {value for value in values if len(value) >= SHORTEST_SECRET}
 
 
 def _without_value(found: re.Match[str]) -> str:

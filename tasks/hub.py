@@ -4,7 +4,10 @@ Knows nothing of what is in a model or a data set.
 """
 
 import errno
+import re
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from huggingface_hub import HfApi, constants, get_hf_file_metadata, get_token, hf_hub_url
@@ -23,6 +26,12 @@ from huggingface_hub.errors import (
 
 # The class of whichever HTTP library huggingface_hub uses.
 from huggingface_hub.errors import HTTPError as NetworkError  # pyright: ignore[reportPrivateImportUsage]
+from huggingface_hub.utils import (
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+    logging,
+)
 
 from tasks.values import TaskError
 
@@ -30,6 +39,9 @@ Kind = Literal["model", "data set"]
 REPOSITORY_TYPES: dict[Kind, str] = {"model": "model", "data set": "dataset"}
 """Our word -> the hub's."""
 NOT_CACHED = (LocalEntryNotFoundError, CachedRepoTreeNotFoundError)
+NO_ROOM_STATUS = (402, 413, 507)
+NO_ROOM_WORDS = re.compile("storage|quota|limit reached", re.IGNORECASE)
+"""Words of the hub's own messages under status 403, such as `Private repository storage limit reached`."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 WITH_A_TOKEN = "set HF_TOKEN or run `hf auth login`"
 
@@ -66,6 +78,21 @@ def refusal_of(name: str, commit: str | None, kind: Kind) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Within it huggingface_hub shows its bars on a terminal only, and logs errors only."""
+    verbosity, had_bars = logging.get_verbosity(), not are_progress_bars_disabled()
+    logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if had_bars:
+            enable_progress_bars()
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -136,3 +163,32 @@ def _of_status(status: int, kind: Kind) -> str:
     if status >= 500:
         return f"the hub has a fault of its own (it answers {status}). Try again later."
     return f"the hub refuses the request (it answers {status}). Check the name and the revision."
+
+
+def why_not_written(error: BaseException, kind: Kind) -> str | None:
+    """What an error of the hub means that a write met, and what to do about it; None if it is not the hub's."""
+    answers = [each for each in _chain(error) if isinstance(each, HfHubHTTPError)]
+    if not answers:
+        # Of the batch of large files, huggingface_hub passes on the hub's words alone.
+        refused = str(error) if isinstance(error, ValueError) and "LFS batch API" in str(error) else None
+        return _no_room(refused) if refused else why_refused(error, kind)
+    status, told = answers[0].response.status_code, answers[0].server_message or ""
+    if status in NO_ROOM_STATUS or (status == 403 and NO_ROOM_WORDS.search(told)):
+        return _no_room(f"{status}: {told}")
+    if status == 403:
+        return (
+            f"the token that is set here may not write there (the hub answers 403{': ' if told else ''}{told}). Take a "
+            "token with the permission to write, or a name of an owner that you may write to."
+        )
+    if status == 409:
+        return f"there is a {kind} of this name, which the token that is set here may not read. Choose another name."
+    if status == 412:
+        return f"somebody else wrote to this {kind} in the meantime. Try again: what was uploaded is not sent twice."
+    return why_refused(error, kind)
+
+
+def _no_room(told: str) -> str:
+    return (
+        f"the hub has no room for it ({' '.join(told.split())[:200]}). Make room in the account that owns it, or "
+        "take another owner."
+    )

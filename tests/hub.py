@@ -4,8 +4,9 @@
         commit = hub.push("org/model", {"config.json": b"{}"})
         subprocess.run(command, env={**os.environ, **hub.variables(home)})
 
-Repositories live in RAM; every push is a commit of all files. Large files are redirected to another path, as the real
-hub does for LFS. Refusals carry the headers by which huggingface_hub tells them apart.
+Repositories live in RAM; every push is a commit of all files (hub_uploads.py has the requests that make one). Large
+files are redirected to another path, as the real hub does for LFS. Refusals carry the headers by which huggingface_hub
+tells them apart.
 """
 
 import hashlib
@@ -21,11 +22,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from tests.hub_uploads import LFS_BYTES, Refusal, Uploads
+
 Kind = Literal["models", "datasets"]
-LFS_BYTES = 10_000
-"""Files from this size on are redirected."""
 TOKEN = "hf_" + "loopbackOfTheTests"
-"""A token that may read everything."""
+"""A token that may read and write everything."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,14 +48,6 @@ class Repository:
         return self.refs.get(revision) or (begins[0] if begins else None)
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, not a fault
-    """An answer other than 200."""
-
-    def __init__(self, status: int, code: str = "", message: str = "", **headers: str) -> None:
-        named = {"X-Error-Code": code, "X-Error-Message": message, **headers}
-        self.status, self.headers = status, {name: value for name, value in named.items() if value}
-
-
 class Hub:
     """The server, and what lies on it."""
 
@@ -65,10 +58,13 @@ class Hub:
         self.down: int | None = None
         """Status that every request gets, such as 429 or 503."""
         self.stopped = False
+        self.withheld: set[str] = set()
+        """Names of files that nobody may read."""
         self.denied = False
         """Whether the token's owner has not accepted the terms of gated repositories."""
         self.asked: list[tuple[str, str, str | None]] = []
         """Method, path and token of every request."""
+        self.uploads = Uploads(self)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -114,7 +110,8 @@ class Hub:
 
     def variables(self, home: Path, *, token: str | None = None) -> dict[str, str]:
         """The environment of a process that uses this hub, with caches in `home`."""
-        return {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_TOKEN": token or "", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        off = dict.fromkeys(("HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_XET"), "1")
+        return {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_TOKEN": token or "", **off}
 
     @contextmanager
     def here(self, home: Path, *, token: str | None = None) -> Iterator[None]:
@@ -129,6 +126,7 @@ class Hub:
             for name, value in self.variables(home, token=token).items():
                 patch.setenv(name, value)
             patch.setattr(constants, "ENDPOINT", self.url)
+            patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
             patch.setattr(
                 constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{self.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
             )
@@ -163,11 +161,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer()
 
+    def do_PUT(self) -> None:
+        self._answer()
+
     def _answer(self) -> None:
         if self.hub.stopped:
             self.close_connection = True
             return
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = unquote(urlsplit(self.path).path)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
         self.hub.asked.append((self.command, path, token))
@@ -176,7 +177,10 @@ class _Handler(BaseHTTPRequestHandler):
                 raise Refusal(self.hub.down, message="Too busy")
             if token not in (None, TOKEN):
                 raise Refusal(401, message="Invalid credentials in Authorization header")
-            form = parse_qs(f"{urlsplit(self.path).query}&{body}")
+            if (written := self.hub.uploads.answer(self.command, path, body, token)) is not None:
+                self._send(200, json.dumps(written).encode(), {"Content-Type": "application/json"})
+                return
+            form = parse_qs(f"{urlsplit(self.path).query}&{body.decode()}")
             # A slash within a part is quoted: refs/pr/1 is a revision.
             parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
             self._route(parts, path, token=token, form=form)
@@ -237,6 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _resolve(self, repository: Repository, commit: str, path: str, *, token: str | None) -> None:
         if repository.gated and (token is None or self.hub.denied):
             raise Refusal(401 if token is None else 403, "GatedRepo", f"Access to {repository.name} is restricted")
+        if path in self.hub.withheld:
+            raise Refusal(403, message="Access denied")
         content = repository.commits[commit].get(path)
         if content is None:
             raise Refusal(404, "EntryNotFound", "Entry not found", **{"X-Repo-Commit": commit})

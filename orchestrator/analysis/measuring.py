@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from orchestrator.analysis.bits_ledger import bits_row
 from orchestrator.analysis.lines import line_rows
-from orchestrator.analysis.memories import Provers
+from orchestrator.analysis.memories import Provers, refuse_without_texts
 from orchestrator.analysis.robustness import Stored, noise_rows, quantized_rows
 from orchestrator.errors import BadInput
 from orchestrator.progress import tracked
@@ -29,6 +29,7 @@ def measure_run(run: Run, *, device: str = "auto", noise: bool = False) -> dict[
         BadInput: when a model is not the one that the run measured, or noise is asked for and the run's criterion is
             not `exact`.
     """
+    refuse_without_texts(run)
     question = run.sweep.question()
     if noise and question.criterion is not None:
         raise BadInput(

@@ -46,7 +46,12 @@ MEMORY_COLUMNS = ("probe_id", "model", "sample_id", "source", "num_vectors", "ex
 
 
 def stored_memories(run: Run) -> list[dict[str, Any]]:
-    """The rows of probes that have a memory which gives tokens back, by model, source and probe."""
+    """The rows of probes that have a memory which gives tokens back, by model, source and probe.
+
+    Raises:
+        BadInput: when this is a copy of a run that was pushed without memories.
+    """
+    refuse_without_texts(run)
     rows = run.probes(MEMORY_COLUMNS).to_pylist()
     held = [row for row in rows if row["memory"] is not None and row["exact_prefix"]]
     return sorted(held, key=lambda row: (row["model"], row["source"], row["probe_id"]))
@@ -117,6 +122,7 @@ def best_memory(run: Run, search_id: str) -> BestMemory:
     Raises:
         BadInput: when `search_id` begins no search_id of the run, or several, or the search has no memory.
     """
+    refuse_without_texts(run)
     searches = [row for row in run.searches().to_pylist() if row["search_id"].startswith(search_id)]
     if len(searches) != 1:
         found = f"{len(searches) or 'no'} search_ids of this run begin with it"
@@ -185,10 +191,7 @@ def export(run: Run, folder: Path) -> int:
     """
     from safetensors.numpy import save
 
-    tensors = {
-        row["search_id"]: np.frombuffer(row["memory"], dtype="<f4").reshape(row["memory_shape"]).copy()
-        for row in best_memories(run)
-    }
+    tensors = best_tensors(run)
     table = BytesIO()
     pq.write_table(run.searches(), table)
     metadata = {"run": run.files.url, "dtype": "float32"}
@@ -196,8 +199,30 @@ def export(run: Run, folder: Path) -> int:
     return len(tensors)
 
 
+def refuse_without_texts(run: Run) -> None:
+    """Raise BadInput if texts and memories of a run were left out when it was pushed."""
+    if run.is_without_texts:
+        raise BadInput(
+            f"{run.files.url}: was pushed without its texts and without its memories, each of which gives its text "
+            "back; there is nothing to decode. Wanted the run itself, or a copy that was pushed with them."
+        )
+
+
+def best_tensors(run: Run) -> dict[str, np.ndarray]:
+    """The best memory of each search that has one, by search_id: float32, in the shape that its row states."""
+    return {
+        row["search_id"]: np.frombuffer(row["memory"], dtype="<f4").reshape(row["memory_shape"]).copy()
+        for row in best_memories(run)
+    }
+
+
 def best_memories(run: Run) -> list[dict[str, Any]]:
-    """The rows of probes whose memories are the best of their searches, by model, source and search."""
+    """The rows of probes whose memories are the best of their searches, by model, source and search.
+
+    Raises:
+        BadInput: when this is a copy of a run that was pushed without memories.
+    """
+    refuse_without_texts(run)
     best = {probe_id for probe_id in run.searches()["probe_id"].to_pylist() if probe_id is not None}
     rows = run.probes((*MEMORY_COLUMNS, "search_id", "memory_shape")).to_pylist()
     held = [row for row in rows if row["probe_id"] in best and row["memory"] is not None]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from orchestrator.api.run import Device, RunSource, as_run, bad_input_alone
+from orchestrator.api.run import Device, RunSource, as_run, bad_input_alone, to_write_to
 from orchestrator.errors import BadInput
 from orchestrator.report.papers import PUBLISHED_SETS, Paper
 
@@ -50,7 +50,7 @@ def verify_under(run: RunSource, settings: Iterable[str], *, device: Device = "a
     from orchestrator.analysis import portability
 
     parsed = portability.parse_settings(settings, device=device)
-    opened = as_run(run)
+    opened = to_write_to(run)
     found = portability.verify_under(opened.directory, parsed)
     opened.report()
     return found
@@ -95,7 +95,7 @@ def measure(run: RunSource, *, device: Device = "auto", noise: bool = False) -> 
     from orchestrator.analysis.measuring import measure_run
     from orchestrator.store.parquet import write_table
 
-    opened = as_run(run)
+    opened = to_write_to(run)
     measured = measure_run(opened.directory, device=device, noise=noise)
     for name, table in measured.items():
         write_table(opened.directory.files, name, table)

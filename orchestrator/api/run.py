@@ -107,6 +107,19 @@ def as_run(run: RunSource) -> Run:
     return run if isinstance(run, Run) else Run(os.fspath(run))
 
 
+def to_write_to(run: RunSource) -> Run:
+    """The run that this names, for a verb that writes into it.
+
+    Raises:
+        BadInput: when there is none, or it is on the hub.
+    """
+    from orchestrator.runs import directory
+
+    opened = as_run(run)
+    directory.open_run(opened.url, to_write=True)
+    return opened
+
+
 def open_run(run: RunSource) -> Run:
     """The run in a folder or at a URL.
 

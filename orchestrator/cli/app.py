@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import checking, jobs, reading, tuning, watching
+from orchestrator.cli import checking, jobs, reading, sharing, tuning, watching
 from orchestrator.cli.exits import (
     Address,
     AllowFewer,
@@ -230,6 +230,7 @@ app.add_typer(tuning.app)
 app.add_typer(jobs.app)
 app.add_typer(reading.app)
 app.add_typer(watching.app)
+app.add_typer(sharing.app)
 
 
 def main() -> None:

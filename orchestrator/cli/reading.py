@@ -26,7 +26,7 @@ Device = Annotated[DeviceName, typer.Option(help="Where the models compute.")]
 @app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")
 def report(
     runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],
-    to: Annotated[Path, typer.Option(help="File for the page of several runs.", callback=expanded)] = Path(
+    to: Annotated[Path, typer.Option(help="File for a page of several runs, or of the hub.", callback=expanded)] = Path(
         "report.html"
     ),
     tables: Annotated[
@@ -50,15 +50,18 @@ def report(
         from orchestrator.report.figures.printed import inches_of
         from orchestrator.report.writing import all_tables, write_images, write_page, write_report, write_tables
         from orchestrator.runs.directory import open_run
+        from orchestrator.store.hub_files import is_on_hub
 
         inches = inches_of(width)
         opened = [open_run(run) for run in runs]
-        if len(opened) == 1 and not at_steps:
+        # A run on the hub is only read: its page is written here.
+        is_own_page = len(opened) == 1 and not is_on_hub(opened[0].files.url)
+        if is_own_page and not at_steps:
             typer.echo(write_report(opened[0]))
-        read = all_tables(opened) if len(opened) > 1 or tables or images or at_steps else None
+        read = all_tables(opened) if not is_own_page or tables or images or at_steps else None
         if read is not None and at_steps:
             _print_frontier(read, sorted(set(at_steps)))
-        elif read is not None and len(opened) > 1:
+        elif read is not None and not is_own_page:
             write_page(opened, read, to)
             typer.echo(to)
         if read is not None and tables:

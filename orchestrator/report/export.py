@@ -38,7 +38,12 @@ class Exported:
 
 def exported_tables(tables: ReportTables) -> dict[str, Exported]:
     """Tables by name: capacity, short and whole, pairs of models, the bits ledger, robustness, published figures."""
-    found = {"paper": _paper(tables), "capacity": _capacity(tables), "pairs": _pairs(tables), "bits": _bits(tables)}
+    found = {
+        "paper": paper_table(tables),
+        "capacity": _capacity(tables),
+        "pairs": _pairs(tables),
+        "bits": _bits(tables),
+    }
     found |= {"quantized": quantized_table(tables), "noise": noise_table(tables)}
     for paper in PUBLISHED_SETS:
         columns = ("model", "source", "k", "measure", "unit", "measured", "measured sd", "published", "published sd")
@@ -55,7 +60,7 @@ def exported_tables(tables: ReportTables) -> dict[str, Exported]:
     return {name: table for name, table in found.items() if table.rows}
 
 
-def _paper(tables: ReportTables) -> Exported:
+def paper_table(tables: ReportTables) -> Exported:
     """The capacities in few enough columns for a column of a paper: means and standard deviations."""
     groups = capacity_by_group(tables.searches)
     names = short_names(group.model for group in groups)

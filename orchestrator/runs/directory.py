@@ -20,6 +20,7 @@ from orchestrator.spec.sweep import Sweep, unknown_names
 from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
 from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
 from orchestrator.store.files import Files, open_files
+from orchestrator.store.hub_files import is_on_hub, read_only
 from orchestrator.store.lock import STOP_FILE
 from orchestrator.store.parquet import (
     PROBE_FOLDER,
@@ -42,6 +43,8 @@ PROVENANCE_FILE = "provenance.json"
 EXTENDING_FILE = "extending.yaml"
 """Exists while an extension is written: until it is removed, tables may hold more than the sweep asks for."""
 REPORT_FILE = "report/index.html"
+PUBLISHED = "published"
+"""Key in the provenance of a copy that was pushed to the hub."""
 DAMAGED_FOLDER = "damaged"
 RUN_FOLDERS = (PROBE_FOLDER, SESSION_FOLDER, SNAPSHOT_FOLDER, DAMAGED_FOLDER, "report", "logs")
 TABLE_FILES = (SAMPLES_FILE, SEARCHES_FILE, *MEASURED)
@@ -101,6 +104,16 @@ class Run:
             self._samples.update({(row["model"], row["sample_id"]): row for row in self.samples().to_pylist()})
         return self._samples[model, sample_id]
 
+    @property
+    def is_published(self) -> bool:
+        """Whether this is a copy that was pushed to the hub: it names local folders by their last name."""
+        return PUBLISHED in self.provenance
+
+    @property
+    def is_without_texts(self) -> bool:
+        """Whether its texts and memories were left out when it was pushed."""
+        return bool(self.provenance.get(PUBLISHED, {}).get("without_texts"))
+
     def model(self, name: str) -> Model:
         """The model named `name` in rows; raises DamagedFileError when the run does not record it."""
         if name not in self.provenance["models"]:
@@ -159,8 +172,14 @@ def _whole(row: Mapping[str, Any]) -> tuple[str, tuple[int, ...]]:
 
 
 def held_sweep(url: str) -> Sweep | None:
-    """The sweep of the run at `url`; None where there is no run yet, or its sweep cannot be read."""
+    """The sweep of the run at `url`; None where there is no run yet, or its sweep cannot be read.
+
+    Raises:
+        BadInput: when no run can be made there, because the URL holds credentials or names a place on the hub.
+    """
     refuse_credentials(url)
+    if is_on_hub(url):
+        raise BadInput(read_only(url))
     files = open_files(url)
     try:
         return read_sweep(files) if is_run(files) else None
@@ -168,13 +187,16 @@ def held_sweep(url: str) -> Sweep | None:
         return None
 
 
-def open_run(url: str) -> Run:
-    """The run at a folder or URL.
+def open_run(url: str, *, to_write: bool = False) -> Run:
+    """The run at a folder or URL; `to_write`: what will be computed is written into it.
 
     Raises:
-        BadInput: when there is none, its URL holds credentials, or its sweep cannot be read.
+        BadInput: when there is none, its URL holds credentials, its sweep cannot be read, or it cannot be written to
+            because it is on the hub.
     """
     refuse_credentials(url)
+    if to_write and is_on_hub(url):
+        raise BadInput(read_only(url))
     return run_in(open_files(url))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.planning.plan import Plan, PlannedModel
 from orchestrator.redact import redact, redact_command
-from orchestrator.runs.directory import last_plugins, read_provenance
+from orchestrator.runs.directory import PUBLISHED, last_plugins, read_provenance
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump
 from orchestrator.store.files import Files
@@ -78,6 +78,7 @@ def with_session(
         "text_commits": {**plan.text_commits, **known.get("text_commits", {})},
         "notes": list(plan.notes),
         "sessions": [*known.get("sessions", []), session],
+        **({PUBLISHED: known[PUBLISHED]} if PUBLISHED in known else {}),
     }
 
 

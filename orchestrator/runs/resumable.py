@@ -4,6 +4,7 @@ Reads the run, writes nothing.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 from orchestrator.errors import BadInput
@@ -20,6 +21,7 @@ from orchestrator.runs.directory import (
 )
 from orchestrator.spec.sweep import without_places
 from orchestrator.store.files import Files
+from orchestrator.store.hub_files import is_on_hub
 from orchestrator.store.parquet import DamagedFileError, read_probes, read_samples, row_files
 from tasks.facts import ModelFacts
 from tasks.registry import TASKS
@@ -84,13 +86,39 @@ def check_models(run: Run, names: Iterable[str]) -> None:
     """Raise BadInput unless these models, as rows name them, are those that the run measured; loads no weights."""
     problems: list[str] = []
     now: dict[str, ModelFacts] = {}
-    for name in dict.fromkeys(names):
+    names = list(dict.fromkeys(names))
+    if is_on_hub(run.files.url):
+        refuse_code(run.files.url, [asdict(run.model(name)) for name in names])
+    for name in names:
         try:
             now[name] = TASKS[run.sweep.task].facts(run.model(name))
         except TaskError as error:
-            problems.append(f"{run.files.url}: model {name} cannot be loaded: {error}")
+            problems.append(f"{run.files.url}: model {name} cannot be loaded: {error}{_where(run, name)}")
     if problems := [*problems, *_changed_models(run.files, run.provenance["models"], now)]:
         raise BadInput(*problems)
+
+
+def _where(run: Run, name: str) -> str:
+    """Where to call a verb for a model that was a local folder when the run was pushed; else empty."""
+    place = run.model(name).name
+    if not run.is_published or not place.startswith("./"):
+        return ""
+    return f" It was a local folder where it was measured: call this from the folder in which {place} lies."
+
+
+def refuse_code(url: str, models: Iterable[Any]) -> None:
+    """Raise BadInput if a model of a run of strangers, as values, executes code of its own when it is loaded."""
+    found = {
+        str(model.get("name"))
+        for model in models
+        if isinstance(model, Mapping) and (model.get("trust_remote_code") or model.get("allow_pickle"))
+    }
+    if found:
+        raise BadInput(
+            f"{url}: to decode its memories would execute code that comes with {', '.join(sorted(found))} "
+            f"(trust_remote_code or allow_pickle). Read that code, then `capsweep pull {url} --to DIR --trust-code`, "
+            "and work on DIR."
+        )
 
 
 def _changed_models(files: Files, known: Mapping[str, Any], now: Mapping[str, ModelFacts]) -> list[str]:

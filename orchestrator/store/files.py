@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from orchestrator.errors import BadInput
+from orchestrator.store.hub_files import HubFiles, is_on_hub
 from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.remote_files import RemoteFiles
 
@@ -65,11 +66,13 @@ class Files(Protocol):
 
 
 def open_files(url: str) -> Files:
-    """A local folder, or whatever fsspec reaches under the URL's protocol.
+    """A local folder, a data set of the hub, or whatever fsspec reaches under the URL's protocol.
 
     Raises:
-        BadInput: when fsspec does not know the protocol here, or the URL chains several.
+        BadInput: when fsspec does not know the protocol here, or the URL chains several, or names no data set.
     """
+    if is_on_hub(url):
+        return HubFiles(url)
     for protocol in LOCAL_PROTOCOLS:
         if url.startswith(protocol):
             return LocalFiles(Path(url.removeprefix(protocol)))
