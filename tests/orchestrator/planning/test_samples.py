@@ -20,6 +20,7 @@ class Pairs:
     ordinary_tokens: Sequence[int] = range(128)
     bos: int | None = None
     special_before: tuple[int, ...] = (1,)
+    tokenizer: Any = None
 
     def __init__(self) -> None:
         self.read: list[int] = []
