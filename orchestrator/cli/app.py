@@ -48,12 +48,15 @@ def check(
         from orchestrator.report.terminal import estimates_table
         from orchestrator.spec.sweep_file import load_sweep
         from orchestrator.spec.yaml_file import read_mapping
+        from orchestrator.tracking.mirror import refuse_missing
 
         console = Console()
         if is_cluster_file(read_mapping(spec)[0]):
             show_cluster_file(spec, console)
             return
-        plan = make_plan(load_sweep(spec), allow_fewer=allow_fewer, measure=False)
+        sweep = load_sweep(spec)
+        refuse_missing(sweep.tracking, spec)
+        plan = make_plan(sweep, allow_fewer=allow_fewer, measure=False)
         prices = {} if tflops else prices_here(plan, console)
         estimates = estimate(plan, prices)
         console.print(estimates_table(estimates, tflops=tflops))

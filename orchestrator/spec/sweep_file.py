@@ -9,7 +9,7 @@ import reprlib
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -19,6 +19,7 @@ from orchestrator.errors import BadInput, suggest
 from orchestrator.spec.fields import problem
 from orchestrator.spec.models import ModelEntry
 from orchestrator.spec.sweep import Sweep
+from orchestrator.spec.tracking import TrackingEntry
 from orchestrator.spec.yaml_file import read_mapping
 from tasks.registry import TASKS, TEXT_SOURCES
 from tasks.texts.patterns import match
@@ -189,6 +190,9 @@ def _known_keys(place: tuple[int | str, ...], document: Mapping[str, Any]) -> di
             fields = TEXT_SOURCES[document["texts"][i]["source"]].model_fields
         case ("models", int()):
             fields = ModelEntry.model_fields
+        case ("tracking", str(name)):
+            entry = TrackingEntry.model_fields[name].annotation
+            fields = next(kind for kind in get_args(entry) if kind is not type(None)).model_fields
         case (str(name),):
             entry = Sweep.model_fields[name].annotation
             assert isinstance(entry, type), "only mappings have keys"

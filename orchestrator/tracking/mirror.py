@@ -1,0 +1,129 @@
+"""Mirrors a session to the trackers of its sweep: never in its way, never its fault.
+
+Each tracker has a thread and a process. What a tracker does not take waits for it, and is sent by a later session if
+it must be. Knows nothing of the trackers' libraries.
+"""
+
+import contextlib
+import importlib.util
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from orchestrator.errors import BadInput
+from orchestrator.execution.stop import Stop
+from orchestrator.redact import redact
+from orchestrator.runs.directory import REPORT_FILE, TRACKING_FOLDER
+from orchestrator.runs.session import Session, SessionEnd
+from orchestrator.spec.tracking import TrackingEntry
+from orchestrator.tracking.line import Ending, Line, Mirrored, OnMessage
+from orchestrator.tracking.points import configuration, points_of, summary_of
+
+MODULES = {
+    "wandb": ("wandb", "wandb"),
+    "mlflow": ("mlflow", "mlflow-skinny"),
+    "tensorboard": ("tensorboardX", "tensorboardX"),
+    "trackio": ("trackio", "trackio"),
+}
+"""Tracker -> the module that it needs, and the distribution that has it."""
+END_SECONDS = 30.0
+"""Longest time that the end of a session waits for trackers: enough for a page of some megabytes."""
+HURRY_SECONDS = 5.0
+"""The same after Ctrl-C, and when the session ends by an error."""
+REPORT_NAME = "report.html"
+
+
+def wanted_trackers(tracking: TrackingEntry) -> dict[str, dict[str, Any]]:
+    """Tracker -> its fields, for the trackers that a sweep names."""
+    return {name: fields for name, fields in tracking.model_dump(mode="json").items() if fields is not None}
+
+
+def missing_packages(tracking: TrackingEntry) -> dict[str, str]:
+    """Tracker -> one line with the command that installs it, for those trackers whose package is not here."""
+    found: dict[str, str] = {}
+    for name in wanted_trackers(tracking):
+        module, distribution = MODULES[name]
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:  # without an origin it is some folder of that name
+            found[name] = f"tracking.{name}: {distribution} is not installed here; `pip install {distribution}`."
+    return found
+
+
+def refuse_missing(tracking: TrackingEntry, spec: Path) -> None:
+    """Raise BadInput if the package of a tracker that the file `spec` names is not here."""
+    if missing := missing_packages(tracking):
+        raise BadInput(*(f"{spec}: {line}" for line in missing.values()))
+
+
+class Mirror:
+    """The trackers of one session."""
+
+    def __init__(self, session: Session, lines: list[Line]) -> None:
+        self._session = session
+        self._lines = lines
+
+    def show(self, searches: pa.Table) -> None:
+        """Send what has finished since the last call."""
+        for line in self._lines:
+            line.offer(points_of(searches, without=line.known))
+
+    def conclude(self, ended: SessionEnd, *, with_report: bool, stop: Stop) -> list[str]:
+        """Send the last points, the summary and the report, and wait for a while; returns notes on what failed."""
+        if not self._lines:
+            return []
+        self.show(ended.searches)
+        with tempfile.TemporaryDirectory(prefix="capsweep-report-") as folder:
+            report = None
+            if with_report:
+                with contextlib.suppress(OSError):  # the page is missing there, and nothing else
+                    (Path(folder) / REPORT_NAME).write_bytes(ended.run.files.read(REPORT_FILE))
+                    report = f"{folder}/{REPORT_NAME}"
+            is_open = "open" in ended.searches["status"].to_pylist()
+            ending = Ending(summary=summary_of(ended.searches), report=report, complete=not is_open)
+            self.close(ending, stop=stop)
+        return [note for line in self._lines for note in line.notes()]
+
+    def close(self, ending: Ending, *, stop: Stop) -> None:
+        """Let the trackers end, and wait for them; whoever takes too long is killed."""
+        for line in self._lines:
+            line.finish(ending)
+        began = time.monotonic()
+        while any(line.is_alive() for line in self._lines):
+            most = HURRY_SECONDS if stop.interrupted or ending.summary is None else END_SECONDS
+            if time.monotonic() - began > most:
+                break
+            time.sleep(0.02)
+        for line in self._lines:
+            line.kill()
+
+
+@contextmanager
+def mirroring(session: Session, *, stop: Stop, on_message: OnMessage) -> Iterator[Mirror]:
+    """Mirror a session to the trackers of its sweep; `on_message` takes lines for the user, from other threads."""
+    tracking = session.plan.sweep.tracking
+    missing = missing_packages(tracking)
+    for line in missing.values():
+        on_message(f"{line} The run goes on without it.")
+    wanted = {name: fields for name, fields in wanted_trackers(tracking).items() if name not in missing}
+    commits = [each.get("git_commit") for each in session.provenance["sessions"][-1:]]
+    about = Mirrored(
+        files=session.files,
+        folder=f"{session.files.url}/{TRACKING_FOLDER}",
+        name=session.shared.run_id,
+        config=configuration(session.plan, git_commit=commits[0]) if wanted else {},
+        on_message=lambda message: on_message(redact(message)),
+    )
+    command = (sys.executable, "-m", "orchestrator.tracking.worker")
+    mirror = Mirror(session, [Line(name, fields, about, (*command, name)) for name, fields in wanted.items()])
+    if wanted:
+        session.derived.follow(mirror.show)
+    try:
+        yield mirror
+    finally:  # nothing is left to be done unless the session ends by an error
+        mirror.close(Ending(summary=None, report=None, complete=False), stop=stop)
