@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.runs.directory import TRACKING_FOLDER
-from orchestrator.store.held import HeldFiles, LostLockError
+from orchestrator.store.files import Files
+from orchestrator.store.held import LostLockError
 from orchestrator.tracking.channel import Channel, TrackerError
 from orchestrator.tracking.points import Point, summary_page
 from tasks.wording import counted
@@ -34,7 +35,7 @@ OnMessage = Callable[[str], None]
 class Mirrored:
     """The run that is mirrored."""
 
-    files: HeldFiles
+    files: Files
     folder: str
     """Where trackers may keep files."""
     name: str
@@ -61,9 +62,9 @@ class Line(threading.Thread):
     """Sends a session to one tracker. Its run there is that of the sessions before."""
 
     def __init__(self, name: str, settings: Mapping[str, Any], run: Mirrored, command: Sequence[str]) -> None:
-        """Starts the thread. `command` starts the tracker's process."""
+        """Starts the thread. `name` is the tracker's in the sweep file, and `command` starts its process."""
         super().__init__(name=f"tracker {name}", daemon=True)
-        self._tracker, self._settings, self._run, self._command = name, dict(settings), run, command
+        self.tracker, self._settings, self._run, self._command = name, dict(settings), run, command
         self._place = {key: value for key, value in settings.items() if key not in PASSING}
         self._file = f"{TRACKING_FOLDER}/{name}.json"
         self._changed = threading.Condition()
@@ -76,6 +77,12 @@ class Line(threading.Thread):
         self._concluded = False
         self._remember()
         self.start()
+
+    @property
+    def sent(self) -> Collection[str]:
+        """The searches whose points are sent."""
+        with self._changed:
+            return set(self._sent)
 
     @property
     def known(self) -> Collection[str]:
@@ -108,10 +115,10 @@ class Line(threading.Thread):
             return []
         errors = f"{counted(len(self._errors), 'error')}, the last: {self._errors[-1]}"
         if self._concluded:
-            return [f"tracking.{self._tracker}: everything was sent in the end, after {errors}"]
+            return [f"tracking.{self.tracker}: everything was sent in the end, after {errors}"]
         num_finished = len(self._sent) + len(self._waiting)
         return [
-            f"tracking.{self._tracker}: {len(self._sent)} of {counted(num_finished, 'finished search')} were sent, and "
+            f"tracking.{self.tracker}: {len(self._sent)} of {counted(num_finished, 'finished search')} were sent, and "
             f"no summary; `capsweep resume {self._run.files.url}` sends the rest. There were {errors}"
         ]
 
@@ -160,7 +167,7 @@ class Line(threading.Thread):
             "begin", settings=self._settings, run_id=self._run_id, name=run.name, folder=run.folder, config=run.config
         )
         if begun["url"]:
-            self._run.on_message(f"tracking.{self._tracker}: {begun['url']}")
+            self._run.on_message(f"tracking.{self.tracker}: {begun['url']}")
         if self._run_id != begun["run_id"]:
             self._run_id = begun["run_id"]
             self._store()
@@ -190,7 +197,7 @@ class Line(threading.Thread):
 
     def _note_slow(self) -> None:
         self._run.on_message(
-            f"tracking.{self._tracker}: no answer for {SLOW_SECONDS:.0f} s. The run goes on; what is not sent waits."
+            f"tracking.{self.tracker}: no answer for {SLOW_SECONDS:.0f} s. The run goes on; what is not sent waits."
         )
 
     def _note(self, error: Exception) -> None:
@@ -198,7 +205,7 @@ class Line(threading.Thread):
         self._errors.append(" ".join(str(error).split()))
         if len(self._errors) == 1:
             self._run.on_message(
-                f"tracking.{self._tracker}: {self._errors[0]} The run goes on; what is not sent is tried again."
+                f"tracking.{self.tracker}: {self._errors[0]} The run goes on; what is not sent is tried again."
             )
 
     def _store(self) -> None:

@@ -32,8 +32,10 @@ MODULES = {
     "trackio": ("trackio", "trackio"),
 }
 """Tracker -> the module that it needs, and the distribution that has it."""
-END_SECONDS = 30.0
+END_SECONDS = 60.0
 """Longest time that the end of a session waits for trackers: enough for a page of some megabytes."""
+SAID_SECONDS = 3.0
+"""A wait that takes longer is announced."""
 HURRY_SECONDS = 5.0
 """The same after Ctrl-C, and when the session ends by an error."""
 REPORT_NAME = "report.html"
@@ -64,9 +66,9 @@ def refuse_missing(tracking: TrackingEntry, spec: Path) -> None:
 class Mirror:
     """The trackers of one session."""
 
-    def __init__(self, session: Session, lines: list[Line]) -> None:
-        self._session = session
+    def __init__(self, lines: list[Line], on_message: OnMessage) -> None:
         self._lines = lines
+        self._on_message = on_message
 
     def show(self, searches: pa.Table) -> None:
         """Send what has finished since the last call."""
@@ -93,11 +95,16 @@ class Mirror:
         """Let the trackers end, and wait for them; whoever takes too long is killed."""
         for line in self._lines:
             line.finish(ending)
-        began = time.monotonic()
-        while any(line.is_alive() for line in self._lines):
+        began, said = time.monotonic(), False
+        while busy := [line for line in self._lines if line.is_alive()]:
             most = HURRY_SECONDS if stop.interrupted or ending.summary is None else END_SECONDS
-            if time.monotonic() - began > most:
+            waited = time.monotonic() - began
+            if waited > most:
                 break
+            if waited > SAID_SECONDS and not said and most == END_SECONDS:
+                names = ", ".join(line.tracker for line in busy)
+                self._on_message(f"tracking: waiting for {names}, {END_SECONDS:.0f} s at most; Ctrl-C ends it.")
+                said = True
             time.sleep(0.02)
         for line in self._lines:
             line.kill()
@@ -120,7 +127,7 @@ def mirroring(session: Session, *, stop: Stop, on_message: OnMessage) -> Iterato
         on_message=lambda message: on_message(redact(message)),
     )
     command = (sys.executable, "-m", "orchestrator.tracking.worker")
-    mirror = Mirror(session, [Line(name, fields, about, (*command, name)) for name, fields in wanted.items()])
+    mirror = Mirror([Line(name, fields, about, (*command, name)) for name, fields in wanted.items()], on_message)
     if wanted:
         session.derived.follow(mirror.show)
     try:

@@ -10,7 +10,6 @@ from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from orchestrator.planning.plan import Plan
 from orchestrator.redact import redact
@@ -51,9 +50,9 @@ def points_of(searches: pa.Table, *, without: Collection[str]) -> list[Point]:
     A search that the machine failed has none: it may still be measured.
     """
     names = short_names(searches["model"].to_pylist())
-    finished = searches.filter(pc.invert(pc.is_in(searches["status"], pa.array(sorted(UNFINISHED)))))
-    rows = finished.select([*LABELS, *MEASURES]).to_pylist()
-    return [_point(row, names) for row in rows if row["search_id"] not in without]
+    keys = zip(searches["search_id"].to_pylist(), searches["status"].to_pylist(), strict=True)
+    fresh = searches.filter(pa.array([key not in without and status not in UNFINISHED for key, status in keys]))
+    return [_point(row, names) for row in fresh.select([*LABELS, *MEASURES]).to_pylist()]
 
 
 def _point(row: Mapping[str, Any], names: Mapping[str, str]) -> Point:
@@ -87,7 +86,7 @@ def summary_of(searches: pa.Table) -> dict[str, float]:
     return {
         "searches": float(searches.num_rows),
         **{f"searches_{status}": float(count) for status, count in sorted(statuses.items())},
-        **{f"total_{name}": float(pc.sum(searches[name]).as_py() or 0) for name in TOTALS},
+        **{f"total_{name}": float(sum(filter(None, searches[name].to_pylist()))) for name in TOTALS},
         **{
             f"mean_{measure}/{names[group.model]} k{group.num_vectors} {group.source}": spread.mean
             for group in groups
