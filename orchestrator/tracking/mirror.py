@@ -6,6 +6,7 @@ it must be. Knows nothing of the trackers' libraries.
 
 import contextlib
 import importlib.util
+import json
 import sys
 import tempfile
 import time
@@ -28,10 +29,15 @@ from orchestrator.tracking.points import configuration, points_of, summary_of
 MODULES = {
     "wandb": ("wandb", "wandb"),
     "mlflow": ("mlflow", "mlflow-skinny"),
-    "tensorboard": ("tensorboardX", "tensorboardX"),
+    "tensorboard": ("tensorboard", "tensorboard"),
     "trackio": ("trackio", "trackio"),
 }
 """Tracker -> the module that it needs, and the distribution that has it."""
+WORKER = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from orchestrator.tracking.worker import main; main(sys.argv[2])"
+)
+"""What a tracker's process runs: it finds the modules that this process finds, wherever they lie."""
 END_SECONDS = 60.0
 """Longest time that the end of a session waits for trackers: enough for a page of some megabytes."""
 SAID_SECONDS = 3.0
@@ -126,8 +132,11 @@ def mirroring(session: Session, *, stop: Stop, on_message: OnMessage) -> Iterato
         config=configuration(session.plan, git_commit=commits[0]) if wanted else {},
         on_message=lambda message: on_message(redact(message)),
     )
-    command = (sys.executable, "-m", "orchestrator.tracking.worker")
-    mirror = Mirror([Line(name, fields, about, (*command, name)) for name, fields in wanted.items()], on_message)
+    lines = [
+        Line(name, fields, about, (sys.executable, "-c", WORKER, json.dumps(sys.path), name))
+        for name, fields in wanted.items()
+    ]
+    mirror = Mirror(lines, on_message)
     if wanted:
         session.derived.follow(mirror.show)
     try:

@@ -51,7 +51,8 @@ def points_of(searches: pa.Table, *, without: Collection[str]) -> list[Point]:
     """
     names = short_names(searches["model"].to_pylist())
     keys = zip(searches["search_id"].to_pylist(), searches["status"].to_pylist(), strict=True)
-    fresh = searches.filter(pa.array([key not in without and status not in UNFINISHED for key, status in keys]))
+    is_fresh = [key not in without and status not in UNFINISHED for key, status in keys]
+    fresh = searches.filter(pa.array(is_fresh, pa.bool_()))
     return [_point(row, names) for row in fresh.select([*LABELS, *MEASURES]).to_pylist()]
 
 

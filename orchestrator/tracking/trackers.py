@@ -184,19 +184,34 @@ class Mlflow:
 
 
 class Tensorboard:
-    """Event files, written by tensorboardX, which Ray Tune brings along; TensorBoard reads them."""
+    """Event files, by TensorBoard's own writer."""
 
     def begin(self, settings: Mapping[str, Any], *, run_id: str | None, name: str, folder: str, config: Any) -> str:
         """See `Tracker`; the id is the folder, to which each session adds a file. It moves with the run directory."""
-        from tensorboardX import SummaryWriter
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
         own = settings["folder"]
         self._folder = f"{folder}/tensorboard" if own is None else f"{os.path.expanduser(own)}/{name}"
-        self._writer = SummaryWriter(self._folder)
+        self._writer = EventFileWriter(self._folder)
         lines = [f"| {key} | {value} |" for key, value in _flat(config).items()]
-        self._writer.add_text("config", "\n".join(["| | |", "|---|---|", *lines]))
+        self._add_text("config", "\n".join(["| | |", "|---|---|", *lines]))
         self.flush()
         return self._folder
+
+    def _add_text(self, name: str, text: str) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+        from tensorboard.compat.proto.tensor_pb2 import TensorProto
+        from tensorboard.compat.proto.types_pb2 import DT_STRING
+
+        about = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
+        tensor = TensorProto(dtype=DT_STRING, string_val=[text.encode()])
+        self._add(Summary.Value(tag=name, metadata=about, tensor=tensor), step=0)
+
+    def _add(self, *values: Any, step: int) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
 
     def url(self) -> str | None:
         """See `Tracker`."""
@@ -204,8 +219,9 @@ class Tensorboard:
 
     def log(self, progress: int, values: Mapping[str, float], labels: Mapping[str, Any]) -> None:
         """See `Tracker`; a curve has numbers only, so the labels are left out."""
-        for name, value in values.items():
-            self._writer.add_scalar(name.replace(" ", "_"), value, progress)
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._add(*(Summary.Value(tag=name, simple_value=value) for name, value in values.items()), step=progress)
 
     def flush(self) -> None:
         """See `Tracker`."""
@@ -213,7 +229,7 @@ class Tensorboard:
 
     def conclude(self, summary: Mapping[str, float], page: str, report: str | None) -> None:
         """See `Tracker`; TensorBoard keeps no files, so the report is left out."""
-        self._writer.add_text("summary", page)
+        self._add_text("summary", page)
 
     def end(self, *, complete: bool) -> None:
         """See `Tracker`."""

@@ -1,7 +1,5 @@
 """The process of one tracker: reads requests as lines of JSON, and answers each with a line.
 
-    python -m orchestrator.tracking.worker wandb
-
 Ends with its standard input, as after the death of the driver. Knows nothing of searches, sweeps or the run directory.
 """
 
@@ -61,7 +59,3 @@ def _answer(tracker: Tracker, request: dict[str, Any]) -> dict[str, Any]:
         case _:
             tracker.end(**request)
     return {}
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
