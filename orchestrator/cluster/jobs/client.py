@@ -22,6 +22,7 @@ from orchestrator.cluster.connection import wants_token
 from orchestrator.cluster.jobs.submission import VARIABLES_OPTION, check_run_url, stage, versions
 from orchestrator.cluster.private import keep_token_private
 from orchestrator.errors import BadInput
+from orchestrator.report.live import is_progress
 from orchestrator.spec.sweep import Sweep
 
 RUN_DIR, SWEEP = "capsweep_run_dir", "capsweep_sweep"
@@ -171,6 +172,12 @@ class Jobs:
         if job.exit_code is None:
             on_message(f"{job_id}: {job.status.lower()}. {job.message}\n")
         return EXIT_LOST if job.exit_code is None else job.exit_code
+
+    def progress(self, job_id: str) -> list[str]:
+        """The last line in which a job's output says how far it is; none before the first."""
+        with _answers(self.address):
+            lines = self._client.get_job_logs(job_id).splitlines()
+        return [line for line in lines if is_progress(line)][-1:]
 
     async def _tail(self, job_id: str, on_message: Callable[[str], None]) -> None:
         async for part in self._client.tail_job_logs(job_id):

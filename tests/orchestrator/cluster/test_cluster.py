@@ -1,6 +1,7 @@
 """What is of Ray alone; what every executor owes is in tests/orchestrator/test_executors.py."""
 
 import contextlib
+import re
 import threading
 import time
 import urllib.request
@@ -84,10 +85,13 @@ def test_what_a_run_exports_can_be_scraped(local_ray, toy_sweep, tmp_path, later
     text = toy_sweep.read_text().replace("name: toy", "name: scraped")
     toy_sweep.write_text(text + "recipe: {step_seconds: 0.1, slots: 4, steps: 40}\n")
     seen: dict[str, dict[str, float]] = {}
-    later(lambda: seen.update(scraped_until(["capsweep_verdicts", "capsweep_slots_busy", "capsweep_tokens"])))
+    dashboard = (Path(__file__).parents[3] / "monitoring" / "grafana.json").read_text()
+    asked_for = {name.removesuffix("_total") for name in re.findall(r"ray_(capsweep_\w+)", dashboard)}
+    later(lambda: seen.update(scraped_until(sorted(asked_for))))
     stop = Stop()
     later(lambda: stop_when(stop, lambda: bool(seen)))
     run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", lambda session: on_ray(session, stop=stop))
+    assert asked_for <= seen.keys()
     assert seen["capsweep_searches"].keys() == {"done", "in_flight", "waiting"}
     assert sum(seen["capsweep_searches"].values()) == 12
     assert seen["capsweep_slots"] == {"": 4.0}
