@@ -14,11 +14,12 @@ import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoConfig
+from transformers.utils import cached_file
 
 from tasks.facts import ModelFacts
 from tasks.hub import commit_of, why_refused
 from tasks.model_config import bos_of, context_of, layers_of, notes_on_context
-from tasks.model_folder import ADAPTER, folder_problems, weight_files
+from tasks.model_folder import ADAPTER, adapter_problems, folder_problems, weight_files
 from tasks.towers import has_towers, loader_of, notes_on_towers, weights_read
 from tasks.values import Model, TaskError, WrongModelError
 
@@ -54,7 +55,13 @@ def read_config(model: Model) -> Any:
     try:
         config = AutoConfig.from_pretrained(model.name, **pins(model))
     except Exception as error:  # the file decides which exception is raised, even ZeroDivisionError
+        if not is_folder and _has_adapter(model):
+            raise TaskError(*adapter_problems(f"{model.name}/{ADAPTER}", is_beside_base=False)) from error
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
+    # With peft, transformers merges an adapter; without, it would leave it out without a word.
+    beside = not is_folder and _has_adapter(model)
+    if beside and (problems := [*adapter_problems(f"{model.name}/{ADAPTER}", is_beside_base=True)]):
+        raise WrongModelError(*problems)
     architectures = config.architectures if isinstance(config.architectures, list) else []
     endings = (*CAUSAL_SUFFIXES, MULTIMODAL_SUFFIX) if has_towers(config) else CAUSAL_SUFFIXES
     wrong_kind = bool(architectures) and not any(name.endswith(endings) for name in architectures)
@@ -67,6 +74,16 @@ def read_config(model: Model) -> Any:
             "supported. Wanted the unquantized model, with quantization: int8 or nf4 if device memory is short."
         )
     return config
+
+
+def _has_adapter(model: Model) -> bool:
+    """Whether a repository of the hub holds an adapter, as far as the hub or the cache can tell."""
+    silent = dict.fromkeys(("gated_repo", "missing_entries", "connection_errors"), False)
+    options = {f"_raise_exceptions_for_{what}": raises for what, raises in silent.items()}
+    try:
+        return cached_file(model.name, ADAPTER, revision=pins(model)["revision"], **options) is not None
+    except Exception:  # whatever else is wrong with the repository has been said or will be
+        return False
 
 
 def pins(model: Model) -> dict[str, Any]:

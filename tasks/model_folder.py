@@ -40,7 +40,7 @@ def folder_problems(model: Model) -> list[str]:
     pointers = [file for file in _files(model) if is_pointer(file)]
     problems = [pull(pointers[0]) + (f" So are {len(pointers) - 1} more." if pointers[1:] else "")] if pointers else []
     if (folder / ADAPTER).is_file():
-        problems += _adapter_problems(folder)
+        problems += adapter_problems(folder / ADAPTER, is_beside_base=(folder / "config.json").is_file())
     elif not (folder / "config.json").is_file():
         problems.append(
             f"{model.name}: no config.json in this folder. Wanted a model as transformers saves it "
@@ -62,9 +62,13 @@ def _files(model: Model) -> list[Path]:
     return [*(file for kind in READ for file in sorted(Path(model.name).glob(kind))), *weight_files(model)]
 
 
-def _adapter_problems(folder: Path) -> Iterator[str]:
-    """An adapter needs a base in its folder, and peft to add it; otherwise the base would be measured without it."""
-    is_beside_base = (folder / "config.json").is_file()
+def adapter_problems(settings: Path | str, *, is_beside_base: bool) -> Iterator[str]:
+    """An adapter needs a base beside it, and peft to add it; otherwise the base would be measured without it.
+
+    Args:
+        settings: Where its settings lie.
+        is_beside_base: Whether a model lies there, too.
+    """
     if is_beside_base and find_spec("peft"):
         return
     found = (
@@ -72,7 +76,7 @@ def _adapter_problems(folder: Path) -> Iterator[str]:
     )
     wanted = "peft, to merge them" if is_beside_base else "one model"
     yield (
-        f"{folder / ADAPTER}: {found}; wanted {wanted}. Merge them once with peft "
+        f"{settings}: {found}; wanted {wanted}. Merge them once with peft "
         "(AutoPeftModelForCausalLM.from_pretrained(..).merge_and_unload().save_pretrained(..)) and name the result"
         + (
             ", run pip install peft, or remove the adapter's files to measure the base alone."

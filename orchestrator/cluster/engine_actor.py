@@ -6,7 +6,6 @@ nothing of searches, files or Tune.
 """
 
 import os
-import platform
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.cluster.metrics import EngineMetrics
+from orchestrator.execution.same_model import refuse_other_model
 from tasks.registry import TASKS
-from tasks.values import EngineSettings, EngineStats, Finished, Model, Probe, Question, Snapshot, TaskError
+from tasks.values import EngineSettings, EngineStats, Finished, Model, Probe, Question, Snapshot
 
 IDLE_SECONDS = 1.0
 """How often an engine without probes notes that it is alive."""
@@ -114,11 +114,7 @@ class EngineActor:
         # Sent with this call, not with the actor: Ray keeps how an actor is made, and shows a `runtime_env`.
         os.environ.update(load.environment)
         self._load = load
-        if (found := TASKS[load.task].facts(load.model).fingerprint) != load.fingerprint:
-            raise TaskError(
-                f"{load.model.name}: on {platform.node()} this is another model than where the run was planned "
-                f"(fingerprint {found[:16]}, wanted {load.fingerprint[:16]}). Copy the same files to every node."
-            )
+        refuse_other_model(TASKS[load.task], load.model, load.fingerprint)
         self._engine = TASKS[load.task].open_engine(load.model, load.question, load.settings)
         self._recorder = recorder
         self._metrics = EngineMetrics(run=load.run, model=self._model, engine=load.name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from orchestrator.execution.inline import LoopCallbacks, run_searches
+from orchestrator.execution.same_model import refuse_other_model
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan
 from orchestrator.runs.session import make_probe
@@ -94,6 +95,7 @@ class Worker:
         if self._opened is None or self._opened[0] != key:
             self._opened = None  # frees its device memory before the next engine loads
             planned, task = self._plan.model(request.model), self._plan.task
+            refuse_other_model(task, planned.model, planned.facts.fingerprint)
             recipe = task.examine(planned.model, planned.facts, request.recipe).recipe
             question = replace(self._plan.question, recipe=recipe)
             self._opened = key, task.open_engine(planned.model, question, self._settings)

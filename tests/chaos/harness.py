@@ -25,6 +25,7 @@ from orchestrator.execution.executor import Watcher
 from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.planner import make_plan
+from orchestrator.runs.directory import SWEEP_FILE
 from orchestrator.runs.session import open_session
 from orchestrator.spec.sweep_file import load_sweep
 from orchestrator.store.files import open_files
@@ -209,7 +210,9 @@ def kill_at_random(
         process.wait()
         tally.provoked += 1
         witness.look()
-    to_end("resume", run, *options)
+    # On a machine that others use, every kill may have come before the run had begun.
+    begun = open_files(str(run)).exists(SWEEP_FILE)
+    to_end(*(("resume", run) if begun else ("run", spec, "--run-dir", run)), *options)
     witness.conclude()
     return witness
 

@@ -15,7 +15,7 @@ from tasks.model_files import facts
 from tasks.pinning import pinned
 from tasks.texts.hub import HubSource
 from tasks.tokenizer import HubCodec
-from tasks.values import Model, TaskError
+from tasks.values import Model, TaskError, WrongModelError
 from tests.hub import TOKEN, Hub, Kind
 
 
@@ -90,6 +90,17 @@ class TestWhatIsRead:
         before = facts(pinned(Model(name="org/one")))
         hub.push("org/one", files)
         assert facts(pinned(Model(name="org/one"))).fingerprint != before.fingerprint
+
+    def test_an_adapter_is_merged_or_refused(self, hub: Hub, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch):
+        adapter = {"adapter_config.json": b'{"peft_type": "LORA", "base_model_name_or_path": "org/base"}'}
+        hub.push("org/alone", adapter)
+        with pytest.raises(TaskError, match=r"org/alone/adapter_config.json: an adapter .* without its base"):
+            facts(pinned(Model(name="org/alone")))
+        hub.push("org/beside", {**files, **adapter})
+        facts(pinned(Model(name="org/beside")))
+        monkeypatch.setattr("tasks.model_folder.find_spec", lambda name: None)
+        with pytest.raises(WrongModelError, match=r"org/beside/adapter_config.json: an adapter .* beside its base"):
+            facts(pinned(Model(name="org/beside")))
 
     @pytest.mark.parametrize("elsewhere", [False, True])
     def test_code_is_of_its_commit_wherever_it_lies(self, hub: Hub, files: dict[str, bytes], elsewhere: bool):
