@@ -3,13 +3,19 @@
 Knows nothing of the trackers' libraries; orchestrator/tracking/ calls them.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from orchestrator.spec.fields import Entry, list_to_tuple, without_credentials
 
-TrackerName = Literal["wandb", "mlflow", "tensorboard", "trackio"]
+DISTRIBUTIONS = {
+    "wandb": "wandb",
+    "mlflow": "mlflow-skinny",
+    "tensorboard": "tensorboard",
+    "trackio": "trackio",
+}
+"""Tracker, which is also the name of its module -> the distribution that has it."""
 Words = Annotated[str, Field(min_length=1)]
 
 
@@ -66,3 +72,8 @@ class TrackingEntry(Entry, frozen=True):
     """TensorBoard; {} for its defaults."""
     trackio: TrackioEntry | None = None
     """Trackio; {} for its defaults."""
+
+
+def wanted_trackers(tracking: TrackingEntry) -> dict[str, dict[str, Any]]:
+    """Tracker -> its fields, for the trackers that a sweep names."""
+    return {name: fields for name, fields in tracking.model_dump(mode="json").items() if fields is not None}

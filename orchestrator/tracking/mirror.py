@@ -5,15 +5,14 @@ it must be. Knows nothing of the trackers' libraries.
 """
 
 import contextlib
-import importlib.util
 import json
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -22,17 +21,10 @@ from orchestrator.execution.stop import Stop
 from orchestrator.redact import redact
 from orchestrator.runs.directory import REPORT_FILE, TRACKING_FOLDER
 from orchestrator.runs.session import Session, SessionEnd
-from orchestrator.spec.tracking import TrackingEntry
+from orchestrator.spec.tracking import DISTRIBUTIONS, TrackingEntry, wanted_trackers
 from orchestrator.tracking.line import Ending, Line, Mirrored, OnMessage
 from orchestrator.tracking.points import configuration, points_of, summary_of
 
-MODULES = {
-    "wandb": ("wandb", "wandb"),
-    "mlflow": ("mlflow", "mlflow-skinny"),
-    "tensorboard": ("tensorboard", "tensorboard"),
-    "trackio": ("trackio", "trackio"),
-}
-"""Tracker -> the module that it needs, and the distribution that has it."""
 WORKER = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from orchestrator.tracking.worker import main; main(sys.argv[2])"
@@ -47,18 +39,13 @@ HURRY_SECONDS = 5.0
 REPORT_NAME = "report.html"
 
 
-def wanted_trackers(tracking: TrackingEntry) -> dict[str, dict[str, Any]]:
-    """Tracker -> its fields, for the trackers that a sweep names."""
-    return {name: fields for name, fields in tracking.model_dump(mode="json").items() if fields is not None}
-
-
 def missing_packages(tracking: TrackingEntry) -> dict[str, str]:
     """Tracker -> one line with the command that installs it, for those trackers whose package is not here."""
     found: dict[str, str] = {}
     for name in wanted_trackers(tracking):
-        module, distribution = MODULES[name]
-        spec = importlib.util.find_spec(module)
+        spec = find_spec(name)
         if spec is None or spec.origin is None:  # without an origin it is some folder of that name
+            distribution = DISTRIBUTIONS[name]
             found[name] = f"tracking.{name}: {distribution} is not installed here; `pip install {distribution}`."
     return found
 

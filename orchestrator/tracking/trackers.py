@@ -78,6 +78,7 @@ class Wandb:
             settings=wandb.Settings(
                 console="off",
                 silent=True,
+                host="",
                 disable_git=True,
                 disable_code=True,
                 save_code=False,
