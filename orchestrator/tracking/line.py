@@ -74,7 +74,7 @@ class Line(threading.Thread):
         self._run_id: str | None = None
         self._sent: dict[str, None] = {}
         self._errors: list[str] = []
-        self._concluded = False
+        self._concluded = self._is_killed = self._was_slow = False
         self._remember()
         self.start()
 
@@ -105,6 +105,7 @@ class Line(threading.Thread):
     def kill(self) -> None:
         """End the process if it is still there."""
         if self.is_alive() and (channel := self._channel) is not None:
+            self._is_killed = True
             self._errors.append("it took too long at the end")
             channel.kill()
             self.join(CLOSE_SECONDS)
@@ -113,13 +114,13 @@ class Line(threading.Thread):
         """What a user should know at the end: nothing if everything was sent at once."""
         if not self._errors:
             return []
-        errors = f"{counted(len(self._errors), 'error')}, the last: {self._errors[-1]}"
+        errors = f"Errors: {len(self._errors)}, the last: {self._errors[-1]}"
         if self._concluded:
-            return [f"tracking.{self.tracker}: everything was sent in the end, after {errors}"]
+            return [f"tracking.{self.tracker}: everything was sent in the end. {errors}"]
         num_finished = len(self._sent) + len(self._waiting)
         return [
             f"tracking.{self.tracker}: {len(self._sent)} of {counted(num_finished, 'finished search')} were sent, and "
-            f"no summary; `capsweep resume {self._run.files.url}` sends the rest. There were {errors}"
+            f"no summary; `capsweep resume {self._run.files.url}` sends the rest. {errors}"
         ]
 
     def run(self) -> None:
@@ -196,12 +197,17 @@ class Line(threading.Thread):
             raise
 
     def _note_slow(self) -> None:
+        if self._was_slow:
+            return
+        self._was_slow = True
         self._run.on_message(
             f"tracking.{self.tracker}: no answer for {SLOW_SECONDS:.0f} s. The run goes on; what is not sent waits."
         )
 
     def _note(self, error: Exception) -> None:
         """Say the first error at once; the others are counted."""
+        if self._is_killed:
+            return
         self._errors.append(" ".join(str(error).split()))
         if len(self._errors) == 1:
             self._run.on_message(

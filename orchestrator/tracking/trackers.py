@@ -5,52 +5,15 @@ runs a sweep. Knows nothing of searches. Each class imports its library when it 
 """
 
 import os
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-PROGRESS = "searches_done"
-"""Name of the axis that all curves are drawn over: how many finished searches were sent, this one included."""
+from orchestrator.tracking.tracker import PROGRESS, Tracker, flat, plain_name
+
 MOST_METRICS, MOST_PARAMS, LONGEST_PARAM = 1000, 100, 6000
 """What MLflow takes in one request, and as one value."""
-
-
-class Tracker(Protocol):
-    """One run of a tracker. Every method may raise whatever its library raises."""
-
-    def begin(self, settings: Mapping[str, Any], *, run_id: str | None, name: str, folder: str, config: Any) -> str:
-        """Begin a run, or continue `run_id`; returns its id.
-
-        Args:
-            settings: The fields of the sweep file.
-            run_id: What an earlier call returned for this run of capsweep; None if there was none.
-            name: Name of the run.
-            folder: Where files may be kept.
-            config: What the run does, as JSON.
-        """
-        ...
-
-    def url(self) -> str | None:
-        """Where the run can be looked at; None if there is no such place yet."""
-        ...
-
-    def log(self, progress: int, values: Mapping[str, float], labels: Mapping[str, Any]) -> None:
-        """One point: `values` are numbers to draw, `labels` say what they belong to."""
-        ...
-
-    def flush(self) -> None:
-        """Hand over every point; what has returned is not lost when this process is killed."""
-        ...
-
-    def conclude(self, summary: Mapping[str, float], page: str, report: str | None) -> None:
-        """The summary as numbers and as Markdown, and the path of the report, if there is one."""
-        ...
-
-    def end(self, *, complete: bool) -> None:
-        """End the run; `complete`: whether every search was answered."""
-        ...
 
 
 class Wandb:
@@ -139,7 +102,7 @@ class Mlflow:
         self._waiting: list[Any] = []
         # A parameter never changes there; the file has the configuration of the latest session.
         client.log_dict(run_id, config, "config.json")
-        self._log_params(_flat(config))
+        self._log_params(flat(config))
         return run_id
 
     def _log_params(self, params: Mapping[str, str]) -> None:
@@ -164,7 +127,7 @@ class Mlflow:
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
-        self._waiting += [Metric(_mlflow_name(name), value, now, step) for name, value in values.items()]
+        self._waiting += [Metric(plain_name(name), value, now, step) for name, value in values.items()]
 
     def flush(self) -> None:
         """See `Tracker`."""
@@ -189,30 +152,30 @@ class Tensorboard:
 
     def begin(self, settings: Mapping[str, Any], *, run_id: str | None, name: str, folder: str, config: Any) -> str:
         """See `Tracker`; the id is the folder, to which each session adds a file. It moves with the run directory."""
+        from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+        # Their classes are made when they are imported, so that no type checker knows them.
+        self._events: Any = event_pb2
+        self._summaries: Any = summary_pb2
+        self._tensors: Any = tensor_pb2
         own = settings["folder"]
         self._folder = f"{folder}/tensorboard" if own is None else f"{os.path.expanduser(own)}/{name}"
         self._writer = EventFileWriter(self._folder)
-        lines = [f"| {key} | {value} |" for key, value in _flat(config).items()]
+        lines = [f"| {key} | {value} |" for key, value in flat(config).items()]
         self._add_text("config", "\n".join(["| | |", "|---|---|", *lines]))
         self.flush()
         return self._folder
 
     def _add_text(self, name: str, text: str) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
-        from tensorboard.compat.proto.tensor_pb2 import TensorProto
-        from tensorboard.compat.proto.types_pb2 import DT_STRING
+        metadata = self._summaries.SummaryMetadata
+        about = metadata(plugin_data=metadata.PluginData(plugin_name="text"))
+        tensor = self._tensors.TensorProto(dtype="DT_STRING", string_val=[text.encode()])
+        self._add([self._summaries.Summary.Value(tag=name, metadata=about, tensor=tensor)], step=0)
 
-        about = SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text"))
-        tensor = TensorProto(dtype=DT_STRING, string_val=[text.encode()])
-        self._add(Summary.Value(tag=name, metadata=about, tensor=tensor), step=0)
-
-    def _add(self, *values: Any, step: int) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+    def _add(self, values: Sequence[Any], *, step: int) -> None:
+        summary = self._summaries.Summary(value=values)
+        self._writer.add_event(self._events.Event(wall_time=time.time(), step=step, summary=summary))
 
     def url(self) -> str | None:
         """See `Tracker`."""
@@ -220,9 +183,8 @@ class Tensorboard:
 
     def log(self, progress: int, values: Mapping[str, float], labels: Mapping[str, Any]) -> None:
         """See `Tracker`; a curve has numbers only, so the labels are left out."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        self._add(*(Summary.Value(tag=name, simple_value=value) for name, value in values.items()), step=progress)
+        value_of = self._summaries.Summary.Value
+        self._add([value_of(tag=name, simple_value=value) for name, value in values.items()], step=progress)
 
     def flush(self) -> None:
         """See `Tracker`."""
@@ -286,16 +248,3 @@ TRACKERS: Mapping[str, type[Tracker]] = {
     "tensorboard": Tensorboard,
     "trackio": Trackio,
 }
-
-
-def _flat(config: Any, key: str = "") -> dict[str, str]:
-    """A nested mapping as one of texts, with keys such as `search.policy`."""
-    if isinstance(config, Mapping) and config:
-        parts: Sequence[tuple[str, Any]] = [(str(name), part) for name, part in config.items()]
-        return {at: text for name, part in parts for at, text in _flat(part, f"{key}.{name}" if key else name).items()}
-    return {_mlflow_name(key): str(config)}
-
-
-def _mlflow_name(name: str) -> str:
-    """The name in the letters that MLflow allows."""
-    return re.sub(r"[^\w\-. :/]", "-", name)

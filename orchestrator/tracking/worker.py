@@ -10,7 +10,8 @@ import signal
 import sys
 from typing import Any, TextIO
 
-from orchestrator.tracking.trackers import TRACKERS, Tracker
+from orchestrator.tracking.tracker import Tracker
+from orchestrator.tracking.trackers import TRACKERS
 
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_SILENT": "true", "HF_HUB_DISABLE_TELEMETRY": "1"}
 """Variables by which the libraries neither report their use nor print."""
@@ -18,8 +19,9 @@ QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_SILENT": "true", "HF_HUB_DIS
 
 def main(name: str) -> None:
     """Serve the tracker of this name."""
-    # Ctrl-C is for the driver, which ends this process when it has sent everything.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # These are for the driver, which ends this process when it has sent everything. Ray signals every process of a job.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
     answers = _take_stdout()

@@ -1,6 +1,7 @@
 """What a tracker can do to a run: processes that answer, fail, die or hang, in place of a tracker's."""
 
 import json
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 from orchestrator.store.files import open_files
 from orchestrator.tracking import line as lines
 from orchestrator.tracking.line import Ending, Line, Mirrored
+from orchestrator.tracking.mirror import WORKER
 from orchestrator.tracking.points import Point
 
 BEGINS = """
@@ -122,8 +124,7 @@ def test_an_error_is_said_once_and_counted(begin):
     assert message.startswith("tracking.wandb: ServerError: no room")
     (note,) = line.notes()
     assert "0 of 2 finished searches were sent, and no summary; `capsweep resume" in note
-    num_errors = int(note.partition("There were ")[2].split()[0])
-    assert num_errors >= 3
+    assert int(note.partition("Errors: ")[2].partition(",")[0]) >= 3
 
 
 def test_a_process_that_dies_is_begun_again_and_nothing_is_lost(begin):
@@ -135,7 +136,7 @@ def test_a_process_that_dies_is_begun_again_and_nothing_is_lost(begin):
     assert any("its process ended with code 1 (segmentation fault)" in message for message in MESSAGES)
     assert [request["run_id"] for request in heard("begin")] == [None, "r1"]
     assert line.known == {"a", "b"}
-    assert "everything was sent in the end, after 1 error" in line.notes()[0]
+    assert "everything was sent in the end. Errors: 1" in line.notes()[0]
 
 
 def test_a_tracker_that_hangs_is_said_and_costs_nobody_time(begin, monkeypatch):
@@ -151,6 +152,7 @@ def test_a_tracker_that_hangs_is_said_and_costs_nobody_time(begin, monkeypatch):
     assert not line.is_alive()
     assert any("no answer for" in message for message in MESSAGES)
     assert "0 of 1,000 finished searches were sent" in line.notes()[0]
+    assert line.notes()[0].endswith("Errors: 1, the last: it took too long at the end")
     assert time.monotonic() - began < 5
 
 
@@ -163,3 +165,17 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_the_tracker_alone(begin,
     line.join(5)
     assert not line.is_alive()
     assert line.notes()
+
+
+def test_a_process_whose_driver_dies_closes_its_run_and_ends(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    begin = {"do": "begin", "settings": {"folder": None}, "run_id": None, "name": "run", "folder": str(tmp_path)}
+    point = {"progress": 1, "values": {"capacity_tokens/m k1": 7.0}, "labels": {"search_id": "a"}}
+    requests = [{**begin, "config": {}}, {"do": "log", "points": [point]}]
+    command = [sys.executable, "-c", WORKER, json.dumps(sys.path), "tensorboard"]
+    ended = subprocess.run(command, input="\n".join(map(json.dumps, requests)), text=True, capture_output=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "error" not in ended.stdout
+    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.value for event in found.Scalars("capacity_tokens/m k1")] == [7.0]

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 import orchestrator
@@ -49,8 +48,8 @@ def tracked(toy_sweep: Path, capsweep: Callable[..., Any], tmp_path: Path) -> Ca
 
 
 def capacities(run: Path, num_vectors: int = 1) -> list[int]:
-    table = orchestrator.read(str(run)).searches
-    return sorted(table.filter(pa.compute.equal(table["num_vectors"], num_vectors))["capacity_tokens"].to_pylist())
+    rows = orchestrator.read(str(run)).searches.to_pylist()
+    return sorted(row["capacity_tokens"] for row in rows if row["num_vectors"] == num_vectors)
 
 
 def test_tensorboard_gets_one_run_with_a_point_for_each_search(tracked):
@@ -196,6 +195,7 @@ def records(path: Path) -> Iterator[Any]:
     """The records of a file that W&B writes offline; its format is LevelDB's log."""
     from wandb.proto import wandb_internal_pb2
 
+    record_of: Any = wandb_internal_pb2  # its classes are made when it is imported
     data, at, whole = path.read_bytes(), 7, b""
     while at + 7 <= len(data):
         if (left := 32768 - at % 32768) < 7:
@@ -205,7 +205,7 @@ def records(path: Path) -> Iterator[Any]:
         whole += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):
-            record = wandb_internal_pb2.Record()
+            record = record_of.Record()
             record.ParseFromString(whole)
             whole = b""
             yield record
