@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.redact import redact
 from orchestrator.runs.directory import TRACKING_FOLDER
 from orchestrator.store.files import Files
 from orchestrator.store.held import LostLockError
@@ -208,7 +209,7 @@ class Line(threading.Thread):
         """Say the first error at once; the others are counted."""
         if self._is_killed:
             return
-        self._errors.append(" ".join(str(error).split()))
+        self._errors.append(redact(" ".join(str(error).split())))
         if len(self._errors) == 1:
             self._run.on_message(
                 f"tracking.{self.tracker}: {self._errors[0]} The run goes on; what is not sent is tried again."

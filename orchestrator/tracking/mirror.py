@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from orchestrator.errors import BadInput
+from orchestrator.errors import BadInput, literal
 from orchestrator.execution.stop import Stop
 from orchestrator.redact import redact
 from orchestrator.runs.directory import REPORT_FILE, TRACKING_FOLDER
@@ -65,23 +65,34 @@ class Mirror:
 
     def show(self, searches: pa.Table) -> None:
         """Send what has finished since the last call."""
-        for line in self._lines:
-            line.offer(points_of(searches, without=line.known))
+        with self._harmless():
+            for line in self._lines:
+                line.offer(points_of(searches, without=line.known))
+
+    @contextmanager
+    def _harmless(self) -> Iterator[None]:
+        """Say an error instead of raising it: a mirror is no reason to end a session."""
+        try:
+            yield
+        except Exception as error:
+            self._on_message(f"tracking: {type(error).__name__}: {error}. The run goes on.")
 
     def conclude(self, ended: SessionEnd, *, with_report: bool, stop: Stop) -> list[str]:
         """Send the last points, the summary and the report, and wait for a while; returns notes on what failed."""
         if not self._lines:
             return []
         self.show(ended.searches)
+        is_open = "open" in ended.searches["status"].to_pylist()
+        summary: dict[str, float] = {}
+        with self._harmless():
+            summary = summary_of(ended.searches)
         with tempfile.TemporaryDirectory(prefix="capsweep-report-") as folder:
             report = None
             if with_report:
                 with contextlib.suppress(OSError):  # the page is missing there, and nothing else
                     (Path(folder) / REPORT_NAME).write_bytes(ended.run.files.read(REPORT_FILE))
                     report = f"{folder}/{REPORT_NAME}"
-            is_open = "open" in ended.searches["status"].to_pylist()
-            ending = Ending(summary=summary_of(ended.searches), report=report, complete=not is_open)
-            self.close(ending, stop=stop)
+            self.close(Ending(summary=summary, report=report, complete=not is_open), stop=stop)
         return [note for line in self._lines for note in line.notes()]
 
     def close(self, ending: Ending, *, stop: Stop) -> None:
@@ -117,7 +128,7 @@ def mirroring(session: Session, *, stop: Stop, on_message: OnMessage) -> Iterato
         folder=f"{session.files.url}/{TRACKING_FOLDER}",
         name=session.shared.run_id,
         config=configuration(session.plan, git_commit=commits[0]) if wanted else {},
-        on_message=lambda message: on_message(redact(message)),
+        on_message=lambda message: on_message(literal(redact(message))),
     )
     lines = [
         Line(name, fields, about, (sys.executable, "-c", WORKER, json.dumps(sys.path), name))
