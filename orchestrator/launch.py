@@ -60,11 +60,13 @@ def launch(
     extension: Extension | None = None,
     reuse: Sequence[str] = (),
     environment: Sequence[str] = (),
+    verbose: bool = False,
 ) -> Exit:
     """Run the plan's open searches in the run at `url`, show the results and write the report.
 
     `extension` is what the plan adds to an existing run, `reuse` names runs whose finished searches are taken over,
-    and `environment` names variables that engines get on other machines.
+    and `environment` names variables that engines get on other machines. A quiet console shows nothing; what went
+    wrong is then written to standard error. `verbose` shows a line for each probe that ends.
 
     Raises:
         BadInput: when the run directory cannot be used; nothing has been written.
@@ -81,7 +83,7 @@ def launch(
         asked_to_stop=stop.interrupt,
     )
     with stop_on_signals(stop, printer(console)), opening as session, can_go_on(RESUME):
-        view = _begin_view(session, url, console)
+        view = _begin_view(session, url, console, verbose=verbose)
         with mirroring(session, stop=stop, on_message=view.show_message) as mirror:
             with view:
                 stats = EngineStats()
@@ -93,21 +95,22 @@ def launch(
                     ended = session.finish()
             lacking = _write_page(ended)
             notes = [*ended.notes, *lacking, *mirror.conclude(ended, with_report=not lacking, stop=stop)]
+    faults = Console(stderr=True) if console.quiet else console
     for note in notes:
-        console.print(Text(f"note: {literal(note)}", style="yellow"), soft_wrap=True)
+        faults.print(Text(f"note: {literal(note)}", style="yellow"), soft_wrap=True)
     try:
         _show_results(ended, plan, stats, console)
     except Exception as error:
         # What was measured is on disk by now: an error in showing it does not decide the exit code.
-        console.print(Text(literal(_lacking("the results cannot be shown", error, url))), soft_wrap=True)
-    return _conclude(url, ended.searches, stop, console)
+        faults.print(Text(literal(_lacking("the results cannot be shown", error, url))), soft_wrap=True)
+    return _conclude(url, ended.searches, stop, faults)
 
 
-def _begin_view(session: Session, url: str, console: Console) -> LiveView:
+def _begin_view(session: Session, url: str, console: Console, *, verbose: bool) -> LiveView:
     """The live view of a session, after the notes and what the session begins with."""
     plan, ledger = session.plan, session.ledger
     samples = {search.search_id: plan.samples[search.model, search.sample_id] for search in plan.searches}
-    view = LiveView(console, ledger, samples=samples)
+    view = LiveView(console, ledger, samples=samples, verbose=verbose)
     for note in (*plan.notes, *session.notes):
         view.show_line(Text(f"note: {literal(note)}", style="yellow"))
     view.show_message(f"{plan.sweep.name}: {counted(ledger.num_searches, 'search')}, {ledger.num_open} open, in {url}")

@@ -28,6 +28,33 @@ Env = Annotated[
     typer.Option("--env", metavar="NAME", help="Variable that other machines get, such as HF_TOKEN; repeatable."),
 ]
 
+Inline = Annotated[bool, typer.Option("--inline", help="Run in this process, without Ray.")]
+Address = Annotated[str | None, typer.Option(help="Ray cluster to join; by default one is started here.")]
+TakeOver = Annotated[bool, typer.Option("--take-over", help="Take over a run whose session is gone.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Fields to set in the file, such as num_vectors=[1,2] models.0.dtype=bfloat16.",
+        metavar="KEY=VALUE",
+        show_default=False,
+    ),
+]
+Reuse = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="RUN|FOLDER",
+        help="Take over the finished searches that this sweep asks for, too, from a run or all runs in a folder; "
+        "repeatable.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would run and its rough cost; write nothing, run nothing.")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print the folder alone; what went wrong goes to standard error.")
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print a line for each probe that ends, too.")]
+
 
 @contextmanager
 def bad_input() -> Iterator[None]:
@@ -53,3 +80,9 @@ def bad_input() -> Iterator[None]:
         lines = [str(error) or "out of RAM", *notes]
         typer.echo(literal(redact("\n".join(lines))), err=True)
         raise typer.Exit(1) from None
+
+
+def show_folder(url: str, *, quiet: bool) -> None:
+    """Print where the results are, if nothing else was printed."""
+    if quiet:
+        typer.echo(literal(url))

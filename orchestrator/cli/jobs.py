@@ -3,11 +3,12 @@
 Each imports what it needs when it runs.
 """
 
+import shlex
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli.exits import AllowFewer, Env, SpecArgument, bad_input
+from orchestrator.cli.exits import AllowFewer, Env, Overrides, Reuse, SpecArgument, bad_input
 
 app = typer.Typer()
 
@@ -17,6 +18,8 @@ JobsAddress = Annotated[str, typer.Option(help="The cluster's dashboard, such as
 @app.command(epilog="Example: `capsweep submit mine.yaml --address http://127.0.0.1:8265 --follow`")
 def submit(
     spec: SpecArgument,
+    overrides: Overrides = None,
+    *,
     address: JobsAddress,
     run_dir: Annotated[
         str | None, typer.Option(help="Run directory as the head node sees it; by default STORAGE/NAME-TIME.")
@@ -26,6 +29,8 @@ def submit(
         bool, typer.Option("--install", help="Install the package versions of this machine for the job.")
     ] = False,
     allow_fewer: AllowFewer = False,
+    reuse: Reuse = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the job's id alone.")] = False,
     env: Env = None,
 ) -> None:
     """Run a sweep as a job on a cluster, which continues without this machine; an existing run is resumed."""
@@ -33,21 +38,30 @@ def submit(
         from orchestrator.cli.followed import follow_job
         from orchestrator.cluster.environment import carried
         from orchestrator.cluster.jobs.client import Jobs
+        from orchestrator.cluster.jobs.submission import check_reused_url
         from orchestrator.launch import new_run_url
         from orchestrator.spec.sweep_file import load_sweep
 
-        sweep = load_sweep(spec)
+        words = overrides or []
+        sweep = load_sweep(spec, words)
         url = run_dir or new_run_url(sweep)
         variables = carried(env or ())
+        for source in reuse or ():
+            check_reused_url(source)
         jobs = Jobs(address)
         options = ["--allow-fewer"] if allow_fewer else []
+        options += [f"--reuse={source}" for source in reuse or ()]
+        options += [f"--overridden={word}" for word in words]
         job_id = jobs.submit(sweep, url, options=options, install=install, variables=variables)
+        again = ["submit", str(spec), *words, "--address", address, "--run-dir", url]
+        again += [word for name in variables for word in ("--env", name)]
         typer.echo(
-            f"job {job_id} runs {url}\n"
+            job_id
+            if quiet
+            else f"job {job_id} runs {url}\n"
             f"  watch it:   capsweep status {job_id} --address {address} --follow  or  capsweep status {url}\n"
             f"  stop it:    capsweep stop {job_id} --address {address}\n"
-            f"  resume it:  capsweep submit {spec} --address {address} --run-dir {url}"
-            + "".join(f" --env {name}" for name in variables)
+            f"  resume it:  capsweep {shlex.join(again)}"
         )
         if follow:
             raise typer.Exit(follow_job(job_id, address))

@@ -75,6 +75,8 @@ class Plan:
     """Place in the sweep, such as texts.0 -> the commit of the data read there, for data that have one."""
     notes: tuple[str, ...] = ()
     """What a user should know before the run starts."""
+    overrides: tuple[str, ...] = ()
+    """What the command line set in the sweep file, which `sweep` holds already; recorded in the provenance."""
 
     def model(self, name: str) -> PlannedModel:
         """The model that rows call `name`."""

@@ -19,7 +19,7 @@ from rich.text import Text
 from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.execution.executor import Watcher
 from orchestrator.planning.plan import Sample
-from orchestrator.report.live_tables import engines_table, models_table, rate, verdicts_table
+from orchestrator.report.live_tables import engines_table, models_table, rate, verdict_line, verdicts_table
 from orchestrator.report.pace import Pace, duration, seconds_left
 from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger
@@ -69,11 +69,14 @@ class _Redrawn(Live):
 class LiveView(Watcher):
     """Progress of one session, as a context manager."""
 
-    def __init__(self, console: Console, ledger: Ledger, *, samples: Mapping[str, Sample]) -> None:
-        """`samples` maps the search_id of each search to its sample."""
+    def __init__(
+        self, console: Console, ledger: Ledger, *, samples: Mapping[str, Sample], verbose: bool = False
+    ) -> None:
+        """`samples` maps the search_id of each search to its sample; `verbose` prints a line for each verdict."""
         self._console = console
         self._ledger = ledger
         self._samples = samples
+        self._verbose = verbose
         self._verdicts: list[Verdict] = []
         self._engines: Sequence[EngineProgress] = ()
         self._num_verdicts = 0
@@ -121,6 +124,10 @@ class LiveView(Watcher):
         self._pace.note(time.monotonic(), verdicts=len(verdicts), searches=done_before - len(self._open))
         self._num_verdicts += len(verdicts)
         self._verdicts = [*self._verdicts, *verdicts][-LAST_VERDICTS:]
+        if self._verbose:
+            for verdict in verdicts:
+                line = verdict_line(verdict, self._samples[verdict.search_id])
+                self._console.print(Text(line), soft_wrap=True)
         if self._redraws:
             self._live.update(self._view())
         else:

@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.errors import literal
 from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.planning.plan import Sample
 from orchestrator.report.tables import beginning, given_back, short_names
 from orchestrator.report.terminal import name_end
 from orchestrator.search.bracket import Verdict
+from tasks.wording import counted
 
 MOST_MODELS = MOST_ENGINES = 6
 """Most lines of each table: a terminal may have only 24."""
@@ -80,6 +82,18 @@ def verdicts_table(verdicts: Sequence[tuple[Verdict, Sample]]) -> Table:
             Text(beginning(result, TEXT_WIDTH), style="red" if verdict.reason else ""),
         )
     return table
+
+
+def verdict_line(verdict: Verdict, sample: Sample) -> str:
+    """One line about a verdict, for a log: which search and probe, what was asked, what is proven."""
+    parts = [
+        f"{sample.model}  {sample.source}  search {verdict.search_id[:6]} probe {verdict.number}",
+        f"{verdict.outcome} at {counted(verdict.length, 'token')}",
+        f"{verdict.proven_length} proven",
+        f"{verdict.trained_tokens:,} trained",
+        *([verdict.reason] if verdict.reason else []),
+    ]
+    return literal(", ".join(" ".join(part.split("\n")) for part in parts))
 
 
 def rate(number: float) -> str:

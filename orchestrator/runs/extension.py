@@ -42,15 +42,17 @@ class Extension:
     """Field of the sweep -> its new entries; fields without any are left out."""
 
 
-def plan_extension(url: str, spec: Path, *, allow_fewer: bool = False) -> tuple[Plan, Extension]:
-    """The plan of the run at `url`, extended by the sweep file `spec`.
+def plan_extension(
+    url: str, spec: Path, *, overrides: Sequence[str] = (), allow_fewer: bool = False
+) -> tuple[Plan, Extension]:
+    """The plan of the run at `url`, extended by the sweep file `spec`, in which `overrides` set some fields.
 
     Raises:
         BadInput: when there is no such run, or the file would change one of its results.
     """
     run, drawn, samples = open_run(url), drawn_texts(url), samples_of(url)
     held = run.sweep
-    addition = with_held(load_sweep(spec), held)
+    addition = with_held(load_sweep(spec, overrides), held)
     if differing := differences(held, addition):
         raise BadInput(
             f"{spec}: {'; '.join(differing)}. What decides results must be as in {url}: change it, or begin a new run."
@@ -66,7 +68,7 @@ def plan_extension(url: str, spec: Path, *, allow_fewer: bool = False) -> tuple[
     added = additions(held, sweep)
     counts = ", ".join(f"{len(entries)} of {name}" for name, entries in added.items()) or "nothing: it stays as it was"
     notes = (*plan.notes, f"added to the run: {counts}.")
-    return replace(plan, notes=notes), Extension(held=held_plan, added=added)
+    return replace(plan, notes=notes, overrides=tuple(overrides)), Extension(held=held_plan, added=added)
 
 
 def differences(held: Sweep, addition: Sweep) -> list[str]:

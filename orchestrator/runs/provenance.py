@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.planning.plan import Plan, PlannedModel
-from orchestrator.redact import redact_command
+from orchestrator.redact import redact, redact_command
 from orchestrator.runs.directory import read_provenance
 from orchestrator.spec.sweep_file import dump
 from orchestrator.store.files import Files
@@ -63,6 +63,7 @@ def with_session(
         "git_commit": _git_commit(),
         "versions": {name: version(name) for name in ("capsweep", "torch", "transformers", "ray", "pyarrow")},
         "notes": list(notes),
+        **({"overrides": [redact(word) for word in plan.overrides]} if plan.overrides else {}),
         **({"reused": [dict(each) for each in reused]} if reused else {}),
         **({} if added is None else {"added": {name: list(entries) for name, entries in added.items()}}),
     }

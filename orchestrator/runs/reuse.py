@@ -6,7 +6,7 @@ search is taken whole or not at all, and only if this run has no row of it.
 Knows nothing of Ray or torch.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -62,12 +62,26 @@ def runs_to_reuse(urls: Sequence[str]) -> list[Files]:
     return list(found.values())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedElsewhere:
+    """What another run has finished of a plan."""
+
+    url: str
+    """The other run."""
+    rows: pa.Table
+    """Rows of PROBES, named as the plan names them; none if there is nothing to take."""
+    notes: tuple[str, ...]
+
+    @property
+    def search_ids(self) -> set[str]:
+        """The searches that are finished there."""
+        return set(self.rows["search_id"].to_pylist())
+
+
 def take_over_finished(
     plan: Plan, sources: Sequence[Files], files: HeldFiles, session_id: str, *, begun: Collection[str]
 ) -> Taken:
     """Copy the rows of finished searches of the plan from other runs into this one.
-
-    A source that is damaged is named in a note, and nothing is taken from it.
 
     Args:
         plan: What this run does.
@@ -78,6 +92,21 @@ def take_over_finished(
     """
     runs: list[Mapping[str, Any]] = []
     notes: list[str] = []
+    for found in finished_elsewhere(plan, sources, files, begun=begun):
+        notes += found.notes
+        if found.rows.num_rows:
+            write_rows(files, session_id, found.rows)
+            runs.append({"run": found.url, "searches": len(found.search_ids), "rows": found.rows.num_rows})
+    return Taken(runs=tuple(runs), notes=tuple(notes))
+
+
+def finished_elsewhere(
+    plan: Plan, sources: Sequence[Files], files: Files, *, begun: Collection[str]
+) -> Iterator[FinishedElsewhere]:
+    """What each of the other runs has finished of the plan, no search twice; for the rest see `take_over_finished`.
+
+    A source that is damaged is named in a note, and nothing is taken from it.
+    """
     wanted = {search.search_id for search in plan.searches} - set(begun)
     for source in sources:
         if source.url.rstrip("/") == files.url.rstrip("/"):
@@ -86,16 +115,13 @@ def take_over_finished(
             prints = _fingerprints(source)
             rows = _finished_rows(plan, source, prints, wanted)
         except (BadInput, OSError) as error:
-            notes.append(f"nothing is taken over from {source.url}: {error}")
+            note = f"nothing is taken over from {source.url}: {error}"
+            yield FinishedElsewhere(url=source.url, rows=PROBES.empty_table(), notes=(note,))
             continue
-        notes += _other_models(plan, source, prints)
         searches = set(rows["search_id"].to_pylist())
-        notes.append(f"{counted(len(searches), 'finished search', 'finished searches')} taken over from {source.url}.")
-        if searches:
-            write_rows(files, session_id, rows)
-            runs.append({"run": source.url, "searches": len(searches), "rows": rows.num_rows})
-            wanted -= searches
-    return Taken(runs=tuple(runs), notes=tuple(notes))
+        wanted -= searches
+        count = f"{counted(len(searches), 'finished search', 'finished searches')} taken over from {source.url}."
+        yield FinishedElsewhere(url=source.url, rows=rows, notes=(*_other_models(plan, source, prints), count))
 
 
 def _fingerprints(source: Files) -> dict[str, str]:

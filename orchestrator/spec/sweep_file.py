@@ -7,7 +7,7 @@ import glob
 import os
 import reprlib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from orchestrator.errors import BadInput, suggest
 from orchestrator.spec.fields import problem
 from orchestrator.spec.models import ModelEntry
+from orchestrator.spec.overrides import read_overrides, with_overrides
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.tracking import TrackingEntry
 from orchestrator.spec.yaml_file import read_mapping
@@ -43,34 +44,48 @@ PLAIN_NAMES = {
 """Pydantic's names of common problems, in the words of a YAML file."""
 
 
-def load_sweep(path: Path) -> Sweep:
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     """The sweep of this file, with its defaults filled in.
 
     Relative files and folders (`path` and `words` of texts, local model folders) are looked up beside the sweep file
     first, then in the current directory; the sweep has them as absolute paths.
 
+    Args:
+        path: The file.
+        overrides: Fields to set in it (orchestrator/spec/overrides.py).
+
     Raises:
-        BadInput: with every problem of the file.
+        BadInput: with every problem of the file and of the overrides, each of which names the one it comes from.
     """
-    document, problems = read_mapping(path)
-    problems += _control_characters(document)
+    document, repeated = read_mapping(path)
+    wanted, problems = read_overrides(overrides)
+    document, misplaced = with_overrides(document, wanted)
+    problems += [*(f"{path}: {line}" for line in repeated), *misplaced]
+
+    def add(place: Sequence[object], line: str) -> None:
+        words = [override.shown for override in wanted if override.touches(place)]
+        problems.append(f"{words[-1] if words else path}: {line}")
+
+    for place, line in _control_characters(document):
+        add(place, line)
     places = Places(path.parent)
     try:
         sweep = Sweep.model_validate(document, context={"find": places.find, "find_model": places.find_model})
     except ValidationError as error:
-        problems += [_explain(details, document) for details in error.errors(include_url=False)]
+        for details in error.errors(include_url=False):
+            add(details["loc"], _explain(details, document))
     else:
         if not problems:
             return sweep
-    raise BadInput(*dict.fromkeys(f"{path}: {line}" for line in problems))
+    raise BadInput(*dict.fromkeys(problems))
 
 
-def _control_characters(document: Mapping[str, Any]) -> list[str]:
-    """A problem for each text that holds a control character or a line separator: no file name or hub id has one.
+def _control_characters(document: Mapping[str, Any]) -> list[tuple[Sequence[object], str]]:
+    """Place and problem of each text that holds a control character or a line separator.
 
-    YAML would not give every such text back as it was written.
+    No file name or hub id has one, and YAML would not give every such text back as it was written.
     """
-    problems: list[str] = []
+    problems: list[tuple[Sequence[object], str]] = []
     seen: set[int] = set()  # by an anchor, a mapping may hold itself
 
     def walk(value: Any, place: tuple[object, ...]) -> None:
@@ -78,7 +93,8 @@ def _control_characters(document: Mapping[str, Any]) -> list[str]:
             found = [letter for letter in value if unicodedata.category(letter) in CONTROL_CATEGORIES]
             if found:
                 where = ".".join(map(_shown, place))
-                problems.append(f"{where}: found {_short(value)}; text must not hold the character {found[0]!r}.")
+                line = f"{where}: found {_short(value)}; text must not hold the character {found[0]!r}."
+                problems.append((place, line))
         elif isinstance(value, Mapping | list) and id(value) not in seen:
             seen.add(id(value))
             for key, part in value.items() if isinstance(value, Mapping) else enumerate(value):

@@ -1,5 +1,6 @@
 """A gated model of the hub through `submit`: the token reaches driver and engines, and nothing else."""
 
+import json
 import os
 import shutil
 import signal
@@ -89,7 +90,7 @@ def test_a_gated_model_is_measured_by_a_job_and_its_token_is_nowhere(head: Head,
         "models": ["org/gated"],
         "texts": [{"source": "files", "path": "text.txt"}],
         "recipe": {"radius": 30, "patience": 3},
-        "search": {"max_length": 2, "retries": 0},
+        "search": {"retries": 0},
         "engines": {"device": "cpu", "count": 1},
     }
     (tmp_path / "gated.yaml").write_text(yaml.safe_dump(sweep))
@@ -100,6 +101,7 @@ def test_a_gated_model_is_measured_by_a_job_and_its_token_is_nowhere(head: Head,
         "orchestrator.cli",
         "submit",
         "gated.yaml",
+        "search.max_length=2",
         "--address",
         head.dashboard,
         "--follow",
@@ -121,7 +123,11 @@ def test_a_gated_model_is_measured_by_a_job_and_its_token_is_nowhere(head: Head,
         # Nothing asked for the model itself without the token.
         asked = [each for method, path, each in hub.asked if "resolve" in path]
         assert asked.count(token) > 5
-    assert set(orchestrator.read(str(run)).searches["model_revision"].to_pylist()) == {commit}
+    searches = orchestrator.read(str(run)).searches
+    assert set(searches["model_revision"].to_pylist()) == {commit}
+    assert set(searches["capacity_tokens"].to_pylist()) <= {0, 1, 2}
+    session = json.loads((run / "provenance.json").read_text())["sessions"][-1]
+    assert session["overrides"] == ["search.max_length=2"]
     assert files_with(token.encode(), run, head.folder, tmp_path) == []
     shown = b"".join(jobs(head.dashboard, path) for path in ("/api/jobs/", "/api/v0/actors?detail=1", "/api/v0/tasks"))
     assert b"org/gated" in shown or b"gated" in shown

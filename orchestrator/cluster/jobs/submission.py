@@ -33,12 +33,26 @@ MOST_BYTES = 400_000_000
 def check_run_url(url: str) -> None:
     """Raise BadInput unless a run at `url` outlives the job, whose folder on the cluster is removed with it."""
     refuse_credentials(url)
-    if "://" not in url and not os.path.isabs(url) and not url.startswith("~"):  # `~`: the home on the head
+    if _is_relative(url):
         raise BadInput(
             f"--run-dir {url}: a relative folder would lie in the job's own files on the cluster, and be removed with "
             "them. Give a URL such as s3://bucket/runs/NAME or an absolute folder on the head, or set the sweep's "
             "`storage` to such a place."
         )
+
+
+def check_reused_url(url: str) -> None:
+    """Raise BadInput unless `url` names the same runs on the cluster as here."""
+    refuse_credentials(url)
+    if _is_relative(url):
+        raise BadInput(
+            f"--reuse {url}: the job looks for runs on the cluster, where a relative folder is another one. Give a URL "
+            "such as s3://bucket/runs or an absolute folder on the head."
+        )
+
+
+def _is_relative(url: str) -> bool:
+    return "://" not in url and not os.path.isabs(url) and not url.startswith("~")  # `~`: the home on the head
 
 
 def stage(sweep: Sweep, folder: Path) -> None:

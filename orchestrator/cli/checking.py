@@ -1,0 +1,103 @@
+"""What tells the cost before anything runs: the verb `check`, and `--dry-run` of the verbs that run."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.exits import AllowFewer, Overrides, bad_input, expanded
+from orchestrator.errors import BadInput, literal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from orchestrator.planning.plan import Plan
+    from orchestrator.runs.extension import Extension
+
+app = typer.Typer()
+
+
+@app.command(epilog="Examples: `capsweep check sweeps/quickstart.yaml`, `capsweep check cluster.yaml`")
+def check(
+    spec: Annotated[
+        Path, typer.Argument(help="Sweep file, or cluster file for `ray up` (YAML).", metavar="FILE", callback=expanded)
+    ],
+    overrides: Overrides = None,
+    allow_fewer: AllowFewer = False,
+    tflops: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Speed of another device in 10^12 operations/s; by default this one is timed."),
+    ] = None,
+) -> None:
+    """Report every problem of a file. If there is none, show a sweep's rough cost or a cluster's node types."""
+    with bad_input():
+        from rich.console import Console
+
+        from orchestrator.cluster.cluster_file import is_cluster_file, show_cluster_file
+        from orchestrator.planning.planner import make_plan
+        from orchestrator.spec.sweep_file import load_sweep
+        from orchestrator.spec.yaml_file import read_mapping
+        from orchestrator.tracking.mirror import refuse_missing
+
+        console = Console()
+        if is_cluster_file(read_mapping(spec)[0]):
+            if overrides:
+                raise BadInput(f"{overrides[0]}: {spec} is a cluster file. Only fields of sweep files can be set here.")
+            show_cluster_file(spec, console)
+            return
+        sweep = load_sweep(spec, overrides or ())
+        refuse_missing(sweep.tracking, spec)
+        plan = make_plan(sweep, allow_fewer=allow_fewer, measure=False)
+        device = f"one device at {tflops:g} Tflop/s, kept busy" if tflops else "this machine (--tflops for another)"
+        _show_cost(plan, console, device=device, tflops=tflops)
+
+
+def show_dry_run(
+    plan: "Plan", url: str, console: "Console", *, extension: "Extension | None" = None, reuse: Sequence[str] = ()
+) -> None:
+    """Show what a session of the plan in the run at `url` would do; arguments as those of `launch`.
+
+    Raises:
+        BadInput: when that session would be refused.
+    """
+    from orchestrator.runs.preview import preview
+    from tasks.wording import counted
+
+    found = preview(plan, url, extension=extension, reuse=reuse)
+    console.print(
+        f"{plan.sweep.name}: {counted(len(plan.searches), 'search')} in {url}: {found.done} done there, "
+        f"{found.taken} to take over from other runs, {len(found.left)} to run",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    models = {search.model for search in found.left}
+    left = replace(
+        plan,
+        models=tuple(model for model in plan.models if model.name in models),
+        searches=found.left,
+        notes=(*plan.notes, *found.notes),
+    )
+    _show_cost(left, console, device="this machine")
+    console.print("dry run: nothing was written, and nothing was run.")
+
+
+def _show_cost(plan: "Plan", console: "Console", *, device: str, tflops: float | None = None) -> None:
+    """Print the notes of a plan, and what its searches cost on a device of so many Tflop/s or, without, on this one."""
+    from orchestrator.planning.estimate import estimate
+    from orchestrator.planning.pricing import prices_here
+    from orchestrator.report.terminal import estimates_table
+
+    estimates = estimate(plan, {} if tflops else prices_here(plan, console))
+    if estimates:
+        console.print(estimates_table(estimates, tflops=tflops))
+    for note in plan.notes:
+        console.print(f"note: {literal(note)}", markup=False, highlight=False)
+    if estimates:
+        tokens = ", ".join(f"{row.expected_tokens:,.0f}" for row in estimates)
+        console.print(
+            f"Rough: it assumes {tokens} tokens a search. Times are for {device}, and may be half or twice that.",
+            highlight=False,
+        )
