@@ -8,13 +8,19 @@ import json
 import os
 import signal
 import sys
+from textwrap import shorten
 from typing import Any, TextIO
 
 from orchestrator.tracking.tracker import Tracker
 from orchestrator.tracking.trackers import TRACKERS
 
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_SILENT": "true", "HF_HUB_DISABLE_TELEMETRY": "1"}
-"""Variables by which the libraries neither report their use nor print."""
+DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "WANDB_SILENT": "true",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+"""Variables by which the libraries neither report their use nor print, and give up soon: the driver tries again."""
 
 
 def main(name: str) -> None:
@@ -22,7 +28,7 @@ def main(name: str) -> None:
     # These are for the driver, which ends this process when it has sent everything. Ray signals every process of a job.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    for variable, value in QUIET.items():
+    for variable, value in DEFAULTS.items():
         os.environ.setdefault(variable, value)
     answers = _take_stdout()
     tracker = TRACKERS[name]()
@@ -33,7 +39,7 @@ def main(name: str) -> None:
         try:
             answer = _answer(tracker, request)
         except Exception as error:
-            answer = {"error": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+            answer = {"error": shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ..")}
         is_open = not ends and (is_open or "error" not in answer)
         print(json.dumps(answer), file=answers, flush=True)
     if is_open:  # the driver died
