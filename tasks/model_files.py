@@ -3,9 +3,13 @@
 Knows nothing of vectors, memories or recipes.
 """
 
+import copy
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,9 +18,19 @@ import torch
 import transformers
 from huggingface_hub import try_to_load_from_cache
 from transformers import AutoConfig
-from transformers.utils import cached_file
+from transformers.utils.hub import cached_file
 
 from tasks.facts import ModelFacts
+from tasks.gguf_file import (
+    alone,
+    check_gguf,
+    file_in_repository,
+    gguf_path,
+    is_gguf,
+    is_local,
+    repository_of,
+    why_not_read,
+)
 from tasks.hub import commit_of, why_refused
 from tasks.model_config import bos_of, context_of, layers_of, notes_on_context
 from tasks.model_folder import ADAPTER, adapter_problems, folder_problems, weight_files
@@ -53,7 +67,9 @@ def read_config(model: Model) -> Any:
         is_model = (Path(model.name) / "config.json").is_file()
         raise (WrongModelError if is_model else TaskError)(*problems)
     try:
-        config = AutoConfig.from_pretrained(model.name, **pins(model))
+        config = _config_of_gguf(check_gguf(model)) if is_gguf(model) else _loaded_config(model)
+    except TaskError:
+        raise
     except Exception as error:  # the file decides which exception is raised, even ZeroDivisionError
         if not is_folder and _has_adapter(model):
             raise TaskError(*adapter_problems(f"{model.name}/{ADAPTER}", is_beside_base=False)) from error
@@ -78,16 +94,48 @@ def read_config(model: Model) -> Any:
 
 def _has_adapter(model: Model) -> bool:
     """Whether a repository of the hub holds an adapter, as far as the hub or the cache can tell."""
+    if is_gguf(model):
+        return False  # nothing but the file is read
     silent = dict.fromkeys(("gated_repo", "missing_entries", "connection_errors"), False)
     options = {f"_raise_exceptions_for_{what}": raises for what, raises in silent.items()}
     try:
-        return cached_file(model.name, ADAPTER, revision=pins(model)["revision"], **options) is not None
+        return cached_file(model.name, ADAPTER, revision=_pins(model)["revision"], **options) is not None
     except Exception:  # whatever else is wrong with the repository has been said or will be
         return False
 
 
-def pins(model: Model) -> dict[str, Any]:
-    """Arguments of every `from_pretrained`: which commit is read, and whether its code may run."""
+@contextmanager
+def source_of(model: Model) -> Iterator[dict[str, Any]]:
+    """Arguments of every `from_pretrained`: what is read, of which commit, and whether its code may run.
+
+    Raises:
+        TaskError: when a GGUF file of the hub cannot be fetched.
+    """
+    if not is_gguf(model):
+        yield {"pretrained_model_name_or_path": model.name, **_pins(model)}
+        return
+    with alone(gguf_path(model)) as arguments:
+        yield arguments
+
+
+def _loaded_config(model: Model) -> Any:
+    with source_of(model) as source:
+        return AutoConfig.from_pretrained(**source)
+
+
+def _config_of_gguf(path: Path) -> Any:
+    state = path.stat()
+    return copy.deepcopy(_config_of_gguf_as_of(path, state.st_mtime_ns, state.st_size))
+
+
+@lru_cache(maxsize=8)
+def _config_of_gguf_as_of(path: Path, modified: int, size: int) -> Any:
+    """The configuration that a GGUF file states; kept, because reading it takes seconds."""
+    with alone(path) as arguments:
+        return AutoConfig.from_pretrained(**arguments)
+
+
+def _pins(model: Model) -> dict[str, Any]:
     return {
         "revision": model.commit or model.revision or "main",
         "code_revision": model.code_commit or model.commit,
@@ -116,19 +164,21 @@ def why_not_loaded(model: Model, error: Exception) -> str:
         )
     if (why := why_refused(error, "model")) is not None:
         return why
+    if is_gguf(model):
+        return why_not_read(error)
     return f"config.json could not be read as a model ({message_of(error)}). Wanted a model as transformers saves it."
 
 
 def weights_are_here(model: Model) -> bool:
-    """Whether the model can be loaded without a download: from a folder, or from the hub's cache."""
-    if Path(model.name).is_dir():
+    """Whether the model can be loaded without a download: from a folder or file, or from the hub's cache."""
+    if is_local(model):
         return True
 
     def cached(file: str) -> str | None:
-        place = try_to_load_from_cache(model.name, file, revision=model.commit or model.revision)
+        place = try_to_load_from_cache(repository_of(model), file, revision=model.commit or model.revision)
         return place if isinstance(place, str) else None
 
-    if cached("model.safetensors"):
+    if cached(file_in_repository(model) if is_gguf(model) else "model.safetensors"):
         return True
     index = cached("model.safetensors.index.json")
     return index is not None and all(map(cached, set(json.loads(Path(index).read_text())["weight_map"].values())))
@@ -194,16 +244,17 @@ def _fingerprint(model: Model) -> tuple[str, str]:
     """A hash of everything that decides what the model computes, and the model's revision."""
     digest = hashlib.sha256(f"{model.dtype}{model.quantization or ''}".encode())
     folder = Path(model.name)
-    if folder.is_dir():
+    if is_local(model):
         code = sorted(folder.glob("*.py")) if model.trust_remote_code else []
-        for file in [*weight_files(model), *(folder / name for name in IDENTITY_FILES), *code]:
+        parts = [*weight_files(model), *(folder / name for name in IDENTITY_FILES), *code]
+        for file in [folder] if is_gguf(model) else parts:
             if file.is_file():
                 with file.open("rb") as handle:
                     digest.update(hashlib.file_digest(handle, "sha256").digest())
         digest.update((model.code_commit or "").encode())
         revision = digest.hexdigest()[:16]
     else:
-        revision = model.commit or commit_of(model.name, model.revision, "model")
+        revision = model.commit or commit_of(repository_of(model), model.revision, "model")
         digest.update(f"{model.name}@{revision}{model.code_commit or ''}".encode())
     return digest.hexdigest(), revision
 
@@ -214,7 +265,7 @@ def _without_weights(model: Model, config: Any) -> Any:
     try:
         with torch.device("meta"):
             own = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-            code = {"code_revision": pins(model)["code_revision"]} if model.trust_remote_code and own else {}
+            code = {"code_revision": _pins(model)["code_revision"]} if model.trust_remote_code and own else {}
             return loader_of(config).from_config(config, trust_remote_code=model.trust_remote_code, **code)
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):  # the rest of the message lists all model types

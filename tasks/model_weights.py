@@ -7,11 +7,12 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from transformers import BitsAndBytesConfig, PreTrainedModel
+from transformers import BitsAndBytesConfig, GgufConfig, PreTrainedModel
 
 from tasks.devices import pick_device
+from tasks.gguf_file import is_gguf
 from tasks.hub import why_refused
-from tasks.model_files import DTYPES, message_of, pins, read_config
+from tasks.model_files import DTYPES, message_of, read_config, source_of
 from tasks.towers import loader_of
 from tasks.values import Attention, Model, TaskError, WrongModelError
 
@@ -69,19 +70,20 @@ def load_model(
     """
     config = read_config(model)
     try:
-        # Any: with `output_loading_info` the function returns a pair, which its annotation does not state.
-        loaded: Any = loader_of(config).from_pretrained(
-            model.name,
-            **pins(model),
-            dtype=DTYPES[model.dtype],
-            quantization_config=_quantized(model.quantization) if model.quantization else None,
-            device_map="balanced" if spread else {"": device} if model.quantization else None,
-            # None prefers safetensors.
-            use_safetensors=None if model.allow_pickle else True,
-            **({} if attention is None else {"attn_implementation": attention}),
-            ignore_mismatched_sizes=True,  # otherwise the error does not name them
-            output_loading_info=True,
-        )
+        with source_of(model) as source:
+            # Any: with `output_loading_info` the function returns a pair, which its annotation does not state.
+            loaded: Any = loader_of(config).from_pretrained(
+                **source,
+                **({"config": config} if is_gguf(model) else {}),  # reading it again takes seconds
+                dtype=DTYPES[model.dtype],
+                quantization_config=_quantization(model),
+                device_map="balanced" if spread else {"": device} if model.quantization else None,
+                # None prefers safetensors.
+                use_safetensors=None if model.allow_pickle else True,
+                **({} if attention is None else {"attn_implementation": attention}),
+                ignore_mismatched_sizes=True,  # otherwise the error does not name them
+                output_loading_info=True,
+            )
     except UnpicklingError as error:
         raise WrongModelError(
             f"{model.name}: its pickled weights hold more than tensors, and would run code. Not loaded; "
@@ -100,8 +102,12 @@ def load_model(
     return loaded_model, (note,)
 
 
-def _quantized(name: str) -> Any:
-    """The settings of transformers for a quantization that the sweep names."""
+def _quantization(model: Model) -> Any:
+    """The settings of transformers for a quantization that the sweep names, or for weights that a file quantizes."""
+    if is_gguf(model):
+        return GgufConfig(dequantize=True)
+    if (name := model.quantization) is None:
+        return None
     if name == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=name, bnb_4bit_compute_dtype=torch.float32)

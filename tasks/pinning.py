@@ -5,12 +5,12 @@ Knows nothing of weights.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
+from tasks.gguf_file import is_gguf, is_local, repository_of
 from tasks.hub import commit_of
 from tasks.model_files import why_not_loaded
 from tasks.values import Model, TaskError
@@ -25,8 +25,10 @@ def pinned(model: Model) -> Model:
     Raises:
         TaskError: when a commit cannot be found out, or the model's code comes from several repositories.
     """
-    if model.commit is None and not Path(model.name).is_dir():
-        model = replace(model, commit=commit_of(model.name, model.revision, "model"))
+    if model.commit is None and not is_local(model):
+        model = replace(model, commit=commit_of(repository_of(model), model.revision, "model"))
+    if is_gguf(model):
+        return model  # it holds no code
     if model.trust_remote_code and model.code_commit is None and (repository := _code_repository(model)) is not None:
         model = replace(model, code_commit=commit_of(repository, None, "model"))
     return model

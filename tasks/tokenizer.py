@@ -10,8 +10,9 @@ from itertools import accumulate
 from transformers import AutoTokenizer
 
 from tasks.contract import TextCodec
+from tasks.gguf_file import is_gguf
 from tasks.hub import why_refused
-from tasks.model_files import message_of, pins
+from tasks.model_files import message_of, source_of
 from tasks.values import Encoding, Model, TaskError
 
 
@@ -21,12 +22,14 @@ class HubCodec:
     def __init__(self, model: Model) -> None:
         """Raises TaskError when the model has no tokenizer."""
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(model.name, **pins(model))
+            with source_of(model) as source:
+                self._tokenizer = AutoTokenizer.from_pretrained(**source)
         except Exception as error:  # tokenizers raises plain Exception
-            why = why_refused(error, "model") or (
-                f"its tokenizer could not be read ({message_of(error)}). "
-                "Wanted a tokenizer.json and tokenizer_config.json beside the weights."
-            )
+            wanted = "a tokenizer.json and tokenizer_config.json beside the weights"
+            if is_gguf(model):
+                wanted = "a GGUF file with a tokenizer that transformers reads, or the model's safetensors"
+            found = f"its tokenizer could not be read ({message_of(error)}). Wanted {wanted}."
+            why = why_refused(error, "model") or found
             raise TaskError(f"{model.name}: {why}") from error
         backend = getattr(self._tokenizer, "backend_tokenizer", None)
         if backend is None:

@@ -35,7 +35,7 @@ class Model:
     """Which model to measure, as the sweep names it."""
 
     name: str
-    """Hub id or local folder."""
+    """Hub id or local folder; or a GGUF file, local or `owner/name/file.gguf` on the hub."""
     revision: str | None = None
     """Hub revision; None takes the default branch."""
     commit: str | None = None

@@ -29,6 +29,8 @@ TYPES = {"object": "a mapping", "array": "a list", "string": "text", "integer": 
 """JSON schema's names of types, in the words of a YAML file."""
 RAY = re.compile(r"rayproject/ray(?:-\w+)?(?::(?P<image>[\w.]+)|(?![\w/-]))|\bray(?:\[[^\]]*\])?==(?P<pip>[\w.]+)")
 """An image of Ray, with or without a version, and Ray as a requirement of pip."""
+ZONES = {"aws": r"{region}(-\w+-\d+)?[a-z]", "gcp": r"{region}-[a-z]"}
+"""Provider -> the zones of a region: `us-west-2a` and the local zone `us-west-2-lax-1a`; `us-west1-b`."""
 PYTHON = re.compile(r"(?:\bpython|rayproject/ray\S*-py)(?P<major>\d)\.?(?P<minor>\d+)\b")
 """`python3.12` in a command, and `py312` in an image of Ray."""
 
@@ -77,7 +79,8 @@ def check_cluster_file(path: Path) -> ClusterFile:
         BadInput: with every problem of the file.
     """
     document, problems = read_mapping(path)
-    problems += [*_schema_problems(document), *_version_problems(document), *_mount_problems(document)]
+    problems += [*_schema_problems(document), *_zone_problems(document)]
+    problems += [*_version_problems(document), *_mount_problems(document)]
     prepared: dict[str, Any] = {}
     if not problems:
         prepared, problems = _as_ray_reads(document)
@@ -87,7 +90,7 @@ def check_cluster_file(path: Path) -> ClusterFile:
     nodes = [
         NodeType(
             name=name,
-            instance=str(node["node_config"].get("InstanceType", "-")),
+            instance=str(node["node_config"].get("InstanceType") or node["node_config"].get("machineType", "-")),
             cpus=node["resources"].get("CPU"),
             gpus=node["resources"].get("GPU", found),
             min_workers=node.get("min_workers", 0),
@@ -155,6 +158,21 @@ def _schema_problems(document: Mapping[Any, Any]) -> Iterator[str]:
                 yield f"{where}: found {error.instance!r}; it should be {wanted}."
             case _:
                 yield f"{where}: {error.message}."
+
+
+def _zone_problems(document: Mapping[Any, Any]) -> Iterator[str]:
+    """Zones that lie in another region: `ray up` would launch nothing there, after it has made a role and a key."""
+    provider = _mapping(document.get("provider"))
+    zones, region = provider.get("availability_zone"), provider.get("region")
+    pattern = ZONES.get(str(provider.get("type")))
+    if pattern is None or not isinstance(zones, str) or not isinstance(region, str):
+        return
+    wanted = re.compile(pattern.format(region=re.escape(region)))
+    if elsewhere := [zone for zone in map(str.strip, zones.split(",")) if not wanted.fullmatch(zone)]:
+        yield (
+            f"provider.availability_zone: {', '.join(elsewhere)} {'are' if elsewhere[1:] else 'is'} not in the region "
+            f"{region}. Wanted zones of one region; change region or availability_zone."
+        )
 
 
 def _version_problems(document: Any) -> Iterator[str]:

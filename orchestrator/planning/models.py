@@ -133,8 +133,13 @@ def _contradictions(model: Model, facts: ModelFacts, codec: TextCodec, sweep: Sw
 
 
 def _model_name(model: Model) -> str:
-    """The hub id, or the folder's name; a folder called `model` is named after its parent."""
+    """The hub id, or the folder's name; a folder called `model` is named after its parent.
+
+    A local GGUF file has its own name, without the ending.
+    """
     folder = Path(model.name).resolve()
+    if folder.is_file():
+        return folder.stem
     if not folder.is_dir():
         return model.name
     return folder.parent.name if folder.name == "model" else folder.name

@@ -18,7 +18,9 @@ class ModelEntry(Entry, frozen=True):
     """One entry of `models` that gives more than a name."""
 
     name: Annotated[str, Field(min_length=1)]
-    """Hub id or local folder."""
+    """Hub id or local folder; or a GGUF file, local or `owner/name/file.gguf` on the hub."""
+    gguf_file: Annotated[str, Field(min_length=1)] | None = None
+    """A GGUF file in that repository or folder, as transformers calls it; the same as a name that ends in it."""
     revision: str | None = None
     """Branch, tag or commit of a hub model; null takes the default branch."""
     commit: Commit | None = None
@@ -67,11 +69,12 @@ def _read_model(value: Any, info: ValidationInfo) -> Model:
     if not isinstance(value, str | dict):
         raise PydanticCustomError("wanted", "{wanted}", {"wanted": "the name of a model, or a mapping with its name"})
     entry = ModelEntry.model_validate({"name": value} if isinstance(value, str) else value)
+    name = entry.name if entry.gguf_file is None else f"{entry.name.rstrip('/')}/{entry.gguf_file}"
     try:
-        name = info.context["find_model"](entry.name) if info.context else entry.name
+        name = info.context["find_model"](name) if info.context else name
     except PydanticCustomError as error:
-        raise problem_at("name", error, entry.name) from None
-    return Model(**{**entry.model_dump(exclude={"revisions"}), "name": name})
+        raise problem_at("name", error, name) from None
+    return Model(**{**entry.model_dump(exclude={"gguf_file", "revisions"}), "name": name})
 
 
 ModelOfSweep = Annotated[

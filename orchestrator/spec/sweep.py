@@ -65,7 +65,7 @@ class Sweep(Entry, frozen=True):
     """What is measured. cramming: k vectors before the text; prefix: k key-value pairs in every layer before it;
     one_step: two vectors [e, m, m, ..] and one forward pass; toy: known answers, no model."""
     models: Annotated[tuple[ModelOfSweep, ...], BeforeValidator(each_revision), AfterValidator(distinct)]
-    """Hub ids, local folders, or mappings with a name and other fields."""
+    """Hub ids, local folders, GGUF files, or mappings with a name and other fields."""
     texts: Annotated[tuple[TextsOfSweep, ...], BeforeValidator(list_to_tuple), AfterValidator(distinct)]
     """Sources of the texts; each entry names its source."""
     num_vectors: Annotated[tuple[Count, ...], BeforeValidator(list_of_counts), AfterValidator(distinct)] = (1,)

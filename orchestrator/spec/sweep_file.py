@@ -26,7 +26,8 @@ from tasks.registry import TASKS, TEXT_SOURCES
 from tasks.texts.patterns import match
 
 LOCAL_MARKS = (".", "/", "~")
-"""A model's name that begins with one of these is a folder; so is one with more slashes than the one of a hub id."""
+"""A model's name that begins with one of these is local; so is one with more slashes than the one of a hub id, unless
+it ends in the name of a GGUF file."""
 LONGEST_NAME = 255
 """Most bytes of a file name on common file systems; hub ids are shorter."""
 CONTROL_CATEGORIES = ("Cc", "Zl", "Zp")
@@ -132,11 +133,13 @@ class Places:
         raise problem(f"found {name!r}, but there is no such file or folder; tried {tried}.")
 
     def find_model(self, name: str) -> str:
-        """The path of a local folder if there is one, else the name, as a hub id."""
+        """The path of a local folder or file if there is one, else the name, as a hub id or a file of one."""
         try:
             return self.find(name)
         except ValueError:
-            if len(name) > LONGEST_NAME or name.startswith(LOCAL_MARKS) or name.count("/") > 1 or name.endswith("/"):
+            slashes = name.count("/")
+            may_be_of_the_hub = slashes > 1 if name.lower().endswith(".gguf") else slashes <= 1
+            if len(name) > LONGEST_NAME or name.startswith(LOCAL_MARKS) or not may_be_of_the_hub or name.endswith("/"):
                 raise
             return name
 

@@ -191,7 +191,9 @@ REFUSED = {
     "models: [3]": ["models.0: found 3; it should be the name of a model, or a mapping with its name."],
     "models: [{name: a/b, dtyp: float32}]": ["models.0.dtyp: unknown key.", "Did you mean 'dtype'?"],
     "models: [{name: a/b, dtype: bfloat17}]": ["models.0.dtype: found 'bfloat17'.", "Did you mean 'bfloat16'?"],
-    "models: [{revision: main}]": ["models.0.name: missing. Hub id or local folder."],
+    "models: [{revision: main}]": [
+        "models.0.name: missing. Hub id or local folder; or a GGUF file, local or `owner/name/file.gguf` on the hub."
+    ],
     "texts: [{source: file, path: texts}]": [
         "texts.0.source: 'file' is not a text source. "
         "known: files, hub, random_words, random_tokens, model_samples. Did you mean 'files'?"

@@ -11,7 +11,7 @@ from orchestrator.cli.app import app
 from orchestrator.cluster.cluster_file import check_cluster_file, is_cluster_file
 
 ROOT = Path(__file__).resolve().parents[3]
-SHIPPED = ["cluster.yaml", "docs/clusters/on-premise.yaml"]
+SHIPPED = ["cluster.yaml", "docs/clusters/on-premise.yaml", "docs/clusters/gcp.yaml"]
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +61,17 @@ MISTAKES = {
     ),
     "a provider": ("type: aws", "type: asw", "Ray refuses it: "),
     "a mount": (": sweeps", ": sweps", "file_mounts./home/ubuntu/capsweep/sweeps: 'sweps' does not exist, seen from"),
+    "a zone of another region": (
+        "region: us-west-2",
+        "region: us-east-1",
+        "provider.availability_zone: us-west-2a, us-west-2b, us-west-2c, us-",
+        "are not in the region us-east-1. Wanted zones of one region",
+    ),
+    "one such zone": (
+        "us-west-2b",
+        "us-west-1b",
+        "provider.availability_zone: us-west-1b is not in the region us-",
+    ),
     "an old Python": ("python3.12 -m", "python3.10 -m", "setup_commands.2: 'python3.10' is Python 3.10; wanted >=3.11"),
     "another Ray": ('".[s3,aws]"', "ray[default]==2.9.3", "setup_commands.3: 'ray[default]==2.9.3' is Ray 2.9.3; want"),
     "an image": ("head_node_type: head", f"{DOCKER}'rayproject/ray:2.9.3-py311'}}", "docker.image: ", "is Ray 2.9.3;"),
@@ -80,6 +91,16 @@ def test_each_mistake_is_reported_with_its_place(tmp_path, kind):
     lines = ended.stderr.splitlines()
     assert all(line.startswith(f"{path}: ") for line in lines)
     assert any(all(word in line for word in words) for line in lines), lines
+
+
+def test_zones_of_google_cloud_and_local_zones_of_aws(tmp_path):
+    path = tmp_path / "cluster.yaml"
+    text = (ROOT / SHIPPED[2]).read_text()
+    path.write_text(text.replace("availability_zone: us-central1-a", "availability_zone: us-central2-a"))
+    (line,) = check(path).stderr.splitlines()
+    assert "provider.availability_zone: us-central2-a is not in the region us-central1." in line
+    path.write_text((ROOT / "cluster.yaml").read_text().replace("us-west-2b", "us-west-2-lax-1a"))
+    assert check(path).exit_code == 0
 
 
 def test_all_mistakes_at_once(tmp_path):

@@ -16,8 +16,9 @@ def test_another_model_on_the_node_is_refused(toy_sweep):
     (model,) = plan.models
     search = plan.searches[0]
     request = MeasurementRequest(model=model.name, recipe=model.recipe, search_ids=(search.search_id,), budget=None)
-    (found,) = Worker(plan, EngineSettings()).measure(request, Stop()) or ()
-    assert found.capacity > 0
+    found = Worker(plan, EngineSettings()).measure(request, Stop())
+    assert found is not None
+    assert found[0].capacity > 0
     other = replace(model, facts=replace(model.facts, fingerprint="another"))
     with pytest.raises(TaskError, match="another model than where the run was planned"):
         Worker(replace(plan, models=(other,)), EngineSettings()).measure(request, Stop())
