@@ -1,9 +1,10 @@
-"""A progress bar for long work outside a run; a run has its own live view.
+"""Where progress can be shown, and a bar for long work outside a run; a run has its own live view.
 
 Knows nothing of what it counts.
 """
 
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from typing import TypeVar
 
 from rich.console import Console
@@ -13,6 +14,13 @@ Item = TypeVar("Item")
 
 
 def tracked(items: Sequence[Item], what: str) -> Iterable[Item]:
-    """The items, with a progress bar on stderr that disappears at the end; no bar where stderr is not a terminal."""
+    """The items, with a progress bar on stderr that disappears at the end; no bar where it cannot be redrawn."""
     console = Console(stderr=True)
-    return track(items, what, console=console, transient=True, disable=not console.is_terminal)
+    return track(items, what, console=console, transient=True, disable=not can_redraw(console))
+
+
+def can_redraw(console: Console) -> bool:
+    """Whether it is a terminal with control codes, or a notebook with widgets; a file is neither."""
+    if console.is_jupyter:
+        return find_spec("ipywidgets") is not None
+    return console.is_terminal and not console.is_dumb_terminal

@@ -95,6 +95,8 @@ class TextCodec(Protocol):
     """The BOS token that the tokenizer names; None if it names none."""
     special_before: tuple[int, ...]
     """Special tokens that the tokenizer puts before a text by default."""
+    tokenizer: Any
+    """The tokenizer of transformers that does so; None if it is another thing."""
 
     def encode(self, text: str) -> Encoding:
         """Cut the text into tokens, without adding special tokens."""
@@ -260,6 +262,14 @@ class Prover(Protocol):
         """
         ...
 
+    def for_generation(self, memory: bytes, *, num_vectors: int, context: Sequence[int] = ()) -> "ForGeneration":
+        """The model of transformers, and what it reads before the first token to decode this memory.
+
+        Raises:
+            TaskError: when there is no such model, or the memory is not decoded token by token from input vectors.
+        """
+        ...
+
     def accuracy(self, memory: bytes, *, num_vectors: int, tokens: Sequence[int], context: Sequence[int] = ()) -> float:
         """Share of the tokens that are correct with this memory, each predicted from the correct ones before it."""
         ...
@@ -280,6 +290,16 @@ class Prover(Protocol):
             context: The tokens before the text that `compress` was given.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForGeneration:
+    """What `generate` of transformers needs to decode a memory."""
+
+    model: Any
+    """The frozen model of transformers."""
+    inputs_embeds: Any
+    """A tensor (1, inputs, width) on its device, in its dtype."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

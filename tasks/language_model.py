@@ -81,6 +81,11 @@ class LanguageModel:
             self.head = (lambda hidden: last(hidden).to(self.device)) if self._is_spread else last
 
     @property
+    def transformers_model(self) -> PreTrainedModel:
+        """The model of transformers itself."""
+        return self._model
+
+    @property
     def _is_spread(self) -> bool:
         """Whether its layers are spread over several GPUs."""
         return len(set((getattr(self._model, "hf_device_map", None) or {}).values())) > 1

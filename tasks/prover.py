@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tasks.coder import compress, decompress
+from tasks.contract import ForGeneration
 from tasks.decoding import Decoded
 from tasks.devices import is_out_of_memory
 from tasks.language_model import LanguageModel
@@ -61,7 +62,7 @@ class LayoutProver:
 
     def prompt(self, memory: bytes, *, num_vectors: int, context: Sequence[int] = ()) -> bytes:
         """The vectors that another implementation of this model reads before the first token."""
-        vectors_BTD = self._layout.prompt(self._model, self._memory(memory, num_vectors), self._before([context]))
+        vectors_BTD = self._prompt(memory, num_vectors, context)
         if vectors_BTD is None:
             raise TaskError("this task reads no token that has come out, and a server always does. Wanted cramming.")
         if change := self._model.change_to_inputs():
@@ -70,6 +71,19 @@ class LayoutProver:
                 "their version. Wanted a model that reads embeddings as they are; --format safetensors always works."
             )
         return vectors_BTD[0].float().cpu().numpy().astype("<f4").tobytes()
+
+    def for_generation(self, memory: bytes, *, num_vectors: int, context: Sequence[int] = ()) -> ForGeneration:
+        """The loaded model, and the vectors that it reads before the first token."""
+        vectors_BTD = self._prompt(memory, num_vectors, context)
+        if vectors_BTD is None:
+            raise TaskError(
+                "memories of this task are not input vectors before a text, which `generate` of transformers takes. "
+                "Wanted a run of task: cramming; `capsweep decode` decodes this one."
+            )
+        return ForGeneration(model=self._model.transformers_model, inputs_embeds=vectors_BTD.to(self._model.dtype))
+
+    def _prompt(self, memory: bytes, num_vectors: int, context: Sequence[int]) -> Tensor | None:
+        return self._layout.prompt(self._model, self._memory(memory, num_vectors), self._before([context]))
 
     def exact_prefixes(
         self, memories: Sequence[bytes], *, num_vectors: int, tokens: Sequence[int], context: Sequence[int] = ()

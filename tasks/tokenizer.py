@@ -6,6 +6,7 @@ Knows nothing of weights.
 import hashlib
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Any
 
 from transformers import AutoTokenizer
 
@@ -23,7 +24,8 @@ class HubCodec:
         """Raises TaskError when the model has no tokenizer."""
         try:
             with source_of(model) as source:
-                self._tokenizer = AutoTokenizer.from_pretrained(**source)
+                # Any: what transformers makes is only known at run time.
+                self.tokenizer: Any = AutoTokenizer.from_pretrained(**source)
         except Exception as error:  # tokenizers raises plain Exception
             wanted = "a tokenizer.json and tokenizer_config.json beside the weights"
             if is_gguf(model):
@@ -31,27 +33,27 @@ class HubCodec:
             found = f"its tokenizer could not be read ({message_of(error)}). Wanted {wanted}."
             why = why_refused(error, "model") or found
             raise TaskError(f"{model.name}: {why}") from error
-        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise TaskError(
                 f"{model.name}: its tokenizer is not a fast one; wanted a tokenizer.json beside the weights."
             )
         # If the files are missing, transformers makes a tokenizer with only special tokens for some kinds of model.
-        if self._tokenizer.get_vocab().keys() <= self._tokenizer.get_added_vocab().keys():
+        if self.tokenizer.get_vocab().keys() <= self.tokenizer.get_added_vocab().keys():
             raise TaskError(f"{model.name}: its tokenizer has no tokens; wanted a tokenizer.json beside the weights.")
         self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
-        special = {*self._tokenizer.all_special_ids, *self._tokenizer.get_added_vocab().values()}
-        self.ordinary_tokens: Sequence[int] = sorted(set(self._tokenizer.get_vocab().values()) - special)
-        self.bos: int | None = self._tokenizer.bos_token_id
-        whole = self._tokenizer("a")["input_ids"]
-        bare = self._tokenizer("a", add_special_tokens=False)["input_ids"]
+        special = {*self.tokenizer.all_special_ids, *self.tokenizer.get_added_vocab().values()}
+        self.ordinary_tokens: Sequence[int] = sorted(set(self.tokenizer.get_vocab().values()) - special)
+        self.bos: int | None = self.tokenizer.bos_token_id
+        whole = self.tokenizer("a")["input_ids"]
+        bare = self.tokenizer("a", add_special_tokens=False)["input_ids"]
         before = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
         self.special_before: tuple[int, ...] = tuple(whole[:before])
 
     def encode(self, text: str) -> Encoding:
         """Cut the text into tokens, none of them a special one."""
         # A text that spells a special token (`</s>`) is ordinary text here.
-        encoded = self._tokenizer(
+        encoded = self.tokenizer(
             text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
         )
         ends = accumulate((end for _, end in encoded["offset_mapping"]), max)
@@ -59,7 +61,7 @@ class HubCodec:
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text that these token ids stand for."""
-        return self._tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
 
 def codec(model: Model) -> TextCodec:

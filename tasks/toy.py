@@ -193,6 +193,7 @@ class ToyCodec:
     ordinary_tokens: Sequence[int] = range(ord(" "), ord("~") + 1)
     bos: int | None = None
     special_before: tuple[int, ...] = ()
+    tokenizer: Any = None
 
     def encode(self, text: str) -> Encoding:
         """The code points of the text."""

@@ -6,6 +6,7 @@ Knows nothing of torch.
 import struct
 from collections.abc import Sequence
 
+from tasks.contract import ForGeneration
 from tasks.values import Proof, TaskError
 
 MARGIN = 1.0
@@ -36,6 +37,10 @@ class ToyProver:
     def prompt(self, memory: bytes, *, num_vectors: int, context: Sequence[int] = ()) -> bytes:
         """Raises TaskError: nothing else reads a toy's memory."""
         raise TaskError("task: toy has no model that a server could load.")
+
+    def for_generation(self, memory: bytes, *, num_vectors: int, context: Sequence[int] = ()) -> ForGeneration:
+        """Raises TaskError: a toy has no model."""
+        raise TaskError("task: toy has no model of transformers that could generate.")
 
     def exact_prefixes(
         self, memories: Sequence[bytes], *, num_vectors: int, tokens: Sequence[int], context: Sequence[int] = ()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from orchestrator.errors import BadInput
 from orchestrator.progress import tracked
@@ -34,6 +35,11 @@ class Verified:
     proof: Proof
     row_margin: float | None
     """Smallest logit margin according to its row."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it gave back as many tokens as its row says."""
+        return self.proof.exact_prefix == self.claimed
 
 
 MEMORY_COLUMNS = ("probe_id", "model", "sample_id", "source", "num_vectors", "exact_prefix", "margin", "memory")
@@ -78,6 +84,39 @@ def decode(run: Run, search_id: str, *, device: str = "auto") -> str:
         BadInput: when `search_id` begins no search_id of the run, or several, or the search has no memory, or its
             model is not the one that the run measured.
     """
+    best = best_memory(run, search_id)
+    prover = Provers(run, device, [best.model]).of(best.model)
+    proof = prover(best.memory, num_vectors=best.num_vectors, tokens=best.tokens, context=best.context)
+    return TASKS[run.sweep.task].codec(run.model(best.model)).decode(proof.tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestMemory:
+    """The memory that proved the capacity of a search."""
+
+    model: str
+    """Name of the model in rows."""
+    num_vectors: int
+    memory: bytes
+    shape: tuple[int, ...]
+    """(vectors, width)."""
+    tokens: tuple[int, ...]
+    """The text up to the capacity."""
+    context: tuple[int, ...]
+    """Token ids that stand before the memory."""
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """The memory, (vectors, width)."""
+        return np.frombuffer(self.memory, dtype="<f4").reshape(self.shape).copy()
+
+
+def best_memory(run: Run, search_id: str) -> BestMemory:
+    """The best memory of a search.
+
+    Raises:
+        BadInput: when `search_id` begins no search_id of the run, or several, or the search has no memory.
+    """
     searches = [row for row in run.searches().to_pylist() if row["search_id"].startswith(search_id)]
     if len(searches) != 1:
         found = f"{len(searches) or 'no'} search_ids of this run begin with it"
@@ -86,13 +125,53 @@ def decode(run: Run, search_id: str, *, device: str = "auto") -> str:
     search = searches[0]
     if search["probe_id"] is None:
         raise BadInput(f"{search_id!r}: this search has no memory yet (status {search['status']}).")
-    rows = run.probes(("probe_id", "attempt", "memory")).to_pylist()
-    memory = next(row["memory"] for row in rows if row["probe_id"] == search["probe_id"] and row["memory"] is not None)
+    rows = run.probes(("probe_id", "attempt", "memory", "memory_shape")).to_pylist()
+    row = next(row for row in rows if row["probe_id"] == search["probe_id"] and row["memory"] is not None)
     sample = run.sample(search["model"], search["sample_id"])
-    tokens = sample["tokens"][: search["capacity_tokens"]]
-    prover = Provers(run, device, [search["model"]]).of(search["model"])
-    proof = prover(memory, num_vectors=search["num_vectors"], tokens=tokens, context=sample["context"] or ())
-    return TASKS[run.sweep.task].codec(run.model(search["model"])).decode(proof.tokens)
+    return BestMemory(
+        model=search["model"],
+        num_vectors=search["num_vectors"],
+        memory=row["memory"],
+        shape=tuple(row["memory_shape"]),
+        tokens=tuple(sample["tokens"][: search["capacity_tokens"]]),
+        context=tuple(sample["context"] or ()),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedMemory:
+    """A memory with all that reads it: `model.generate(inputs_embeds=inputs_embeds, ..)` gives its text back."""
+
+    inputs_embeds: Any
+    """What stands before the text: the tokens that the run put before the memory, if any, and the memory. A tensor
+    (1, inputs, width) on the model's device, in the model's dtype."""
+    vectors: NDArray[np.float32]
+    """The memory alone, as it is stored, (vectors, width)."""
+    model: Any
+    """The frozen model of transformers."""
+    tokenizer: Any
+    """The tokenizer of transformers."""
+    tokens: tuple[int, ...]
+    """The text, as far as the memory gives it back by the run's criterion."""
+
+
+def load_memory(run: Run, search_id: str, *, device: str = "auto") -> LoadedMemory:
+    """The best memory of a search, its model and tokenizer.
+
+    Raises:
+        BadInput: as `decode` does.
+        TaskError: when transformers cannot decode such a memory from input vectors.
+    """
+    best = best_memory(run, search_id)
+    prover = Provers(run, device, [best.model]).of(best.model)
+    opened = prover.for_generation(best.memory, num_vectors=best.num_vectors, context=best.context)
+    return LoadedMemory(
+        inputs_embeds=opened.inputs_embeds,
+        vectors=best.vectors,
+        model=opened.model,
+        tokenizer=TASKS[run.sweep.task].codec(run.model(best.model)).tokenizer,
+        tokens=best.tokens,
+    )
 
 
 def export(run: Run, folder: Path) -> int:

@@ -2,17 +2,17 @@
 
 import sys
 import traceback
-from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from orchestrator.cli import checking, jobs, reading, tuning
+from orchestrator.cli import checking, jobs, reading, tuning, watching
 from orchestrator.cli.exits import (
     Address,
     AllowFewer,
     DryRun,
     Env,
+    Include,
     Inline,
     Overrides,
     Quiet,
@@ -69,37 +69,35 @@ def run(
     overridden: Annotated[
         list[str] | None, typer.Option(hidden=True, help="Overrides that the file has in it, as a submitted one.")
     ] = None,
+    include: Include = None,
 ) -> None:
     """Run a sweep, or resume it in a directory that holds the same sweep."""
     with bad_input():
         from rich.console import Console
 
-        from orchestrator.launch import launch, new_run_url
-        from orchestrator.planning.planner import make_plan
-        from orchestrator.runs.directory import drawn_texts, held_sweep, samples_of
-        from orchestrator.spec.sweep_file import load_sweep
+        from orchestrator.api import running
 
-        sweep = load_sweep(spec, overrides or ())
-        url, console = run_dir or new_run_url(sweep), Console(quiet=quiet)
-        held, samples = held_sweep(url), samples_of(url)
-        plan = make_plan(sweep, allow_fewer=allow_fewer, drawn=drawn_texts(url), held=held, samples=samples)
-        plan = replace(plan, overrides=(*(overrides or ()), *(overridden or ())))
+        console = Console(quiet=quiet)
         if dry_run:
+            plan, url = running.planned(spec, overrides or (), run_dir=run_dir, allow_fewer=allow_fewer)
             checking.show_dry_run(plan, url, console, reuse=reuse or ())
             return
-        code = launch(
-            plan,
-            url,
+        ended = running.run(
+            spec,
+            overrides=overrides or (),
+            overridden=overridden or (),
+            run_dir=run_dir,
             inline=inline,
             address=address,
+            allow_fewer=allow_fewer,
             take_over=take_over,
             reuse=reuse or (),
-            environment=env or (),
+            env=env or (),
             console=console,
             verbose=verbose,
         )
-        show_folder(url, quiet=quiet)
-    raise typer.Exit(code)
+        show_folder(ended.url, quiet=quiet)
+    raise typer.Exit(ended.exit_code or 0)
 
 
 @app.command(epilog="Example: `capsweep resume runs/quickstart-20260101-120000`")
@@ -112,33 +110,26 @@ def resume(
     quiet: Quiet = False,
     verbose: Verbose = False,
     env: Env = None,
+    include: Include = None,
 ) -> None:
     """Resume a run: rows on disk are kept, and probes that were in flight run again."""
     with bad_input():
         from rich.console import Console
 
-        from orchestrator.execution.faults import RESUME, can_go_on
-        from orchestrator.launch import launch
-        from orchestrator.planning.planner import make_plan
-        from orchestrator.runs.directory import drawn_texts, open_run, samples_of
+        from orchestrator.api import running
 
-        sweep = open_run(run).sweep
-        with can_go_on(RESUME):
-            # The number of samples was settled when the run began: having fewer than asked for is not an error now.
-            plan = make_plan(sweep, allow_fewer=True, drawn=drawn_texts(run), samples=samples_of(run))
-            code = launch(
-                plan,
-                run,
-                inline=inline,
-                address=address,
-                take_over=take_over,
-                retry_failed=retry_failed,
-                environment=env or (),
-                console=Console(quiet=quiet),
-                verbose=verbose,
-            )
+        ended = running.resume(
+            run,
+            inline=inline,
+            address=address,
+            take_over=take_over,
+            retry_failed=retry_failed,
+            env=env or (),
+            console=Console(quiet=quiet),
+            verbose=verbose,
+        )
         show_folder(run, quiet=quiet)
-    raise typer.Exit(code)
+    raise typer.Exit(ended.exit_code or 0)
 
 
 @app.command(epilog="Example: `capsweep extend runs/quickstart-20260101-120000 more.yaml`")
@@ -155,33 +146,36 @@ def extend(
     quiet: Quiet = False,
     verbose: Verbose = False,
     env: Env = None,
+    include: Include = None,
 ) -> None:
     """Add a sweep file's models, texts, k and seeds to a run, and resume it: finished searches stay finished."""
     with bad_input():
         from rich.console import Console
 
-        from orchestrator.launch import launch
-        from orchestrator.runs.extension import plan_extension
+        from orchestrator.api import running
 
         console = Console(quiet=quiet)
-        plan, extension = plan_extension(run, spec, overrides=overrides or (), allow_fewer=allow_fewer)
         if dry_run:
+            from orchestrator.runs.extension import plan_extension
+
+            plan, extension = plan_extension(run, spec, overrides=overrides or (), allow_fewer=allow_fewer)
             checking.show_dry_run(plan, run, console, extension=extension, reuse=reuse or ())
             return
-        code = launch(
-            plan,
+        ended = running.extend(
             run,
+            spec,
+            overrides=overrides or (),
             inline=inline,
             address=address,
+            allow_fewer=allow_fewer,
             take_over=take_over,
-            extension=extension,
             reuse=reuse or (),
-            environment=env or (),
+            env=env or (),
             console=console,
             verbose=verbose,
         )
         show_folder(run, quiet=quiet)
-    raise typer.Exit(code)
+    raise typer.Exit(ended.exit_code or 0)
 
 
 @app.command(epilog="Example: `capsweep runs s3://bucket/runs`")
@@ -209,6 +203,7 @@ app.add_typer(checking.app)
 app.add_typer(tuning.app)
 app.add_typer(jobs.app)
 app.add_typer(reading.app)
+app.add_typer(watching.app)
 
 
 def main() -> None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli.exits import AllowFewer, Overrides, bad_input, expanded
+from orchestrator.cli.exits import AllowFewer, Include, Overrides, bad_input, expanded
 from orchestrator.errors import BadInput, literal
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from orchestrator.api.running import Checked
     from orchestrator.planning.plan import Plan
     from orchestrator.runs.extension import Extension
 
@@ -30,16 +31,15 @@ def check(
         float | None,
         typer.Option(min=0.001, help="Speed of another device in 10^12 operations/s; by default this one is timed."),
     ] = None,
+    include: Include = None,
 ) -> None:
     """Report every problem of a file. If there is none, show a sweep's rough cost or a cluster's node types."""
     with bad_input():
         from rich.console import Console
 
+        from orchestrator.api import running
         from orchestrator.cluster.cluster_file import is_cluster_file, show_cluster_file
-        from orchestrator.planning.planner import make_plan
-        from orchestrator.spec.sweep_file import load_sweep
         from orchestrator.spec.yaml_file import read_mapping
-        from orchestrator.tracking.mirror import refuse_missing
 
         console = Console()
         if is_cluster_file(read_mapping(spec)[0]):
@@ -47,11 +47,11 @@ def check(
                 raise BadInput(f"{overrides[0]}: {spec} is a cluster file. Only fields of sweep files can be set here.")
             show_cluster_file(spec, console)
             return
-        sweep = load_sweep(spec, overrides or ())
-        refuse_missing(sweep.tracking, spec)
-        plan = make_plan(sweep, allow_fewer=allow_fewer, measure=False)
+        checked = running.check(
+            spec, overrides=overrides or (), allow_fewer=allow_fewer, timed=not tflops, console=console
+        )
         device = f"one device at {tflops:g} Tflop/s, kept busy" if tflops else "this machine (--tflops for another)"
-        _show_cost(plan, console, device=device, tflops=tflops)
+        _show_cost(checked, console, device=device, tflops=tflops)
 
 
 def show_dry_run(
@@ -62,6 +62,7 @@ def show_dry_run(
     Raises:
         BadInput: when that session would be refused.
     """
+    from orchestrator.api import running
     from orchestrator.runs.preview import preview
     from tasks.wording import counted
 
@@ -80,23 +81,20 @@ def show_dry_run(
         searches=found.left,
         notes=(*plan.notes, *found.notes),
     )
-    _show_cost(left, console, device="this machine")
+    _show_cost(running.with_cost(left, timed=True, console=console), console, device="this machine")
     console.print("dry run: nothing was written, and nothing was run.")
 
 
-def _show_cost(plan: "Plan", console: "Console", *, device: str, tflops: float | None = None) -> None:
+def _show_cost(checked: "Checked", console: "Console", *, device: str, tflops: float | None = None) -> None:
     """Print the notes of a plan, and what its searches cost on a device of so many Tflop/s or, without, on this one."""
-    from orchestrator.planning.estimate import estimate
-    from orchestrator.planning.pricing import prices_here
     from orchestrator.report.terminal import estimates_table
 
-    estimates = estimate(plan, {} if tflops else prices_here(plan, console))
-    if estimates:
-        console.print(estimates_table(estimates, tflops=tflops))
-    for note in plan.notes:
+    if checked.estimates:
+        console.print(estimates_table(checked.estimates, tflops=tflops))
+    for note in checked.notes:
         console.print(f"note: {literal(note)}", markup=False, highlight=False)
-    if estimates:
-        tokens = ", ".join(f"{row.expected_tokens:,.0f}" for row in estimates)
+    if checked.estimates:
+        tokens = ", ".join(f"{row.expected_tokens:,.0f}" for row in checked.estimates)
         console.print(
             f"Rough: it assumes {tokens} tokens a search. Times are for {device}, and may be half or twice that.",
             highlight=False,

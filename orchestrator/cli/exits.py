@@ -56,6 +56,29 @@ Quiet = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print a line for each probe that ends, too.")]
 
 
+def _included(paths: list[str] | None) -> list[str] | None:
+    """Include each of these files, before the verb begins."""
+    if paths:
+        with bad_input():
+            from tasks.plugins import include
+
+            for path in paths:
+                include(path)
+    return paths
+
+
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE|FOLDER",
+        help="Python with tasks, text sources or recipes of your own; repeatable.",
+        callback=_included,
+        show_default=False,
+    ),
+]
+"""Needs nothing of the verb but a parameter."""
+
+
 @contextmanager
 def bad_input() -> Iterator[None]:
     """Exit with 2 on bad input, one line per problem, and with 1 when the machine failed or the run was lost.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.exits import AllowFewer, Env, Overrides, Reuse, SpecArgument, bad_input
+from orchestrator.cli.exits import AllowFewer, Env, Include, Overrides, Reuse, SpecArgument, bad_input
 
 app = typer.Typer()
 
@@ -32,6 +32,7 @@ def submit(
     reuse: Reuse = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the job's id alone.")] = False,
     env: Env = None,
+    include: Include = None,
 ) -> None:
     """Run a sweep as a job on a cluster, which continues without this machine; an existing run is resumed."""
     with bad_input():
@@ -82,6 +83,7 @@ def status(
     limit: Annotated[int, typer.Option(help="Searches to show.")] = 20,
     address: Annotated[str | None, typer.Option(help="Dashboard of the job's cluster, as http://..")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Print the job's output until it ends.")] = False,
+    include: Include = None,
 ) -> None:
     """Show a run's results on disk, even while a session runs, or the sweeps that were submitted to a cluster."""
     with bad_input():

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from orchestrator.cli.exits import RunArgument, bad_input, expanded
+from orchestrator.api.run import Device as DeviceName
+from orchestrator.cli.exits import Include, RunArgument, bad_input, expanded
 from orchestrator.errors import BadInput, literal
 from orchestrator.report.papers import PUBLISHED_SETS, Paper
 from tasks.wording import counted
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where the models compute.")]
+Device = Annotated[DeviceName, typer.Option(help="Where the models compute.")]
 
 
 @app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")
@@ -42,6 +43,7 @@ def report(
             min=1, metavar="N", help="Print the capacity at N optimizer steps, and write no page; may be repeated."
         ),
     ] = None,
+    include: Include = None,
 ) -> None:
     """Rewrite a run's page, report/index.html, from its tables; for several runs, write one page of all."""
     with bad_input():
@@ -71,6 +73,7 @@ def report(
 @app.command(epilog="Example: `capsweep fit runs/pythia-160m-20260101-120000 runs/pythia-410m-20260101-130000`")
 def fit(
     runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],
+    include: Include = None,
 ) -> None:
     """Fit capacity as a power law of k, of the size of models and of their pre-training, as far as the runs vary in it.
 
@@ -79,19 +82,10 @@ def fit(
     with bad_input():
         from rich.console import Console
 
-        from orchestrator.report.law import FEWEST_POINTS, laws
+        from orchestrator.api import reading
         from orchestrator.report.terminal import laws_table
-        from orchestrator.report.writing import all_tables
-        from orchestrator.runs.directory import open_run
 
-        tables = all_tables([open_run(run) for run in runs])
-        series = laws(tables.searches, tables.samples, tables.models)
-        if not any(one.law for one in series):
-            points = [sum(not point.is_bound and point.mean > 0 for point in one.points) for one in series]
-            raise BadInput(
-                f"{', '.join(runs)}: nothing to fit. Found {max(points, default=0)} different values of an axis (k, "
-                f"width, layers, parameters, pre-training) with uncensored capacities; wanted at least {FEWEST_POINTS}."
-            )
+        series = reading.fit(runs)
         Console().print(laws_table(series))
 
 
@@ -123,6 +117,7 @@ def verify(
             "batch=8,cache=off; repeatable.",
         ),
     ] = None,
+    include: Include = None,
 ) -> None:
     """Decode every stored memory again, one text at a time; exit 1 if any does not reproduce its text.
 
@@ -133,18 +128,18 @@ def verify(
         _verify_under(run, under, device)
         return
     with bad_input():
-        from orchestrator.analysis.memories import verify as verify_run
-        from orchestrator.runs.directory import open_run
+        from orchestrator.analysis.memories import Verified
+        from orchestrator.api import reading
 
-        total = wrong = 0
-        for found in verify_run(open_run(run), device=device):
-            total += 1
-            if found.proof.exact_prefix != found.claimed:
-                wrong += 1
+        def show(found: Verified) -> None:
+            if not found.is_exact:
                 typer.echo(
                     f"{literal(found.source)} (probe {found.probe_id}): {found.proof.exact_prefix} of "
                     f"{counted(found.claimed, 'token')}; smallest margin when it was certified {found.row_margin:.2g}"
                 )
+
+        verified = reading.verify(run, device=device, on_verified=show)
+        total, wrong = len(verified), sum(not found.is_exact for found in verified)
         typer.echo(f"{counted(total, 'memory')} decoded, {total - wrong} exact, {wrong} not")
         if not total:
             # Happens where the criterion accepts memories that do not reproduce the first token.
@@ -152,17 +147,15 @@ def verify(
     raise typer.Exit(1 if wrong else 0)
 
 
-def _verify_under(run: str, under: list[str], device: str) -> None:
+def _verify_under(run: str, under: list[str], device: DeviceName) -> None:
     with bad_input():
-        from orchestrator.analysis.portability import parse_settings, verify_under
-        from orchestrator.report.writing import write_report
-        from orchestrator.runs.directory import open_run
+        from orchestrator.api import reading
+        from orchestrator.api.run import Run
 
-        settings = parse_settings(under, device=device)
-        opened = open_run(run)
-        for found in verify_under(opened, settings):
+        opened = Run(run)
+        for found in reading.verify_under(opened, under, device=device):
             typer.echo(found.in_words())
-        typer.echo(write_report(opened))
+        typer.echo(opened.page)
 
 
 @app.command(epilog="Example: `capsweep decode runs/quickstart-20260101-120000 3f2a`")
@@ -170,13 +163,13 @@ def decode(
     run: RunArgument,
     search_id: Annotated[str, typer.Argument(help="Search id, or the beginning of one.")],
     device: Device = "auto",
+    include: Include = None,
 ) -> None:
     """Print the text that the stored memory of a search decodes to."""
     with bad_input():
-        from orchestrator.analysis.memories import decode as decode_search
-        from orchestrator.runs.directory import open_run
+        from orchestrator.api import reading
 
-        text = decode_search(open_run(run), search_id, device=device)
+        text = reading.decode(run, search_id, device=device)
         typer.echo(literal(text) if sys.stdout.isatty() else text)
 
 
@@ -187,6 +180,7 @@ def measure(
     noise: Annotated[
         bool, typer.Option("--noise", help="Also turn memories in random directions until their text is lost.")
     ] = False,
+    include: Include = None,
 ) -> None:
     """Compute the measures that need the models, and rewrite the page.
 
@@ -194,46 +188,34 @@ def measure(
     turned.
     """
     with bad_input():
-        from orchestrator.analysis.measuring import measure_run
-        from orchestrator.report.writing import write_report
-        from orchestrator.runs.directory import open_run
-        from orchestrator.store.parquet import write_table
+        from orchestrator.api import reading
+        from orchestrator.api.run import Run
         from orchestrator.store.schema import BITS_FILE
 
-        opened = open_run(run)
-        measured = measure_run(opened, device=device, noise=noise)
-        for name, table in measured.items():
-            write_table(opened.files, name, table)
+        opened = Run(run)
+        measured = reading.measure(opened, device=device, noise=noise)
         typer.echo(", ".join(f"{counted(table.num_rows, 'row')} in {name}" for name, table in measured.items()))
-        if without := opened.searches().num_rows - measured[BITS_FILE].num_rows:
+        if without := opened.searches.num_rows - measured[BITS_FILE].num_rows:
             typer.echo(
                 f"{counted(without, 'search is', 'searches are')} missing there: no memory meets the run's criterion."
             )
-        typer.echo(write_report(opened))
+        typer.echo(opened.page)
 
 
 @app.command(epilog="Example: `capsweep compare runs/pythia-160m-20260101-120000 --with published`")
 def compare(
     run: RunArgument,
     paper: Annotated[Paper, typer.Option("--with", help="Paper whose figures and conventions are used.")] = "published",
+    include: Include = None,
 ) -> None:
     """Print a run's results beside those of a paper, computed by the paper's conventions."""
     with bad_input():
         from rich.console import Console
 
-        from orchestrator.report.comparison import compare as compare_tables
+        from orchestrator.api import reading
         from orchestrator.report.terminal import compared_table
-        from orchestrator.runs.directory import open_run
 
-        opened, published = open_run(run), PUBLISHED_SETS[paper]
-        lines = compare_tables(opened.probes(), opened.searches(), paper)
-        if not lines:
-            models = sorted(set(opened.searches()["model"].to_pylist()))
-            raise BadInput(
-                f"{run}: {paper!r} has no figures for its searches: models {', '.join(models)}. Name sources pg19, "
-                "fanfics or random (name: pg19 in a text's entry), and the folder of a local model as the paper names "
-                f"the model. The paper counts {published.counted}."
-            )
+        lines, published = reading.compare(run, paper), PUBLISHED_SETS[paper]
         console = Console()
         console.print(compared_table(lines))
         for number, footnote in enumerate(published.footnotes, 1):
@@ -249,17 +231,14 @@ def export(
         typer.Option("--format", help="Tensors and a table, or files that a server reads, with a README."),
     ] = "safetensors",
     device: Device = "auto",
+    include: Include = None,
 ) -> None:
     """Write the best memory of each search as safetensors with a table of them, or for vLLM or llama.cpp."""
     with bad_input():
-        from orchestrator.analysis.memories import export as export_run
-        from orchestrator.runs.directory import open_run
+        from orchestrator.api import reading
 
+        count = reading.export(run, to, format=kind, device=device)
         if kind != "safetensors":
-            from orchestrator.analysis.serving import export_for
-
-            count = export_for(open_run(run), to, kind, device=device)
             typer.echo(f"{counted(count, 'memory')} in {to}; {to}/README.md says how {kind} reads them")
             return
-        count = export_run(open_run(run), to)
         typer.echo(f"{counted(count, 'memory')} in {to}/memories.safetensors, their searches in {to}/memories.parquet")

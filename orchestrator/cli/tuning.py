@@ -9,6 +9,7 @@ from orchestrator.cli.exits import (
     Address,
     AllowFewer,
     Env,
+    Include,
     Inline,
     Overrides,
     Quiet,
@@ -42,27 +43,27 @@ def tune(
     take_over: TakeOver = False,
     quiet: Quiet = False,
     env: Env = None,
+    include: Include = None,
 ) -> None:
     """Find the recipe that proves the most tokens for a given budget; repeat with its --run-dir to resume."""
     with bad_input():
         from rich.console import Console
 
-        from orchestrator.spec.sweep_file import load_sweep
-        from orchestrator.tuning.tune import TuneRequest, new_tune_folder
-        from orchestrator.tuning.tune import tune as tune_sweep
+        from orchestrator.api import tuning
 
-        sweep = load_sweep(spec, overrides or ())
-        others = None if report is None else load_sweep(report)
-        request = TuneRequest(
-            sweep=sweep,
-            report=others,
+        url, code = tuning.tune(
+            spec,
+            overrides=overrides or (),
             trials=trials,
+            run_dir=run_dir,
+            report=report,
             budget=budget,
+            inline=inline,
+            address=address,
             allow_fewer=allow_fewer,
-            environment=tuple(env or ()),
+            take_over=take_over,
+            env=env or (),
+            console=Console(quiet=quiet),
         )
-        url = run_dir or new_tune_folder(sweep)
-        console = Console(quiet=quiet)
-        code = tune_sweep(request, url, inline=inline, address=address, take_over=take_over, console=console)
         show_folder(url, quiet=quiet)
     raise typer.Exit(code)

@@ -12,8 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.cluster.known_plugins import know
 from orchestrator.cluster.metrics import EngineMetrics
 from orchestrator.execution.same_model import refuse_other_model
+from tasks.plugins import IncludedFile
 from tasks.registry import TASKS
 from tasks.values import EngineSettings, EngineStats, Finished, Model, Probe, Question, Snapshot
 
@@ -40,6 +42,8 @@ class EngineLoad:
     """How often probes in flight are saved."""
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Variables that are set before the model is loaded, such as HF_TOKEN."""
+    included: tuple[IncludedFile, ...] = field(default=(), repr=False)
+    """Files of --include, in which the task may be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +118,7 @@ class EngineActor:
         # Sent with this call, not with the actor: Ray keeps how an actor is made, and shows a `runtime_env`.
         os.environ.update(load.environment)
         self._load = load
+        know(load.included, task=load.task)
         refuse_other_model(TASKS[load.task], load.model, load.fingerprint)
         self._engine = TASKS[load.task].open_engine(load.model, load.question, load.settings)
         self._recorder = recorder

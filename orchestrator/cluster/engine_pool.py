@@ -26,6 +26,7 @@ from orchestrator.errors import BadInput, SessionFaultError
 from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.planning.plan import Plan
 from orchestrator.search.ledger import Ledger
+from tasks.plugins import included_files
 from tasks.values import EngineSettings, EngineStats, Finished, Snapshot
 
 ANSWER_SECONDS = 10.0
@@ -177,6 +178,7 @@ class EnginePool:
             settings=replace(self.settings, cpus=threads, gpus=need.gpus or 1.0),
             snapshot_seconds=self.plan.sweep.engines.snapshot_seconds,
             environment=self.environment,
+            included=included_files(),
         )
         loading = actor.load.remote(load, self.recorder)
         self.engines.append(EngineHandle(name=name, model=model, actor=actor, loading=loading, need=need))

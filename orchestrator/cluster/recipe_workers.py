@@ -6,9 +6,10 @@ Knows nothing of trials or of what a recipe is.
 import math
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import ray
@@ -16,12 +17,14 @@ from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.cluster.cluster_view import cluster_nodes
 from orchestrator.cluster.connection import cluster
+from orchestrator.cluster.known_plugins import know
 from orchestrator.cluster.placement import EngineNeed, allot, engine_demand
 from orchestrator.cluster.sizing import model_needs
 from orchestrator.errors import SessionFaultError
 from orchestrator.execution.recipe_worker import MeasurementRequest, SearchResult, Worker
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan
+from tasks.plugins import IncludedFile, included_files
 from tasks.values import EngineSettings
 from tasks.wording import counted
 
@@ -34,8 +37,21 @@ MANY_SEARCHES = 1_000_000
 class TuningActor:
     """A worker in a process of its own, which is killed when the session ends."""
 
-    def __init__(self, plan: Plan, settings: EngineSettings) -> None:
-        self._worker = Worker(plan, settings)
+    def __init__(
+        self, held: Sequence[Any], settings: EngineSettings, *, task: str, included: Sequence[IncludedFile]
+    ) -> None:
+        """Nothing is read yet: an error here would reach the driver as a dead actor.
+
+        Args:
+            held: A reference to the plan; in a list, so that Ray leaves it to be read once its classes are known.
+            settings: Settings of the engine.
+            task: Name of the plan's task.
+            included: Files of --include, in which the classes of the plan may be.
+        """
+        self._held = held
+        self._settings = settings
+        self._task = task
+        self._included = included
 
     def set_variables(self, variables: Mapping[str, str]) -> None:
         """Set environment variables of this process, before a model is loaded."""
@@ -45,11 +61,16 @@ class TuningActor:
         """The results of the request.
 
         Raises:
-            TaskError: when the model cannot be loaded.
+            TaskError: when the model cannot be loaded, or the task is not known here.
         """
         reached = self._worker.measure(request, Stop())
         assert reached is not None, "nothing sets this Stop"
         return reached
+
+    @cached_property
+    def _worker(self) -> Worker:
+        know(self._included, task=self._task)
+        return Worker(ray.get(self._held[0]), self._settings)
 
 
 class RayWorkers:
@@ -71,7 +92,10 @@ class RayWorkers:
         remote: Any = ray.remote(TuningActor)
         held = ray.put(plan)
         self._actors = [
-            remote.options(num_cpus=need.cpus, num_gpus=need.gpus).remote(held, settings) for _ in range(self.size)
+            remote.options(num_cpus=need.cpus, num_gpus=need.gpus).remote(
+                [held], settings, task=plan.task.name, included=included_files()
+            )
+            for _ in range(self.size)
         ]
         if variables:  # by a call of its own: Ray keeps how an actor is made
             for actor in self._actors:

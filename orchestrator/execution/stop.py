@@ -45,7 +45,11 @@ def stop_on_signals(stop: Stop, on_message: Callable[[str], None] = lambda messa
     """The first of SIGNALS asks the session to end and says so at once; the next one ends the process as usual.
 
     A signal that the process ignores, as under nohup, stays ignored. `on_message` is called from another thread.
+    Outside of the main thread, which alone gets signals, this does nothing.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.interrupted = True

@@ -1,4 +1,4 @@
-"""Live progress of a run: a view that is redrawn in a terminal, plain lines elsewhere.
+"""Live progress of a run: a view that is redrawn in a terminal or notebook, plain lines elsewhere.
 
 Knows nothing of executors: it receives verdicts and the states of engines, and reads the ledger.
 """
@@ -19,6 +19,7 @@ from rich.text import Text
 from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.execution.executor import Watcher
 from orchestrator.planning.plan import Sample
+from orchestrator.progress import can_redraw
 from orchestrator.report.live_tables import engines_table, models_table, rate, verdict_line, verdicts_table
 from orchestrator.report.pace import Pace, duration, seconds_left
 from orchestrator.search.bracket import Verdict
@@ -96,8 +97,8 @@ class LiveView(Watcher):
             console=console,
         )
         self._bar = self._progress.add_task("searches", total=ledger.num_searches, left="")
-        # Terminals without control codes get plain lines, as files do.
-        self._redraws = console.is_terminal and not console.is_dumb_terminal
+        # Elsewhere, plain lines.
+        self._redraws = can_redraw(console)
         self._said: list[Text] = []
         self._live = _Redrawn(self._view(), console=console, said=self._said)
 

@@ -257,6 +257,7 @@ const open = async (button) => {
     .filter(Boolean)
     .concat(search.id)
     .join(" · ");
+  dialog.dataset.search = search.id; // a page that follows this one opens it again
   if (!dialog.open) dialog.showModal();
   showTokens(search);
   showProbes(search);

@@ -74,7 +74,7 @@ def _second_line(run: ListedRun) -> Text:
         _models(run.models),
         counted(run.num_texts, "text"),
         f"k {' '.join(map(str, run.num_vectors))}",
-        _times(run.begun.astimezone(), run.written.astimezone()),
+        times(run.begun, run.written),
     ]
     if run.sessions > 1:
         parts.append(counted(run.sessions, "session"))
@@ -90,7 +90,9 @@ def _models(models: Sequence[str]) -> str:
     return ", ".join(names[:MOST_MODELS]) + (f" +{more}" if more > 0 else "")
 
 
-def _times(begun: datetime, written: datetime) -> str:
+def times(begun: datetime, written: datetime) -> str:
+    """From when to when, in the time zone of this machine."""
+    begun, written = begun.astimezone(), written.astimezone()
     same_day = begun.date() == written.date()
     return f"{begun:%Y-%m-%d %H:%M} to {written:{'%H:%M' if same_day else '%Y-%m-%d %H:%M'}}"
 

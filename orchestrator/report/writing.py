@@ -182,8 +182,7 @@ def _renamed(table: pa.Table, called: dict[str, str], ids: _Numbered) -> pa.Tabl
 
 def write_report(run: Run, searches: pa.Table | None = None) -> str:
     """Write the page of a run; returns its path or URL."""
-    page = render_page(report_tables(run, searches), sweep_yaml=dump(run.sweep), provenance=_shown(run.provenance))
-    run.files.write(REPORT_FILE, page.encode())
+    run.files.write(REPORT_FILE, page_of([run], report_tables(run, searches)).encode())
     return f"{run.files.url}/{REPORT_FILE}"
 
 
@@ -198,8 +197,10 @@ def all_tables(runs: Sequence[Run]) -> ReportTables:
     return read[0][1] if len(read) == 1 else together(read)
 
 
-def write_page(runs: Sequence[Run], tables: ReportTables, to: Path) -> None:
-    """Write one page of several runs."""
+def page_of(runs: Sequence[Run], tables: ReportTables) -> str:
+    """The page of a run, or one page of several, from their tables."""
+    if len(runs) == 1:
+        return render_page(tables, sweep_yaml=dump(runs[0].sweep), provenance=_shown(runs[0].provenance))
     yaml = "\n---\n".join(dump(run.sweep) for run in runs)
     folders = [run.files.url.rstrip("/").rpartition("/")[2] for run in runs]
     provenance: dict[str, Any] = {
@@ -207,7 +208,12 @@ def write_page(runs: Sequence[Run], tables: ReportTables, to: Path) -> None:
         for number, (folder, run) in enumerate(zip(folders, runs, strict=True), start=1)
     }
     named = f"name: {' and '.join(run.sweep.name for run in runs)}\n---\n{yaml}"
-    _write(to, render_page(tables, sweep_yaml=named, provenance=provenance).encode())
+    return render_page(tables, sweep_yaml=named, provenance=provenance)
+
+
+def write_page(runs: Sequence[Run], tables: ReportTables, to: Path) -> None:
+    """Write one page of several runs."""
+    _write(to, page_of(runs, tables).encode())
 
 
 def write_tables(tables: ReportTables, folder: Path) -> list[Path]:

@@ -16,7 +16,7 @@ from orchestrator.errors import BadInput
 from orchestrator.planning.held import held_samples
 from orchestrator.planning.plan import Sample
 from orchestrator.redact import refuse_credentials
-from orchestrator.spec.sweep import Sweep
+from orchestrator.spec.sweep import Sweep, unknown_names
 from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
 from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
 from orchestrator.store.files import Files, open_files
@@ -177,10 +177,18 @@ def open_run(url: str) -> Run:
         BadInput: when there is none, its URL holds credentials, or its sweep cannot be read.
     """
     refuse_credentials(url)
-    files = open_files(url)
+    return run_in(open_files(url))
+
+
+def run_in(files: Files) -> Run:
+    """The run of these files.
+
+    Raises:
+        BadInput: when there is none, or its sweep cannot be read.
+    """
     if not is_run(files):
         raise BadInput(
-            f"{url}: not a run directory (no {SWEEP_FILE} in it). "
+            f"{files.url}: not a run directory (no {SWEEP_FILE} in it). "
             "Give the folder that `capsweep run` printed, such as runs/NAME-DATE-TIME."
         )
     run = Run(files=files, sweep=read_sweep(files), provenance={"models": {}, "sessions": []})
@@ -206,7 +214,7 @@ def read_sweep(files: Files) -> Sweep:
     except DamagedFileError as error:
         with contextlib.suppress(*CONSTRUCTOR_ERRORS):
             if (copy := _copy_of_sweep(files)) is not None:
-                return Sweep.model_validate(parse_yaml(copy)[0])
+                return _parsed(files, copy)
         remedy = (
             f"Nor can its copy in {PROVENANCE_FILE} be read: restore it, or write it again by `capsweep run` with the "
             f"sweep file of this run and --run-dir {files.url}."
@@ -215,15 +223,41 @@ def read_sweep(files: Files) -> Sweep:
 
 
 def read_sweep_file(files: Files) -> Sweep:
-    """The sweep in the run's SWEEP_FILE; raises DamagedFileError when it cannot be read."""
+    """The sweep in the run's SWEEP_FILE.
+
+    Raises:
+        DamagedFileError: when it cannot be read.
+        BadInput: when it needs a plug-in that is not known here.
+    """
     content = read_whole(files, SWEEP_FILE)
     # The first lines alone may be a sweep, too, with defaults for what they lack.
     if (copy := _copy_of_sweep(files)) is not None and is_beginning(content, copy.encode()):
         raise DamagedFileError(files, SWEEP_FILE, "its end is missing")
     try:
-        return Sweep.model_validate(parse_yaml(content.decode())[0])
+        return _parsed(files, content.decode())
     except CONSTRUCTOR_ERRORS as error:
         raise _unreadable(files, SWEEP_FILE, error) from error
+
+
+def _parsed(files: Files, text: str) -> Sweep:
+    """The sweep in this YAML; raises BadInput when the run was made with a plug-in that is not known here."""
+    document = parse_yaml(text)[0]
+    if unknown := unknown_names(document):
+        plugins: Mapping[str, str] = {}
+        with contextlib.suppress(DamagedFileError):
+            plugins = last_plugins(read_provenance(files))
+        # Other names that nobody knows are damage.
+        if lacking := [f"{name} ({plugins[name]})" for name in unknown if name in plugins]:
+            raise BadInput(
+                f"{files.url}: this run was made with a plug-in that is not known here: {', '.join(lacking)}. Install "
+                "it, or give its file with --include."
+            )
+    return Sweep.model_validate(document)
+
+
+def last_plugins(provenance: Mapping[str, Any]) -> Mapping[str, str]:
+    """The plug-ins of the last session, by what they offer, such as `task lines`."""
+    return next((each["plugins"] for each in reversed(provenance.get("sessions", ())) if "plugins" in each), {})
 
 
 def is_beginning(content: bytes, whole: bytes) -> bool:

@@ -6,7 +6,6 @@ Searches keep their identity, so finished searches stay finished. Writes nothing
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import BadInput
@@ -15,7 +14,7 @@ from orchestrator.planning.planner import make_plan, with_held
 from orchestrator.runs.directory import EXTENDING_FILE, Run, drawn_texts, open_run, samples_of
 from orchestrator.runs.resumable import check_same_run
 from orchestrator.spec.sweep import Sweep
-from orchestrator.spec.sweep_file import load_sweep
+from orchestrator.spec.sweep_file import SweepSource, place_of, sweep_of
 from orchestrator.store.parquet import read_searches
 from tasks.texts import TextEntry
 from tasks.wording import counted
@@ -43,19 +42,19 @@ class Extension:
 
 
 def plan_extension(
-    url: str, spec: Path, *, overrides: Sequence[str] = (), allow_fewer: bool = False
+    url: str, asked: SweepSource, *, overrides: Sequence[str] = (), allow_fewer: bool = False
 ) -> tuple[Plan, Extension]:
-    """The plan of the run at `url`, extended by the sweep file `spec`, in which `overrides` set some fields.
+    """The plan of the run at `url`, extended by the sweep `asked`, in which `overrides` set some fields.
 
     Raises:
-        BadInput: when there is no such run, or the file would change one of its results.
+        BadInput: when there is no such run, or the sweep would change one of its results.
     """
     run, drawn, samples = open_run(url), drawn_texts(url), samples_of(url)
-    held = run.sweep
-    addition = with_held(load_sweep(spec, overrides), held)
+    held, where = run.sweep, place_of(asked)
+    addition = with_held(sweep_of(asked, overrides), held)
     if differing := differences(held, addition):
         raise BadInput(
-            f"{spec}: {'; '.join(differing)}. What decides results must be as in {url}: change it, or begin a new run."
+            f"{where}: {'; '.join(differing)}. What decides results must be as in {url}: change it, or begin a new run."
         )
     # As for `resume`: the number of samples was settled when the run began.
     held_plan = make_plan(held, allow_fewer=True, drawn=drawn, samples=samples)
@@ -64,7 +63,7 @@ def plan_extension(
     plan = make_plan(sweep, allow_fewer=allow_fewer, drawn=drawn, samples=samples)
     changed = list(changed_searches(held_plan, plan)) or list(_unknown_searches(run, plan))
     if changed:
-        raise BadInput(*(f"{spec}: {message}" for message in dict.fromkeys(changed[:MOST_PROBLEMS])))
+        raise BadInput(*(f"{where}: {message}" for message in dict.fromkeys(changed[:MOST_PROBLEMS])))
     added = additions(held, sweep)
     counts = ", ".join(f"{len(entries)} of {name}" for name, entries in added.items()) or "nothing: it stays as it was"
     notes = (*plan.notes, f"added to the run: {counts}.")

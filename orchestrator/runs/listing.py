@@ -37,6 +37,9 @@ class GroupCapacity:
     num_vectors: int
     mean_tokens: float
     """Their mean capacity."""
+    num_searches: int
+    is_bound: bool
+    """Whether one of them ended with its text or at a limit: then the mean is a lower bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,12 +188,18 @@ def _moment(timestamp: str) -> datetime:
 
 
 def _capacities(rows: Sequence[Mapping[str, Any]]) -> tuple[GroupCapacity, ...]:
-    groups: dict[tuple[str, int], list[int]] = {}
+    groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["model"], row["num_vectors"]), []).append(row["capacity_tokens"])
+        groups.setdefault((row["model"], row["num_vectors"]), []).append(row)
     return tuple(
-        GroupCapacity(model=model, num_vectors=num_vectors, mean_tokens=fmean(tokens))
-        for (model, num_vectors), tokens in groups.items()
+        GroupCapacity(
+            model=model,
+            num_vectors=num_vectors,
+            mean_tokens=fmean(row["capacity_tokens"] for row in found),
+            num_searches=len(found),
+            is_bound=any(row["status"] != "measured" for row in found),
+        )
+        for (model, num_vectors), found in groups.items()
     )
 
 

@@ -16,10 +16,12 @@ from typing import Any
 
 from orchestrator.planning.plan import Plan, PlannedModel
 from orchestrator.redact import redact, redact_command
-from orchestrator.runs.directory import read_provenance
+from orchestrator.runs.directory import last_plugins, read_provenance
+from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import DamagedFileError
+from tasks.registry import TASKS, TEXT_SOURCES
 
 
 def known_provenance(files: Files) -> dict[str, Any]:
@@ -54,7 +56,7 @@ def with_session(
     session = {
         "session_id": session_id,
         "started_at": now.isoformat(timespec="seconds"),
-        "command": redact_command(["capsweep", *sys.argv[1:]]),
+        "command": _command(),
         "host": platform.node(),
         "machine": platform.machine(),
         "processor": _processor(),
@@ -63,6 +65,7 @@ def with_session(
         "git_commit": _git_commit(),
         "versions": {name: version(name) for name in ("capsweep", "torch", "transformers", "ray", "pyarrow")},
         "notes": list(notes),
+        **({"plugins": plugins} if (plugins := plugins_of(plan.sweep)) else {}),
         **({"overrides": [redact(word) for word in plan.overrides]} if plan.overrides else {}),
         **({"reused": [dict(each) for each in reused]} if reused else {}),
         **({} if added is None else {"added": {name: list(entries) for name, entries in added.items()}}),
@@ -78,6 +81,22 @@ def with_session(
     }
 
 
+def plugins_of(sweep: Sweep) -> dict[str, str]:
+    """What the sweep names that is of a plug-in, such as `task lines` -> the plug-in that offers it."""
+    named = [(TASKS, sweep.task), *((TEXT_SOURCES, entry.source) for entry in sweep.texts)]
+    return {f"{registry.kind} {name}": origin for registry, name in named if (origin := registry.origin(name))}
+
+
+def changed_plugins(sweep: Sweep, known: Mapping[str, Any]) -> list[str]:
+    """A note for each plug-in of the sweep that is not the one of the last session."""
+    before = last_plugins(known)
+    return [
+        f"{name}: {before[name]} in the session before, {now} in this one. Results may differ."
+        for name, now in plugins_of(sweep).items()
+        if before.get(name, now) != now
+    ]
+
+
 def _about(model: PlannedModel, known: Mapping[str, Any]) -> dict[str, Any]:
     # Only a plan that loads a model checks how it is read: later sessions keep what the first one found.
     before = known.get(model.name, {}).get("readings")
@@ -90,6 +109,14 @@ def with_end(known: dict[str, Any], session_id: str, now: datetime) -> dict[str,
     ended = {"ended_at": now.isoformat(timespec="seconds")}
     sessions = [{**each, **ended} if each["session_id"] == session_id else each for each in known["sessions"]]
     return {**known, "sessions": sessions}
+
+
+def _command() -> list[str]:
+    """The command with its arguments, or the script or notebook that called a verb as a function."""
+    program = Path(sys.argv[0])
+    if program.stem == "capsweep" or program.parts[-3:-1] == ("orchestrator", "cli"):
+        return redact_command(["capsweep", *sys.argv[1:]])
+    return ["python", program.name]
 
 
 def _processor() -> str | None:

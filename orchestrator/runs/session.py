@@ -29,7 +29,7 @@ from orchestrator.runs.directory import (
 )
 from orchestrator.runs.extension import Extension
 from orchestrator.runs.healing import clear_lock, set_aside_damaged, set_aside_rows
-from orchestrator.runs.provenance import known_provenance, with_end, with_session
+from orchestrator.runs.provenance import changed_plugins, known_provenance, with_end, with_session
 from orchestrator.runs.resumable import check_same_run
 from orchestrator.runs.reuse import runs_to_reuse, take_over_finished
 from orchestrator.search.ledger import Ledger, Order
@@ -151,7 +151,7 @@ def open_session(
         # 2. The rows of earlier sessions, and of other runs: what the provenance says was taken over is on disk.
         derived = DerivedSearches(plan, mine)
         probes, about_rows = _earlier_rows(plan, mine, derived, rows_set_aside=PROBE_FOLDER in healed)
-        notes += about_rows
+        notes += [*about_rows, *changed_plugins(plan.sweep, known)]
         taken = take_over_finished(plan, sources, mine, session_id, begun=set(probes["search_id"].to_pylist()))
         if taken.runs:
             probes = derived.read_rows(damaged=[])

@@ -3,7 +3,6 @@
 Knows nothing of which fields there are.
 """
 
-from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
@@ -11,6 +10,8 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from orchestrator.errors import suggest
 from orchestrator.redact import credentials_in
+from tasks.plugins import Registry
+from tasks.values import TaskError
 
 T = TypeVar("T")
 
@@ -67,12 +68,26 @@ def without_credentials(url: str) -> str:
     return url
 
 
-def name_known(names: Callable[[], Mapping[str, Any]], kind: str) -> AfterValidator:
-    """Refuse a name that is not in `names()`, the known names of a `kind`."""
+def registered(registry: Registry[T], name: object) -> T:
+    """What a name of the sweep file stands for.
+
+    Raises:
+        PydanticCustomError: when nothing here has the name, or a plug-in that offers it cannot be used.
+    """
+    if not isinstance(name, str) or name not in registry:
+        message = f"no {registry.kind.split()[-1]} is named" if name is None else f"{name!r} is not a {registry.kind}"
+        raise problem(f"{message}. {suggest(name, registry)}")
+    try:
+        return registry[name]
+    except TaskError as error:
+        raise problem(str(error)) from error
+
+
+def name_known(registry: Registry[Any]) -> AfterValidator:
+    """Refuse a name that stands for nothing in the registry."""
 
     def check(name: str) -> str:
-        if name not in names():
-            raise problem(f"{name!r} is not a {kind}. {suggest(name, names())}")
+        registered(registry, name)
         return name
 
     return AfterValidator(check)

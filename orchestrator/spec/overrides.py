@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.redact import redact
 from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
-from tasks.registry import TASKS
+from tasks.registry import TASKS, whole_recipe
 from tasks.values import TaskError
 from tasks.wording import counted
 
@@ -145,7 +145,7 @@ def _fields_of(node: Any, place: Place, document: Mapping[str, Any]) -> Mapping[
         return {"name": node}
     if isinstance(node, str) and place == ("recipe",) and (task := str(document.get("task", "cramming"))) in TASKS:
         try:
-            return TASKS[task].recipe(node)
+            return whole_recipe(task, node)
         except TaskError as error:
             raise _WrongOverrideError(f"recipe: {error}") from None
     where = ".".join(place)

@@ -40,7 +40,7 @@ from orchestrator.spec.texts import TextsOfSweep
 from orchestrator.spec.tracking import TrackingEntry
 from tasks.facts import SearchDefaults
 from tasks.recipe import AdamWRecipe, SphereRecipe
-from tasks.registry import TASKS
+from tasks.registry import TASKS, TEXT_SOURCES, whole_recipe
 from tasks.toy import ToyRecipe
 from tasks.values import DecodeFrom, EngineSettings, Question, TaskError
 
@@ -61,7 +61,7 @@ class Sweep(Entry, frozen=True):
 
     name: Name
     """Beginning of the run directory's name."""
-    task: Annotated[str, name_known(lambda: TASKS, "task"), WithJsonSchema({"enum": list(TASKS)})] = "cramming"
+    task: Annotated[str, name_known(TASKS), WithJsonSchema({"enum": list(TASKS.built_in)})] = "cramming"
     """What is measured. cramming: k vectors before the text; prefix: k key-value pairs in every layer before it;
     one_step: two vectors [e, m, m, ..] and one forward pass; toy: known answers, no model."""
     models: Annotated[tuple[ModelOfSweep, ...], BeforeValidator(each_revision), AfterValidator(distinct)]
@@ -113,7 +113,7 @@ class Sweep(Entry, frozen=True):
         if "task" not in info.data:  # the task was refused, so the fields of its recipe are unknown
             return {}
         try:
-            return dict(TASKS[info.data["task"]].recipe(value))
+            return dict(whole_recipe(info.data["task"], value))
         except TaskError as error:
             # A task that checks with pydantic gives an error for each field.
             if isinstance(error.__cause__, ValidationError):
@@ -169,6 +169,17 @@ class Sweep(Entry, frozen=True):
             batch_cost_tokens=None if cost == "auto" else cost,
             deterministic=self.engines.deterministic,
         )
+
+
+def unknown_names(document: Any) -> list[str]:
+    """The tasks and text sources that a sweep names and nothing here offers, as `task lines`."""
+    if not isinstance(document, Mapping):
+        return []
+    texts = document.get("texts")
+    entries = [entry for entry in texts if isinstance(entry, Mapping)] if isinstance(texts, list) else []
+    named = [(TASKS, document.get("task")), *((TEXT_SOURCES, entry.get("source")) for entry in entries)]
+    unknown = [f"{registry.kind} {name}" for registry, name in named if isinstance(name, str) and name not in registry]
+    return list(dict.fromkeys(unknown))
 
 
 def without_places(sweep: Sweep) -> dict[str, Any]:

@@ -1,15 +1,16 @@
-"""Reads and writes sweep files: looks paths up, and reports each problem in one line.
+"""Reads and writes sweeps, from files or as mappings: looks paths up, and reports each problem in one line.
 
 Knows nothing of which values a sweep allows; orchestrator/spec/sweep.py and the modules of its entries define that.
 """
 
 import glob
+import json
 import os
 import reprlib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -25,6 +26,10 @@ from orchestrator.spec.yaml_file import read_mapping
 from tasks.registry import TASKS, TEXT_SOURCES
 from tasks.texts.patterns import match
 
+SweepSource: TypeAlias = str | os.PathLike[str] | Mapping[str, Any] | Sweep
+"""What gives a sweep: the path of its file, a mapping as a file would have it, or the sweep itself."""
+IN_CODE = "sweep"
+"""Stands in messages where a file would be named."""
 LOCAL_MARKS = (".", "/", "~")
 """A model's name that begins with one of these is local; so is one with more slashes than the one of a hub id, unless
 it ends in the name of a GGUF file."""
@@ -59,17 +64,55 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         BadInput: with every problem of the file and of the overrides, each of which names the one it comes from.
     """
     document, repeated = read_mapping(path)
-    wanted, problems = read_overrides(overrides)
+    problems = [f"{path}: {line}" for line in repeated]
+    return _checked(document, problems, overrides, where=str(path), folder=path.parent)
+
+
+def sweep_of(asked: SweepSource, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep of a file, of a mapping as a file would have it, or of a `Sweep`, with its defaults filled in.
+
+    Relative files and folders of a mapping or a `Sweep` are looked up in the current directory.
+
+    Raises:
+        BadInput: with every problem.
+    """
+    if isinstance(asked, str | os.PathLike):
+        return load_sweep(Path(asked).expanduser(), overrides)
+    if isinstance(asked, Sweep):
+        # Only what was set: an extension adds nothing for a field that was left out.
+        document: Mapping[str, Any] = asked.model_dump(mode="json", include=asked.model_fields_set)
+    else:
+        document = asked
+    try:
+        # As a file has it: tuples as lists, paths as text.
+        document = json.loads(json.dumps(document, default=os.fspath))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadInput(f"{IN_CODE}: {error}. Wanted text, numbers, lists and mappings, as in a sweep file.") from error
+    if not isinstance(document, dict):
+        raise BadInput(f"{IN_CODE}: found a {type(document).__name__}. Wanted a mapping with name, models and texts.")
+    return _checked(document, [], overrides, where=IN_CODE, folder=Path())
+
+
+def place_of(asked: SweepSource) -> str:
+    """Where a sweep stands, as messages name it."""
+    return os.fspath(asked) if isinstance(asked, str | os.PathLike) else IN_CODE
+
+
+def _checked(
+    document: dict[Any, Any], problems: list[str], overrides: Sequence[str], *, where: str, folder: Path
+) -> Sweep:
+    """The sweep of a document; raises BadInput with `problems` and all others."""
+    wanted, unread = read_overrides(overrides)
     document, misplaced = with_overrides(document, wanted)
-    problems += [*(f"{path}: {line}" for line in repeated), *misplaced]
+    problems = [*unread, *problems, *misplaced]
 
     def add(place: Sequence[object], line: str) -> None:
         words = [override.shown for override in wanted if override.touches(place)]
-        problems.append(f"{words[-1] if words else path}: {line}")
+        problems.append(f"{words[-1] if words else where}: {line}")
 
     for place, line in _control_characters(document):
         add(place, line)
-    places = Places(path.parent)
+    places = Places(folder)
     try:
         sweep = Sweep.model_validate(document, context={"find": places.find, "find_model": places.find_model})
     except ValidationError as error:

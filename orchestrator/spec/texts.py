@@ -7,8 +7,7 @@ from typing import Annotated, Any
 from pydantic import PlainValidator, SerializeAsAny, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from orchestrator.errors import suggest
-from orchestrator.spec.fields import problem, problem_at
+from orchestrator.spec.fields import problem_at, registered
 from tasks.registry import TEXT_SOURCES
 from tasks.texts import TextEntry
 
@@ -20,14 +19,15 @@ def _read_text_entry(value: Any, info: ValidationInfo) -> TextEntry:
     if not isinstance(value, dict):
         raise PydanticCustomError("wanted", "{wanted}", {"wanted": "a mapping such as {source: files, path: texts/}"})
     name = value.get("source")
-    if not isinstance(name, str) or name not in TEXT_SOURCES:
-        message = "no source is named" if name is None else f"{name!r} is not a text source"
-        raise problem_at("source", problem(f"{message}. {suggest(name, TEXT_SOURCES)}"), name)
-    return TEXT_SOURCES[name].model_validate(value, context=info.context)
+    try:
+        source = registered(TEXT_SOURCES, name)
+    except PydanticCustomError as error:
+        raise problem_at("source", error, name) from None
+    return source.model_validate(value, context=info.context)
 
 
 TextsOfSweep = Annotated[
     SerializeAsAny[TextEntry],
-    PlainValidator(_read_text_entry, json_schema_input_type=reduce(or_, TEXT_SOURCES.values())),
+    PlainValidator(_read_text_entry, json_schema_input_type=reduce(or_, TEXT_SOURCES.built_in.values())),
 ]
 """One entry of `texts`; in a schema it is one of the sources."""

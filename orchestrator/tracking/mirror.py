@@ -6,6 +6,7 @@ it must be. Knows nothing of the trackers' libraries.
 
 import contextlib
 import json
+import os
 import sys
 import tempfile
 import time
@@ -50,10 +51,10 @@ def missing_packages(tracking: TrackingEntry) -> dict[str, str]:
     return found
 
 
-def refuse_missing(tracking: TrackingEntry, spec: Path) -> None:
-    """Raise BadInput if the package of a tracker that the file `spec` names is not here."""
+def refuse_missing(tracking: TrackingEntry, sweep: str | os.PathLike[str]) -> None:
+    """Raise BadInput if the package of a tracker is not here; `sweep` is what names it, for the message."""
     if missing := missing_packages(tracking):
-        raise BadInput(*(f"{spec}: {line}" for line in missing.values()))
+        raise BadInput(*(f"{sweep}: {line}" for line in missing.values()))
 
 
 class Mirror:

@@ -19,7 +19,13 @@ from typing import Any
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orchestrator.cluster.connection import wants_token
-from orchestrator.cluster.jobs.submission import VARIABLES_OPTION, check_run_url, stage, versions_of_job
+from orchestrator.cluster.jobs.submission import (
+    VARIABLES_OPTION,
+    check_run_url,
+    include_options,
+    stage,
+    versions_of_job,
+)
 from orchestrator.cluster.private import keep_token_private
 from orchestrator.errors import BadInput
 from orchestrator.report.live import is_progress
@@ -124,7 +130,7 @@ class Jobs:
             environment: dict[str, Any] = {"working_dir": folder}
             if install:
                 environment["pip"] = [f"{name}=={number}" for name, number in versions_of_job(sweep).items()]
-            words = [run_dir, *options]
+            words = [run_dir, *options, *include_options()]
             if variables:
                 words = [*words, *(word for name in variables for word in ("--env", name))]
                 words = [VARIABLES_OPTION, self._leave(variables), *words]

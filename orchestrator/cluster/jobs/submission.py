@@ -18,6 +18,7 @@ from orchestrator.errors import BadInput
 from orchestrator.redact import refuse_credentials
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.tracking import DISTRIBUTIONS, wanted_trackers
+from tasks.plugins import IncludedFile, included_files
 from tasks.texts.patterns import match
 
 SWEEP_NAME = "sweep.yaml"
@@ -25,6 +26,7 @@ VERSIONS_NAME = "versions.txt"
 VARIABLES_OPTION = "--variables"
 """Option of the driver: the key under which the head holds environment variables for it."""
 INPUTS = "inputs"
+PLUGINS = "plugins"
 PACKAGES = ("orchestrator", "tasks")
 MOST_BYTES = 400_000_000
 """Ray accepts jobs of up to 512 MiB; larger weights belong where all nodes can read them."""
@@ -80,11 +82,24 @@ def stage(sweep: Sweep, folder: Path) -> None:
             f"the sweep's models and texts are {size / 1e6:,.0f} MB; a job can carry up to {MOST_BYTES / 1e6:,.0f} MB. "
             "Name models of the hub, or put them where all nodes see them and submit from a node that sees them, too."
         )
+    for place, file in _included():
+        (folder / place).parent.mkdir(parents=True)
+        (folder / place).write_text(file.source, encoding="utf-8")
     # UTF-8 whatever the locale is: the cluster may have another one.
     sweep_text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     (folder / SWEEP_NAME).write_text(sweep_text, encoding="utf-8")
     versions_text = "".join(f"{name}=={number}\n" for name, number in versions().items())
     (folder / VERSIONS_NAME).write_text(versions_text, encoding="utf-8")
+
+
+def include_options() -> list[str]:
+    """Options with which a job includes the files that were included here."""
+    return [word for place, _ in _included() for word in ("--include", place)]
+
+
+def _included() -> list[tuple[str, IncludedFile]]:
+    """The files that were included here, each with its place in the job."""
+    return [(f"{PLUGINS}/{number}/{file.name}", file) for number, file in enumerate(included_files())]
 
 
 def _send(value: str, folder: Path, place: str) -> str:
