@@ -28,6 +28,7 @@ from orchestrator.runs.extension import Extension
 from orchestrator.runs.session import Session, SessionEnd, open_session
 from orchestrator.spec.sweep import Sweep
 from orchestrator.store.held import LostLockError
+from orchestrator.tracking.mirror import mirroring
 from tasks.values import EngineStats
 from tasks.wording import counted
 
@@ -82,15 +83,18 @@ def launch(
         asked_to_stop=stop.interrupt,
     )
     with stop_on_signals(stop, printer(console)), opening as session, can_go_on(RESUME):
-        with _begin_view(session, url, console, verbose=verbose) as view:
-            stats = EngineStats()
-            try:
-                if session.ledger.num_open:
-                    executor = InlineExecutor() if inline else _on_ray(address, variables)
-                    stats = executor.run(session, stop=stop, watcher=view)
-            finally:
-                ended = session.finish()
-        notes = [*ended.notes, *_write_page(ended)]
+        view = _begin_view(session, url, console, verbose=verbose)
+        with mirroring(session, stop=stop, on_message=view.show_message) as mirror:
+            with view:
+                stats = EngineStats()
+                try:
+                    if session.ledger.num_open:
+                        executor = InlineExecutor() if inline else _on_ray(address, variables)
+                        stats = executor.run(session, stop=stop, watcher=view)
+                finally:
+                    ended = session.finish()
+            lacking = _write_page(ended)
+            notes = [*ended.notes, *lacking, *mirror.conclude(ended, with_report=not lacking, stop=stop)]
     faults = Console(stderr=True) if console.quiet else console
     for note in notes:
         faults.print(Text(f"note: {literal(note)}", style="yellow"), soft_wrap=True)

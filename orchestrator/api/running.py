@@ -69,8 +69,11 @@ def check(
     """
     from orchestrator.planning.planner import make_plan
     from orchestrator.spec.sweep_file import sweep_of
+    from orchestrator.tracking.mirror import refuse_missing
 
-    plan = make_plan(sweep_of(sweep, overrides), allow_fewer=allow_fewer, measure=False)
+    wanted = sweep_of(sweep, overrides)
+    refuse_missing(wanted.tracking, sweep if isinstance(sweep, str | os.PathLike) else wanted.name)
+    plan = make_plan(wanted, allow_fewer=allow_fewer, measure=False)
     return with_cost(plan, timed=timed, console=console or standard_output())
 
 

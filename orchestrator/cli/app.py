@@ -25,7 +25,6 @@ from orchestrator.cli.exits import (
     show_folder,
 )
 from orchestrator.cli.streams import show_what_can_be_shown
-from orchestrator.errors import literal
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -177,31 +176,6 @@ def extend(
         )
         show_folder(run, quiet=quiet)
     raise typer.Exit(ended.exit_code or 0)
-
-
-@app.command(epilog="Example: `capsweep status runs/quickstart-20260101-120000`")
-def status(
-    run: Annotated[str, typer.Argument(help="Run directory or URL, or a dashboard as http://..", metavar="RUN|URL")],
-    limit: Annotated[int, typer.Option(help="Searches to show.")] = 20,
-    include: Include = None,
-) -> None:
-    """Show a run's results on disk, even while a session runs, or the sweeps that were submitted to a cluster."""
-    with bad_input():
-        if run.startswith(("http://", "https://")):
-            from orchestrator.cluster.jobs.client import Jobs
-            from tasks.wording import counted
-
-            jobs = Jobs(run).all()
-            for job in jobs:
-                typer.echo(literal(f"{job.job_id}  {job.status.lower()}  {job.run_dir}"))
-                for line in job.last_words:
-                    typer.echo(literal(f"    {line}"))
-            typer.echo(f"{counted(len(jobs), 'sweep was', 'sweeps were')} submitted to {run}")
-            return
-        from orchestrator.cli.status import show_status
-        from orchestrator.runs.directory import open_run
-
-        show_status(open_run(run), limit=limit)
 
 
 @app.command(epilog="Example: `capsweep runs s3://bucket/runs`")

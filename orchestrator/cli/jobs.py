@@ -1,4 +1,4 @@
-"""The verbs that send a sweep to a cluster, and end one: submit, stop.
+"""The verbs for what runs elsewhere: submit, status, stop.
 
 Each imports what it needs when it runs.
 """
@@ -36,6 +36,7 @@ def submit(
 ) -> None:
     """Run a sweep as a job on a cluster, which continues without this machine; an existing run is resumed."""
     with bad_input():
+        from orchestrator.cli.followed import follow_job
         from orchestrator.cluster.environment import carried
         from orchestrator.cluster.jobs.client import Jobs
         from orchestrator.cluster.jobs.submission import check_reused_url
@@ -59,18 +60,52 @@ def submit(
             job_id
             if quiet
             else f"job {job_id} runs {url}\n"
-            f"  watch it:   capsweep status {address}  or  capsweep status {url}\n"
+            f"  watch it:   capsweep status {job_id} --address {address} --follow  or  capsweep status {url}\n"
             f"  stop it:    capsweep stop {job_id} --address {address}\n"
             f"  resume it:  capsweep {shlex.join(again)}"
         )
-        if not follow:
-            return
-        try:
-            code = jobs.follow(job_id, lambda output: typer.echo(output, nl=False))
-        except KeyboardInterrupt:
-            typer.echo(f"\njob {job_id} continues; `capsweep stop {job_id} --address {address}` ends it.")
-            raise typer.Exit(130) from None
-    raise typer.Exit(code)
+        if follow:
+            raise typer.Exit(follow_job(job_id, address))
+
+
+@app.command(
+    epilog="Examples: `capsweep status runs/quickstart-20260101-120000`, "
+    "`capsweep status JOB --address http://127.0.0.1:8265 --follow`"
+)
+def status(
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="Run directory or URL, or a dashboard as http://..; with --address, a job or run.",
+            metavar="RUN|JOB|URL",
+        ),
+    ],
+    limit: Annotated[int, typer.Option(help="Searches to show.")] = 20,
+    address: Annotated[str | None, typer.Option(help="Dashboard of the job's cluster, as http://..")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Print the job's output until it ends.")] = False,
+    include: Include = None,
+) -> None:
+    """Show a run's results on disk, even while a session runs, or the sweeps that were submitted to a cluster."""
+    with bad_input():
+        if address is not None:
+            from orchestrator.cli.followed import follow_job, show_job
+
+            if follow:
+                raise typer.Exit(follow_job(run, address))
+            show_job(run, address)
+        elif run.startswith(("http://", "https://")) and not follow:
+            from orchestrator.cli.followed import show_jobs
+
+            show_jobs(run)
+        elif follow:
+            from orchestrator.cli.followed import without_address
+
+            raise without_address(run)
+        else:
+            from orchestrator.cli.status import show_status
+            from orchestrator.runs.directory import open_run
+
+            show_status(open_run(run), limit=limit)
 
 
 @app.command(epilog="Example: `capsweep stop runs/mine-20260101-120000`")

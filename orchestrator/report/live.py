@@ -3,6 +3,7 @@
 Knows nothing of executors: it receives verdicts and the states of engines, and reads the ledger.
 """
 
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,13 @@ BAR_WIDTH = 24
 """Leaves room for the time left in a terminal of 80 columns."""
 PLAIN_SECONDS = 10.0
 """Least time between two plain lines."""
+PLAIN_LINE = re.compile(r"\d+:\d\d  [\d,]+ of [\d,]+ search(es)? done, ")
+"""How a plain line begins."""
+
+
+def is_progress(line: str) -> bool:
+    """Whether this line of a session's output is a plain line of its progress."""
+    return PLAIN_LINE.match(line) is not None
 
 
 class _Redrawn(Live):

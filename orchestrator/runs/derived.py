@@ -6,6 +6,7 @@ No file that was derived before is believed. Knows nothing of Ray, of torch, or 
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 
 import pyarrow as pa
 
@@ -40,8 +41,10 @@ class DerivedSearches:
         self._files = files
         self._rows: dict[str, pa.Table] = {}
         """What was read of each file of rows: none is read twice."""
+        self._table: pa.Table | None = None
+        self._on_table: Callable[[pa.Table], object] = lambda table: None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="searches table", daemon=True)
+        self._thread = threading.Thread(target=self._keep_up, name="searches table", daemon=True)
 
     def read_rows(self, *, damaged: list[DamagedFileError]) -> pa.Table:
         """The rows on disk, without memories; `damaged` takes the errors of files that cannot be read."""
@@ -76,7 +79,17 @@ class DerivedSearches:
             is_right = False
         if not is_right:
             write_table(self._files, SEARCHES_FILE, table)
+        self._table = table
         self._thread.start()
+
+    def follow(self, on_table: Callable[[pa.Table], object]) -> None:
+        """Call `on_table` with the table as it is, and with each one that is written while the session runs.
+
+        It is called from another thread, and the next table waits for it.
+        """
+        assert self._table is not None, "begun"
+        self._on_table = on_table
+        on_table(self._table)
 
     def stop(self) -> None:
         """Write no further table by itself."""
@@ -105,7 +118,7 @@ class DerivedSearches:
             )
         return table
 
-    def _follow(self) -> None:
+    def _keep_up(self) -> None:
         written = set(self._rows)
         pause = REFRESH_SECONDS
         while not self._stop.wait(pause):
@@ -114,6 +127,8 @@ class DerivedSearches:
             with contextlib.suppress(Exception):
                 if (names := set(row_files(self._files))) != written:
                     rows = self.read_rows(damaged=[])
-                    write_table(self._files, SEARCHES_FILE, derive_searches(self._planned, rows, self._settings))
+                    table = derive_searches(self._planned, rows, self._settings)
+                    write_table(self._files, SEARCHES_FILE, table)
                     written = names
+                    self._on_table(table)
             pause = max(REFRESH_SECONDS, PAUSE_PER_SECOND * (time.monotonic() - started))

@@ -46,7 +46,9 @@ REPORT_FILE = "report/index.html"
 PUBLISHED = "published"
 """Key in the provenance of a copy that was pushed to the hub."""
 DAMAGED_FOLDER = "damaged"
-RUN_FOLDERS = (PROBE_FOLDER, SESSION_FOLDER, SNAPSHOT_FOLDER, DAMAGED_FOLDER, "report", "logs")
+TRACKING_FOLDER = "tracking"
+"""What trackers keep here: which run of theirs is this one, which searches they have, files of their own."""
+RUN_FOLDERS = (PROBE_FOLDER, SESSION_FOLDER, SNAPSHOT_FOLDER, DAMAGED_FOLDER, TRACKING_FOLDER, "report", "logs")
 TABLE_FILES = (SAMPLES_FILE, SEARCHES_FILE, *MEASURED)
 RUN_FILES = (SWEEP_FILE, PROVENANCE_FILE, EXTENDING_FILE, *TABLE_FILES, LOCK_FILE, STOP_FILE)
 RUN_NAMES = frozenset([*RUN_FILES, *RUN_FOLDERS])

@@ -25,7 +25,7 @@ GROWING = ("models", "texts", "num_vectors", "seeds")
 """Fields that an extension adds to."""
 WHERE_GIVEN = ("num_vectors", "seeds")
 """Those of GROWING that have a default: an addition that leaves one out adds nothing to it."""
-FROM_ADDITION = ("budget", "engines")
+FROM_ADDITION = ("budget", "engines", "tracking")
 """Fields that the addition may change: they decide no result."""
 MOST_PROBLEMS = 5
 """Most changed searches that are named; there may be thousands."""
@@ -90,7 +90,7 @@ def differences(held: Sweep, addition: Sweep) -> list[str]:
 
 
 def union(held: Sweep, addition: Sweep) -> Sweep:
-    """The union of both sweeps: name and storage of the run, budget and engines of the addition if it sets them.
+    """The union of both sweeps: name and storage are the run's; the addition may set FROM_ADDITION.
 
     Numbers of vectors and seeds are added only if the addition sets them: its defaults add none.
     """

@@ -37,6 +37,7 @@ from orchestrator.spec.fields import (
 from orchestrator.spec.models import ModelOfSweep, each_revision
 from orchestrator.spec.search import LeastMargin, RepeatedContext, SearchEntry, TeacherForced
 from orchestrator.spec.texts import TextsOfSweep
+from orchestrator.spec.tracking import TrackingEntry
 from tasks.facts import SearchDefaults
 from tasks.recipe import AdamWRecipe, SphereRecipe
 from tasks.registry import TASKS, TEXT_SOURCES, whole_recipe
@@ -101,6 +102,8 @@ class Sweep(Entry, frozen=True):
     """Devices, engines and batches of a run. They change results only in the last bits of batched arithmetic."""
     storage: Annotated[str, Field(min_length=1), AfterValidator(without_credentials)] = "runs/"
     """Folder or fsspec URL in which run directories are made."""
+    tracking: TrackingEntry = TrackingEntry()
+    """Trackers that a run is mirrored to."""
 
     @field_validator("recipe", mode="plain", json_schema_input_type=RecipeEntry)
     @classmethod
@@ -180,11 +183,12 @@ def unknown_names(document: Any) -> list[str]:
 
 
 def without_places(sweep: Sweep) -> dict[str, Any]:
-    """The sweep as JSON, without commits and with absolute paths cut to their last name; hashes identify the contents.
+    """The sweep as JSON, without commits and trackers, and with absolute paths cut to their last name.
 
-    A sweep that is sent to a cluster has its files in another folder each time.
+    Hashes identify the contents. A sweep that is sent to a cluster has its files in another folder each time, and any
+    session may mirror its run to other trackers.
     """
-    document = sweep.model_dump(mode="json")
+    document = sweep.model_dump(mode="json", exclude={"tracking"})
     for entry in (*document["models"], *document["texts"]):
         entry.pop("commit", None)
         entry.pop("code_commit", None)

@@ -10,7 +10,7 @@ import reprlib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -21,6 +21,7 @@ from orchestrator.spec.fields import problem
 from orchestrator.spec.models import ModelEntry
 from orchestrator.spec.overrides import read_overrides, with_overrides
 from orchestrator.spec.sweep import Sweep
+from orchestrator.spec.tracking import TrackingEntry
 from orchestrator.spec.yaml_file import read_mapping
 from tasks.registry import TASKS, TEXT_SOURCES
 from tasks.texts.patterns import match
@@ -251,6 +252,9 @@ def _known_keys(place: tuple[int | str, ...], document: Mapping[str, Any]) -> di
             fields = TEXT_SOURCES[document["texts"][i]["source"]].model_fields
         case ("models", int()):
             fields = ModelEntry.model_fields
+        case ("tracking", str(name)):
+            entry = TrackingEntry.model_fields[name].annotation
+            fields = next(kind for kind in get_args(entry) if kind is not type(None)).model_fields
         case (str(name),):
             entry = Sweep.model_fields[name].annotation
             assert isinstance(entry, type), "only mappings have keys"

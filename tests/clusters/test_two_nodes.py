@@ -64,6 +64,7 @@ def test_a_sweep_is_submitted_and_outlives_a_node_a_driver_and_a_stop(cluster, t
     wait_until(lambda: num_rows(run) > 10, awaited="rows")
     output = cluster.capsweep("status", DASHBOARD)
     assert re.search(rf"{job[1]}\s+running", output)
+    wait_until(lambda: "of 96 searches done" in cluster.capsweep("status", DASHBOARD), awaited="its progress")
     assert "already runs it" in cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
 
     # 2. Watched: what a Prometheus would scrape.
@@ -90,7 +91,8 @@ def test_a_sweep_is_submitted_and_outlives_a_node_a_driver_and_a_stop(cluster, t
 
     # 6. Resumed, on a worker that has come, and followed to the end.
     cluster.start(WORKER, cpus=2)
-    output = cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run, "--follow", timeout=600)
+    assert "exit code 0" in cluster.capsweep("submit", spec, "--address", DASHBOARD, "--run-dir", run)
+    output = cluster.capsweep("status", run.name, "--address", DASHBOARD, "--follow", timeout=600)
     assert "report: " in output
     assert "exit code 0" in output
     samples = open_run(str(run)).samples().to_pylist()

@@ -19,9 +19,16 @@ from typing import Any
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orchestrator.cluster.connection import wants_token
-from orchestrator.cluster.jobs.submission import VARIABLES_OPTION, check_run_url, include_options, stage, versions
+from orchestrator.cluster.jobs.submission import (
+    VARIABLES_OPTION,
+    check_run_url,
+    include_options,
+    stage,
+    versions_of_job,
+)
 from orchestrator.cluster.private import keep_token_private
 from orchestrator.errors import BadInput
+from orchestrator.report.live import is_progress
 from orchestrator.spec.sweep import Sweep
 
 RUN_DIR, SWEEP = "capsweep_run_dir", "capsweep_sweep"
@@ -122,7 +129,7 @@ class Jobs:
             stage(sweep, Path(folder))
             environment: dict[str, Any] = {"working_dir": folder}
             if install:
-                environment["pip"] = [f"{name}=={number}" for name, number in versions().items()]
+                environment["pip"] = [f"{name}=={number}" for name, number in versions_of_job(sweep).items()]
             words = [run_dir, *options, *include_options()]
             if variables:
                 words = [*words, *(word for name in variables for word in ("--env", name))]
@@ -171,6 +178,12 @@ class Jobs:
         if job.exit_code is None:
             on_message(f"{job_id}: {job.status.lower()}. {job.message}\n")
         return EXIT_LOST if job.exit_code is None else job.exit_code
+
+    def progress(self, job_id: str) -> list[str]:
+        """The last line in which a job's output says how far it is; none before the first."""
+        with _answers(self.address):
+            lines = self._client.get_job_logs(job_id).splitlines()
+        return [line for line in lines if is_progress(line)][-1:]
 
     async def _tail(self, job_id: str, on_message: Callable[[str], None]) -> None:
         async for part in self._client.tail_job_logs(job_id):

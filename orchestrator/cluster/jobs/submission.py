@@ -3,6 +3,7 @@
 Fills a folder. Knows nothing of Ray.
 """
 
+import contextlib
 import os
 import shutil
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -16,6 +17,7 @@ from packaging.requirements import Requirement
 from orchestrator.errors import BadInput
 from orchestrator.redact import refuse_credentials
 from orchestrator.spec.sweep import Sweep
+from orchestrator.spec.tracking import DISTRIBUTIONS, wanted_trackers
 from tasks.plugins import IncludedFile, included_files
 from tasks.texts.patterns import match
 
@@ -115,6 +117,15 @@ def _send(value: str, folder: Path, place: str) -> str:
         else:
             shutil.copy2(each, goal)
     return Path(INPUTS, place, path.relative_to(root)).as_posix()
+
+
+def versions_of_job(sweep: Sweep) -> dict[str, str]:
+    """Name -> version installed here, of what a job of this sweep needs, its trackers included."""
+    found = versions()
+    for name in wanted_trackers(sweep.tracking):
+        with contextlib.suppress(PackageNotFoundError):
+            found[DISTRIBUTIONS[name]] = version(DISTRIBUTIONS[name])
+    return found
 
 
 def versions(distribution: str = "capsweep") -> dict[str, str]:

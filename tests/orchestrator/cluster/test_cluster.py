@@ -1,8 +1,15 @@
 """What is of Ray alone; what every executor owes is in tests/orchestrator/test_executors.py."""
 
 import contextlib
+import json
+import re
+import shutil
+import socket
+import subprocess
 import threading
 import time
+import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +28,8 @@ from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan
 from orchestrator.runs.session import Session, open_session
 from orchestrator.spec.sweep_file import load_sweep
+
+MONITORING = Path(__file__).parents[3] / "monitoring"
 
 pytestmark = pytest.mark.xdist_group("ray")
 
@@ -84,15 +93,69 @@ def test_what_a_run_exports_can_be_scraped(local_ray, toy_sweep, tmp_path, later
     text = toy_sweep.read_text().replace("name: toy", "name: scraped")
     toy_sweep.write_text(text + "recipe: {step_seconds: 0.1, slots: 4, steps: 40}\n")
     seen: dict[str, dict[str, float]] = {}
-    later(lambda: seen.update(scraped_until(["capsweep_verdicts", "capsweep_slots_busy", "capsweep_tokens"])))
+    dashboard = (MONITORING / "grafana.json").read_text()
+    asked_for = {name.removesuffix("_total") for name in re.findall(r"ray_(capsweep_\w+)", dashboard)}
+    later(lambda: seen.update(scraped_until(sorted(asked_for))))
     stop = Stop()
     later(lambda: stop_when(stop, lambda: bool(seen)))
     run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", lambda session: on_ray(session, stop=stop))
+    assert asked_for <= seen.keys()
     assert seen["capsweep_searches"].keys() == {"done", "in_flight", "waiting"}
     assert sum(seen["capsweep_searches"].values()) == 12
     assert seen["capsweep_slots"] == {"": 4.0}
     assert 0 < seen["capsweep_slots_busy"][""] <= 4
     assert seen["capsweep_engine_restarts"] == {"": 0.0}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="needs Prometheus (apt-get install prometheus)")
+def test_a_prometheus_answers_what_every_panel_of_the_dashboard_asks(local_ray, toy_sweep, tmp_path, later):
+    toy_sweep.write_text(toy_sweep.read_text() + "recipe: {step_seconds: 0.1, slots: 4, steps: 40}\n")
+    panels = json.loads((MONITORING / "grafana.json").read_text())["panels"]
+    asked = {target["expr"] for panel in panels for target in panel["targets"]}
+    filled = {query.replace("$run", "toy").replace("$__rate_interval", "20s") for query in asked}
+    answered: set[str] = set()
+    stop = Stop()
+
+    def ask() -> None:
+        with prometheus(tmp_path) as address:
+            deadline = time.monotonic() + 90
+            while filled - answered and time.monotonic() < deadline:
+                time.sleep(0.5)
+                answered.update(query for query in filled - answered if values(address, query))
+        stop.interrupt()
+
+    later(ask)
+    run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "ray", lambda session: on_ray(session, stop=stop))
+    assert not filled - answered
+
+
+@contextlib.contextmanager
+def prometheus(folder: Path) -> Iterator[str]:
+    """A Prometheus with the shipped configuration, but for where this Ray's nodes are and how often it scrapes them."""
+    node = ray.nodes()[0]
+    nodes = folder / "nodes.json"
+    nodes.write_text(json.dumps([{"targets": [f"127.0.0.1:{node['MetricsExportPort']}"]}]))
+    shipped = (MONITORING / "prometheus.yml").read_text()
+    config = folder / "prometheus.yml"
+    config.write_text(shipped.replace("/tmp/ray/prom_metrics_service_discovery.json", str(nodes)).replace("10s", "1s"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    options = [f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}", f"--web.listen-address={address}"]
+    with subprocess.Popen(["prometheus", *options], stderr=subprocess.DEVNULL) as process:
+        try:
+            yield f"http://{address}"
+        finally:
+            process.terminate()
+
+
+def values(address: str, query: str) -> list[Any]:
+    """What Prometheus answers to a query: nothing while it starts, or has nothing."""
+    with contextlib.suppress(urllib.error.URLError, ConnectionError):
+        url = f"{address}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+        with urllib.request.urlopen(url, timeout=10) as reply:
+            return json.load(reply)["data"]["result"]
+    return []
 
 
 def scraped_until(names: list[str], seconds: float = 90) -> dict[str, dict[str, float]]:

@@ -3,16 +3,18 @@
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
 
 from orchestrator.cluster.jobs.driver import different_versions
-from orchestrator.cluster.jobs.submission import SWEEP_NAME, check_run_url, stage, versions
+from orchestrator.cluster.jobs.submission import SWEEP_NAME, check_run_url, stage, versions, versions_of_job
 from orchestrator.errors import BadInput
 from orchestrator.planning.planner import make_plan
 from orchestrator.spec.sweep_file import load_sweep
+from orchestrator.spec.tracking import DISTRIBUTIONS
 
 QUICKSTART = Path(__file__).resolve().parents[3] / "sweeps" / "quickstart.yaml"
 
@@ -70,6 +72,14 @@ def test_a_run_resumes_where_its_inputs_lie_elsewhere(toy_sweep, tmp_path, capsw
 def test_a_run_that_would_go_with_its_job_is_refused(url):
     with pytest.raises(BadInput, match=r"s3://bucket/runs/NAME or an absolute folder"):
         check_run_url(url)
+
+
+@pytest.mark.parametrize("tracker", ["mlflow", "tensorboard"])
+def test_a_job_gets_the_trackers_of_its_sweep(toy_sweep, tracker):
+    name = DISTRIBUTIONS[tracker]
+    assert name not in versions_of_job(load_sweep(toy_sweep))
+    toy_sweep.write_text(toy_sweep.read_text() + f"tracking: {{{tracker}: {{}}}}\n")
+    assert versions_of_job(load_sweep(toy_sweep))[name] == version(name)
 
 
 def test_versions_are_those_of_everything_that_is_needed():

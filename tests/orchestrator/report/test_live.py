@@ -8,7 +8,7 @@ from rich.console import Console
 
 from orchestrator.execution.engine_progress import EngineProgress, engine_progress
 from orchestrator.planning.plan import Sample
-from orchestrator.report.live import LiveView
+from orchestrator.report.live import LiveView, is_progress
 from orchestrator.report.live_tables import MOST_ENGINES, MOST_MODELS
 from orchestrator.search.bracket import Verdict
 from orchestrator.search.ledger import Ledger, Search
@@ -198,6 +198,9 @@ def test_plain_lines_where_it_is_no_terminal(monkeypatch):
         "00:24  4 of 8 searches done, 4 probes finished, 0 in flight",
         "00:36  6 of 8 searches done, 6 probes finished, 0 in flight, about 12 s left",
     ]
+    # By these lines `capsweep status` tells how far a job on a cluster is.
+    assert all(map(is_progress, shown.printed.getvalue().splitlines()))
+    assert not is_progress("toy: 8 searches, 8 open, in runs/toy")
 
 
 def test_before_the_first_verdict_a_plain_line_shows_what_was_reached(monkeypatch):
