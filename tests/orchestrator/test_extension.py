@@ -208,6 +208,7 @@ def test_killed_between_any_two_writes_it_is_the_old_run_or_the_new_one(
     assert searches_of(run) == searches_of(fresh)
 
 
+@pytest.mark.slow
 def test_killed_while_the_new_searches_run_it_resumes(write, finished, start, capsweep, searches_of, monkeypatch):
     with monkeypatch.context() as hurried:
         hurried.setattr(time, "sleep", lambda seconds: None)

@@ -71,8 +71,6 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "OPT",
         {**ONE_KIND_OF_HEAD, "ffn_dim": 32, "word_embed_proj_dim": 8, "pad_token_id": 0},
     ),
-    "OLMo": ("Olmo", PLAIN),
-    "OLMo 2": ("Olmo2", PLAIN),
     "GPT-2": ("GPT2", GPT2),
     "GPT-Neo": (
         "GPTNeo",
@@ -88,22 +86,24 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "eos_token_id": 1,
         },
     ),
-    "GPT-J": ("GPTJ", {**GPT2, "rotary_dim": 4}),
     "Qwen 2": ("Qwen2", PLAIN),
-    "Qwen 3": ("Qwen3", {**PLAIN, "head_dim": 8}),
     "Gemma, embeddings scaled": ("Gemma", {**PLAIN, "head_dim": 8, "pad_token_id": 0}),
     "Gemma 2, logits capped": ("Gemma2", {**PLAIN, "head_dim": 8, "pad_token_id": 0, "final_logit_softcapping": 1.0}),
     "Gemma 3": ("Gemma3", {**PLAIN, "head_dim": 8, "pad_token_id": 0}),
     "Mistral": ("Mistral", {**PLAIN, "sliding_window": 8}),
-    "Phi": ("Phi", PLAIN),
-    "Falcon": ("Falcon", {**ONE_KIND_OF_HEAD, "new_decoder_architecture": False}),
-    "SmolLM 3": ("SmolLM3", {**PLAIN, "pad_token_id": 0}),
     "Mamba": ("Mamba", {**STATE, "state_size": 4}),
     "Mamba 2": ("Mamba2", {**STATE, "state_size": 4, "num_heads": 4, "head_dim": 8, "n_groups": 1, "chunk_size": 8}),
     "RWKV 4": ("Rwkv", {**STATE, "attention_hidden_size": 16, "context_length": 64}),
 }
 """Name for people -> name of its classes in transformers, and a small configuration."""
 SLOW_FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "OLMo": ("Olmo", PLAIN),
+    "OLMo 2": ("Olmo2", PLAIN),
+    "GPT-J": ("GPTJ", {**GPT2, "rotary_dim": 4}),
+    "Qwen 3": ("Qwen3", {**PLAIN, "head_dim": 8}),
+    "Phi": ("Phi", PLAIN),
+    "SmolLM 3": ("SmolLM3", {**PLAIN, "pad_token_id": 0}),
+    "Falcon": ("Falcon", {**ONE_KIND_OF_HEAD, "new_decoder_architecture": False}),
     "Mixtral": ("Mixtral", {**PLAIN, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "Qwen 2 MoE": ("Qwen2Moe", {**PLAIN, **EXPERTS, "shared_expert_intermediate_size": 16}),
     "Qwen 3 MoE": ("Qwen3Moe", {**PLAIN, **EXPERTS, "head_dim": 8}),
@@ -177,7 +177,7 @@ SLOW_FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
 }
-"""The same, for `make test-all`: mixtures of experts, and attention among layers of states."""
+"""The same, for `make test-all`: relatives of those above, mixtures of experts, attention among layers of states."""
 CHANGES_INPUTS = {
     *("OPT, embeddings narrower than its layers", "Gemma, embeddings scaled", "Gemma 2, logits capped", "Gemma 3")
 }

@@ -111,6 +111,7 @@ def test_two_vectors_lie_each_on_its_own_sphere(sink):
         torch.testing.assert_close(lengths, torch.full((2,), radius * sink.cold_length), rtol=1e-5, atol=0)
 
 
+@pytest.mark.slow
 def test_a_probe_resumes_from_its_snapshot_as_if_nothing_had_happened(open_engine, story_probes, run_engine):
     """One that grows and retreats, one that begins again, one from a given memory: each counter is in the snapshot."""
     recipe = {"radius": 30.0, "steps": 60, "patience": 25, "retreat_steps": 6, "restart_steps": 3, "restart_below": 8}

@@ -19,6 +19,7 @@ from orchestrator.spec.tracking import DISTRIBUTIONS
 QUICKSTART = Path(__file__).resolve().parents[3] / "sweeps" / "quickstart.yaml"
 
 
+@pytest.mark.slow
 def test_a_staged_sweep_runs_without_what_it_was_made_of(toy_sweep, tmp_path):
     patterned = "  - {source: files, path: 'texts/1*.txt', name: pattern}\n"
     toy_sweep.write_text(toy_sweep.read_text() + patterned)

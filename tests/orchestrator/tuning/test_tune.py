@@ -59,6 +59,7 @@ def test_a_better_recipe_is_found_and_holds_on_other_texts(bad_recipe, tmp_path,
     assert load_sweep(bad_recipe).recipe == yaml.safe_load(text)["recipe"]
 
 
+@pytest.mark.slow
 def test_a_killed_tuning_continues_to_its_trials(bad_recipe, tmp_path, start, capsweep):
     text = bad_recipe.read_text().replace("steps: 40", "steps: 40, step_seconds: 0.002")
     bad_recipe.write_text(text)
@@ -125,6 +126,7 @@ def test_another_question_in_the_same_folder_is_refused(toy_sweep, tmp_path, cap
     assert (refused.returncode, "already holds another tuning" in refused.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_language_model_is_tuned(stories_model, shared_data, tmp_path, capsweep):
     spec = tmp_path / "stories.yaml"
     stories = shared_data / "text" / "stories_choose.jsonl"
