@@ -96,14 +96,21 @@ def launch(
             lacking = _write_page(ended)
             notes = [*ended.notes, *lacking, *mirror.conclude(ended, with_report=not lacking, stop=stop)]
     faults = Console(stderr=True) if console.quiet else console
+    _show_end(ended, plan, stats, notes, console, faults)
+    return _conclude(url, ended.searches, stop, faults)
+
+
+def _show_end(
+    ended: SessionEnd, plan: Plan, stats: EngineStats, notes: Sequence[str], console: Console, faults: Console
+) -> None:
+    """Show the notes and the results; an error in showing them does not decide the exit code, as all is on disk."""
     for note in notes:
         faults.print(Text(f"note: {literal(note)}", style="yellow"), soft_wrap=True)
     try:
         _show_results(ended, plan, stats, console)
     except Exception as error:
-        # What was measured is on disk by now: an error in showing it does not decide the exit code.
-        faults.print(Text(literal(_lacking("the results cannot be shown", error, url))), soft_wrap=True)
-    return _conclude(url, ended.searches, stop, faults)
+        lacking = _lacking("the results cannot be shown", error, ended.run.files.url)
+        faults.print(Text(literal(lacking)), soft_wrap=True)
 
 
 def _begin_view(session: Session, url: str, console: Console, *, verbose: bool) -> LiveView:

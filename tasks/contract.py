@@ -1,14 +1,13 @@
 """The protocols between tasks and orchestrator: what a task must provide, and what it may rely on.
 
-Knows nothing of torch, Ray or files. A third-party task needs only this module and the values in tasks/values.py
-and tasks/facts.py.
+Knows nothing of torch, Ray or files. A third-party task needs this module, tasks/values.py and tasks/facts.py.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tasks.facts import Examined, ModelFacts, Price, Range, SearchDefaults
+from tasks.facts import Examined, ForGeneration, ModelFacts, Price, Range, SearchDefaults
 from tasks.values import (
     DecodeSettings,
     Encoding,
@@ -262,7 +261,7 @@ class Prover(Protocol):
         """
         ...
 
-    def for_generation(self, memory: bytes, *, num_vectors: int, context: Sequence[int] = ()) -> "ForGeneration":
+    def for_generation(self, memory: bytes, *, num_vectors: int, context: Sequence[int] = ()) -> ForGeneration:
         """The model of transformers, and what it reads before the first token to decode this memory.
 
         Raises:
@@ -290,16 +289,6 @@ class Prover(Protocol):
             context: The tokens before the text that `compress` was given.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForGeneration:
-    """What `generate` of transformers needs to decode a memory."""
-
-    model: Any
-    """The frozen model of transformers."""
-    inputs_embeds: Any
-    """A tensor (1, inputs, width) on its device, in its dtype."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

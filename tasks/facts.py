@@ -106,3 +106,13 @@ class Range:
     """Whether values are spread evenly in their logarithm."""
     whole: bool = False
     """Whether only whole numbers are tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForGeneration:
+    """What `generate` of transformers needs to decode a memory."""
+
+    model: Any
+    """The frozen model of transformers."""
+    inputs_embeds: Any
+    """A tensor (1, inputs, width) on its device, in its dtype."""

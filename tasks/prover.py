@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from tasks.coder import compress, decompress
-from tasks.contract import ForGeneration
 from tasks.decoding import Decoded
 from tasks.devices import is_out_of_memory
+from tasks.facts import ForGeneration
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout, token_ids
 from tasks.scoring import score_with_memory

@@ -6,7 +6,7 @@ Knows nothing of torch.
 import struct
 from collections.abc import Sequence
 
-from tasks.contract import ForGeneration
+from tasks.facts import ForGeneration
 from tasks.values import Proof, TaskError
 
 MARGIN = 1.0

@@ -48,7 +48,8 @@ def report(
     """Rewrite a run's page, report/index.html, from its tables; for several runs, write one page of all."""
     with bad_input():
         from orchestrator.report.figures.printed import inches_of
-        from orchestrator.report.writing import all_tables, write_images, write_page, write_report, write_tables
+        from orchestrator.report.images import write_images
+        from orchestrator.report.writing import all_tables, write_page, write_report, write_tables
         from orchestrator.runs.directory import open_run
         from orchestrator.store.hub_files import is_on_hub
 

@@ -13,7 +13,8 @@ from orchestrator.publishing.public_copy import MEMORIES_FILE
 from orchestrator.report.export import markdown, paper_table
 from orchestrator.report.figures.all_figures import FIGURES
 from orchestrator.report.figures.canvas import ReportTables
-from orchestrator.report.writing import draw, report_tables
+from orchestrator.report.images import draw
+from orchestrator.report.writing import report_tables
 from orchestrator.runs.directory import Run
 from orchestrator.store.hub_files import HubPlace
 from orchestrator.store.parquet import PROBE_FOLDER, SAMPLES_FILE, SEARCHES_FILE

@@ -13,7 +13,8 @@ import pyarrow as pa
 from orchestrator.errors import BadInput
 from orchestrator.publishing.anonymous import Clean, public
 from orchestrator.redact import secrets_in
-from orchestrator.runs.directory import PROVENANCE_FILE, SWEEP_FILE, Run, open_run
+from orchestrator.runs.directory import Run, open_run
+from orchestrator.runs.record import PROVENANCE_FILE, SWEEP_FILE
 from orchestrator.spec.sweep_file import dump
 from orchestrator.store.files import Files
 from orchestrator.store.local_files import LocalFiles

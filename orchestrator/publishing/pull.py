@@ -13,14 +13,8 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 
 from orchestrator.errors import BadInput
-from orchestrator.runs.directory import (
-    PROVENANCE_FILE,
-    SWEEP_FILE,
-    Run,
-    open_run,
-    read_provenance,
-    read_sweep_file,
-)
+from orchestrator.runs.directory import Run, open_run
+from orchestrator.runs.record import PROVENANCE_FILE, SWEEP_FILE, read_provenance, read_sweep_file
 from orchestrator.runs.resumable import refuse_code
 from orchestrator.spec.sweep import Sweep
 from orchestrator.store.hub_files import HubPlace

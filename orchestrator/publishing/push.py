@@ -18,7 +18,8 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from orchestrator.errors import BadInput
 from orchestrator.publishing.card import write_card
 from orchestrator.publishing.public_copy import MEMORIES_FILE, write_copy
-from orchestrator.runs.directory import PROVENANCE_FILE, TABLE_FILES, Run
+from orchestrator.runs.directory import TABLE_FILES, Run
+from orchestrator.runs.record import PROVENANCE_FILE
 from orchestrator.store.hub_files import HubPlace
 from orchestrator.store.parquet import PROBE_FOLDER
 from tasks.hub import WITH_A_TOKEN, quietly, why_not_written

@@ -14,9 +14,7 @@ import pyarrow.csv
 
 from orchestrator.errors import BadInput
 from orchestrator.report.export import Exported, exported_tables, latex, markdown
-from orchestrator.report.figures.all_figures import figures
-from orchestrator.report.figures.canvas import CaptionedFigure, ReportTables
-from orchestrator.report.figures.printed import COLUMN_INCHES, PIXELS_PER_INCH, printed
+from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.law import MODELS
 from orchestrator.report.page import render_page
 from orchestrator.runs.directory import LIGHT_COLUMNS, REPORT_FILE, Run
@@ -43,7 +41,6 @@ NUMBER_COLUMNS = (
 )
 BYTES_OF_NUMBERS = 24
 """Bytes of these columns for each token."""
-PNG_DOTS_PER_INCH = 300
 
 
 def report_tables(run: Run, searches: pa.Table | None = None) -> ReportTables:
@@ -213,7 +210,7 @@ def page_of(runs: Sequence[Run], tables: ReportTables) -> str:
 
 def write_page(runs: Sequence[Run], tables: ReportTables, to: Path) -> None:
     """Write one page of several runs."""
-    _write(to, page_of(runs, tables).encode())
+    write_file(to, page_of(runs, tables).encode())
 
 
 def write_tables(tables: ReportTables, folder: Path) -> list[Path]:
@@ -222,7 +219,7 @@ def write_tables(tables: ReportTables, folder: Path) -> list[Path]:
     for name, table in exported_tables(tables).items():
         for suffix, content in (("csv", _csv(table)), ("md", markdown(table)), ("tex", latex(table))):
             path = folder / f"{name}.{suffix}"
-            _write(path, content.encode())
+            write_file(path, content.encode())
             written.append(path)
     return written
 
@@ -244,57 +241,8 @@ def _no_formula(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_MARKS) else cell
 
 
-CAPTIONS_FILE = "captions.md"
-
-
-def write_images(tables: ReportTables, folder: Path, kind: str, inches: float = COLUMN_INCHES) -> list[Path]:
-    """Write every figure as png, svg or pdf, without its title and caption: those are in CAPTIONS_FILE beside them.
-
-    Args:
-        tables: The tables of a run, or of several joined.
-        folder: Made if it does not exist.
-        kind: `png`, `svg` or `pdf`; a png has 300 dots an inch.
-        inches: Width of each image.
-
-    Raises:
-        BadInput: when kaleido or its browser is missing.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = figures(tables)
-    paths = [folder / f"{figure.name}.{kind}" for figure in drawn]
-    draw(drawn, paths, inches)
-    captions = [
-        f"**{figure.title}** (`{path.name}`): {figure.caption}\n" for figure, path in zip(drawn, paths, strict=True)
-    ]
-    _write(folder / CAPTIONS_FILE, "\n".join(captions).encode())
-    return paths
-
-
-def draw(drawn: Sequence[CaptionedFigure], paths: Sequence[Path], inches: float) -> None:
-    """Write each figure to its path, whose suffix names the format; `inches` is the width of each.
-
-    Raises:
-        BadInput: when kaleido or its browser is missing.
-    """
-    # Takes half a second to import.
-    import plotly.io
-
-    try:
-        images = [printed(figure, inches) for figure in drawn]
-        # Of a dict, plotly does not read the size.
-        sizes = {name: [image["layout"][name] for image in images] for name in ("width", "height")}
-        scales: list[int | float | None] = [
-            PNG_DOTS_PER_INCH / PIXELS_PER_INCH if path.suffix == ".png" else 1 for path in paths
-        ]
-        plotly.io.write_images(images, [*paths], scale=scales, **sizes)
-    except (ImportError, ValueError, RuntimeError) as error:
-        raise BadInput(
-            f"no image could be written ({' '.join(str(error).split())[:120]}). Wanted kaleido and a Chrome or "
-            "Chromium: pip install 'capsweep[images]', then plotly_get_chrome or apt-get install chromium."
-        ) from error
-
-
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file that a user asked for; raises BadInput when its place takes none."""
     try:
         LocalFiles(path.parent).write(path.name, content)
     except OSError as error:

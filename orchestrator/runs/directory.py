@@ -3,11 +3,8 @@
 Writes nothing. Knows nothing of Ray or torch.
 """
 
-import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -16,8 +13,8 @@ from orchestrator.errors import BadInput
 from orchestrator.planning.held import held_samples
 from orchestrator.planning.plan import Sample
 from orchestrator.redact import refuse_credentials
-from orchestrator.spec.sweep import Sweep, unknown_names
-from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
+from orchestrator.runs.record import PROVENANCE_FILE, SWEEP_FILE, is_run, read_provenance, read_sweep, read_sweep_file
+from orchestrator.spec.sweep import Sweep
 from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.hub_files import is_on_hub, read_only
@@ -30,7 +27,6 @@ from orchestrator.store.parquet import (
     read_probes,
     read_samples,
     read_searches,
-    read_whole,
 )
 from orchestrator.store.probe_columns import PROBES
 from orchestrator.store.schema import MEASURED
@@ -38,8 +34,6 @@ from orchestrator.store.searches import derive_searches
 from orchestrator.store.snapshots import SNAPSHOT_FOLDER
 from tasks.values import Model, Text
 
-SWEEP_FILE = "sweep.yaml"
-PROVENANCE_FILE = "provenance.json"
 EXTENDING_FILE = "extending.yaml"
 """Exists while an extension is written: until it is removed, tables may hold more than the sweep asks for."""
 REPORT_FILE = "report/index.html"
@@ -133,11 +127,6 @@ def read(run: str) -> RunTables:
     return RunTables(opened.probes(PROBES.names), opened.searches())
 
 
-def is_run(files: Files) -> bool:
-    """Whether a session has begun a run here."""
-    return files.exists(SWEEP_FILE) or _copy_of_sweep(files) is not None
-
-
 def samples_of(url: str) -> dict[str, list[Sample]]:
     """The samples of the run at `url` by model; empty if there is no run yet, or they cannot be read or relied on."""
     refuse_credentials(url)
@@ -223,97 +212,3 @@ def run_in(files: Files) -> Run:
     except DamagedFileError as error:
         run.notes.append(str(error))
     return run
-
-
-def read_sweep(files: Files) -> Sweep:
-    """The sweep of a run, with every default written out: from its file, or else from the copy in the provenance.
-
-    Raises:
-        DamagedFileError: when neither can be read.
-    """
-    try:
-        return read_sweep_file(files)
-    except DamagedFileError as error:
-        with contextlib.suppress(*CONSTRUCTOR_ERRORS):
-            if (copy := _copy_of_sweep(files)) is not None:
-                return _parsed(files, copy)
-        remedy = (
-            f"Nor can its copy in {PROVENANCE_FILE} be read: restore it, or write it again by `capsweep run` with the "
-            f"sweep file of this run and --run-dir {files.url}."
-        )
-        raise DamagedFileError(files, SWEEP_FILE, error.damage, remedy=remedy) from None
-
-
-def read_sweep_file(files: Files) -> Sweep:
-    """The sweep in the run's SWEEP_FILE.
-
-    Raises:
-        DamagedFileError: when it cannot be read.
-        BadInput: when it needs a plug-in that is not known here.
-    """
-    content = read_whole(files, SWEEP_FILE)
-    # The first lines alone may be a sweep, too, with defaults for what they lack.
-    if (copy := _copy_of_sweep(files)) is not None and is_beginning(content, copy.encode()):
-        raise DamagedFileError(files, SWEEP_FILE, "its end is missing")
-    try:
-        return _parsed(files, content.decode())
-    except CONSTRUCTOR_ERRORS as error:
-        raise _unreadable(files, SWEEP_FILE, error) from error
-
-
-def _parsed(files: Files, text: str) -> Sweep:
-    """The sweep in this YAML; raises BadInput when the run was made with a plug-in that is not known here."""
-    document = parse_yaml(text)[0]
-    if unknown := unknown_names(document):
-        plugins: Mapping[str, str] = {}
-        with contextlib.suppress(DamagedFileError):
-            plugins = last_plugins(read_provenance(files))
-        # Other names that nobody knows are damage.
-        if lacking := [f"{name} ({plugins[name]})" for name in unknown if name in plugins]:
-            raise BadInput(
-                f"{files.url}: this run was made with a plug-in that is not known here: {', '.join(lacking)}. Install "
-                "it, or give its file with --include."
-            )
-    return Sweep.model_validate(document)
-
-
-def last_plugins(provenance: Mapping[str, Any]) -> Mapping[str, str]:
-    """The plug-ins of the last session, by what they offer, such as `task lines`."""
-    return next((each["plugins"] for each in reversed(provenance.get("sessions", ())) if "plugins" in each), {})
-
-
-def is_beginning(content: bytes, whole: bytes) -> bool:
-    """Whether the content is the beginning of `whole` and not all of it, as after a write that was cut short."""
-    return whole.startswith(content) and len(content) < len(whole)
-
-
-def _copy_of_sweep(files: Files) -> str | None:
-    """The copy of the sweep in the provenance; None if there is none that can be read."""
-    try:
-        return read_provenance(files).get("sweep")
-    except DamagedFileError:
-        return None
-
-
-def read_provenance(files: Files) -> dict[str, Any]:
-    """What a run records about its models and sessions.
-
-    Raises:
-        DamagedFileError: when it cannot be read.
-    """
-    content = read_whole(files, PROVENANCE_FILE)
-    try:
-        known = json.loads(content)
-        _ = known.get("sweep", "").encode()
-        for held in known["models"].values():
-            _ = held["model"]["name"], held["facts"]["fingerprint"]
-        for session in known["sessions"]:
-            _ = session["session_id"], datetime.fromisoformat(session["started_at"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _unreadable(files, PROVENANCE_FILE, error) from error
-    return known
-
-
-def _unreadable(files: Files, name: str, error: Exception) -> DamagedFileError:
-    found = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    return DamagedFileError(files, name, f"it cannot be read as this version writes it: {found}")

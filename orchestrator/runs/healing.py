@@ -9,16 +9,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from orchestrator.runs.directory import (
-    DAMAGED_FOLDER,
-    PROVENANCE_FILE,
-    REPORT_FILE,
-    RUN_FILES,
-    RUN_FOLDERS,
-    SWEEP_FILE,
-    read_provenance,
-    read_sweep_file,
-)
+from orchestrator.runs.directory import DAMAGED_FOLDER, REPORT_FILE, RUN_FILES, RUN_FOLDERS
+from orchestrator.runs.record import PROVENANCE_FILE, SWEEP_FILE, read_provenance, read_sweep_file
 from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
 from orchestrator.store.files import Files
 from orchestrator.store.parquet import (

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from orchestrator.errors import BadInput
 from orchestrator.redact import refuse_credentials
-from orchestrator.runs.directory import PROVENANCE_FILE, SWEEP_FILE, is_run
+from orchestrator.runs.record import PROVENANCE_FILE, SWEEP_FILE, is_run
 from orchestrator.store.claims import LOCK_FILE
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.holder import Holder, parse_holder, writer_of

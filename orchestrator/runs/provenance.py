@@ -16,7 +16,8 @@ from typing import Any
 
 from orchestrator.planning.plan import Plan, PlannedModel
 from orchestrator.redact import redact, redact_command
-from orchestrator.runs.directory import PUBLISHED, last_plugins, read_provenance
+from orchestrator.runs.directory import PUBLISHED
+from orchestrator.runs.record import last_plugins, read_provenance
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump
 from orchestrator.store.files import Files

@@ -9,16 +9,8 @@ from typing import Any, TypeVar
 
 from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan
-from orchestrator.runs.directory import (
-    EXTENDING_FILE,
-    PROVENANCE_FILE,
-    RUN_NAMES,
-    SWEEP_FILE,
-    Run,
-    is_run,
-    read_provenance,
-    read_sweep,
-)
+from orchestrator.runs.directory import EXTENDING_FILE, RUN_NAMES, Run
+from orchestrator.runs.record import PROVENANCE_FILE, SWEEP_FILE, is_run, read_provenance, read_sweep
 from orchestrator.spec.sweep import without_places
 from orchestrator.store.files import Files
 from orchestrator.store.hub_files import is_on_hub

@@ -15,7 +15,7 @@ import pyarrow as pa
 from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan
 from orchestrator.redact import refuse_credentials
-from orchestrator.runs.directory import SWEEP_FILE, is_run, read_provenance
+from orchestrator.runs.record import SWEEP_FILE, is_run, read_provenance
 from orchestrator.search.ledger import Ledger
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.held import HeldFiles

@@ -19,17 +19,11 @@ from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan
 from orchestrator.redact import refuse_credentials
 from orchestrator.runs.derived import DerivedSearches
-from orchestrator.runs.directory import (
-    EXTENDING_FILE,
-    PROVENANCE_FILE,
-    SWEEP_FILE,
-    Run,
-    read_sweep,
-    read_sweep_file,
-)
+from orchestrator.runs.directory import EXTENDING_FILE, Run
 from orchestrator.runs.extension import Extension
 from orchestrator.runs.healing import clear_lock, set_aside_damaged, set_aside_rows
 from orchestrator.runs.provenance import changed_plugins, known_provenance, with_end, with_session
+from orchestrator.runs.record import PROVENANCE_FILE, SWEEP_FILE, read_sweep, read_sweep_file
 from orchestrator.runs.resumable import check_same_run
 from orchestrator.runs.reuse import runs_to_reuse, take_over_finished
 from orchestrator.search.ledger import Ledger, Order

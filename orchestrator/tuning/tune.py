@@ -20,8 +20,9 @@ from orchestrator.execution.stop import Stop, stop_on_signals
 from orchestrator.launch import Exit, printer
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan, with_held
-from orchestrator.runs.directory import DAMAGED_FOLDER, is_run
+from orchestrator.runs.directory import DAMAGED_FOLDER
 from orchestrator.runs.healing import clear_lock, set_aside, set_aside_misplaced
+from orchestrator.runs.record import is_run
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import dump
 from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml

@@ -12,8 +12,9 @@ from typing import Protocol
 
 from orchestrator.report.tables import UNFINISHED
 from orchestrator.report.writing import page_of, report_tables, together
-from orchestrator.runs.directory import PROVENANCE_FILE, Run, run_in
+from orchestrator.runs.directory import Run, run_in
 from orchestrator.runs.listing import list_runs
+from orchestrator.runs.record import PROVENANCE_FILE
 from orchestrator.store.claims import read_holder
 from orchestrator.store.files import open_files
 from orchestrator.store.holder import writer_of

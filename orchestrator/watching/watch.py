@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from orchestrator.errors import BadInput
 from orchestrator.redact import refuse_credentials
-from orchestrator.runs.directory import is_run
+from orchestrator.runs.record import is_run
 from orchestrator.store.files import Files, open_files
 from orchestrator.watching.server import ADDRESS, NoSuchViewError, Pages, listen, make_app, serving
 from orchestrator.watching.views import ListView, RunsView, View

@@ -25,7 +25,7 @@ from orchestrator.execution.executor import Watcher
 from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.planner import make_plan
-from orchestrator.runs.directory import SWEEP_FILE
+from orchestrator.runs.record import SWEEP_FILE
 from orchestrator.runs.session import open_session
 from orchestrator.spec.sweep_file import load_sweep
 from orchestrator.store.files import open_files

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from orchestrator.report.figures.all_figures import figures
+from orchestrator.report.images import write_images as write_images_of
 from orchestrator.report.writing import all_tables, together
-from orchestrator.report.writing import write_images as write_images_of
 from orchestrator.runs.directory import open_run
 from orchestrator.store.schema import LINES
 

@@ -15,15 +15,8 @@ from orchestrator.execution.inline import InlineExecutor
 from orchestrator.execution.stop import Stop
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan
-from orchestrator.runs.directory import (
-    REPORT_FILE,
-    RUN_FOLDERS,
-    drawn_texts,
-    open_run,
-    read_provenance,
-    read_sweep,
-    read_sweep_file,
-)
+from orchestrator.runs.directory import REPORT_FILE, RUN_FOLDERS, drawn_texts, open_run
+from orchestrator.runs.record import read_provenance, read_sweep, read_sweep_file
 from orchestrator.runs.session import open_session
 from orchestrator.spec.sweep_file import load_sweep
 from orchestrator.store.files import open_files
