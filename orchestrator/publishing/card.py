@@ -22,6 +22,7 @@ from orchestrator.store.schema import WRITTEN_BY
 from tasks.wording import counted
 
 CARD_FILE = "README.md"
+PICTURE_FILE = "capacity.png"
 PICTURE_INCHES = 6.0
 """Width of the picture, which has 300 dots an inch: wide enough for the text column of the hub's page."""
 
@@ -70,7 +71,7 @@ def _write_picture(tables: ReportTables, folder: Path) -> list[str]:
     drawn = next((figure for make in FIGURES if (figure := make(tables)) is not None), None)
     if drawn is None:
         return []
-    path = folder / f"{drawn.name}.png"
+    path = folder / PICTURE_FILE
     draw([drawn], [path], PICTURE_INCHES)
     return [f"![{drawn.title}]({path.name})", "", f"{drawn.title}. {drawn.caption}", ""]
 

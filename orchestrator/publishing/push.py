@@ -16,7 +16,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ge
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from orchestrator.errors import BadInput
-from orchestrator.publishing.card import write_card
+from orchestrator.publishing.card import PICTURE_FILE, write_card
 from orchestrator.publishing.public_copy import MEMORIES_FILE, write_copy
 from orchestrator.runs.directory import TABLE_FILES, Run
 from orchestrator.runs.record import PROVENANCE_FILE
@@ -25,7 +25,7 @@ from orchestrator.store.parquet import PROBE_FOLDER
 from tasks.hub import WITH_A_TOKEN, quietly, why_not_written
 from tasks.wording import counted
 
-OWN_FILES = (*TABLE_FILES, f"{PROBE_FOLDER}/*.parquet", "*.png", MEMORIES_FILE)
+OWN_FILES = (*TABLE_FILES, f"{PROBE_FOLDER}/*.parquet", PICTURE_FILE, MEMORIES_FILE)
 """What a push removes if this one does not have it; other files in the data set are somebody's own, and stay."""
 MADE_BY_HUB = ".gitattributes"
 Say = Callable[[str], object]

@@ -64,7 +64,7 @@ class TestPush:
 
     def test_a_run_that_went_on_replaces_its_rows_and_leaves_what_others_added(self, run, hub, capsweep, toy_sweep):
         capsweep("push", run, PLACE)
-        hub.push("me/toy", {**pushed(hub), "LICENSE": b"CC-BY"}, kind="datasets")
+        hub.push("me/toy", {**pushed(hub), "LICENSE": b"CC-BY", "own.png": b"somebody's"}, kind="datasets")
         more = toy_sweep.with_name("more.yaml")
         more.write_text(toy_sweep.read_text() + "seeds: [0, 1]\n")
         ended = capsweep("extend", run, more, "--inline")
@@ -74,6 +74,7 @@ class TestPush:
         (rows,) = [name for name in pushed(hub) if name.startswith("probes/")]
         assert set(pq.read_table(io.BytesIO(pushed(hub)[rows]), columns=["seed"])["seed"].to_pylist()) == {0, 1}
         assert pushed(hub)["LICENSE"] == b"CC-BY"
+        assert pushed(hub)["own.png"] == b"somebody's"
 
     def test_one_that_breaks_off_shows_nothing_and_is_continued(self, run, hub, capsweep):
         hub.uploads.lost_after = 2
@@ -221,8 +222,8 @@ class TestWhatTheHubShows:
         ended = capsweep("push", run, PLACE)
         if "the card has no picture" in ended.stdout:
             pytest.skip("needs kaleido and a browser")
-        assert pushed(hub)["capacity-per-model.png"].startswith(b"\x89PNG")
-        assert "](capacity-per-model.png)" in pushed(hub)["README.md"].decode()
+        assert pushed(hub)["capacity.png"].startswith(b"\x89PNG")
+        assert "](capacity.png)" in pushed(hub)["README.md"].decode()
         assert "no new commit" in capsweep("push", run, PLACE).stdout
 
     def test_its_tables(self, run, hub, capsweep):
