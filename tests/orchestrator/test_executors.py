@@ -143,6 +143,7 @@ def test_a_machine_that_always_fails_ends_the_searches(executor, toy_sweep, tmp_
     assert {(row["status"], row["capacity_tokens"]) for row in rows} == {("failed", None)}
 
 
+@pytest.mark.slow
 def test_an_engine_that_cannot_load_its_model_reports_why(executor, toy_sweep, tmp_path):
     plan = make_plan(load_sweep(toy_sweep))
     # Found only when the weights are read: the toy refuses a recipe that was changed after the plan was made.

@@ -222,6 +222,7 @@ def test_any_file_is_planned_or_refused(folder: Path, capsweep: Callable[..., An
 
 @many_files
 @given(content=files([HUB]))
+@pytest.mark.slow
 def test_what_is_loaded_is_dumped_as_the_same_sweep(folder: Path, content: bytes):
     path = folder / "mine.yaml"
     path.write_bytes(content)

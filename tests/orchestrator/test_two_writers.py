@@ -47,6 +47,7 @@ MOMENTS = ("os.rename lock 2", "os.rename probes/.*[.]parquet 2")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGSTOP")
+@pytest.mark.slow
 def test_a_session_that_was_frozen_ends_in_one_line_and_repeats_nothing(toy_sweep, tmp_path):
     spec = few_texts(toy_sweep, 4)
     command = [sys.executable, "-m", "tests.chaos.freezing", "sessions", str(tmp_path), *MOMENTS, str(spec)]

@@ -62,6 +62,7 @@ class TestPush:
         assert ended.stdout.endswith(f"{PLACE} has all of it already: no new commit\n"), ended.stderr
         assert (commits(hub), len(hub.uploads.blobs)) == (1, before)
 
+    @pytest.mark.slow
     def test_a_run_that_went_on_replaces_its_rows_and_leaves_what_others_added(self, run, hub, capsweep, toy_sweep):
         capsweep("push", run, PLACE)
         hub.push("me/toy", {**pushed(hub), "LICENSE": b"CC-BY", "own.png": b"somebody's"}, kind="datasets")
