@@ -13,6 +13,7 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 
 from orchestrator.errors import BadInput
+from orchestrator.publishing.refusal import refused_in_one_line
 from orchestrator.runs.directory import Run, open_run
 from orchestrator.runs.record import PROVENANCE_FILE, SWEEP_FILE, read_provenance, read_sweep_file
 from orchestrator.runs.resumable import refuse_code
@@ -34,27 +35,19 @@ def pull(place: HubPlace, folder: Path, *, trust_code: bool = False) -> Run:
         BadInput: when the hub refuses, the data set is no run, the folder holds something else, or a model of the run
             would execute code and `trust_code` is False.
     """
-    try:
-        with quietly():
-            info = HfApi().dataset_info(place.name, revision=place.revision)
-            names = {each.rfilename for each in info.siblings or ()}
-            if missing := [name for name in LAST if name not in names]:
-                raise BadInput(f"{place.url}: not a run of capsweep (no {missing[0]} in it). Check the name.")
-            sweep, provenance = _beginning(place, info.sha)
-            if not trust_code:
-                known = [each["model"] for each in provenance["models"].values()]
-                refuse_code(place.url, [*map(asdict, sweep.models), *known])
-            _check_folder(folder, place, provenance)
-            fetch = partial(snapshot_download, place.name, repo_type="dataset", revision=info.sha, local_dir=folder)
-            fetch(ignore_patterns=[*LAST, ".gitattributes"])
-            fetch(allow_patterns=[*LAST])
-    except (BadInput, MemoryError):
-        raise
-    except Exception as error:  # what an HTTP library raises below huggingface_hub depends on its version
-        why = why_refused(error, "data set")
-        if why is None:
-            raise
-        raise BadInput(f"{place.url}: {why}") from error
+    with refused_in_one_line(place, why_refused), quietly():
+        info = HfApi().dataset_info(place.name, revision=place.revision)
+        names = {each.rfilename for each in info.siblings or ()}
+        if missing := [name for name in LAST if name not in names]:
+            raise BadInput(f"{place.url}: not a run of capsweep (no {missing[0]} in it). Check the name.")
+        sweep, provenance = _beginning(place, info.sha)
+        if not trust_code:
+            known = [each["model"] for each in provenance["models"].values()]
+            refuse_code(place.url, [*map(asdict, sweep.models), *known])
+        _check_folder(folder, place, provenance)
+        fetch = partial(snapshot_download, place.name, repo_type="dataset", revision=info.sha, local_dir=folder)
+        fetch(ignore_patterns=[*LAST, ".gitattributes"])
+        fetch(allow_patterns=[*LAST])
     run = open_run(str(folder))
     # Files of rows that a later push replaced: their rows are in the new ones.
     run.files.remove(*(name for name in row_files(run.files) if name not in names))

@@ -5,8 +5,7 @@ push that was interrupted is continued by pushing again, and a second push of th
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -18,6 +17,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from orchestrator.errors import BadInput
 from orchestrator.publishing.card import PICTURE_FILE, write_card
 from orchestrator.publishing.public_copy import MEMORIES_FILE, write_copy
+from orchestrator.publishing.refusal import refused_in_one_line
 from orchestrator.runs.directory import TABLE_FILES, Run
 from orchestrator.runs.record import PROVENANCE_FILE
 from orchestrator.store.hub_files import HubPlace
@@ -64,7 +64,7 @@ def push(run: Run, request: Request, say: Say) -> None:
     if get_token() is None:
         raise BadInput(f"{place.url}: not logged in to the hub. {WITH_A_TOKEN[0].upper()}{WITH_A_TOKEN[1:]}.")
     api = HfApi()
-    with TemporaryDirectory(prefix="capsweep-push-") as made, _refused(place), quietly():
+    with TemporaryDirectory(prefix="capsweep-push-") as made, refused_in_one_line(place, why_not_written), quietly():
         folder = Path(made)
         head = _head(api, place)
         _check_head(head, run, request)
@@ -79,20 +79,6 @@ def push(run: Run, request: Request, say: Say) -> None:
             api.create_repo(place.name, repo_type="dataset", private=request.private or None)
             head = _head(api, place)
         _commit(api, place, folder, head, f"capsweep: {copy.sweep.name}", say)
-
-
-@contextmanager
-def _refused(place: HubPlace) -> Iterator[None]:
-    """Give errors of the hub in one line."""
-    try:
-        yield
-    except (BadInput, MemoryError):
-        raise
-    except Exception as error:  # what an HTTP library raises below huggingface_hub depends on its version
-        why = why_not_written(error, "data set")
-        if why is None:
-            raise
-        raise BadInput(f"{place.url}: {why}") from error
 
 
 def _head(api: HfApi, place: HubPlace) -> _Head | None:
