@@ -180,6 +180,7 @@ CSV = {
 """By figure: the head of its CSV, and a line that names its series, and how sure it is."""
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)")
 class TestInteraction:
@@ -190,9 +191,7 @@ class TestInteraction:
         page.write_text(html.replace("</body>", f"{ACTIONS}</body>"))
         return page
 
-    @pytest.fixture(
-        scope="class", params=["light", *(pytest.param(name, marks=pytest.mark.slow) for name in list(VISITS)[1:])]
-    )
+    @pytest.fixture(scope="class", params=list(VISITS))
     def states(self, small: Path, request: pytest.FixtureRequest) -> tuple[str, tuple[int, ...], dict[int, Any]]:
         """What each frame reports by its width, in one visit for all of them."""
         scheme, widths = VISITS[request.param]
@@ -233,7 +232,6 @@ class TestInteraction:
         contrasts = [(ink - state["paper"]) * (1 if state["dark"] else -1) for ink in state["inks"]]
         assert min(contrasts) > 100
 
-    @pytest.mark.slow
     def test_two_thousand_searches_and_twenty_thousand_probes_are_below_eight_megabytes(self, generated, tmp_path):
         html = render_page(generated(2000, 20_000), sweep_yaml="name: generated\n", provenance={})
         assert len(html.encode()) < 8_000_000
