@@ -1,4 +1,7 @@
-"""Disks that are full, stores that are slow, files that are damaged, sessions that meet: nothing torn or silent."""
+"""Disks that are full, stores that are slow, files that are damaged, sessions that meet: nothing torn or silent.
+
+Long, as each fault of storage in docs/reliability.md has its test here.
+"""
 
 import os
 import random

@@ -1,4 +1,7 @@
-"""From a sweep to its searches: limits, duplicates, and what decides the identity of a sample and of a search."""
+"""From a sweep to its searches: limits, duplicates, and what decides the identity of a sample and of a search.
+
+Long, as each field that decides an identity has its test here.
+"""
 
 import hashlib
 import shutil

@@ -1,4 +1,7 @@
-"""The sweep file: what it gives, and the message when it cannot be used."""
+"""The sweep file: what it gives, and the message when it cannot be used.
+
+Long, as each field that can be wrong has its message here.
+"""
 
 import subprocess
 import sys

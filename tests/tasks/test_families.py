@@ -1,4 +1,7 @@
-"""Conformance: a tiny random model of each family of transformers does all that the engine asks of a model."""
+"""Conformance: a tiny random model of each family of transformers does all that the engine asks of a model.
+
+Long, as each family has its configuration here.
+"""
 
 from typing import Any
 

@@ -1,4 +1,7 @@
-"""Every text source keeps the same promises; then what each reports when it cannot."""
+"""Every text source keeps the same promises; then what each reports when it cannot.
+
+Long, as each text source has its tests here.
+"""
 
 import csv
 import json

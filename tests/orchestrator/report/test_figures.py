@@ -1,4 +1,7 @@
-"""What the figures draw: each line where the rows put it."""
+"""What the figures draw: each line where the rows put it.
+
+Long, as each figure has its test here.
+"""
 
 from collections.abc import Callable
 from math import log

@@ -1,4 +1,7 @@
-"""The live view, drawn into terminals of known width that nobody looks at."""
+"""The live view, drawn into terminals of known width that nobody looks at.
+
+Long, as each state of a run has its view here.
+"""
 
 import io
 from collections.abc import Callable

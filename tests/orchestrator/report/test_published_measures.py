@@ -1,4 +1,7 @@
-"""Published measures: worked out by hand on a generated run, and every sweep of the paper laid out and priced."""
+"""Published measures: worked out by hand on a generated run, and every sweep of the paper laid out and priced.
+
+Long, as each published measure has its test here.
+"""
 
 import csv
 import re

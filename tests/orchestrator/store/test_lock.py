@@ -1,4 +1,7 @@
-"""Who may write to a run: one session at a time, whoever was killed, frozen or asked to follow."""
+"""Who may write to a run: one session at a time, whoever was killed, frozen or asked to follow.
+
+Long, as each way to take or lose a lock has its test here.
+"""
 
 import json
 import os

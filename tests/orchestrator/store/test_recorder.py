@@ -1,4 +1,7 @@
-"""Rows that count are on disk, once; what they give for a search; memories that later probes begin from."""
+"""Rows that count are on disk, once; what they give for a search; memories that later probes begin from.
+
+Long, as each promise of the recorder has its test here.
+"""
 
 import math
 from collections.abc import Callable
