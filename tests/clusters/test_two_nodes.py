@@ -95,13 +95,7 @@ def test_a_sweep_is_submitted_and_outlives_a_node_a_driver_and_a_stop(cluster, t
     output = cluster.capsweep("status", run.name, "--address", DASHBOARD, "--follow", timeout=600)
     assert "report: " in output
     assert "exit code 0" in output
-    samples = open_run(str(run)).samples().to_pylist()
-    known = {row["sample_id"]: toy_capacity(row["tokens"]) for row in samples}
-    found = orchestrator.read(str(run)).searches.select(["sample_id", "capacity_tokens"]).to_pylist()
-    assert {row["sample_id"]: row["capacity_tokens"] for row in found} == known
-    rows = orchestrator.read(str(run)).probes.select(["probe_id", "outcome"]).to_pylist()
-    verdicts = Counter(row["probe_id"] for row in rows if row["outcome"] != "failed")
-    assert set(verdicts.values()) == {1}
+    assert_proven_once(run)
 
 
 def test_two_sweeps_share_the_cluster(cluster, tmp_path):
@@ -131,6 +125,17 @@ def test_a_cluster_that_may_grow_is_asked_for_gpus_and_let_go_again(machines, tm
     wait_until(lambda: num_rows(run) > 5, awaited="rows of the engine on the node that came")
     wait_until(lambda: "succeeded" in machines.capsweep("status", DASHBOARD), awaited="the end")
     assert "pending tasks/actors" not in machines.status()
+
+
+def assert_proven_once(run: Path) -> None:
+    """Each search found what the toy holds, and no probe has two verdicts."""
+    samples = open_run(str(run)).samples().to_pylist()
+    known = {row["sample_id"]: toy_capacity(row["tokens"]) for row in samples}
+    found = orchestrator.read(str(run)).searches.select(["sample_id", "capacity_tokens"]).to_pylist()
+    assert {row["sample_id"]: row["capacity_tokens"] for row in found} == known
+    rows = orchestrator.read(str(run)).probes.select(["probe_id", "outcome"]).to_pylist()
+    verdicts = Counter(row["probe_id"] for row in rows if row["outcome"] != "failed")
+    assert set(verdicts.values()) == {1}
 
 
 def is_driver(pid: int) -> bool:
