@@ -1,9 +1,9 @@
 """Measures recipes into a ledger that survives a stop: one row per text and recipe, written when the text ends.
 
     python benchmarks/measure.py run LEDGER --model FOLDER --texts FILE.jsonl --count 24 --label sphere \
-        [--recipe '{"turn": 0.4}'] [--vectors 1] [--budget 40000] [--side-by-side 8] [--longest 300]
+        [--task prefix] [--recipe '{"turn": 0.4}'] [--vectors 1] [--budget 40000] [--side-by-side 8] [--longest 300]
     python benchmarks/measure.py take LEDGER RUN --label "2 retries"
-    python benchmarks/measure.py verify LEDGER --model FOLDER --texts FILE.jsonl [--show 3]
+    python benchmarks/measure.py verify LEDGER --model FOLDER --texts FILE.jsonl [--task prefix] [--show 3]
     python benchmarks/measure.py table LEDGER [LEDGER ..]
 
 `run` measures the texts that have no row with the same label and settings yet, and saves probes in flight every minute
@@ -19,7 +19,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from ledger import SAVE_SECONDS, SETTINGS, Ledger, commit, key_of, rows_by_line
 from orchestrator.report.intervals import bootstrap_mean
 from orchestrator.runs.directory import open_run
 from orchestrator.store.probe_columns import PROBES
-from tasks.contract import Engine
-from tasks.cramming import CrammingTask
+from tasks.contract import Engine, Task
+from tasks.registry import TASKS
 from tasks.values import EngineSettings, Failed, Finished, Model, Probe, Question
 
 STEPS = (50, 100, 200, 400, 800, 1600)
@@ -47,6 +47,8 @@ class Settings:
     model: str
     texts: str
     label: str
+    task: str = "cramming"
+    """Under `prefix`, a BOS stands before the text. The label has to name another task than the default."""
     recipe: str = "{}"
     growth: float | None = None
     """`growth` of the search; None: as the recipe suggests."""
@@ -65,13 +67,13 @@ class Settings:
 
 def measure(arguments: Settings) -> None:
     """Measure the texts that have no row yet, side by side."""
-    task, model = CrammingTask(), Model(name=arguments.model)
+    task, model = TASKS[arguments.task], Model(name=arguments.model)
     facts = task.facts(model)
     examined = task.examine(model, facts, task.recipe(json.loads(arguments.recipe)))
     recipe = examined.recipe
     defaults = task.search_defaults(recipe)
     growth = defaults.growth if arguments.growth is None else arguments.growth
-    question = Question(recipe=recipe, growth=growth)
+    question = replace(question_of(task), recipe=recipe, growth=growth)
     shared: dict[str, Any] = {
         "label": arguments.label,
         "model": Path(arguments.model).name,
@@ -127,16 +129,21 @@ def optimize(
             saved = time.monotonic()
 
 
+def question_of(task: Task) -> Question:
+    """What a task is asked: the text out of the memory, where the task allows it with nothing before."""
+    return Question(prefix="bos" if task.name == "prefix" else None)
+
+
 def verify(arguments: argparse.Namespace) -> None:
     """Decode every memory of `run` again, from nothing else, and compare the result with its text."""
-    task, model = CrammingTask(), Model(name=arguments.model)
+    task, model = TASKS[arguments.task], Model(name=arguments.model)
     codec = task.codec(model)
     texts = [codec.encode(json.loads(line)["text"]).tokens for line in Path(arguments.texts).read_text().splitlines()]
     mine = (Path(arguments.model).name, Path(arguments.texts).name)
     rows = [
         row for row in Ledger(Path(arguments.ledger)).rows if (row["model"], row["texts"]) == mine and row["memory"]
     ]
-    prover = task.open_prover(model, Question(), "cpu")
+    prover = task.open_prover(model, question_of(task), "cpu")
     exact, shown = 0, []
     for row in rows:
         settings = {name: row[name] for name in SETTINGS}
@@ -281,6 +288,7 @@ def main() -> None:
     run.add_argument("--model", required=True)
     run.add_argument("--texts", required=True)
     run.add_argument("--label", required=True)
+    run.add_argument("--task", choices=("cramming", "prefix"), default=Settings.task)
     run.add_argument("--recipe", default=Settings.recipe)
     run.add_argument("--growth", type=float, default=None, help="of the search; the label has to name it")
     run.add_argument("--budget", type=int, default=None)
@@ -295,6 +303,7 @@ def main() -> None:
     verified.add_argument("ledger")
     verified.add_argument("--model", required=True)
     verified.add_argument("--texts", required=True)
+    verified.add_argument("--task", choices=("cramming", "prefix"), default=Settings.task)
     verified.add_argument("--show", type=int, default=0)
     verbs.add_parser("table").add_argument("ledgers", nargs="+")
     arguments = parser.parse_args()
