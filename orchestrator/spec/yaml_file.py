@@ -21,9 +21,10 @@ CONSTRUCTOR_ERRORS = (
     ArithmeticError,
     RecursionError,
 )
-LONGEST_FILE = 2**18
-"""Most bytes of a file: PyYAML takes seconds for as many, and a sweep has a few thousand."""
-MOST_CHARACTERS = 4 * LONGEST_FILE
+LONGEST_FILE = 2**20
+"""Most bytes of a file: PyYAML takes seconds for as many. A sweep has a few thousand; but a run writes an entry of 230
+bytes for each of its `revisions`, and must be able to read them."""
+MOST_CHARACTERS = LONGEST_FILE
 """Most characters and entries of a document in which every alias is written out; a few lines can ask for 10^12."""
 LONGEST_NUMBER_BITS = 1024
 """The largest float has as many."""
