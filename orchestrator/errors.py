@@ -16,6 +16,15 @@ def literal(text: str) -> str:
     return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def is_utf8(name: str) -> bool:
+    """Whether a name is text: folders may have others, which tables and YAML do not hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class BadInput(Exception):  # noqa: N818 - the name reads as `bad input`
     """An error that the user can fix; the command exits with code 2 and has written nothing."""
 

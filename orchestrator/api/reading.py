@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from orchestrator.api.run import Device, RunSource, as_run, bad_input_alone, to_write_to
 from orchestrator.errors import BadInput
 from orchestrator.report.papers import PUBLISHED_SETS, Paper
+from tasks.homes import expanded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -161,7 +162,7 @@ def export(
     Raises:
         BadInput: when the folder cannot be written to, or a server reads no such memories.
     """
-    directory, folder = as_run(run).directory, Path(to)
+    directory, folder = as_run(run).directory, expanded(Path(to))
     if format == "safetensors":
         from orchestrator.analysis import memories
 

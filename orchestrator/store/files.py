@@ -11,6 +11,7 @@ from orchestrator.errors import BadInput
 from orchestrator.store.hub_files import HubFiles, is_on_hub
 from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.remote_files import RemoteFiles
+from tasks.homes import expanded
 
 LOCAL_PROTOCOLS = ("file://", "local://")
 
@@ -87,4 +88,4 @@ def open_files(url: str) -> Files:
                 f"{url}: this storage cannot be reached ({error}). Wanted a folder, or a URL that fsspec knows; "
                 "the extras s3 and gcs of capsweep bring those two."
             ) from error
-    return LocalFiles(Path(url).expanduser())
+    return LocalFiles(expanded(Path(url)))

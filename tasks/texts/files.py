@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.contract import Reader
+from tasks.homes import expanded
 from tasks.texts import LocalPath, Samples, TextEntry
 from tasks.texts.patterns import match
 from tasks.texts.text_files import (
@@ -100,7 +101,7 @@ class FilesSource(TextEntry, frozen=True):
 
     def _found(self) -> tuple[Path, list[Path]]:
         """The folder that names are relative to, and everything there that may be meant, sorted."""
-        path = Path(self.path).expanduser()
+        path = expanded(Path(self.path))
         if path.is_file():
             return path.parent, [path]
         if path.is_dir():

@@ -1,5 +1,6 @@
 """What a sweep, a text or its name may hold without harm: no file beside the run, no code, no time without end."""
 
+import io
 import json
 import os
 import shutil
@@ -126,6 +127,32 @@ class TestPlaces:
         }
         sources = {sample.source for sample in plan.samples.values()}
         assert sources == {f"files:{name}.txt" for name in ODD_NAMES} | {f"files:rows.jsonl#{n}" for n in (1, 2, 3)}
+
+    def test_a_run_in_a_folder_that_is_not_utf_8(self, texts, tmp_path, monkeypatch):
+        (texts / "a.txt").write_text("a text")
+        plan = plan_of(tmp_path, **QUICK)
+        run = os.fsdecode(os.fsencode(tmp_path) + b"/run-\xff")
+        monkeypatch.setattr("sys.argv", ["capsweep", "run", run])
+        for _ in range(2):
+            quiet = Console(file=io.StringIO())
+            assert launch(plan, run, inline=True, address=None, take_over=False, console=quiet) == Exit.DONE
+        opened = open_run(run)
+        assert set(opened.probes(["run_id"])["run_id"].to_pylist()) == {"run-\\xff"}
+        assert [opened.notes, [session["command"][2] for session in opened.provenance["sessions"]]] == [
+            [],
+            [f"{tmp_path}/run-?"] * 2,
+        ]
+
+    def test_inputs_in_a_folder_that_is_not_utf_8(self, tmp_path):
+        """YAML cannot hold their places, so that no session would find them again."""
+        folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+        for name in ("texts", "model"):
+            (folder / name).mkdir(parents=True)
+        (folder / "texts" / "a.txt").write_text("a text")
+        with pytest.raises(BadInput) as error:
+            plan_of(folder, models=["model"])
+        for place in ("models.0.name: found 'model'", "texts.0.path: found 'texts'"):
+            assert sum(f"{place}, which is at " in line for line in error.value.problems) == 1
 
     def test_folders_whose_names_are_markup(self, texts, tmp_path, capsweep):
         (texts / "a.txt").write_text("a text")

@@ -48,6 +48,31 @@ class TestHome:
         assert len(list((home / "runs").iterdir())) == 1
         assert not list(Path.cwd().iterdir())
 
+    @pytest.mark.parametrize("nobody", ["~nobody-of-this-name", "~"])
+    def test_that_is_none_is_a_name(self, home, capsweep, monkeypatch, nobody):
+        """As in shells; and editors call their copies so."""
+
+        def unknown(uid: int) -> None:
+            raise KeyError(uid)
+
+        if nobody == "~":
+            monkeypatch.delenv("HOME")
+            monkeypatch.setattr("pwd.getpwuid", unknown)
+        for words in (("status", f"{nobody}/run"), ("check", f"{nobody}/toy.yaml"), ("resume", f"{nobody}/run")):
+            assert capsweep(*words).returncode == 2
+        text = (home / "toy.yaml").read_text()
+        (home / "odd.yaml").write_text(
+            text.replace("texts/", f"{nobody}/texts").replace("toy/model", f"{nobody}/model")
+        )
+        ended = capsweep("check", home / "odd.yaml")
+        assert ended.returncode == 2
+        assert ended.stderr.count(f"found '{nobody}/texts', but there is no such file or folder; tried") == 1
+        (home / nobody).mkdir()
+        (home / nobody / "a.txt").write_text("a text")
+        (home / "odd.yaml").write_text(text.replace("texts/", f"'{nobody}'"))
+        assert capsweep("run", home / "odd.yaml", "--inline", f"--run-dir={nobody}/run").returncode == 0
+        assert (Path(nobody) / "run" / "sweep.yaml").is_file()
+
     def test_of_the_head_outlives_a_job(self):
         check_run_url("~/runs/mine")
         with pytest.raises(BadInput):
