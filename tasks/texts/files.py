@@ -216,7 +216,7 @@ def _read_parquet(path: Path) -> Rows:
             if (names := file.schema_arrow.names).count(FIELD) != 1:
                 raise _doubled(str(path), "column") if FIELD in names else _no_field(str(path), "column", names)
             number = 0
-            for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=[FIELD], use_threads=False):
+            for batch in file.iter_batches(batch_size=_rows_together(file), columns=[FIELD], use_threads=False):
                 for value in batch.column(0):
                     number += 1
                     found = value.as_py()
@@ -225,6 +225,17 @@ def _read_parquet(path: Path) -> Rows:
                     yield number, found
     except (pyarrow.ArrowException, ValueError) as error:
         raise TaskError(f"{path}: not a readable Parquet file ({error}).") from error
+
+
+def _rows_together(file: Any) -> int:
+    """How many rows of a pyarrow.parquet.ParquetFile are unpacked together.
+
+    Each may hold the longest value of its group, which the file stores once.
+    """
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+    largest = max((one.total_uncompressed_size for one in columns if one.path_in_schema == FIELD), default=0)
+    return max(1, min(PARQUET_ROWS, MOST_BYTES // max(1, largest)))
 
 
 READERS: dict[str, Callable[[Path], Rows]] = {
