@@ -4,6 +4,7 @@ Knows nothing of sweeps, files or runs.
 """
 
 import re
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -23,6 +24,11 @@ def is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def typed(place: str) -> str:
+    """A folder, URL or file as a user types it into a shell: in quotes, if it has spaces or other signs in it."""
+    return shlex.quote(place)
 
 
 class BadInput(Exception):  # noqa: N818 - the name reads as `bad input`

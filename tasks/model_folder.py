@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from tasks.pointers import is_pointer, pull
 from tasks.values import Model
+from tasks.wording import counted
 
 WEIGHTS = "*.safetensors"
 READ = ("*.json", "*.model", "*.txt")
@@ -38,7 +39,10 @@ def folder_problems(model: Model) -> list[str]:
     """One line for each problem of a local model's folder."""
     folder = Path(model.name)
     pointers = [file for file in _files(model) if is_pointer(file)]
-    problems = [pull(pointers[0]) + (f" So are {len(pointers) - 1} more." if pointers[1:] else "")] if pointers else []
+    problems: list[str] = []
+    if pointers:
+        more = len(pointers) - 1
+        problems.append(pull(pointers[0]) + (f" So {'is' if more == 1 else 'are'} {more} more." if more else ""))
     if (folder / ADAPTER).is_file():
         problems += adapter_problems(folder / ADAPTER, is_beside_base=(folder / "config.json").is_file())
     elif not (folder / "config.json").is_file():
@@ -102,7 +106,7 @@ def _missing_shards(folder: Path) -> Iterator[str]:
         if missing := [name for name in named if not (folder / name).is_file()]:
             more = f" and {len(missing) - SHOWN} more" if missing[SHOWN:] else ""
             yield (
-                f"{path}: names {len(named)} shards, and {', '.join(missing[:SHOWN])}{more} "
+                f"{path}: names {counted(len(named), 'shard')}, and {', '.join(missing[:SHOWN])}{more} "
                 f"{'are' if missing[1:] else 'is'} not there. Copy or download the rest of the model."
             )
         return

@@ -11,6 +11,7 @@ from orchestrator.api.run import Device, RunSource, as_run, bad_input_alone, to_
 from orchestrator.errors import BadInput
 from orchestrator.report.papers import PUBLISHED_SETS, Paper
 from tasks.homes import expanded
+from tasks.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -141,10 +142,10 @@ def fit(runs: Sequence[RunSource]) -> "list[Series]":
     series = laws(tables.searches, tables.samples, tables.models)
     if not any(one.law for one in series):
         points = [sum(not point.is_bound and point.mean > 0 for point in one.points) for one in series]
+        most = counted(max(points, default=0), "different value")
         raise BadInput(
-            f"{', '.join(one.url for one in opened)}: nothing to fit. Found {max(points, default=0)} different values "
-            "of an axis (k, width, layers, parameters, pre-training) with uncensored capacities; wanted at least "
-            f"{FEWEST_POINTS}."
+            f"{', '.join(one.url for one in opened)}: nothing to fit. Found {most} of an axis (k, width, layers, "
+            f"parameters, pre-training) with uncensored capacities; wanted at least {FEWEST_POINTS}."
         )
     return series
 

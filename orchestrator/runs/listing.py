@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.errors import BadInput
+from orchestrator.errors import BadInput, typed
 from orchestrator.redact import refuse_credentials
 from orchestrator.runs.provenance_form import parse_provenance
 from orchestrator.runs.record import PROVENANCE_FILE, SWEEP_FILE, is_run
@@ -100,7 +100,7 @@ def list_runs(url: str) -> Listing:
     files = open_files(url)
     if is_run(files):
         raise BadInput(
-            f"{url}: is a run itself. Give the folder that contains it, or see it with `capsweep status {url}`."
+            f"{url}: is a run itself. Give the folder that contains it, or see it with `capsweep status {typed(url)}`."
         )
     runs: list[ListedRun] = []
     damaged: dict[str, str] = {}

@@ -18,6 +18,7 @@ from orchestrator.store.parquet import DamagedFileError, read_probes, read_sampl
 from tasks.facts import ModelFacts
 from tasks.registry import TASKS
 from tasks.values import TaskError
+from tasks.wording import counted
 
 Read = TypeVar("Read")
 
@@ -44,9 +45,10 @@ def check_same_run(plan: Plan, files: Files) -> None:
         return
     sweep, provenance = _unless_damaged(read_sweep, files), _unless_damaged(read_provenance, files)
     if (sweep is None or provenance is None) and (unknown := _unknown_searches(plan, files)):
+        searches = counted(unknown, "search in its rows belongs", "searches in its rows belong")
         raise BadInput(
-            f"{files.url}: {SWEEP_FILE if sweep is None else PROVENANCE_FILE} cannot be read, and {unknown} searches "
-            "in its rows belong to another sweep, model or text. Restore the file, or begin a new run."
+            f"{files.url}: {SWEEP_FILE if sweep is None else PROVENANCE_FILE} cannot be read, and {searches} to "
+            "another sweep, model or text. Restore the file, or begin a new run."
         )
     # Parsed, not compared as text: a field that was added since then has its default.
     if sweep is not None and without_places(sweep) != without_places(plan.sweep):

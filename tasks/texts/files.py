@@ -70,9 +70,11 @@ class FilesSource(TextEntry, frozen=True):
         unread = [file for file in files if _reader_of(file) is None]
         if not unread:
             return []
+        are = "is" if len(unread) == 1 else "are"
         return [
-            f"{self.path}: {len(unread)} of {len(files)} files are not read: {_named(unread)}. Read are .txt, .jsonl, "
-            f".ndjson and .csv, also packed ({', '.join(COMPRESSIONS)}), and .parquet; rename or convert the others."
+            f"{self.path}: {len(unread)} of {len(files)} files {are} not read: {_named(unread)}. Read are .txt, "
+            f".jsonl, .ndjson and .csv, also packed ({', '.join(COMPRESSIONS)}), and .parquet; rename or convert the "
+            "others."
         ]
 
     def _texts(self) -> Iterator[Text]:

@@ -218,7 +218,7 @@ class TestWeights:
         assert LanguageModel(Model(name=str(folder)), device="cpu").vocabulary == 16
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
-        with pytest.raises(WrongModelError, match=r"1 weights that config\.json asks for .* lm_head"):
+        with pytest.raises(WrongModelError, match=r"1 weight that config\.json asks for is not .* lm_head"):
             LanguageModel(Model(name=str(folder)), device="cpu")
 
 

@@ -51,7 +51,7 @@ class TestWhatAFolderHolds:
         for name in ("a.txt", "a.md", "sub/a.txt", "sub/a.md"):
             (tmp_path / name).write_text("a text")
         names, (note,) = self.read(tmp_path / "a*")
-        assert (names, "1 of 2 files are not read: a.md." in note) == (["a.txt"], True)
+        assert (names, "1 of 2 files is not read: a.md." in note) == (["a.txt"], True)
         names, (note,) = self.read(tmp_path / "**")
         assert (names, "2 of 4 files are not read: a.md, a.md." in note) == (["a.txt", "sub/a.txt"], True)
 
