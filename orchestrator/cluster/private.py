@@ -111,7 +111,7 @@ def private_folder(environment: Mapping[str, str] = os.environ) -> Path:
         OSError: when it cannot be made.
     """
     above = environment.get("RAY_TMPDIR") or environment.get("TMPDIR") or "/tmp"
-    folder = Path(above) / f"capsweep-{os.geteuid()}"
+    folder = expanded(Path(above)).absolute() / f"capsweep-{os.geteuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():

@@ -137,6 +137,12 @@ class TestFolder:
         (folder / "ray").chmod(0o777)  # as Ray makes it
         assert "Permission denied" in nobody("touch", folder / "ray" / "planted").stderr
 
+    @pytest.mark.parametrize("place", ["~/here", "here"])
+    def test_its_place_is_absolute(self, home, monkeypatch, place):
+        """Ray takes no other."""
+        monkeypatch.chdir(home)
+        assert private_folder({"RAY_TMPDIR": place}) == home / "here" / f"capsweep-{os.geteuid()}"
+
     def test_one_that_became_wide_is_narrowed(self, home):
         folder = private_folder({"TMPDIR": str(home)})
         folder.chmod(0o777)
