@@ -110,10 +110,11 @@ class RunLock:
 
 
 def ask_to_stop(files: Files) -> Holder | None:
-    """Ask the session that writes to a run, on any machine, to end; returns it, or None if there is none."""
+    """Ask the session that writes to a run, on any machine, to end; returns it, or None if there is none any more."""
     holder = read_holder(files)
-    if holder is not None:
-        files.write(STOP_FILE, holder.session_id.encode())
+    if holder is None or is_gone(holder):
+        return None
+    files.write(STOP_FILE, holder.session_id.encode())
     return holder
 
 

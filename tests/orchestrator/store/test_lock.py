@@ -312,6 +312,13 @@ class TestALostRun:
         assert not files.exists(STOP_FILE)
 
 
+def test_a_session_whose_process_is_gone_is_not_asked_to_stop(files):
+    """`capsweep stop` would wait minutes for it."""
+    files.write(claim_name(1), other(pid=NO_PID).as_json())
+    assert ask_to_stop(files) is None
+    assert not files.exists(STOP_FILE)
+
+
 class TestDamage:
     """A lock that cannot be read costs nobody the run, and ends no command in a traceback."""
 
