@@ -41,6 +41,11 @@ class HubCodec:
         # If the files are missing, transformers makes a tokenizer with only special tokens for some kinds of model.
         if self.tokenizer.get_vocab().keys() <= self.tokenizer.get_added_vocab().keys():
             raise TaskError(f"{model.name}: its tokenizer has no tokens; wanted a tokenizer.json beside the weights.")
+        if getattr(backend.model, "dropout", None):
+            raise TaskError(
+                f"{model.name}: its tokenizer leaves out merges at random (dropout {backend.model.dropout:g}), so that "
+                "a text has other tokens each time. Wanted dropout: null in the model of its tokenizer.json."
+            )
         self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.get_added_vocab().values()}
         self.ordinary_tokens: Sequence[int] = sorted(set(self.tokenizer.get_vocab().values()) - special)

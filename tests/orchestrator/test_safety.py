@@ -22,7 +22,7 @@ from orchestrator.runs.directory import REPORT_FILE, open_run
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import load_sweep
 from tasks.tokenizer import HubCodec
-from tasks.values import Encoding, Model
+from tasks.values import Encoding, Model, TaskError
 
 ODD_TEXTS = {
     "one token": "a",
@@ -185,6 +185,14 @@ class TestTexts:
             encoding = codec.encode(text)
             assert codec.decode(encoding.tokens) == text
             assert encoding.ends[-1] == len(text)
+
+    def test_a_tokenizer_that_cuts_at_random_is_refused(self, shipped_model, tmp_path):
+        folder = shutil.copytree(shipped_model, tmp_path / "model")
+        tokenizer = json.loads((folder / "tokenizer.json").read_text())
+        tokenizer["model"]["dropout"] = 0.1
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+        with pytest.raises(TaskError, match=r"leaves out merges at random \(dropout 0\.1\).*Wanted dropout: null"):
+            HubCodec(Model(name=str(folder)))
 
     def test_what_reads_like_a_special_token_is_text(self, codec):
         assert len(codec.encode("<|endoftext|>").tokens) > 1
