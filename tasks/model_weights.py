@@ -11,7 +11,7 @@ from transformers import BitsAndBytesConfig, GgufConfig, PreTrainedModel
 
 from tasks.devices import pick_device
 from tasks.gguf_file import is_gguf
-from tasks.hub import why_refused
+from tasks.model_cache import weights_are_here, why_not_fetched
 from tasks.model_files import DTYPES, message_of, read_config, source_of
 from tasks.towers import loader_of
 from tasks.values import Attention, Model, TaskError, WrongModelError
@@ -92,7 +92,8 @@ def load_model(
         ) from error
     except Exception as error:
         how = "" if attention is None else f" with attention={attention}"
-        why = why_refused(error, "model") or f"its weights could not be loaded{how} ({message_of(error)})."
+        refused = why_not_fetched(model, error, are_here=weights_are_here(model))
+        why = refused or f"its weights could not be loaded{how} ({message_of(error)})."
         raise TaskError(f"{model.name}: {why}") from error
     loaded_model, info = loaded
     _check_shapes(model, info)
