@@ -3,6 +3,7 @@
 Reads headers and indexes, never weights. Knows nothing of configurations.
 """
 
+import contextlib
 import json
 import zipfile
 from collections.abc import Iterator
@@ -29,10 +30,24 @@ SHOWN = 3
 
 def weight_files(model: Model) -> list[Path]:
     """The files of weights that may be read; pickled ones only if there are no others and they are allowed."""
-    files = sorted(Path(model.name).glob(WEIGHTS))
+    folder = Path(model.name)
+    files = sorted({*folder.glob(WEIGHTS), *_shards_elsewhere(folder)})
     if not files and model.allow_pickle:
-        files = sorted(Path(model.name).glob(PICKLED_WEIGHTS))
+        files = sorted(folder.glob(PICKLED_WEIGHTS))
     return files
+
+
+def _shards_elsewhere(folder: Path) -> Iterator[Path]:
+    """What the index of safetensors names outside of the folder itself, or by other endings."""
+    whole, index = next(iter(INDEXES.items()))
+    if not (folder / whole).is_file():
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # said by _missing_shards
+            yield from (file for name in _named(folder / index) if (file := folder / name).is_file())
+
+
+def _named(index: Path) -> set[str]:
+    """The files that an index of weights names."""
+    return set(json.loads(index.read_text())["weight_map"].values())
 
 
 def folder_problems(model: Model) -> list[str]:
@@ -99,7 +114,7 @@ def _missing_shards(folder: Path) -> Iterator[str]:
         if not path.is_file() or is_pointer(path):
             continue
         try:
-            named = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+            named = sorted(_named(path))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             yield f"{path}: not an index of weights ({error!r}). Copy or download it again."
             return
