@@ -46,6 +46,13 @@ def test_so_are_those_in_a_run(tmp_path, kind):
     assert len(str(error.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(("text", "number"), [("010", 8), ("-007", -7), ("1:30", 90), ("1:00:00", 3600)])
+def test_a_number_that_means_another_one_is_refused(tmp_path, text, number):
+    (tmp_path / "a.yaml").write_text(f"a: '{text}'\nb: 0\nc: [10, 0x10]\nd: {text}\n")
+    with pytest.raises(BadInput, match=rf"line 4, column 4: found {text}, which YAML reads as {number}; write that"):
+        read_mapping(tmp_path / "a.yaml")
+
+
 def test_a_run_of_every_checkpoint_of_eight_models_is_read_back():
     models = [{"name": f"EleutherAI/pythia-{size}", "revisions": [f"step{n}000" for n in range(154)]} for size in SIZES]
     texts = [{"source": "files", "path": "texts"}]
