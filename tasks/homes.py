@@ -1,6 +1,9 @@
-"""Paths that begin with `~`, a home of this machine."""
+"""Paths as users give them: with `~` for a home of this machine, and with names that a file system can hold."""
 
 from pathlib import Path
+
+LONGEST_NAME = 255
+"""Most bytes of a file name on common file systems; hub ids are shorter."""
 
 
 def expanded(path: Path) -> Path:

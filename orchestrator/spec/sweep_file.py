@@ -23,7 +23,7 @@ from orchestrator.spec.overrides import read_overrides, with_overrides
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.tracking import TrackingEntry
 from orchestrator.spec.yaml_file import read_mapping
-from tasks.homes import expanded
+from tasks.homes import LONGEST_NAME, expanded
 from tasks.registry import TASKS, TEXT_SOURCES
 from tasks.texts.patterns import match
 
@@ -34,8 +34,6 @@ IN_CODE = "sweep"
 LOCAL_MARKS = (".", "/", "~")
 """A model's name that begins with one of these is local; so is one with more slashes than the one of a hub id, unless
 it ends in the name of a GGUF file."""
-LONGEST_NAME = 255
-"""Most bytes of a file name on common file systems; hub ids are shorter."""
 CONTROL_CATEGORIES = ("Cc", "Zl", "Zp")
 """Unicode's names of control characters and of line and paragraph separators."""
 PLAIN_NAMES = {
