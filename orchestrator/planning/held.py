@@ -60,7 +60,7 @@ def with_held(
     lost: list[str] = []
     for sample in held:
         if sample.sample_id in ids:
-            kept[sample.sample_id] = ids[sample.sample_id]
+            kept[sample.sample_id] = _named_as(sample, ids[sample.sample_id])
         elif lacking[sample.source] > 0 and _is_of(sample, tokenizer):
             lacking[sample.source] -= 1
             # A text that is shorter than the limit was not cut there.
@@ -70,7 +70,16 @@ def with_held(
     if lost:
         named = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
         notes = (f"{named}: not found where the text came from; the run's own copy is used.",)
-    return Found(value=list({**kept, **ids}.values()), notes=notes)
+    new = [sample for sample in samples if sample.sample_id not in kept]
+    return Found(value=[*kept.values(), *new], notes=notes)
+
+
+def _named_as(held: Sample, read: Sample) -> Sample:
+    """The sample that was read, by the name that the run has for it: of equal texts, the first may be gone."""
+    if held.source in (read.source, *read.other_sources):
+        return read
+    others = dict.fromkeys((*held.other_sources, read.source, *read.other_sources))
+    return replace(read, source=held.source, other_sources=tuple(name for name in others if name != held.source))
 
 
 def _sources(samples: Iterable[Sample]) -> Counter[str]:
