@@ -88,7 +88,7 @@ class LanguageModelTask:
 
         A model with a radius was examined when its run began. What only needs the check downloads nothing for it.
         """
-        from tasks.model_files import weights_are_here
+        from tasks.model_cache import weights_are_here
         from tasks.radius import measured_on
 
         needs_radius = recipe["optimizer"] == "sphere" and recipe["radius"] is None
@@ -120,7 +120,7 @@ class LanguageModelTask:
     def price(self, model: Model, texts: Sequence[Sequence[int]], question: Question, device: str) -> Price:
         """Load the weights, time steps and read the texts; nothing is downloaded."""
         from tasks.language_model import LanguageModel
-        from tasks.model_files import weights_are_here
+        from tasks.model_cache import weights_are_here
         from tasks.scoring import score_without_memory
         from tasks.step_cost import measure_step_cost
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from orchestrator.api.run import Device, RunSource, as_run, bad_input_alone, to_write_to
 from orchestrator.errors import BadInput
 from orchestrator.report.papers import PUBLISHED_SETS, Paper
+from tasks.homes import expanded
+from tasks.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -140,10 +142,10 @@ def fit(runs: Sequence[RunSource]) -> "list[Series]":
     series = laws(tables.searches, tables.samples, tables.models)
     if not any(one.law for one in series):
         points = [sum(not point.is_bound and point.mean > 0 for point in one.points) for one in series]
+        most = counted(max(points, default=0), "different value")
         raise BadInput(
-            f"{', '.join(one.url for one in opened)}: nothing to fit. Found {max(points, default=0)} different values "
-            "of an axis (k, width, layers, parameters, pre-training) with uncensored capacities; wanted at least "
-            f"{FEWEST_POINTS}."
+            f"{', '.join(one.url for one in opened)}: nothing to fit. Found {most} of an axis (k, width, layers, "
+            f"parameters, pre-training) with uncensored capacities; wanted at least {FEWEST_POINTS}."
         )
     return series
 
@@ -161,7 +163,7 @@ def export(
     Raises:
         BadInput: when the folder cannot be written to, or a server reads no such memories.
     """
-    directory, folder = as_run(run).directory, Path(to)
+    directory, folder = as_run(run).directory, expanded(Path(to))
     if format == "safetensors":
         from orchestrator.analysis import memories
 

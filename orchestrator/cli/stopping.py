@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from orchestrator.errors import typed
 from orchestrator.runs.directory import open_run
 from orchestrator.store.lock import ask_to_stop, read_holder
 
@@ -25,7 +26,7 @@ def stop_run(url: str, *, on_message: Callable[[str], None]) -> bool:
         return True
     on_message(f"{url}: asked process {holder.pid} on {holder.host} to end; it saves the probes in flight")
     if _wait(lambda: (now := read_holder(files)) is None or now.session_id != holder.session_id):
-        on_message(f"{url}: ended. `capsweep resume {url}` continues it.")
+        on_message(f"{url}: ended. `capsweep resume {typed(url)}` continues it.")
         return True
     on_message(
         f"{url}: process {holder.pid} on {holder.host} has not ended within {WAIT_SECONDS:.0f} s; it may be gone."

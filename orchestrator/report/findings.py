@@ -204,7 +204,7 @@ def _not_monotone(probes: Rows, searches: Rows) -> str | None:
     return (
         f"Success is not monotone in length: in {len(widest)} of {counted(len(searches), 'search')} "
         "one start gave up on a length that another start proved or passed. "
-        f"The widest gap: {failed} tokens given up, {proven} proven ({by_id[search_id]['source']}). "
+        f"The widest gap: {counted(failed, 'token')} given up, {proven} proven ({by_id[search_id]['source']}). "
         "A capacity is the length that was reached, not a limit of the model."
     )
 

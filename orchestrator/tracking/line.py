@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.errors import typed
 from orchestrator.redact import redact
 from orchestrator.runs.directory import TRACKING_FOLDER
 from orchestrator.store.files import Files
@@ -121,7 +122,7 @@ class Line(threading.Thread):
         num_finished = len(self._sent) + len(self._waiting)
         return [
             f"tracking.{self.tracker}: {len(self._sent)} of {counted(num_finished, 'finished search')} were sent, and "
-            f"no summary; `capsweep resume {self._run.files.url}` sends the rest. {errors}"
+            f"no summary; `capsweep resume {typed(self._run.files.url)}` sends the rest. {errors}"
         ]
 
     def run(self) -> None:

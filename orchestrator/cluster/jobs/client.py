@@ -23,6 +23,7 @@ from orchestrator.cluster.jobs.submission import (
     VARIABLES_OPTION,
     check_run_url,
     include_options,
+    job_name_of,
     stage,
     versions_of_job,
 )
@@ -121,7 +122,7 @@ class Jobs:
         """
         check_run_url(run_dir)
         # Named for the run and the second: of two submissions at the same time, Ray refuses one.
-        job_id = f"{Path(run_dir).name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        job_id = f"{job_name_of(run_dir)}-{time.strftime('%Y%m%d-%H%M%S')}"
         if same := [job for job in self.all() if job.run_dir == run_dir and not job.is_over]:
             running = same[0].job_id
             raise BadInput(f"{run_dir}: job {running} already runs it; `capsweep stop {running}` ends it.")

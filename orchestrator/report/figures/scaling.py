@@ -194,7 +194,7 @@ def models_paired(tables: ReportTables) -> CaptionedFigure | None:
         caption=(
             "Mean difference in capacity over the texts that both models were measured on, each in its own tokens, "
             "with 95 % bootstrap interval over texts. "
-            f"n = {sum(pair.num_texts for pair in pairs):,} pairs of searches."
+            f"n = {counted(sum(pair.num_texts for pair in pairs), 'pair')} of searches."
         ),
         figure=figure,
     )
