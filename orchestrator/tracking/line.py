@@ -212,9 +212,8 @@ class Line(threading.Thread):
             return
         self._errors.append(redact(" ".join(str(error).split())))
         if len(self._errors) == 1:
-            self._run.on_message(
-                f"tracking.{self.tracker}: {self._errors[0]} The run goes on; what is not sent is tried again."
-            )
+            said = self._errors[0].rstrip(".")
+            self._run.on_message(f"tracking.{self.tracker}: {said}. The run goes on; what is not sent is tried again.")
 
     def _store(self) -> None:
         """Keep what the next session needs; raises OSError when that is impossible."""
