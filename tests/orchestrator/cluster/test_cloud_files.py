@@ -118,34 +118,6 @@ def test_the_sweep_of_the_kubernetes_job_is_one_and_its_run_is_named(tmp_path):
     assert options[2] == "--run-dir"
 
 
-def test_google_clouds_machines_are_those_of_its_interface():
-    discovery = pytest.importorskip("googleapiclient.discovery_cache", reason="needs the extra `gcp`")
-    described = Path(discovery.__file__).with_name("documents") / "compute.v1.json"
-    schemas = json.loads(described.read_text())["schemas"]
-    (cluster,) = documents("gcp.yaml")
-    for node in cluster["available_node_types"].values():
-        assert list(unlike(node["node_config"], "Instance", schemas)) == []
-    planted = {"scheduling": {"onHostMaintenance": "STOP"}}
-    assert list(unlike(planted, "Instance", schemas)) == ["onHostMaintenance: STOP"]
-    assert list(unlike({"machine_type": "x"}, "Instance", schemas)) == ["machine_type"]
-
-
-def unlike(value: Any, name: str, schemas: Mapping[str, Any]) -> Iterator[str]:
-    """Fields that a schema of Google's does not have, and values that it does not list."""
-    fields = schemas[name]["properties"]
-    for key, part in value.items():
-        if key not in fields:
-            yield key
-            continue
-        field = fields[key]
-        if part not in field.get("enum", [part]):
-            yield f"{key}: {part}"
-        one = field.get("items", field)
-        for each in part if isinstance(part, list) else [part]:
-            if isinstance(each, Mapping) and "$ref" in one:
-                yield from unlike(each, one["$ref"], schemas)
-
-
 class TestDockerfile:
     text = (CLUSTERS / "Dockerfile").read_text()
 
