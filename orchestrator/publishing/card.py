@@ -3,6 +3,7 @@
 Writes to the folder of the copy. Knows nothing of the hub beyond the fields of a card.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.images import draw
 from orchestrator.report.writing import report_tables
 from orchestrator.runs.directory import Run
+from orchestrator.runs.resumable import with_code
 from orchestrator.store.hub_files import HubPlace
 from orchestrator.store.parquet import PROBE_FOLDER, SAMPLES_FILE, SEARCHES_FILE
 from orchestrator.store.schema import WRITTEN_BY
@@ -113,10 +115,16 @@ def _models(copy: Run) -> list[str]:
     for name, known in copy.provenance["models"].items():
         model, facts = known["model"], known["facts"]
         commit = model.get("commit") or model.get("revision")
-        what = f"a local folder, `{model['name']}`" if model["name"].startswith("./") else f"`{model['name']}`"
+        kind = "file" if _is_gguf(model) else "folder"
+        what = f"a local {kind}, `{model['name']}`" if model["name"].startswith("./") else f"`{model['name']}`"
         at = f" at `{commit}`" if commit else ""
-        lines.append(f"{name}: {what}{at}, {model['dtype']}, fingerprint `{facts['fingerprint'][:16]}`")
+        precision = model["dtype"] + (f", {model['quantization']}" if model.get("quantization") else "")
+        lines.append(f"{name}: {what}{at}, {precision}, fingerprint `{facts['fingerprint'][:16]}`")
     return lines
+
+
+def _is_gguf(model: Mapping[str, Any]) -> bool:
+    return model["name"].lower().endswith(".gguf")
 
 
 def _verifying(copy: Run) -> list[str]:
@@ -130,22 +138,33 @@ def _verifying(copy: Run) -> list[str]:
             "    capsweep report hf://PLACE",
             "",
         ]
-    local = [
-        f"`{known['model']['name']}`"
-        for known in copy.provenance["models"].values()
-        if known["model"]["name"].startswith("./")
-    ]
-    where = f" Run it in the folder from which {' and '.join(local)} can be reached." if local else ""
+    models = [known["model"] for known in copy.provenance["models"].values()]
+    # A run whose models execute code is not decoded from the hub.
+    code = with_code(models)
+    pull = f"    capsweep pull hf://PLACE --to DIR{' --trust-code' if code else ''}"
+    verify = f"{pull}\n    capsweep verify DIR" if code else "    capsweep verify hf://PLACE"
     return [
         "## How to verify",
         "",
-        "    capsweep verify hf://PLACE",
+        verify,
         "",
         "loads the models, compares their fingerprints, and decodes every memory greedily, from nothing else, against "
-        f"its text.{where}",
+        f"its text. {' '.join(_wanted(models, code))}".rstrip(),
         "",
-        "    capsweep pull hf://PLACE --to DIR",
+        pull,
         "",
         "makes a run directory of it, for `capsweep report`, `decode`, `measure` and `export`.",
         "",
+    ]
+
+
+def _wanted(models: Sequence[Mapping[str, Any]], code: Sequence[str]) -> list[str]:
+    """What a reader needs for models of these kinds, a sentence each."""
+    local = [f"`{model['name']}`" for model in models if model["name"].startswith("./")]
+    extras = {"gguf": any(map(_is_gguf, models)), "quantized": any(model.get("quantization") for model in models)}
+    needed = [f"`{extra}`" for extra, is_needed in extras.items() if is_needed]
+    return [
+        *([f"Run it in the folder from which {' and '.join(local)} can be reached."] if local else []),
+        *([f"It needs {' and '.join(needed)} of capsweep's extras."] if needed else []),
+        *([f"It executes code that comes with {' and '.join(code)}: read that first."] if code else []),
     ]
