@@ -122,7 +122,11 @@ class TestDockerfile:
     text = (CLUSTERS / "Dockerfile").read_text()
 
     def test_it_copies_what_is_there_and_nothing_else_is_sent(self):
-        copied = {name for line in re.findall(r"^COPY (.+) \S+$", self.text, re.M) for name in line.split()}
+        (user,) = re.findall(r"^USER (\w+)$", self.text, re.M)
+        lines = re.findall(r"^COPY (.+) \S+$", self.text, re.M)
+        owners = {line.split()[0] for line in lines}
+        assert owners == {f"--chown={user}:users"}, "a file that only its owner can read stays readable"
+        copied = {name for line in lines for name in line.split()[1:]}
         assert {"orchestrator", "tasks", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"} <= copied
         assert all((ROOT / name).exists() for name in copied)
         rules = (CLUSTERS / "Dockerfile.dockerignore").read_text().splitlines()
