@@ -20,6 +20,7 @@ from orchestrator.runs.directory import Run
 from orchestrator.runs.resumable import with_code
 from orchestrator.store.hub_files import HubPlace
 from orchestrator.store.parquet import PROBE_FOLDER, SAMPLES_FILE, SEARCHES_FILE
+from orchestrator.store.probe_columns import criterion_name, is_certified
 from orchestrator.store.schema import WRITTEN_BY
 from tasks.wording import counted
 
@@ -27,6 +28,17 @@ CARD_FILE = "README.md"
 PICTURE_FILE = "capacity.png"
 PICTURE_INCHES = 6.0
 """Width of the picture, which has 300 dots an inch: wide enough for the text column of the hub's page."""
+CERTIFIED = "Every length was decoded greedily from its stored memory."
+CLAIMED = "Lengths are claimed, not decoded: each token was predicted from the right tokens before it."
+COLUMNS = {
+    "k": "vectors in a memory",
+    "texts": "how many were searched",
+    "tokens": "the longest beginning of a text that meets the criterion with its memory",
+    "bits": "cross-entropy of these tokens without the memory",
+    "token gain": "tokens that are correct with the memory, less those that are correct without it",
+    "utilization": "the token gain, over the tokens that 16 bits for each number of the memory could name",
+}
+"""What a column of the table of capacities holds, where its name does not say it."""
 
 
 def write_card(copy: Run, folder: Path, place: HubPlace) -> list[str]:
@@ -57,13 +69,15 @@ def _head(copy: Run) -> str:
 def _beginning(copy: Run) -> list[str]:
     searches = copy.searches()
     statuses = searches["status"].to_pylist()
+    criterion = criterion_name(copy.sweep.question())
     open_ones = f", {statuses.count('open')} of them not finished" if "open" in statuses else ""
     return [
         f"# {copy.sweep.name}",
         "",
         "How many tokens of a text fit into a few trainable input vectors of a frozen language model, so that it gives "
         f"every one of them back? This is a run of capsweep: {counted(len(searches), 'search', 'searches')}"
-        f"{open_ones}, task `{copy.sweep.task}`.",
+        f"{open_ones}, task `{copy.sweep.task}`, criterion `{criterion}`. "
+        f"{CERTIFIED if is_certified(criterion) else CLAIMED}",
         "",
     ]
 
@@ -80,7 +94,8 @@ def _write_picture(tables: ReportTables, folder: Path) -> list[str]:
 
 def _capacities(tables: ReportTables) -> list[str]:
     found = paper_table(tables)
-    return ["## Capacities", "", markdown(found)] if found.rows else []
+    legend = [f"- {name}: {COLUMNS[name]}" for name in found.columns if name in COLUMNS]
+    return ["## Capacities", "", markdown(found), *legend, ""] if found.rows else []
 
 
 def _contents(copy: Run, place: HubPlace) -> list[str]:

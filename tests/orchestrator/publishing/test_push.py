@@ -104,7 +104,10 @@ class TestPush:
             "probes": "probes/*.parquet",
             "samples": "samples.parquet",
         }
-        assert "| model" in card
+        assert "task `toy`, criterion `exact`. Every length was decoded greedily from its stored memory." in card
+        head = next(line for line in card.splitlines() if line.startswith("| model"))
+        named = {each.strip() for each in head.strip("|").split("|")} - {"model", "source"}
+        assert {line[2:].partition(":")[0] for line in card.splitlines() if line.startswith("- ")} >= named
         assert f"capsweep verify {PLACE}" in card
 
     def test_the_card_says_what_its_models_need(self, run, hub, capsweep):
