@@ -32,6 +32,11 @@ RAY = re.compile(r"rayproject/ray(?:-\w+)?(?::(?P<image>[\w.]+)|(?![\w/-]))|\bra
 """An image of Ray, with or without a version, and Ray as a requirement of pip."""
 ZONES = {"aws": r"{region}(-\w+-\d+)?[a-z]", "gcp": r"{region}-[a-z]"}
 """Provider -> the zones of a region: `us-west-2a` and the local zone `us-west-2-lax-1a`; `us-west1-b`."""
+OTHER_TOOLS = {
+    "apiVersion": "Kubernetes, where `kubectl apply --dry-run=server -f` checks",
+    "resources": "SkyPilot, where `sky jobs launch` checks",
+}
+"""A field that no sweep has -> the tool that reads a file with it."""
 EXAMPLE = re.compile(r"YOUR-[A-Z]+|\byour-project\b|\b192\.0\.2\.\d+\b")
 """What the shipped files have in place of names of a user; no machine has an address that begins with 192.0.2."""
 PYTHON = re.compile(r"(?:\bpython|rayproject/ray\S*-py)(?P<major>\d)\.?(?P<minor>\d+)\b")
@@ -75,6 +80,15 @@ class ClusterFile:
 def is_cluster_file(document: Mapping[Any, Any]) -> bool:
     """Whether the document is a file for `ray up` rather than a sweep."""
     return "provider" in document or "cluster_name" in document
+
+
+def refuse_other_tools(path: Path, document: Mapping[Any, Any]) -> None:
+    """Raise BadInput for a file that another tool reads, whose fields would all be unknown here."""
+    for key, tool in OTHER_TOOLS.items():
+        if key in document:
+            raise BadInput(
+                f"{path}: has the field {key}, as a file for {tool} it. Wanted a sweep, or a cluster file for `ray up`."
+            )
 
 
 def check_cluster_file(path: Path) -> ClusterFile:

@@ -215,6 +215,14 @@ def test_whatever_stands_there_ends_in_a_message(tmp_path, text):
     assert isinstance(ended.exception, SystemExit), "a traceback"
 
 
+@pytest.mark.parametrize(("name", "tool"), [("kuberay-cluster", "Kubernetes"), ("skypilot", "SkyPilot")])
+def test_a_file_of_another_tool_is_one_line(name, tool):
+    ended = check(f"docs/clusters/{name}.yaml")
+    assert ended.exit_code == 2
+    (line,) = ended.stderr.splitlines()
+    assert f"as a file for {tool}, where `" in line
+
+
 def test_a_sweep_is_no_cluster_file(toy_sweep):
     assert not is_cluster_file(yaml.safe_load(toy_sweep.read_text()))
     assert is_cluster_file({"provider": {}})
