@@ -63,7 +63,7 @@ def folder_problems(model: Model) -> list[str]:
     elif not (folder / "config.json").is_file():
         problems.append(
             f"{model.name}: no config.json in this folder. Wanted a model as transformers saves it "
-            "(config.json, *.safetensors, tokenizer.json)."
+            f"(config.json, *.safetensors, tokenizer.json).{_gguf_hint(folder)}"
         )
     found = weight_files(model)
     problems += _missing_shards(folder)
@@ -74,6 +74,12 @@ def folder_problems(model: Model) -> list[str]:
             "not loaded (convert them with save_pretrained, or set allow_pickle: true in the model's entry)."
         )
     return problems
+
+
+def _gguf_hint(folder: Path) -> str:
+    """The GGUF files of a folder, each of which is a model by itself."""
+    files = [str(file) for file in sorted(folder.glob("*.gguf"))[:SHOWN]]
+    return f" Or name one GGUF file: {', '.join(files)}." if files else ""
 
 
 def _files(model: Model) -> list[Path]:

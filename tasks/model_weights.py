@@ -3,6 +3,7 @@
 Knows nothing of vectors, memories or recipes.
 """
 
+import logging
 from pickle import UnpicklingError
 from typing import Any
 
@@ -112,6 +113,8 @@ def _quantization(model: Model) -> Any:
     if (name := model.quantization) is None:
         return None
     if name == "int8":
+        # Otherwise every layer says in every step that its inputs are cast to float16.
+        logging.getLogger("bitsandbytes.autograd").setLevel(logging.ERROR)
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type=name, bnb_4bit_compute_dtype=torch.float32)
 

@@ -38,11 +38,13 @@ def check(
         from rich.console import Console
 
         from orchestrator.api import running
-        from orchestrator.cluster.cluster_file import is_cluster_file, show_cluster_file
+        from orchestrator.cluster.cluster_file import is_cluster_file, refuse_other_tools, show_cluster_file
         from orchestrator.spec.yaml_file import read_mapping
 
         console = Console()
-        if is_cluster_file(read_mapping(spec)[0]):
+        document, _ = read_mapping(spec)
+        refuse_other_tools(spec, document)
+        if is_cluster_file(document):
             if overrides:
                 raise BadInput(f"{overrides[0]}: {spec} is a cluster file. Only fields of sweep files can be set here.")
             show_cluster_file(spec, console)

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from orchestrator.cluster.machines import machine_notes, machine_problems
 from orchestrator.cluster.private import may_have_been_read
 from orchestrator.errors import BadInput, literal, suggest
 from orchestrator.spec.yaml_file import read_mapping
@@ -32,6 +33,13 @@ RAY = re.compile(r"rayproject/ray(?:-\w+)?(?::(?P<image>[\w.]+)|(?![\w/-]))|\bra
 """An image of Ray, with or without a version, and Ray as a requirement of pip."""
 ZONES = {"aws": r"{region}(-\w+-\d+)?[a-z]", "gcp": r"{region}-[a-z]"}
 """Provider -> the zones of a region: `us-west-2a` and the local zone `us-west-2-lax-1a`; `us-west1-b`."""
+OTHER_TOOLS = {
+    "apiVersion": "Kubernetes, where `kubectl apply --dry-run=server -f` checks",
+    "resources": "SkyPilot, where `sky jobs launch` checks",
+}
+"""A field that no sweep has -> the tool that reads a file with it."""
+EXAMPLE = re.compile(r"YOUR-[A-Z]+|\byour-project\b|\b192\.0\.2\.\d+\b")
+"""What the shipped files have in place of names of a user; no machine has an address that begins with 192.0.2."""
 PYTHON = re.compile(r"(?:\bpython|rayproject/ray\S*-py)(?P<major>\d)\.?(?P<minor>\d+)\b")
 """`python3.12` in a command, and `py312` in an image of Ray."""
 
@@ -59,6 +67,8 @@ class ClusterFile:
     """Node types that `ray up` and its autoscaler may launch."""
     max_workers: int
     """Most workers of all types together, at a time."""
+    notes: Sequence[str] = ()
+    """What may be a mistake."""
 
     @property
     def most_gpus(self) -> float | None:
@@ -73,6 +83,15 @@ def is_cluster_file(document: Mapping[Any, Any]) -> bool:
     return "provider" in document or "cluster_name" in document
 
 
+def refuse_other_tools(path: Path, document: Mapping[Any, Any]) -> None:
+    """Raise BadInput for a file that another tool reads, whose fields would all be unknown here."""
+    for key, tool in OTHER_TOOLS.items():
+        if key in document:
+            raise BadInput(
+                f"{path}: has the field {key}, as a file for {tool} it. Wanted a sweep, or a cluster file for `ray up`."
+            )
+
+
 def check_cluster_file(path: Path) -> ClusterFile:
     """Read and check a file for `ray up`.
 
@@ -81,6 +100,7 @@ def check_cluster_file(path: Path) -> ClusterFile:
     """
     document, problems = read_mapping(path)
     problems += [*_schema_problems(document), *_zone_problems(document)]
+    problems += [*machine_problems(document), *_example_problems(document)]
     problems += [*_version_problems(document), *_mount_problems(document)]
     prepared: dict[str, Any] = {}
     if not problems:
@@ -100,7 +120,7 @@ def check_cluster_file(path: Path) -> ClusterFile:
         )
         for name, node in prepared["available_node_types"].items()
     ]
-    return ClusterFile(nodes=nodes, max_workers=prepared["max_workers"])
+    return ClusterFile(nodes=nodes, max_workers=prepared["max_workers"], notes=tuple(machine_notes(document)))
 
 
 def show_cluster_file(path: Path, console: Console) -> None:
@@ -124,6 +144,8 @@ def show_cluster_file(path: Path, console: Console) -> None:
     console.print(
         f"a sweep may use at most {counted(checked.max_workers, 'worker')} at a time, with {gpus}", highlight=False
     )
+    for note in checked.notes:
+        console.print(f"note: {literal(note)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _count(number: float | None) -> str:
@@ -174,6 +196,13 @@ def _zone_problems(document: Mapping[Any, Any]) -> Iterator[str]:
             f"provider.availability_zone: {', '.join(elsewhere)} {'are' if elsewhere[1:] else 'is'} not in the region "
             f"{region}. Wanted zones of one region; change region or availability_zone."
         )
+
+
+def _example_problems(document: Any) -> Iterator[str]:
+    """Names and addresses of the shipped files that nobody has."""
+    for where, text in _texts(document):
+        if found := EXAMPLE.search(text):
+            yield f"{where}: {found[0]!r} stands for a name or address of yours. Put yours in its place."
 
 
 def _version_problems(document: Any) -> Iterator[str]:

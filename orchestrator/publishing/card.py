@@ -3,6 +3,7 @@
 Writes to the folder of the copy. Knows nothing of the hub beyond the fields of a card.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.images import draw
 from orchestrator.report.writing import report_tables
 from orchestrator.runs.directory import Run
+from orchestrator.runs.resumable import with_code
 from orchestrator.store.hub_files import HubPlace
 from orchestrator.store.parquet import PROBE_FOLDER, SAMPLES_FILE, SEARCHES_FILE
+from orchestrator.store.probe_columns import criterion_name, is_certified
 from orchestrator.store.schema import WRITTEN_BY
 from tasks.wording import counted
 
@@ -25,6 +28,17 @@ CARD_FILE = "README.md"
 PICTURE_FILE = "capacity.png"
 PICTURE_INCHES = 6.0
 """Width of the picture, which has 300 dots an inch: wide enough for the text column of the hub's page."""
+CERTIFIED = "Every length was decoded greedily from its stored memory."
+CLAIMED = "Lengths are claimed, not decoded: each token was predicted from the right tokens before it."
+COLUMNS = {
+    "k": "vectors in a memory",
+    "texts": "how many were searched",
+    "tokens": "the longest beginning of a text that meets the criterion with its memory",
+    "bits": "cross-entropy of these tokens without the memory",
+    "token gain": "tokens that are correct with the memory, less those that are correct without it",
+    "utilization": "the token gain, over the tokens that 16 bits for each number of the memory could name",
+}
+"""What a column of the table of capacities holds, where its name does not say it."""
 
 
 def write_card(copy: Run, folder: Path, place: HubPlace) -> list[str]:
@@ -55,13 +69,15 @@ def _head(copy: Run) -> str:
 def _beginning(copy: Run) -> list[str]:
     searches = copy.searches()
     statuses = searches["status"].to_pylist()
+    criterion = criterion_name(copy.sweep.question())
     open_ones = f", {statuses.count('open')} of them not finished" if "open" in statuses else ""
     return [
         f"# {copy.sweep.name}",
         "",
         "How many tokens of a text fit into a few trainable input vectors of a frozen language model, so that it gives "
         f"every one of them back? This is a run of capsweep: {counted(len(searches), 'search', 'searches')}"
-        f"{open_ones}, task `{copy.sweep.task}`.",
+        f"{open_ones}, task `{copy.sweep.task}`, criterion `{criterion}`. "
+        f"{CERTIFIED if is_certified(criterion) else CLAIMED}",
         "",
     ]
 
@@ -78,7 +94,8 @@ def _write_picture(tables: ReportTables, folder: Path) -> list[str]:
 
 def _capacities(tables: ReportTables) -> list[str]:
     found = paper_table(tables)
-    return ["## Capacities", "", markdown(found)] if found.rows else []
+    legend = [f"- {name}: {COLUMNS[name]}" for name in found.columns if name in COLUMNS]
+    return ["## Capacities", "", markdown(found), *legend, ""] if found.rows else []
 
 
 def _contents(copy: Run, place: HubPlace) -> list[str]:
@@ -113,10 +130,16 @@ def _models(copy: Run) -> list[str]:
     for name, known in copy.provenance["models"].items():
         model, facts = known["model"], known["facts"]
         commit = model.get("commit") or model.get("revision")
-        what = f"a local folder, `{model['name']}`" if model["name"].startswith("./") else f"`{model['name']}`"
+        kind = "file" if _is_gguf(model) else "folder"
+        what = f"a local {kind}, `{model['name']}`" if model["name"].startswith("./") else f"`{model['name']}`"
         at = f" at `{commit}`" if commit else ""
-        lines.append(f"{name}: {what}{at}, {model['dtype']}, fingerprint `{facts['fingerprint'][:16]}`")
+        precision = model["dtype"] + (f", {model['quantization']}" if model.get("quantization") else "")
+        lines.append(f"{name}: {what}{at}, {precision}, fingerprint `{facts['fingerprint'][:16]}`")
     return lines
+
+
+def _is_gguf(model: Mapping[str, Any]) -> bool:
+    return model["name"].lower().endswith(".gguf")
 
 
 def _verifying(copy: Run) -> list[str]:
@@ -130,22 +153,33 @@ def _verifying(copy: Run) -> list[str]:
             "    capsweep report hf://PLACE",
             "",
         ]
-    local = [
-        f"`{known['model']['name']}`"
-        for known in copy.provenance["models"].values()
-        if known["model"]["name"].startswith("./")
-    ]
-    where = f" Run it in the folder from which {' and '.join(local)} can be reached." if local else ""
+    models = [known["model"] for known in copy.provenance["models"].values()]
+    # A run whose models execute code is not decoded from the hub.
+    code = with_code(models)
+    pull = f"    capsweep pull hf://PLACE --to DIR{' --trust-code' if code else ''}"
+    verify = f"{pull}\n    capsweep verify DIR" if code else "    capsweep verify hf://PLACE"
     return [
         "## How to verify",
         "",
-        "    capsweep verify hf://PLACE",
+        verify,
         "",
         "loads the models, compares their fingerprints, and decodes every memory greedily, from nothing else, against "
-        f"its text.{where}",
+        f"its text. {' '.join(_wanted(models, code))}".rstrip(),
         "",
-        "    capsweep pull hf://PLACE --to DIR",
+        pull,
         "",
         "makes a run directory of it, for `capsweep report`, `decode`, `measure` and `export`.",
         "",
+    ]
+
+
+def _wanted(models: Sequence[Mapping[str, Any]], code: Sequence[str]) -> list[str]:
+    """What a reader needs for models of these kinds, a sentence each."""
+    local = [f"`{model['name']}`" for model in models if model["name"].startswith("./")]
+    extras = {"gguf": any(map(_is_gguf, models)), "quantized": any(model.get("quantization") for model in models)}
+    needed = [f"`{extra}`" for extra, is_needed in extras.items() if is_needed]
+    return [
+        *([f"Run it in the folder from which {' and '.join(local)} can be reached."] if local else []),
+        *([f"It needs {' and '.join(needed)} of capsweep's extras."] if needed else []),
+        *([f"It executes code that comes with {' and '.join(code)}: read that first."] if code else []),
     ]

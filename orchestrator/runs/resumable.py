@@ -102,17 +102,23 @@ def _where(run: Run, name: str) -> str:
 
 def refuse_code(url: str, models: Iterable[Any]) -> None:
     """Raise BadInput if a model of a run of strangers, as values, executes code of its own when it is loaded."""
-    found = {
-        str(model.get("name"))
-        for model in models
-        if isinstance(model, Mapping) and (model.get("trust_remote_code") or model.get("allow_pickle"))
-    }
-    if found:
+    if found := with_code(models):
         raise BadInput(
-            f"{url}: to decode its memories would execute code that comes with {', '.join(sorted(found))} "
+            f"{url}: to decode its memories would execute code that comes with {', '.join(found)} "
             f"(trust_remote_code or allow_pickle). Read that code, then `capsweep pull {url} --to DIR --trust-code`, "
             "and work on DIR."
         )
+
+
+def with_code(models: Iterable[Any]) -> list[str]:
+    """Names of those models, as values, that execute code of their own when they are loaded."""
+    return sorted(
+        {
+            str(model.get("name"))
+            for model in models
+            if isinstance(model, Mapping) and (model.get("trust_remote_code") or model.get("allow_pickle"))
+        }
+    )
 
 
 def _changed_models(files: Files, known: Mapping[str, Any], now: Mapping[str, ModelFacts]) -> list[str]:

@@ -130,8 +130,10 @@ def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
 def _place(error: Exception) -> str:
     """Line, column and problem, in one line; PyYAML's own text spreads them over several."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}."
+        mark, problem = error.problem_mark, str(error.problem)
+        if problem.startswith("but ") and error.context:  # the second half of a sentence
+            problem = f"{error.context}, {problem}"
+        return f"line {mark.line + 1}, column {mark.column + 1}: {problem}."
     named = "" if isinstance(error, yaml.YAMLError) else f"{type(error).__name__}: "
     return " ".join(f"{named}{error}".split())
 

@@ -297,7 +297,10 @@ class TestFilesThatAreNoSweep:
             ("name: !!timestamp x", "not YAML: AttributeError: "),
             ("name: !!int ''", "not YAML: IndexError: "),
             ("name: !!bool x", "not YAML: KeyError: "),
-            ("a: 1\n---\nb: 2", "not YAML: line 2, column 1: "),
+            (
+                "a: 1\n---\nb: 2",
+                "not YAML: line 2, column 1: expected a single document in the stream, but found another",
+            ),
             ("? [a]\n: 1", "not YAML: line 1, column 3: found unhashable key."),
             ("[" * 1000, "not YAML: RecursionError"),
             (

@@ -47,7 +47,7 @@ def test_its_weights_are_frozen(made: LlamaForCausalLM):
 
 
 @pytest.mark.parametrize("quantization", ["int8", "nf4"])
-def test_weights_are_quantized_as_they_are_loaded_and_the_memory_gets_its_gradient(stories_model, quantization):
+def test_weights_are_quantized_as_they_are_loaded_and_the_memory_gets_its_gradient(stories_model, quantization, caplog):
     pytest.importorskip("bitsandbytes", reason="needs the extra `quantized`")
     plain = Model(name=str(stories_model))
     quantized = replace(plain, quantization=quantization)
@@ -64,6 +64,7 @@ def test_weights_are_quantized_as_they_are_loaded_and_the_memory_gets_its_gradie
     # Other numbers, and not far from those of the whole weights.
     assert not torch.equal(logits, own)
     assert torch.nn.functional.cosine_similarity(logits.flatten(), own.flatten(), dim=0) > 0.9
+    assert not caplog.records, "a line for each layer and step"
 
 
 def test_quantization_without_its_library_reports_what_to_install(stories_model, monkeypatch):

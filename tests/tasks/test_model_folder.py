@@ -257,3 +257,10 @@ def test_every_problem_at_once(sharded):
 def test_a_folder_without_anything(tmp_path):
     (line,) = problems_of(tmp_path)
     assert "no config.json in this folder" in line
+    assert "GGUF" not in line
+
+
+def test_a_folder_of_gguf_files_names_them(tmp_path):
+    (tmp_path / "tiny.Q8_0.gguf").write_bytes(b"GGUF")
+    (line,) = problems_of(tmp_path)
+    assert line.endswith(f"tokenizer.json). Or name one GGUF file: {tmp_path}/tiny.Q8_0.gguf.")

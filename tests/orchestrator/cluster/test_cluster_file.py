@@ -24,27 +24,50 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     token.write_text("a token of nobody")
 
 
+YOURS = {"your-project": "capsweep-1234", "192.0.2.": "10.0.0."}
+"""What a user puts in place of what is marked `yours` in the shipped files."""
+
+
+def filled(name: str) -> str:
+    text = (ROOT / name).read_text()
+    for example, own in YOURS.items():
+        text = text.replace(example, own)
+    return text
+
+
 def check(path: Path | str) -> Result:
     return CliRunner().invoke(app, ["check", str(path)])
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_shipped_files_pass_and_are_shut_to_others(name):
-    ended = check(name)
+def test_shipped_files_pass_and_are_shut_to_others(name, tmp_path):
+    text, path = filled(name), tmp_path / "filled.yaml"
+    path.write_text(text)
+    ended = check(path)
     assert ended.exit_code == 0, ended.output
-    text = (ROOT / name).read_text()
+    assert "note: " not in ended.stdout
     assert all(part in text for part in ("--dashboard-host=127.0.0.1", "RAY_AUTH_MODE=token"))
     mounts = set(yaml.safe_load(text)["file_mounts"].values())
     assert {"orchestrator", "tasks", "pyproject.toml", "constraints.txt", "README.md", "LICENSE"} <= mounts
 
 
-def test_it_reports_what_a_sweep_may_use():
+@pytest.mark.parametrize("name", SHIPPED[1:])
+def test_what_stands_for_a_name_of_yours_is_not_taken_for_one(name):
+    ended = check(name)
+    assert ended.exit_code == 2
+    lines = ended.stderr.splitlines()
+    assert len(lines) == sum(example in part for example in YOURS for part in (ROOT / name).read_text().split())
+    assert all(line.endswith(" stands for a name or address of yours. Put yours in its place.") for line in lines)
+
+
+def test_it_reports_what_a_sweep_may_use(tmp_path):
     checked = check_cluster_file(ROOT / "cluster.yaml")
     counts = {node.name: (node.cpus, node.gpus, node.min_workers, node.max_workers) for node in checked.nodes}
     assert counts == {"head": (2, 0, 0, 0), "gpu_spot": (4, 1, 0, 8), "gpu_on_demand": (4, 1, 0, 4)}
     # 12 workers of both types, of which 10 at a time.
     assert "at most 10 workers at a time, with 10 GPUs" in check("cluster.yaml").stdout
-    assert "at most 2 workers at a time, with the GPUs that they have" in check(SHIPPED[1]).stdout
+    (tmp_path / "mine.yaml").write_text(filled(SHIPPED[1]).replace("10.0.0.12]", "10.0.0.12, 10.0.0.13]"))
+    assert "at most 3 workers at a time, with the GPUs that they have" in check(tmp_path / "mine.yaml").stdout
 
 
 DOCKER = "head_node_type: head\ndocker: {container_name: ray, image: "
@@ -72,6 +95,25 @@ MISTAKES = {
         "us-west-1b",
         "provider.availability_zone: us-west-1b is not in the region us-",
     ),
+    "a field of AWS": (
+        "InstanceMarketOptions:",
+        "InstanceMarketOption:",
+        "gpu_spot.node_config.InstanceMarketOption: unknown key. known: ",
+        "Did you mean 'InstanceMarketOptions'?",
+    ),
+    "a field within": ("Ebs: {VolumeSize", "Ebs: {VolumSize", "head.node_config.BlockDeviceMappings.0.Ebs.VolumSize: "),
+    "a value of AWS": ("MarketType: spot", "MarketType: sport", "MarketType: found 'sport'. known: ", "mean 'spot'?"),
+    "a mapping": (
+        "{MarketType: spot}",
+        "spot",
+        "gpu_spot.node_config.InstanceMarketOptions: found 'spot'; it should be a m",
+    ),
+    "a list": (
+        "{MarketType: spot}",
+        "{}\n      SecurityGroupIds: sg",
+        "SecurityGroupIds: found 'sg'; it should be a list.",
+    ),
+    "no type of machine": ("InstanceType: m7i.large", "", "head.node_config.InstanceType: missing."),
     "an old Python": ("python3.12 -m", "python3.10 -m", "setup_commands.2: 'python3.10' is Python 3.10; wanted >=3.11"),
     "another Ray": ('".[s3,aws]"', "ray[default]==2.9.3", "setup_commands.3: 'ray[default]==2.9.3' is Ray 2.9.3; want"),
     "an image": ("head_node_type: head", f"{DOCKER}'rayproject/ray:2.9.3-py311'}}", "docker.image: ", "is Ray 2.9.3;"),
@@ -93,9 +135,33 @@ def test_each_mistake_is_reported_with_its_place(tmp_path, kind):
     assert any(all(word in line for word in words) for line in lines), lines
 
 
+def test_a_type_of_machine_that_boto3_does_not_know_is_a_note(tmp_path):
+    path = tmp_path / "cluster.yaml"
+    path.write_text((ROOT / "cluster.yaml").read_text().replace("InstanceType: m7i.large", "InstanceType: m7i.larg"))
+    ended = check(path)
+    assert ended.exit_code == 0, ended.output
+    (note,) = [line for line in ended.stdout.splitlines() if line.startswith("note: ")]
+    assert note.startswith("note: available_node_types.head.node_config.InstanceType: boto3 ")
+    assert note.endswith(" here does not know 'm7i.larg'; AWS may. Did you mean 'm7i.large'?")
+
+
+def test_fields_and_values_of_google_cloud(tmp_path):
+    pytest.importorskip("googleapiclient", reason="needs the extra `gcp`")
+    path = tmp_path / "cluster.yaml"
+    text = filled(SHIPPED[2]).replace("machineType: e2-standard-2", "machine_type: e2-standard-2")
+    path.write_text(text.replace("onHostMaintenance: TERMINATE}", "onHostMaintenance: STOP}"))
+    places = [line.split(": ")[1].removeprefix("available_node_types.") for line in check(path).stderr.splitlines()]
+    assert places == [
+        "head.node_config.machine_type",
+        "head.node_config.machineType",
+        "gpu_spot.node_config.scheduling.onHostMaintenance",
+        "gpu_on_demand.node_config.scheduling.onHostMaintenance",
+    ]
+
+
 def test_zones_of_google_cloud_and_local_zones_of_aws(tmp_path):
     path = tmp_path / "cluster.yaml"
-    text = (ROOT / SHIPPED[2]).read_text()
+    text = filled(SHIPPED[2])
     path.write_text(text.replace("availability_zone: us-central1-a", "availability_zone: us-central2-a"))
     (line,) = check(path).stderr.splitlines()
     assert "provider.availability_zone: us-central2-a is not in the region us-central1." in line
@@ -147,6 +213,14 @@ def test_whatever_stands_there_ends_in_a_message(tmp_path, text):
     ended = check(path)
     assert ended.exit_code == 2, ended.output
     assert isinstance(ended.exception, SystemExit), "a traceback"
+
+
+@pytest.mark.parametrize(("name", "tool"), [("kuberay-cluster", "Kubernetes"), ("skypilot", "SkyPilot")])
+def test_a_file_of_another_tool_is_one_line(name, tool):
+    ended = check(f"docs/clusters/{name}.yaml")
+    assert ended.exit_code == 2
+    (line,) = ended.stderr.splitlines()
+    assert f"as a file for {tool}, where `" in line
 
 
 def test_a_sweep_is_no_cluster_file(toy_sweep):

@@ -104,8 +104,25 @@ class TestPush:
             "probes": "probes/*.parquet",
             "samples": "samples.parquet",
         }
-        assert "| model" in card
+        assert "task `toy`, criterion `exact`. Every length was decoded greedily from its stored memory." in card
+        head = next(line for line in card.splitlines() if line.startswith("| model"))
+        named = {each.strip() for each in head.strip("|").split("|")} - {"model", "source"}
+        assert {line[2:].partition(":")[0] for line in card.splitlines() if line.startswith("- ")} >= named
         assert f"capsweep verify {PLACE}" in card
+
+    def test_the_card_says_what_its_models_need(self, run, hub, capsweep):
+        provenance = json.loads((run / "provenance.json").read_text())
+        kinds = [{"name": "./tiny.gguf"}, {"name": "me/tiny", "quantization": "nf4", "trust_remote_code": True}]
+        (known,) = provenance["models"].values()
+        provenance["models"] = {kind["name"]: {**known, "model": {**known["model"], **kind}} for kind in kinds}
+        (run / "provenance.json").write_text(json.dumps(provenance))
+        assert capsweep("push", run, PLACE).returncode == 0
+        card = pushed(hub)["README.md"].decode()
+        assert "- ./tiny.gguf: a local file, `./tiny.gguf`, float32, fingerprint" in card
+        assert "- me/tiny: `me/tiny`, float32, nf4, fingerprint" in card
+        assert f"capsweep verify {PLACE}" not in card, "which is refused"
+        assert f"    capsweep pull {PLACE} --to DIR --trust-code\n    capsweep verify DIR\n" in card
+        assert "It needs `gguf` and `quantized` of capsweep's extras. It executes code that comes with me/tiny" in card
 
 
 class TestPublicWords:
