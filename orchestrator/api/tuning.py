@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.api.run import bad_input_alone
+from orchestrator.api.run import as_list, bad_input_alone
 from orchestrator.api.running import standard_output
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ def tune(
     from orchestrator.tuning.tune import TuneRequest, new_tune_folder
     from orchestrator.tuning.tune import tune as tune_sweep
 
-    asked = sweep_of(sweep, overrides)
+    asked = sweep_of(sweep, as_list(overrides))
     request = TuneRequest(
         sweep=asked,
         report=None if report is None else sweep_of(report),
         trials=trials,
         budget=budget,
         allow_fewer=allow_fewer,
-        environment=tuple(env),
+        environment=tuple(as_list(env)),
     )
     url = new_tune_folder(asked) if run_dir is None else os.fspath(run_dir)
     shown = console or standard_output()
