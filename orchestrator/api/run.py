@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeAlias, TypeVar, cast
 
 from orchestrator.errors import BadInput
 from tasks.values import TaskError
@@ -120,7 +120,8 @@ def as_run(run: RunSource) -> Run:
 
 def as_list(given: One | Iterable[One]) -> list[One]:
     """What was given as a list; a text, a path or a run by itself is meant as its only entry."""
-    return [given] if isinstance(given, str | os.PathLike | Run) else list(given)
+    alone = isinstance(given, str | os.PathLike | Run)
+    return [cast(One, given)] if alone else list(cast("Iterable[One]", given))
 
 
 def to_write_to(run: RunSource) -> Run:

@@ -22,10 +22,10 @@ def as_in_a_file(value: Any, problems: list[str], place: tuple[str, ...] = ()) -
         return os.fspath(value)
     if isinstance(value, Mapping):
         return {str(key): as_in_a_file(part, problems, (*place, str(key))) for key, part in value.items()}
+    if callable(plain := getattr(value, "tolist", None)):  # numbers and arrays of numpy, pandas, torch
+        return as_in_a_file(plain(), problems, place)
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return [as_in_a_file(part, problems, (*place, str(number))) for number, part in enumerate(value)]
-    if hasattr(value, "tolist"):  # numbers and arrays of numpy, pandas, torch
-        return as_in_a_file(value.tolist(), problems, place)
     where = "".join(f"{part}." for part in place)[:-1]
     problems.append(
         f"{where}: found a {type(value).__name__}. Wanted text, numbers, lists and mappings, as in a sweep file."
