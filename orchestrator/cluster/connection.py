@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray._common.utils import env_bool
 from ray._private import ray_constants
-from ray._raylet import Config
+from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue] - compiled
 from ray.exceptions import AuthenticationError
 
 from orchestrator.cluster.private import keep_token_private
@@ -69,7 +70,7 @@ def heed_variables() -> None:
     """Let Ray read its variables again: in a notebook, it may have been imported before they were set."""
     Config.initialize("")
     variable, default = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(variable, default)
+    ray_constants.ENABLE_RAY_CLUSTER = env_bool(variable, default)
 
 
 def _start_or_join(namespace: str, address: str | None) -> Any:
