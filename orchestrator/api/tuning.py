@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.api.run import as_list, bad_input_alone
 from orchestrator.api.running import standard_output
+from orchestrator.errors import BadInput
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,6 +57,13 @@ def tune(
     from orchestrator.tuning.tune import TuneRequest, new_tune_folder
     from orchestrator.tuning.tune import tune as tune_sweep
 
+    counts = {"trials": trials, "budget": budget}
+    if few := [
+        f"{name}: found {count}; wanted at least 1."
+        for name, count in counts.items()
+        if count is not None and count < 1
+    ]:
+        raise BadInput(*few)
     asked = sweep_of(sweep, as_list(overrides))
     request = TuneRequest(
         sweep=asked,

@@ -54,6 +54,12 @@ class TestSweeps:
         as_config.texts.append({"source": "files", "path": str(asked["texts"][0]["path"])})
         assert orchestrator.check(as_config, timed=False).plan.sweep.num_vectors == (1, 2)
 
+    def test_are_tuned_in_at_least_one_trial_for_at_least_one_token(self, asked, tmp_path):
+        with pytest.raises(orchestrator.BadInput) as caught:
+            orchestrator.tune(asked, trials=0, budget=-3, inline=True, run_dir=tmp_path / "tune")
+        assert caught.value.problems == ("trials: found 0; wanted at least 1.", "budget: found -3; wanted at least 1.")
+        assert not (tmp_path / "tune").exists()
+
     def test_that_hold_themselves_are_bad_input(self, asked):
         asked["budget"] = asked
         with pytest.raises(orchestrator.BadInput, match="sweep: it holds itself"):
