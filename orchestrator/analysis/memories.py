@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -156,10 +157,13 @@ def best_memory(run: Run, search_id: str) -> BestMemory:
         BadInput: when `search_id` begins no search_id of the run, or several, or the search has no memory.
     """
     refuse_without_texts(run)
-    searches = [row for row in run.searches().to_pylist() if row["search_id"].startswith(search_id)]
+    # What a cell of an Arrow table gives is a scalar of Arrow.
+    search_id = search_id.as_py() if isinstance(search_id, pa.Scalar) else search_id
+    rows = run.searches().to_pylist()
+    searches = [row for row in rows if isinstance(search_id, str) and row["search_id"].startswith(search_id)]
     if len(searches) != 1:
         found = f"{len(searches) or 'no'} search_ids of this run begin with it"
-        known = ", ".join(row["search_id"] for row in (searches or run.searches().to_pylist())[:3])
+        known = ", ".join(row["search_id"] for row in (searches or rows)[:3])
         raise BadInput(f"{search_id!r}: {found}; wanted one search_id of {SEARCHES_FILE}, such as {known}.")
     search = searches[0]
     if search["probe_id"] is None:

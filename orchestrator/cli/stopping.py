@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable
 
 from orchestrator.errors import typed
-from orchestrator.runs.directory import open_run
+from orchestrator.redact import refuse_credentials
+from orchestrator.runs.directory import check_is_run
+from orchestrator.store.files import open_files
 from orchestrator.store.lock import ask_to_stop, read_holder
 
 WAIT_SECONDS = 180.0
@@ -19,7 +21,9 @@ def stop_run(url: str, *, on_message: Callable[[str], None]) -> bool:
     Raises:
         BadInput: when there is no run at `url`.
     """
-    files = open_run(url).files
+    refuse_credentials(url)
+    files = open_files(url)
+    check_is_run(files)  # its sweep may need a plug-in that is not here, or be damaged
     holder = ask_to_stop(files)
     if holder is None:
         on_message(f"{url}: no session writes there")

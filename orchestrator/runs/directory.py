@@ -119,16 +119,6 @@ class Run:
         return Model(**self.provenance["models"][name]["model"])
 
 
-def read(run: str) -> RunTables:
-    """The tables of a run directory or URL, as Arrow; while a session writes to it, with what is proven so far.
-
-    Raises:
-        BadInput: when this is not a run, or a file of it cannot be read.
-    """
-    opened = open_run(str(run))
-    return RunTables(opened.probes(PROBES.names), opened.searches())
-
-
 def samples_of(url: str) -> dict[str, list[Sample]]:
     """The samples of the run at `url` by model; empty if there is no run yet, or they cannot be read or relied on."""
     refuse_credentials(url)
@@ -203,17 +193,22 @@ def why_not_written(url: str) -> str | None:
     return f"{url}: you may not write to this run. Copy its folder, and work on the copy."
 
 
+def check_is_run(files: Files) -> None:
+    """Raise BadInput unless these are the files of a run."""
+    if not is_run(files):
+        raise BadInput(
+            f"{files.url}: not a run directory (no {SWEEP_FILE} in it). "
+            "Give the folder that `capsweep run` printed, such as runs/NAME-DATE-TIME."
+        )
+
+
 def run_in(files: Files) -> Run:
     """The run of these files.
 
     Raises:
         BadInput: when there is none, or its sweep cannot be read.
     """
-    if not is_run(files):
-        raise BadInput(
-            f"{files.url}: not a run directory (no {SWEEP_FILE} in it). "
-            "Give the folder that `capsweep run` printed, such as runs/NAME-DATE-TIME."
-        )
+    check_is_run(files)
     run = Run(files=files, sweep=read_sweep(files), provenance={"models": {}, "sessions": []})
     try:
         read_sweep_file(files)

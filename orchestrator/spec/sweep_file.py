@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from orchestrator.errors import BadInput, is_utf8, suggest
 from orchestrator.spec.fields import problem
+from orchestrator.spec.in_code import as_in_a_file
 from orchestrator.spec.models import ModelEntry
 from orchestrator.spec.overrides import read_overrides, with_overrides
 from orchestrator.spec.sweep import Sweep
@@ -75,20 +76,28 @@ def sweep_of(asked: SweepSource, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         BadInput: with every problem.
     """
+    if isinstance(asked, str) and "\n" in asked:
+        raise BadInput(
+            f"{IN_CODE}: found text of several lines. Wanted the path of a sweep file, or a mapping, which "
+            "yaml.safe_load makes of YAML."
+        )
     if isinstance(asked, str | os.PathLike):
         return load_sweep(expanded(Path(asked)), overrides)
     if isinstance(asked, Sweep):
         # Only what was set: an extension adds nothing for a field that was left out.
-        document: Mapping[str, Any] = asked.model_dump(mode="json", include=asked.model_fields_set)
+        given: Any = asked.model_dump(mode="json", include=asked.model_fields_set)
     else:
-        document = asked
+        given = asked
+    if not isinstance(given, Mapping):
+        raise BadInput(f"{IN_CODE}: found a {type(given).__name__}. Wanted a mapping with name, models and texts.")
+    problems: list[str] = []
     try:
-        # As a file has it: tuples as lists, paths as text.
-        document = json.loads(json.dumps(document, default=os.fspath))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise BadInput(f"{IN_CODE}: {error}. Wanted text, numbers, lists and mappings, as in a sweep file.") from error
-    if not isinstance(document, dict):
-        raise BadInput(f"{IN_CODE}: found a {type(document).__name__}. Wanted a mapping with name, models and texts.")
+        # By JSON, what is below a type of YAML, such as a member of an Enum, becomes that type.
+        document = json.loads(json.dumps(as_in_a_file(given, problems)))
+    except RecursionError:
+        raise BadInput(f"{IN_CODE}: it holds itself. Wanted what a sweep file could hold.") from None
+    if problems:
+        raise BadInput(*(f"{IN_CODE}: {line}" for line in problems))
     return _checked(document, [], overrides, where=IN_CODE, folder=Path())
 
 

@@ -74,9 +74,9 @@ def read_mapping(path: Path) -> tuple[dict[Any, Any], list[str]]:
     Raises:
         BadInput: when there is no such file, or it is not YAML or not a mapping.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise BadInput(f"{path}: a pipe or device. Wanted a YAML file.")
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise BadInput(f"{path}: a pipe or device. Wanted a YAML file.")
         with path.open("rb") as file:
             text = file.read(LONGEST_FILE + 1).decode("utf-8-sig")
     except FileNotFoundError:

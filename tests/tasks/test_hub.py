@@ -66,6 +66,12 @@ class TestCommits:
         assert model.commit == "a" * 40
         assert not hub.asked
 
+    def test_what_was_meant_as_a_folder_is_said_to_be_none(self, hub: Hub):
+        with pytest.raises(
+            TaskError, match=r"^quickstart/modle: the hub has no model .*no such file or folder is here\.$"
+        ):
+            pinned(Model(name="quickstart/modle"))
+
     def test_a_folder_has_none(self, hub: Hub, shipped_model: Path):
         model = Model(name=str(shipped_model))
         assert pinned(model) == model

@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,3 +159,22 @@ class TestFolder:
         assert nobody(*made[planted]).returncode == 0
         with pytest.raises((BadInput, FileExistsError)):
             private_folder({"RAY_TMPDIR": str(home)})
+
+
+def test_a_ray_that_was_imported_before_is_as_closed():
+    """A notebook may import Ray long before a run; Ray reads some of its variables then."""
+    script = """
+import ray
+from orchestrator.cluster.environment import set_variables
+set_variables(None)
+from orchestrator.cluster.connection import heed_variables
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
+from ray._private.services import get_node_ip_address
+print(is_token_auth_enabled(), get_node_ip_address())
+heed_variables()
+print(is_token_auth_enabled(), get_node_ip_address())
+"""
+    free = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=free, timeout=60)
+    before, after = ended.stdout.splitlines()
+    assert before != after == "True 127.0.0.1"
