@@ -93,9 +93,11 @@ def _draw(figure: go.Figure, line: FrontierLine, name: str, colour: str, unit: U
         figure.add_scatter(
             x=[point.cost for point in points],
             y=[round(point.mean, digits) for point in points],
-            mode="lines",
+            # A line of one point shows nothing.
+            mode="lines" if len(points) > 1 else "markers",
             name=f"{called}, lower bound" if is_bound else called,
             line=look,
+            marker={"color": colour, "size": 6},
             opacity=BOUND_OPACITY if is_bound else 1,
             text=about if is_bound else None,
             hovertemplate=f"{called}<br>{'≥ ' if is_bound else ''}%{{y:,}} after %{{x:,}} {UNIT_WORDS[unit]}"
@@ -172,7 +174,7 @@ def _caption(tokens: Sequence[FrontierLine], unit: Unit, proofs: set[Proof], num
         "steps was decoded."
         if "certified" in proofs
         else "Reached: the criterion was met; no certificate is claimed.",
-        "Bands: 95 % bootstrap intervals over texts.",
+        "Bands: 95 % bootstrap intervals over texts." if any(line.num_texts > 1 for line in tokens) else "",
         f"Diamonds: {counted(num_published, 'published point')}, means over the paper's texts."
         if num_published
         else "",

@@ -20,7 +20,7 @@ from orchestrator.report.figures.memories import accuracy_along_lines, bits_ledg
 from orchestrator.report.figures.printed import MOST_DOTS, inches_of, printed
 from orchestrator.report.figures.probes import accuracy_over_positions, success_against_length
 from orchestrator.report.figures.robustness import bits_that_survive, bound_by_robustness
-from orchestrator.report.figures.scaling import gain_against_theory, utilization_by_source
+from orchestrator.report.figures.scaling import PLAIN_SIZE, gain_against_theory, utilization_by_source
 from orchestrator.report.figures.vectors import scaling_with_vectors
 from orchestrator.report.law import MODELS
 from orchestrator.report.robustness import survived, turned_memories
@@ -125,6 +125,15 @@ class TestGainAndUtilization:
         assert {name: bar.y for name, bar in found.items()} == {"a, k = 1": (0.06,), "a, k = 2": (0.06,)}
         assert found["a, k = 1"].error_y.array == (0.02,)
 
+    def test_the_key_is_as_pale_as_the_bars(self):
+        """In a legend, a bar has the opacity of its colour, not its own."""
+        drawn = utilization_by_source(tables_of(searches=list(self.ROWS)))
+        assert drawn is not None
+        key = {
+            trace.name: trace.marker for trace in drawn.figure.select_traces() if (trace.name or "").startswith("k =")
+        }
+        assert (key["k = 1"].color, key["k = 2"].color) == ("rgba(138,146,158,1.0)", "rgba(138,146,158,0.65)")
+
 
 def test_one_group_has_nothing_to_be_compared_with():
     rows = [{"capacity_tokens": 9, "theoretical_tokens": 100.0, "token_gain": 4.0, "utilization": 0.04}]
@@ -140,6 +149,10 @@ def test_points_are_as_large_as_models_where_all_sizes_are_known():
         {"model": model, "sample_id": "x", "capacity_tokens": 9, "theoretical_tokens": 100.0, "token_gain": 4.0}
         for model in ("a", "b")
     ]
+    of_one = [{**rows[0], "num_vectors": k, "theoretical_tokens": 100.0 * k} for k in (1, 2)]
+    models = pa.Table.from_pylist([{"model": "a", "num_parameters": 1000}], schema=MODELS)
+    (alone,) = traces(gain_against_theory(tables_of(searches=of_one, models=models))).values()
+    assert alone.marker.size == PLAIN_SIZE
     for sizes, ratio in (({"a": 1000, "b": 4000}, 2), ({"a": 1000}, 1)):
         known = [{"model": model, "num_parameters": size} for model, size in sizes.items()]
         tables = tables_of(searches=rows, models=pa.Table.from_pylist(known, schema=MODELS))
