@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from orchestrator.report.comparison import published_steps
 from orchestrator.report.figures.canvas import (
     COLOURS,
+    PANEL_TITLE_PIXELS,
     CaptionedFigure,
     ReportTables,
     add_key,
@@ -53,7 +54,7 @@ def _drawn(tables: ReportTables, unit: Unit) -> CaptionedFigure | None:
     panels: list[Measure] = [measure for measure in PANELS if any(line.measure == measure for line in lines)]
     figure = blank_figure(f"{UNIT_WORDS[unit]} of a text", "", panels=[PANELS[measure] for measure in panels])
     if len(panels) > 1:
-        figure.update_layout(height=PANELS_PIXELS, meta=PANELS_PIXELS)
+        figure.update_layout(height=PANELS_PIXELS, meta=PANELS_PIXELS, legend_y=1 + PANEL_TITLE_PIXELS / PANELS_PIXELS)
     looks = _looks(groups, tables)
     for line in lines:
         _draw(figure, line, names[line.group], looks[line.group], unit, row=panels.index(line.measure) + 1)

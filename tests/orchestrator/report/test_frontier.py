@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from orchestrator.report.figures.canvas import CaptionedFigure, ReportTables
+from orchestrator.report.figures.canvas import PANEL_TITLE_PIXELS, CaptionedFigure, ReportTables
 from orchestrator.report.figures.frontier import frontier_by_steps, frontier_by_trained_tokens
 from orchestrator.report.frontier import Curve, FrontierLine, curve_of, frontier
 from orchestrator.report.intervals import bootstrap_mean, bootstrap_means
@@ -186,6 +186,12 @@ class TestFigures:
         alone = [trace for trace in traces_of(drawn) if len(trace.x) == 1 and trace.x[0] is not None]
         assert alone
         assert {trace.mode for trace in alone} == {"markers"}
+
+    def test_the_legend_stands_above_the_title_of_the_first_panel(self):
+        drawn = frontier_by_steps(report(*tables(FIRST, SECOND)))
+        assert drawn is not None
+        layout = drawn.figure.layout
+        assert (layout.legend.y - 1) * layout.meta >= PANEL_TITLE_PIXELS - 1e-6
 
     def test_both_costs_have_a_figure(self):
         drawn = frontier_by_trained_tokens(report(*tables(FIRST, SECOND)))
