@@ -52,7 +52,7 @@ bench-full: setup  ## the same with 6 texts at 6,000 and 25,000 trained tokens, 
 	$(RIVALS) --budgets 6000 25000
 	$(RIVALS) --count 2 --budgets 6000 25000 --to-the-end
 
-chaos: setup  ## provoke every fault of docs/reliability.md and count what is lost (about 20 minutes)
+chaos: setup  ## provoke every fault of docs/reliability.md and count what is lost (about 40 minutes)
 	CAPSWEEP_CHAOS=1 $(PYTEST) tests/chaos
 
 cluster-test: setup  ## two nodes in network namespaces, and a Slurm job (root and iproute2; about 10 minutes)
