@@ -332,6 +332,16 @@ def test_the_bound_is_that_of_the_smallest_angle_and_its_line_is_above_the_dots(
     assert [note.text for note in drawn.figure.layout.annotations] == ["int8"]
 
 
+def test_memories_of_several_k_have_symbols_of_their_own_beside_their_bounds(generated):
+    drawn = bound_by_robustness(generated(24, 24))
+    found = {name: trace.marker.symbol for name, trace in traces(drawn).items() if trace.mode == "markers"}
+    assert {found[f"small, k = {k}: proven"] for k in (1, 2, 4)} == {"circle", "diamond", "square"}
+    assert all(found[f"small, k = {k}: bound by area"] == f"{found[f'small, k = {k}: proven']}-open" for k in (1, 2, 4))
+    assert drawn is not None
+    key = {trace.name for trace in drawn.figure.select_traces({"showlegend": True})}
+    assert key >= {f"{what}, k = {k}" for k in (1, 2, 4) for what in ("proven by a memory", "bound by area")}
+
+
 def test_what_survives_is_a_table_of_a_paper(generated):
     found = exported_tables(generated(12, 12))
     (row,) = [row for row in found["noise"].rows if row[:2] == ("made-up/small", 1)]
