@@ -1,6 +1,6 @@
 """Plans, schedules and records sweeps, and reads runs.
 
-The verbs of the command are functions here: `run(sweep)` gives a `Run`, whose tables are Arrow tables.
+The verbs that plan, run and read are functions here: `run(sweep)` gives a `Run`, whose tables are Arrow tables.
 docs/with_other_tools.md has examples.
 """
 
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
         decode,
         export,
         fit,
+        list_runs,
         load_memory,
         measure,
+        read,
         verify,
         verify_under,
     )
@@ -23,8 +25,7 @@ if TYPE_CHECKING:
     from orchestrator.api.tuning import tune
     from orchestrator.errors import BadInput
     from orchestrator.launch import Exit
-    from orchestrator.runs.directory import RunTables, read
-    from orchestrator.runs.listing import list_runs
+    from orchestrator.runs.directory import RunTables
     from orchestrator.spec.sweep import Sweep
 
 __all__ = [
@@ -57,15 +58,15 @@ __all__ = [
 _PLACES = {
     "orchestrator.analysis.memories": ("LoadedMemory",),
     "orchestrator.api.reading": (
-        *("compare", "decode", "export", "fit", "load_memory", "measure", "verify", "verify_under"),
+        *("compare", "decode", "export", "fit", "list_runs", "load_memory", "measure", "read"),
+        *("verify", "verify_under"),
     ),
     "orchestrator.api.run": ("Run", "open_run"),
     "orchestrator.api.running": ("Checked", "check", "extend", "include", "resume", "run"),
     "orchestrator.api.tuning": ("tune",),
     "orchestrator.errors": ("BadInput",),
     "orchestrator.launch": ("Exit",),
-    "orchestrator.runs.directory": ("RunTables", "read"),
-    "orchestrator.runs.listing": ("list_runs",),
+    "orchestrator.runs.directory": ("RunTables",),
     "orchestrator.spec.sweep": ("Sweep",),
 }
 """Module -> what it has of `__all__`."""

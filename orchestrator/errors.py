@@ -4,6 +4,7 @@ Knows nothing of sweeps, files or runs.
 """
 
 import re
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -14,6 +15,20 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 def literal(text: str) -> str:
     """The text, safe to print: texts and names come from anywhere, and must not control the terminal."""
     return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name is text: folders may have others, which tables and YAML do not hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def typed(place: str) -> str:
+    """A folder, URL or file as a user types it into a shell: in quotes, if it has spaces or other signs in it."""
+    return shlex.quote(place)
 
 
 class BadInput(Exception):  # noqa: N818 - the name reads as `bad input`

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.cluster.environment import carried
-from orchestrator.errors import literal
+from orchestrator.errors import literal, typed
 from orchestrator.execution.executor import Executor
 from orchestrator.execution.faults import RESUME, can_go_on
 from orchestrator.execution.inline import InlineExecutor
@@ -146,7 +146,7 @@ def _write_page(ended: SessionEnd) -> list[str]:
 
 def _lacking(what: str, error: Exception, url: str) -> str:
     """One line about results that a user does not see because of an error."""
-    line = f"{what} ({type(error).__name__}: {error}); `capsweep report {url}` tries again."
+    line = f"{what} ({type(error).__name__}: {error}); `capsweep report {typed(url)}` tries again."
     return redact(line).replace("\n", " ")
 
 
@@ -179,14 +179,15 @@ def _conclude(url: str, searches: pa.Table, stop: Stop, console: Console) -> Exi
         why = "interrupted" if stop.interrupted else "the budget is spent" if stop.budget_spent else "ended early"
         them = "it" if num_open == 1 else "them"
         left = (
-            f"{why}: {counted(num_open, 'search is', 'searches are')} open; `capsweep resume {url}` continues {them}."
+            f"{why}: {counted(num_open, 'search is', 'searches are')} open; "
+            f"`capsweep resume {typed(url)}` continues {them}."
         )
         console.print(left, markup=False, highlight=False, soft_wrap=True)
         return Exit.INTERRUPTED if stop.interrupted else Exit.BUDGET_SPENT if stop.budget_spent else Exit.SOME_FAILED
     if num_failed := statuses.count("failed"):
         failed = (
-            f"{counted(num_failed, 'search')} failed; `capsweep status {url}` shows why, "
-            f"`capsweep resume {url} --retry-failed` tries {'it' if num_failed == 1 else 'them'} again."
+            f"{counted(num_failed, 'search')} failed; `capsweep status {typed(url)}` shows why, "
+            f"`capsweep resume {typed(url)} --retry-failed` tries {'it' if num_failed == 1 else 'them'} again."
         )
         console.print(failed, markup=False, highlight=False, soft_wrap=True)
         return Exit.SOME_FAILED

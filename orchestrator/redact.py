@@ -1,7 +1,7 @@
 """Removes secrets from text that is stored or shown: rows, provenance, messages.
 
 A secret is the value of an environment variable or flag whose name matches SECRET_NAME, or the part of a URL before
-the `@` of its host. Knows nothing of runs or sweeps.
+the `@` of its host, or behind such a name in its query. Knows nothing of runs or sweeps.
 """
 
 import os
@@ -11,12 +11,18 @@ from collections.abc import Mapping, Sequence
 from orchestrator.errors import BadInput
 
 MARK = "[redacted]"
-SECRET_NAME = re.compile(r"TOKEN$|SECRET|KEY$|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL", re.IGNORECASE)
+SECRET_NAME = re.compile(
+    r"TOKEN$|SECRET|KEY$|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|CONNECTION_STRING|_PAT$", re.IGNORECASE
+)
 """Names of environment variables and flags, such as HF_TOKEN, AWS_SECRET_ACCESS_KEY and --api-key."""
 SHORTEST_SECRET = 8
 """Shorter values (`1`, `none`, `true`) are not secrets, and would match inside ordinary words."""
 URL_CREDENTIALS = re.compile(r"(?<=://)(?:[^/?#\s:]*:(?!\d+[/?#])[^\s?#'\"<>]*|[^/?#\s'\"<>]*)@")
 """Everything up to the last `@`: a password may contain one, and an S3 key a slash. What follows a port is a path."""
+URL_PARAMETER = re.compile(
+    r"(?P<name>[?&](?:[\w.-]*(?:token|secret|key|password|credential|signature)|sig|auth)=)[^&#\s'\"<>]+", re.IGNORECASE
+)
+"""A secret behind the `?` of a URL: of an index, or in what an object store or the hub has signed."""
 ASSIGNED = re.compile(r"(?P<flag>(?<![\w-])--?(?P<name>[A-Za-z][\w-]*)[= ]\s*)(?P<value>[^\s'\"]+)")
 
 
@@ -30,7 +36,8 @@ def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     # Longest first: one secret may be a prefix of another.
     for secret in sorted(secrets_in(os.environ if environment is None else environment), key=len, reverse=True):
         text = text.replace(secret, MARK)
-    return ASSIGNED.sub(_without_value, URL_CREDENTIALS.sub(f"{MARK}@", text))
+    text = URL_PARAMETER.sub(rf"\g<name>{MARK}", URL_CREDENTIALS.sub(f"{MARK}@", text))
+    return ASSIGNED.sub(_without_value, text)
 
 
 def secrets_in(environment: Mapping[str, str]) -> set[str]:

@@ -5,7 +5,7 @@ Knows nothing of torch, Ray or files. A third-party task needs this module, task
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from tasks.facts import Examined, ForGeneration, ModelFacts, Price, Range, SearchDefaults
 from tasks.values import (
@@ -23,6 +23,8 @@ from tasks.values import (
 
 DEFAULT_DECODING = DecodeSettings()
 """As the run's own certificates were decoded."""
+Texts: TypeAlias = Sequence[Sequence[int]]
+"""Token ids of several texts."""
 
 
 class Engine(Protocol):
@@ -184,8 +186,8 @@ class Task(Protocol):
         """Fields of this recipe that `capsweep tune` may change, with their ranges; may be empty."""
         ...
 
-    def price(self, model: Model, texts: Sequence[Sequence[int]], question: Question, device: str) -> Price:
-        """Load the weights, time a few seconds of steps, and read these texts without memory.
+    def price(self, model: Model, texts: Texts, question: Question, device: str, *, contexts: Texts) -> Price:
+        """Load the weights, time a few seconds of steps, and read these texts without memory, each after its context.
 
         Raises:
             TaskError: when the model cannot be loaded, or would have to be downloaded.
@@ -229,12 +231,7 @@ class Prover(Protocol):
         ...
 
     def together(
-        self,
-        memories: Sequence[bytes],
-        *,
-        num_vectors: int,
-        texts: Sequence[Sequence[int]],
-        contexts: Sequence[Sequence[int]] = (),
+        self, memories: Sequence[bytes], *, num_vectors: int, texts: Texts, contexts: Texts = ()
     ) -> list[Proof]:
         """Decode several memories in one batch, each as many tokens as its text has.
 

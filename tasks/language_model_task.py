@@ -3,11 +3,11 @@
 A task of this kind adds its layout (tasks/layout.py), and may limit the length of texts further.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tasks.contract import DEFAULT_DECODING, Engine, Prover, TextCodec
+from tasks.contract import DEFAULT_DECODING, Engine, Prover, TextCodec, Texts
 from tasks.facts import Examined, ModelFacts, Price, Range, SearchDefaults
 from tasks.values import DecodeSettings, EngineSettings, Model, Question, TaskError
 
@@ -88,7 +88,7 @@ class LanguageModelTask:
 
         A model with a radius was examined when its run began. What only needs the check downloads nothing for it.
         """
-        from tasks.model_files import weights_are_here
+        from tasks.model_cache import weights_are_here
         from tasks.radius import measured_on
 
         needs_radius = recipe["optimizer"] == "sphere" and recipe["radius"] is None
@@ -117,17 +117,20 @@ class LanguageModelTask:
 
         return tunable(recipe)
 
-    def price(self, model: Model, texts: Sequence[Sequence[int]], question: Question, device: str) -> Price:
-        """Load the weights, time steps and read the texts; nothing is downloaded."""
+    def price(self, model: Model, texts: Texts, question: Question, device: str, *, contexts: Texts) -> Price:
+        """Load the weights, time steps and read the texts after their contexts; nothing is downloaded."""
         from tasks.language_model import LanguageModel
-        from tasks.model_files import weights_are_here
+        from tasks.model_cache import weights_are_here
         from tasks.scoring import score_without_memory
         from tasks.step_cost import measure_step_cost
 
         if not weights_are_here(model):
             raise TaskError("its weights are not on this machine yet, and an estimate downloads nothing")
         loaded = LanguageModel(model, device=device)
-        read = (score_without_memory(loaded, tokens, question=question) for tokens in texts)
+        read = (
+            score_without_memory(loaded, tokens, context=context, question=question)
+            for tokens, context in zip(texts, contexts, strict=True)
+        )
         nats_by_token = tuple(tuple(scored.nats_by_token) for scored in read)
         return Price(step=measure_step_cost(loaded), nats_by_token=nats_by_token, readings=loaded.readings)
 

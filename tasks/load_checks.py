@@ -29,6 +29,7 @@ from tasks.devices import is_out_of_memory
 from tasks.facts import Readings
 from tasks.model_files import message_of
 from tasks.values import TaskError, WrongModelError
+from tasks.wording import counted
 
 LENGTH = 24
 """Tokens that are read, or as many as the context holds. All ways together are three readings of so
@@ -187,7 +188,7 @@ class _Check:
             else:
                 differs = middle
         raise self._refused(
-            f"it reads tokens otherwise once a text has more than {agrees} positions",
+            f"it reads tokens otherwise once a text has more than {counted(agrees, 'position')}",
             f"one reading for all lengths; set max_position_embeddings: {agrees} in its config.json",
         )
 

@@ -6,6 +6,8 @@ Knows nothing of files or weights.
 from collections.abc import Mapping
 from typing import Any
 
+LONGEST_INPUT = ("max_position_embeddings", "max_seq_len", "max_sequence_length", "n_positions", "n_ctx", "block_size")
+"""What configurations call their longest input; the first counts. MPT and code from the hub have names of their own."""
 LONG_AND_SHORT_ROPE = {"longrope", "su"}
 """Kinds of RoPE with other factors for long texts; `su` is an older name, in the code of some models."""
 
@@ -31,7 +33,7 @@ def context_of(config: Any) -> int | None:
     output would depend on tokens after it, and on padding: texts stay below that length.
     """
     text = config.get_text_config()
-    limits = [getattr(text, "max_position_embeddings", None)]
+    limits = [_longest_input(text)]
     settings = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
     # Some models have settings for each kind of layer.
     for rope in (settings, *settings.values()):
@@ -41,9 +43,14 @@ def context_of(config: Any) -> int | None:
     return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=None)
 
 
+def _longest_input(text: Any) -> Any:
+    """What the configuration of a language model states as its longest input; None if it states nothing."""
+    return next((value for name in LONGEST_INPUT if (value := getattr(text, name, None)) is not None), None)
+
+
 def notes_on_context(config: Any) -> tuple[str, ...]:
     """What a user should know of the longest input."""
-    whole, context = getattr(config.get_text_config(), "max_position_embeddings", None), context_of(config)
+    whole, context = _longest_input(config.get_text_config()), context_of(config)
     if context is None or context == whole:
         return ()
     return (

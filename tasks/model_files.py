@@ -5,7 +5,6 @@ Knows nothing of vectors, memories or recipes.
 
 import copy
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,6 @@ from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import try_to_load_from_cache
 from transformers import AutoConfig
 from transformers.utils.hub import cached_file
 
@@ -24,7 +22,6 @@ from tasks.facts import ModelFacts
 from tasks.gguf_file import (
     alone,
     check_gguf,
-    file_in_repository,
     gguf_path,
     is_gguf,
     is_local,
@@ -167,21 +164,6 @@ def why_not_loaded(model: Model, error: Exception) -> str:
     if is_gguf(model):
         return why_not_read(error)
     return f"config.json could not be read as a model ({message_of(error)}). Wanted a model as transformers saves it."
-
-
-def weights_are_here(model: Model) -> bool:
-    """Whether the model can be loaded without a download: from a folder or file, or from the hub's cache."""
-    if is_local(model):
-        return True
-
-    def cached(file: str) -> str | None:
-        place = try_to_load_from_cache(repository_of(model), file, revision=model.commit or model.revision)
-        return place if isinstance(place, str) else None
-
-    if cached(file_in_repository(model) if is_gguf(model) else "model.safetensors"):
-        return True
-    index = cached("model.safetensors.index.json")
-    return index is not None and all(map(cached, set(json.loads(Path(index).read_text())["weight_map"].values())))
 
 
 def facts(model: Model) -> ModelFacts:

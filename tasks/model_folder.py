@@ -3,6 +3,7 @@
 Reads headers and indexes, never weights. Knows nothing of configurations.
 """
 
+import contextlib
 import json
 import zipfile
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from tasks.pointers import is_pointer, pull
 from tasks.values import Model
+from tasks.wording import counted
 
 WEIGHTS = "*.safetensors"
 READ = ("*.json", "*.model", "*.txt")
@@ -28,17 +30,34 @@ SHOWN = 3
 
 def weight_files(model: Model) -> list[Path]:
     """The files of weights that may be read; pickled ones only if there are no others and they are allowed."""
-    files = sorted(Path(model.name).glob(WEIGHTS))
+    folder = Path(model.name)
+    files = sorted({*folder.glob(WEIGHTS), *_shards_elsewhere(folder)})
     if not files and model.allow_pickle:
-        files = sorted(Path(model.name).glob(PICKLED_WEIGHTS))
+        files = sorted(folder.glob(PICKLED_WEIGHTS))
     return files
+
+
+def _shards_elsewhere(folder: Path) -> Iterator[Path]:
+    """What the index of safetensors names outside of the folder itself, or by other endings."""
+    whole, index = next(iter(INDEXES.items()))
+    if not (folder / whole).is_file():
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # said by _missing_shards
+            yield from (file for name in _named(folder / index) if (file := folder / name).is_file())
+
+
+def _named(index: Path) -> set[str]:
+    """The files that an index of weights names."""
+    return set(json.loads(index.read_text())["weight_map"].values())
 
 
 def folder_problems(model: Model) -> list[str]:
     """One line for each problem of a local model's folder."""
     folder = Path(model.name)
     pointers = [file for file in _files(model) if is_pointer(file)]
-    problems = [pull(pointers[0]) + (f" So are {len(pointers) - 1} more." if pointers[1:] else "")] if pointers else []
+    problems: list[str] = []
+    if pointers:
+        more = len(pointers) - 1
+        problems.append(pull(pointers[0]) + (f" So {'is' if more == 1 else 'are'} {more} more." if more else ""))
     if (folder / ADAPTER).is_file():
         problems += adapter_problems(folder / ADAPTER, is_beside_base=(folder / "config.json").is_file())
     elif not (folder / "config.json").is_file():
@@ -101,14 +120,14 @@ def _missing_shards(folder: Path) -> Iterator[str]:
         if not path.is_file() or is_pointer(path):
             continue
         try:
-            named = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+            named = sorted(_named(path))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             yield f"{path}: not an index of weights ({error!r}). Copy or download it again."
             return
         if missing := [name for name in named if not (folder / name).is_file()]:
             more = f" and {len(missing) - SHOWN} more" if missing[SHOWN:] else ""
             yield (
-                f"{path}: names {len(named)} shards, and {', '.join(missing[:SHOWN])}{more} "
+                f"{path}: names {counted(len(named), 'shard')}, and {', '.join(missing[:SHOWN])}{more} "
                 f"{'are' if missing[1:] else 'is'} not there. Copy or download the rest of the model."
             )
         return

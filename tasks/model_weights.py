@@ -12,10 +12,11 @@ from transformers import BitsAndBytesConfig, GgufConfig, PreTrainedModel
 
 from tasks.devices import pick_device
 from tasks.gguf_file import is_gguf
-from tasks.hub import why_refused
+from tasks.model_cache import weights_are_here, why_not_fetched
 from tasks.model_files import DTYPES, message_of, read_config, source_of
 from tasks.towers import loader_of
 from tasks.values import Attention, Model, TaskError, WrongModelError
+from tasks.wording import counted
 
 
 def on_device(
@@ -92,14 +93,16 @@ def load_model(
         ) from error
     except Exception as error:
         how = "" if attention is None else f" with attention={attention}"
-        why = why_refused(error, "model") or f"its weights could not be loaded{how} ({message_of(error)})."
+        refused = why_not_fetched(model, error, are_here=weights_are_here(model))
+        why = refused or f"its weights could not be loaded{how} ({message_of(error)})."
         raise TaskError(f"{model.name}: {why}") from error
     loaded_model, info = loaded
     _check_shapes(model, info)
     _settle_layers(loaded_model)
     if not (unused := sorted(info["unexpected_keys"])):
         return loaded_model, ()
-    note = f"config.json asks for {len(unused)} weights fewer than are in the files; left out, such as {unused[0]}."
+    fewer = counted(len(unused), "weight")
+    note = f"config.json asks for {fewer} fewer than are in the files; left out, such as {unused[0]}."
     return loaded_model, (note,)
 
 
@@ -132,13 +135,15 @@ def _check_shapes(model: Model, info: dict[str, Any]) -> None:
     """Raise WrongModelError if a weight that config.json asks for has another shape in the files, or is not there."""
     if mismatched := sorted(info["mismatched_keys"]):
         name, found, wanted = mismatched[0]
+        number = counted(len(mismatched), "weight has another shape", "weights have other shapes")
         raise WrongModelError(
-            f"{model.name}: {len(mismatched)} weights have other shapes than config.json asks for, such as {name}: "
-            f"found {list(found)}, wanted {list(wanted)}. Wanted the files of one model; copy or download them again."
+            f"{model.name}: {number} than config.json asks for, such as {name}: found {list(found)}, wanted "
+            f"{list(wanted)}. Wanted the files of one model; copy or download them again."
         )
     if missing := sorted(info["missing_keys"]):
         # transformers would continue with random values in their place.
         raise WrongModelError(
-            f"{model.name}: {len(missing)} weights that config.json asks for are not in the weight files, such as "
-            f"{missing[0]}. Wanted the files of one model; copy or download them again."
+            f"{model.name}: {counted(len(missing), 'weight')} that config.json asks for "
+            f"{'is' if len(missing) == 1 else 'are'} not in the weight files, such as {missing[0]}. Wanted the files "
+            "of one model; copy or download them again."
         )

@@ -26,7 +26,11 @@ def pinned(model: Model) -> Model:
         TaskError: when a commit cannot be found out, or the model's code comes from several repositories.
     """
     if model.commit is None and not is_local(model):
-        model = replace(model, commit=commit_of(repository_of(model), model.revision, "model"))
+        try:
+            commit = commit_of(repository_of(model), model.revision, "model")
+        except TaskError as error:
+            raise TaskError(f"{error} It was taken for a hub id, as no such file or folder is here.") from error
+        model = replace(model, commit=commit)
     if is_gguf(model):
         return model  # it holds no code
     if model.trust_remote_code and model.code_commit is None and (repository := _code_repository(model)) is not None:

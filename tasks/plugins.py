@@ -19,6 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar
 
+from tasks.homes import expanded
 from tasks.values import TaskError
 
 Offered = TypeVar("Offered")
@@ -61,7 +62,7 @@ def include(place: str | os.PathLike[str]) -> None:
     Raises:
         TaskError: when there is no such file, one fails, or offers nothing.
     """
-    path = Path(place).expanduser()
+    path = expanded(Path(place))
     files = sorted(path.glob("*.py")) if path.is_dir() else [path]
     if not files:
         raise TaskError(f"--include {path}: holds no Python file. Wanted a file, or a folder with some.")

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from tasks.contract import TextCodec
 from tasks.gguf_file import is_gguf
-from tasks.hub import why_refused
+from tasks.model_cache import tokenizer_is_here, why_not_fetched
 from tasks.model_files import message_of, source_of
 from tasks.values import Encoding, Model, TaskError
 
@@ -31,7 +31,7 @@ class HubCodec:
             if is_gguf(model):
                 wanted = "a GGUF file with a tokenizer that transformers reads, or the model's safetensors"
             found = f"its tokenizer could not be read ({message_of(error)}). Wanted {wanted}."
-            why = why_refused(error, "model") or found
+            why = why_not_fetched(model, error, are_here=tokenizer_is_here(model)) or found
             raise TaskError(f"{model.name}: {why}") from error
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
@@ -41,6 +41,11 @@ class HubCodec:
         # If the files are missing, transformers makes a tokenizer with only special tokens for some kinds of model.
         if self.tokenizer.get_vocab().keys() <= self.tokenizer.get_added_vocab().keys():
             raise TaskError(f"{model.name}: its tokenizer has no tokens; wanted a tokenizer.json beside the weights.")
+        if getattr(backend.model, "dropout", None):
+            raise TaskError(
+                f"{model.name}: its tokenizer leaves out merges at random (dropout {backend.model.dropout:g}), so that "
+                "a text has other tokens each time. Wanted dropout: null in the model of its tokenizer.json."
+            )
         self.fingerprint = hashlib.sha256(backend.to_str().encode()).hexdigest()
         special = {*self.tokenizer.all_special_ids, *self.tokenizer.get_added_vocab().values()}
         self.ordinary_tokens: Sequence[int] = sorted(set(self.tokenizer.get_vocab().values()) - special)

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.contract import DEFAULT_DECODING
+from tasks.contract import DEFAULT_DECODING, Texts
 from tasks.facts import Examined, ModelFacts, Price, Range, SearchDefaults, StepCost
 from tasks.toy_prover import MARGIN, ToyProver
 from tasks.values import (
@@ -266,7 +266,7 @@ class ToyTask:
         """The fields that decide how soon a search has its answer; best are no shortfall and few steps."""
         return {"shortfall": Range(low=0, high=4, whole=True), "steps": Range(low=1, high=40, log=True, whole=True)}
 
-    def price(self, model: Model, texts: Sequence[Sequence[int]], question: Question, device: str) -> Price:
+    def price(self, model: Model, texts: Texts, question: Question, device: str, *, contexts: Texts) -> Price:
         """A step of a toy takes the time that its recipe states."""
         cost = StepCost(batch_seconds=question.recipe["step_seconds"], token_seconds=1e-6)
         return Price(step=cost, nats_by_token=tuple((NATS_PER_TOKEN,) * len(tokens) for tokens in texts))

@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from orchestrator.errors import BadInput
+from orchestrator.planning.identity import sample_id_of
 from orchestrator.progress import tracked
 from orchestrator.runs.directory import Run
 from orchestrator.runs.resumable import check_models
 from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.parquet import SEARCHES_FILE
-from tasks.contract import DEFAULT_DECODING, Prover
+from tasks.contract import DEFAULT_DECODING, Prover, TextCodec
 from tasks.registry import TASKS
 from tasks.values import DecodeSettings, Proof, Question
 
@@ -92,7 +94,39 @@ def decode(run: Run, search_id: str, *, device: str = "auto") -> str:
     best = best_memory(run, search_id)
     prover = Provers(run, device, [best.model]).of(best.model)
     proof = prover(best.memory, num_vectors=best.num_vectors, tokens=best.tokens, context=best.context)
-    return TASKS[run.sweep.task].codec(run.model(best.model)).decode(proof.tokens)
+    return codec_of(run, best.model).decode(proof.tokens)
+
+
+SHOWN = 20
+"""Characters of a text in a message."""
+SPREAD = 8
+"""Characters at the end of a text that tokens beyond its last one may change."""
+
+
+def codec_of(run: Run, name: str) -> TextCodec:
+    """The tokenizer of a model, as rows call it, for texts that its tokens are decoded to.
+
+    The files of some tokenizers are no part of a model's fingerprint, such as a `vocab.json`.
+
+    Raises:
+        BadInput: when it is another one, by which the tokens of the run stand for other texts.
+    """
+    codec = TASKS[run.sweep.task].codec(run.model(name))
+    for row in run.samples().to_pylist():
+        tokens, context = tuple(row["tokens"]), tuple(row["context"] or ())
+        if row["model"] != name or row["first_change"] is not None:
+            continue
+        if sample_id_of(codec.fingerprint, tokens, context) == row["sample_id"]:
+            break  # the very same
+        # The beginning of the text, where there is nothing before that some decoders join it with.
+        text, given = (row["context_text"] if context else row["text"]), codec.decode(context or tokens)
+        length = max(1, len(text) - SPREAD)
+        if given[:length] != text[:length]:
+            raise BadInput(
+                f"{run.files.url}: the tokenizer of {name} has changed since the run began: the tokens of "
+                f"{row['source']} were {text[:SHOWN]!r} then, and are {given[:SHOWN]!r} now. Restore it."
+            )
+    return codec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +157,13 @@ def best_memory(run: Run, search_id: str) -> BestMemory:
         BadInput: when `search_id` begins no search_id of the run, or several, or the search has no memory.
     """
     refuse_without_texts(run)
-    searches = [row for row in run.searches().to_pylist() if row["search_id"].startswith(search_id)]
+    # What a cell of an Arrow table gives is a scalar of Arrow.
+    search_id = search_id.as_py() if isinstance(search_id, pa.Scalar) else search_id
+    rows = run.searches().to_pylist()
+    searches = [row for row in rows if isinstance(search_id, str) and row["search_id"].startswith(search_id)]
     if len(searches) != 1:
         found = f"{len(searches) or 'no'} search_ids of this run begin with it"
-        known = ", ".join(row["search_id"] for row in (searches or run.searches().to_pylist())[:3])
+        known = ", ".join(row["search_id"] for row in (searches or rows)[:3])
         raise BadInput(f"{search_id!r}: {found}; wanted one search_id of {SEARCHES_FILE}, such as {known}.")
     search = searches[0]
     if search["probe_id"] is None:
@@ -175,7 +212,7 @@ def load_memory(run: Run, search_id: str, *, device: str = "auto") -> LoadedMemo
         inputs_embeds=opened.inputs_embeds,
         vectors=best.vectors,
         model=opened.model,
-        tokenizer=TASKS[run.sweep.task].codec(run.model(best.model)).tokenizer,
+        tokenizer=codec_of(run, best.model).tokenizer,
         tokens=best.tokens,
     )
 

@@ -1,15 +1,18 @@
-"""The verbs that read a run: verify, decode, measure, compare, fit, export; and its memories, ready to generate from.
+"""The verbs that read runs: runs, verify, decode, measure, compare, fit, export; and memories, ready to generate from.
 
 Each takes a run by its folder, its URL or as `Run`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from orchestrator.api.run import Device, RunSource, as_run, bad_input_alone, to_write_to
-from orchestrator.errors import BadInput
+from orchestrator.api.run import Device, RunSource, as_list, as_run, bad_input_alone, to_write_to
+from orchestrator.errors import BadInput, suggest
 from orchestrator.report.papers import PUBLISHED_SETS, Paper
+from tasks.homes import expanded
+from tasks.wording import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,8 +21,36 @@ if TYPE_CHECKING:
     from orchestrator.analysis.portability import Portable
     from orchestrator.report.comparison import Compared
     from orchestrator.report.law import Series
+    from orchestrator.runs.directory import RunTables
+    from orchestrator.runs.listing import Listing
 
 ExportFormat = Literal["safetensors", "vllm", "llama.cpp"]
+
+
+@bad_input_alone
+def list_runs(root: str | os.PathLike[str] = "runs/") -> "Listing":
+    """The runs directly in a folder or at a URL, the newest first.
+
+    Raises:
+        BadInput: when the URL holds credentials, or is itself a run.
+    """
+    from orchestrator.runs import listing
+
+    return listing.list_runs(os.fspath(root))
+
+
+@bad_input_alone
+def read(run: RunSource) -> "RunTables":
+    """The tables of a run, as Arrow; while a session writes to it, with what is proven so far.
+
+    Raises:
+        BadInput: when this is not a run, or a file of it cannot be read.
+    """
+    from orchestrator.runs.directory import RunTables
+    from orchestrator.store.probe_columns import PROBES
+
+    opened = as_run(run).directory
+    return RunTables(opened.probes(PROBES.names), opened.searches())
 
 
 @bad_input_alone
@@ -49,7 +80,7 @@ def verify_under(run: RunSource, settings: Iterable[str], *, device: Device = "a
     """
     from orchestrator.analysis import portability
 
-    parsed = portability.parse_settings(settings, device=device)
+    parsed = portability.parse_settings(as_list(settings), device=device)
     opened = to_write_to(run)
     found = portability.verify_under(opened.directory, parsed)
     opened.report()
@@ -108,10 +139,12 @@ def compare(run: RunSource, paper: Paper = "published") -> "list[Compared]":
     """A run's results beside those of a paper, computed by the paper's conventions.
 
     Raises:
-        BadInput: when the paper has no figures for the run's searches.
+        BadInput: when the paper is not known, or has no figures for the run's searches.
     """
     from orchestrator.report import comparison
 
+    if paper not in PUBLISHED_SETS:
+        raise BadInput(f"paper {paper!r}: not known. {suggest(paper, PUBLISHED_SETS)}")
     opened, published = as_run(run), PUBLISHED_SETS[paper]
     searches = opened.searches
     lines = comparison.compare(opened.probes, searches, paper)
@@ -126,7 +159,7 @@ def compare(run: RunSource, paper: Paper = "published") -> "list[Compared]":
 
 
 @bad_input_alone
-def fit(runs: Sequence[RunSource]) -> "list[Series]":
+def fit(runs: RunSource | Iterable[RunSource]) -> "list[Series]":
     """Capacity as a power law of k, of the size of models and of their pre-training, as far as the runs vary in it.
 
     Raises:
@@ -135,15 +168,15 @@ def fit(runs: Sequence[RunSource]) -> "list[Series]":
     from orchestrator.report.law import FEWEST_POINTS, laws
     from orchestrator.report.writing import all_tables
 
-    opened = [as_run(run) for run in runs]
+    opened = [as_run(run) for run in as_list(runs)]
     tables = all_tables([one.directory for one in opened])
     series = laws(tables.searches, tables.samples, tables.models)
     if not any(one.law for one in series):
         points = [sum(not point.is_bound and point.mean > 0 for point in one.points) for one in series]
+        most = counted(max(points, default=0), "different value")
         raise BadInput(
-            f"{', '.join(one.url for one in opened)}: nothing to fit. Found {max(points, default=0)} different values "
-            "of an axis (k, width, layers, parameters, pre-training) with uncensored capacities; wanted at least "
-            f"{FEWEST_POINTS}."
+            f"{', '.join(one.url for one in opened)}: nothing to fit. Found {most} of an axis (k, width, layers, "
+            f"parameters, pre-training) with uncensored capacities; wanted at least {FEWEST_POINTS}."
         )
     return series
 
@@ -159,9 +192,11 @@ def export(
     """Write the best memory of each search to a folder, as safetensors or as a server reads it; returns how many.
 
     Raises:
-        BadInput: when the folder cannot be written to, or a server reads no such memories.
+        BadInput: when the format is not known, the folder cannot be written to, or a server reads no such memories.
     """
-    directory, folder = as_run(run).directory, Path(to)
+    if format not in get_args(ExportFormat):
+        raise BadInput(f"format {format!r}: not known. {suggest(format, get_args(ExportFormat))}")
+    directory, folder = as_run(run).directory, expanded(Path(to))
     if format == "safetensors":
         from orchestrator.analysis import memories
 

@@ -4,10 +4,10 @@ Knows nothing of how a run is made.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeAlias, TypeVar, cast
 
 from orchestrator.errors import BadInput
 from tasks.values import TaskError
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
     from orchestrator.launch import Exit
     from orchestrator.runs.directory import Run as RunDirectory
+    from orchestrator.store.files import Files
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Asked = ParamSpec("Asked")
 Given = TypeVar("Given")
+One = TypeVar("One")
 
 
 def bad_input_alone(call: Callable[Asked, Given]) -> Callable[Asked, Given]:
@@ -48,11 +50,20 @@ class Run:
     """How the call that ran it ended, as the command would have; None for a run that was only opened."""
 
     @cached_property
-    def directory(self) -> "RunDirectory":
-        """Everything else that can be read of it; raises BadInput when there is no run."""
-        from orchestrator.runs.directory import open_run
+    def _files(self) -> "Files":
+        """Its files; of a run on the hub, at the commit that was found first."""
+        from orchestrator.redact import refuse_credentials
+        from orchestrator.store.files import open_files
 
-        return open_run(self.url)
+        refuse_credentials(self.url)
+        return open_files(self.url)
+
+    @property
+    def directory(self) -> "RunDirectory":
+        """Everything else that can be read of it, as it is now; raises BadInput when there is no run."""
+        from orchestrator.runs.directory import run_in
+
+        return run_in(self._files)
 
     @property
     def searches(self) -> "pa.Table":
@@ -105,6 +116,12 @@ RunSource: TypeAlias = str | os.PathLike[str] | Run
 def as_run(run: RunSource) -> Run:
     """The run that this names; whether there is one shows when it is read."""
     return run if isinstance(run, Run) else Run(os.fspath(run))
+
+
+def as_list(given: One | Iterable[One]) -> list[One]:
+    """What was given as a list; a text, a path or a run by itself is meant as its only entry."""
+    alone = isinstance(given, str | os.PathLike | Run)
+    return [cast(One, given)] if alone else list(cast("Iterable[One]", given))
 
 
 def to_write_to(run: RunSource) -> Run:

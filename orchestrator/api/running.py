@@ -5,11 +5,11 @@ with. Options are those of the command by the same name.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from orchestrator.api.run import Run, RunSource, as_run, bad_input_alone
+from orchestrator.api.run import Run, RunSource, as_list, as_run, bad_input_alone
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +71,7 @@ def check(
     from orchestrator.spec.sweep_file import sweep_of
     from orchestrator.tracking.mirror import refuse_missing
 
-    wanted = sweep_of(sweep, overrides)
+    wanted = sweep_of(sweep, as_list(overrides))
     refuse_missing(wanted.tracking, sweep if isinstance(sweep, str | os.PathLike) else wanted.name)
     plan = make_plan(wanted, allow_fewer=allow_fewer, measure=False)
     return with_cost(plan, timed=timed, console=console or standard_output())
@@ -89,7 +89,7 @@ def planned(
     sweep: "SweepSource",
     overrides: Sequence[str],
     *,
-    run_dir: str | os.PathLike[str] | None,
+    run_dir: RunSource | None,
     allow_fewer: bool,
 ) -> "tuple[Plan, str]":
     """What `run` would do with these arguments, and the folder or URL of the run."""
@@ -98,11 +98,11 @@ def planned(
     from orchestrator.runs.directory import drawn_texts, held_sweep, samples_of
     from orchestrator.spec.sweep_file import sweep_of
 
-    asked = sweep_of(sweep, overrides)
-    url = new_run_url(asked) if run_dir is None else os.fspath(run_dir)
+    asked = sweep_of(sweep, as_list(overrides))
+    url = new_run_url(asked) if run_dir is None else as_run(run_dir).url
     held, samples = held_sweep(url), samples_of(url)
     plan = make_plan(asked, allow_fewer=allow_fewer, drawn=drawn_texts(url), held=held, samples=samples)
-    return replace(plan, overrides=tuple(overrides)), url
+    return replace(plan, overrides=tuple(as_list(overrides))), url
 
 
 @bad_input_alone
@@ -110,12 +110,12 @@ def run(
     sweep: "SweepSource",
     *,
     overrides: Sequence[str] = (),
-    run_dir: str | os.PathLike[str] | None = None,
+    run_dir: RunSource | None = None,
     inline: bool = False,
     address: str | None = None,
     allow_fewer: bool = False,
     take_over: bool = False,
-    reuse: Sequence[RunSource] = (),
+    reuse: RunSource | Iterable[RunSource] = (),
     env: Sequence[str] = (),
     console: "Console | None" = None,
     verbose: bool = False,
@@ -151,8 +151,8 @@ def run(
         inline=inline,
         address=address,
         take_over=take_over,
-        reuse=[as_run(each).url for each in reuse],
-        environment=env,
+        reuse=[as_run(each).url for each in as_list(reuse)],
+        environment=as_list(env),
         console=console or standard_output(),
         verbose=verbose,
     )
@@ -195,7 +195,7 @@ def resume(
             address=address,
             take_over=take_over,
             retry_failed=retry_failed,
-            environment=env,
+            environment=as_list(env),
             console=console or standard_output(),
             verbose=verbose,
         )
@@ -212,7 +212,7 @@ def extend(
     address: str | None = None,
     allow_fewer: bool = False,
     take_over: bool = False,
-    reuse: Sequence[RunSource] = (),
+    reuse: RunSource | Iterable[RunSource] = (),
     env: Sequence[str] = (),
     console: "Console | None" = None,
     verbose: bool = False,
@@ -228,7 +228,7 @@ def extend(
     from orchestrator.runs.extension import plan_extension
 
     url = as_run(run).url
-    plan, extension = plan_extension(url, sweep, overrides=overrides, allow_fewer=allow_fewer)
+    plan, extension = plan_extension(url, sweep, overrides=as_list(overrides), allow_fewer=allow_fewer)
     code = launch(
         plan,
         url,
@@ -236,8 +236,8 @@ def extend(
         address=address,
         take_over=take_over,
         extension=extension,
-        reuse=[as_run(each).url for each in reuse],
-        environment=env,
+        reuse=[as_run(each).url for each in as_list(reuse)],
+        environment=as_list(env),
         console=console or standard_output(),
         verbose=verbose,
     )

@@ -4,8 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.api.run import bad_input_alone
+from orchestrator.api.run import as_list, bad_input_alone
 from orchestrator.api.running import standard_output
+from orchestrator.errors import BadInput
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,14 +57,21 @@ def tune(
     from orchestrator.tuning.tune import TuneRequest, new_tune_folder
     from orchestrator.tuning.tune import tune as tune_sweep
 
-    asked = sweep_of(sweep, overrides)
+    counts = {"trials": trials, "budget": budget}
+    if few := [
+        f"{name}: found {count}; wanted at least 1."
+        for name, count in counts.items()
+        if count is not None and count < 1
+    ]:
+        raise BadInput(*few)
+    asked = sweep_of(sweep, as_list(overrides))
     request = TuneRequest(
         sweep=asked,
         report=None if report is None else sweep_of(report),
         trials=trials,
         budget=budget,
         allow_fewer=allow_fewer,
-        environment=tuple(env),
+        environment=tuple(as_list(env)),
     )
     url = new_tune_folder(asked) if run_dir is None else os.fspath(run_dir)
     shown = console or standard_output()

@@ -13,11 +13,12 @@ from typing import Annotated
 import typer
 
 from orchestrator.errors import BadInput, SessionFaultError, literal
+from tasks import homes
 
 
 def expanded(path: Path | None) -> Path | None:
     """The path with a leading `~` replaced: shells leave it in --option=~/path."""
-    return None if path is None else path.expanduser()
+    return None if path is None else homes.expanded(path)
 
 
 SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC", callback=expanded)]

@@ -36,6 +36,7 @@ def follow_job(name: str, address: str) -> int:
 
     Raises:
         BadInput: when no cluster answers at `address`, or it has no such job.
+        ConnectionError: when it no longer answers.
     """
     jobs = Jobs(address)
     job_id = jobs.find(name).job_id

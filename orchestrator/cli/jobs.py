@@ -40,6 +40,7 @@ def submit(
         from orchestrator.cluster.environment import carried
         from orchestrator.cluster.jobs.client import Jobs
         from orchestrator.cluster.jobs.submission import check_reused_url
+        from orchestrator.errors import typed
         from orchestrator.launch import new_run_url
         from orchestrator.spec.sweep_file import load_sweep
 
@@ -60,7 +61,7 @@ def submit(
             job_id
             if quiet
             else f"job {job_id} runs {url}\n"
-            f"  watch it:   capsweep status {job_id} --address {address} --follow  or  capsweep status {url}\n"
+            f"  watch it:   capsweep status {job_id} --address {address} --follow  or  capsweep status {typed(url)}\n"
             f"  stop it:    capsweep stop {job_id} --address {address}\n"
             f"  resume it:  capsweep {shlex.join(again)}"
         )
@@ -80,7 +81,7 @@ def status(
             metavar="RUN|JOB|URL",
         ),
     ],
-    limit: Annotated[int, typer.Option(help="Searches to show.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Searches to show.")] = 20,
     address: Annotated[str | None, typer.Option(help="Dashboard of the job's cluster, as http://..")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Print the job's output until it ends.")] = False,
     include: Include = None,

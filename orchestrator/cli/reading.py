@@ -26,9 +26,9 @@ Device = Annotated[DeviceName, typer.Option(help="Where the models compute.")]
 @app.command(epilog="Example: `capsweep report runs/cramming-20260101-120000 runs/one-step-20260101-130000`")
 def report(
     runs: Annotated[list[str], typer.Argument(help="Run directories, or their fsspec URLs.", metavar="RUN [RUN ..]")],
-    to: Annotated[Path, typer.Option(help="File for a page of several runs, or of the hub.", callback=expanded)] = Path(
-        "report.html"
-    ),
+    to: Annotated[
+        Path, typer.Option(help="File for a page of several runs, or of one that is only read.", callback=expanded)
+    ] = Path("report.html"),
     tables: Annotated[
         Path | None, typer.Option(help="Also write the tables as CSV, Markdown and LaTeX here.", callback=expanded)
     ] = None,
@@ -50,13 +50,12 @@ def report(
         from orchestrator.report.figures.printed import inches_of
         from orchestrator.report.images import write_images
         from orchestrator.report.writing import all_tables, write_page, write_report, write_tables
-        from orchestrator.runs.directory import open_run
-        from orchestrator.store.hub_files import is_on_hub
+        from orchestrator.runs.directory import open_run, why_not_written
 
         inches = inches_of(width)
         opened = [open_run(run) for run in runs]
-        # A run on the hub is only read: its page is written here.
-        is_own_page = len(opened) == 1 and not is_on_hub(opened[0].files.url)
+        # The page of a run that is only read is written here.
+        is_own_page = len(opened) == 1 and why_not_written(opened[0].files.url) is None
         if is_own_page and not at_steps:
             typer.echo(write_report(opened[0]))
         read = all_tables(opened) if not is_own_page or tables or images or at_steps else None

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.exits import RunArgument, bad_input, expanded
+from orchestrator.cli.exits import Include, RunArgument, bad_input, expanded
 from orchestrator.errors import literal
 from tasks.wording import counted
 
@@ -26,6 +26,7 @@ def push(
         bool,
         typer.Option("--without-texts", help="Leave out texts, and memories, each of which gives its text back."),
     ] = False,
+    include: Include = None,
 ) -> None:
     """Push a run to the Hugging Face hub as one commit of a data set, without paths, hosts and secrets."""
     with bad_input():
@@ -45,6 +46,7 @@ def pull(
     trust_code: Annotated[
         bool, typer.Option("--trust-code", help="Accept models that execute code of their own when they are loaded.")
     ] = False,
+    include: Include = None,
 ) -> None:
     """Fetch a run from the hub into a run directory; again, only what is missing or was pushed since."""
     with bad_input():

@@ -3,7 +3,10 @@
 import time
 from collections.abc import Callable
 
-from orchestrator.runs.directory import open_run
+from orchestrator.errors import typed
+from orchestrator.redact import refuse_credentials
+from orchestrator.runs.directory import check_is_run
+from orchestrator.store.files import open_files
 from orchestrator.store.lock import ask_to_stop, read_holder
 
 WAIT_SECONDS = 180.0
@@ -18,14 +21,16 @@ def stop_run(url: str, *, on_message: Callable[[str], None]) -> bool:
     Raises:
         BadInput: when there is no run at `url`.
     """
-    files = open_run(url).files
+    refuse_credentials(url)
+    files = open_files(url)
+    check_is_run(files)  # its sweep may need a plug-in that is not here, or be damaged
     holder = ask_to_stop(files)
     if holder is None:
         on_message(f"{url}: no session writes there")
         return True
     on_message(f"{url}: asked process {holder.pid} on {holder.host} to end; it saves the probes in flight")
     if _wait(lambda: (now := read_holder(files)) is None or now.session_id != holder.session_id):
-        on_message(f"{url}: ended. `capsweep resume {url}` continues it.")
+        on_message(f"{url}: ended. `capsweep resume {typed(url)}` continues it.")
         return True
     on_message(
         f"{url}: process {holder.pid} on {holder.host} has not ended within {WAIT_SECONDS:.0f} s; it may be gone."

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.exits import bad_input
+from orchestrator.cli.exits import Include, bad_input
 from orchestrator.errors import BadInput, literal
 
 app = typer.Typer()
@@ -14,6 +14,7 @@ app = typer.Typer()
 def watch(
     run: Annotated[str, typer.Argument(help="Run directory, or a folder with runs; or a URL.", metavar="RUN|ROOT")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; by default any free one.")] = 0,
+    include: Include = None,
 ) -> None:
     """Serve the page of a run, or of all runs in a folder, to a browser on this machine; it follows rows as they land.
 

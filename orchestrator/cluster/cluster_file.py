@@ -24,6 +24,7 @@ from orchestrator.cluster.machines import machine_notes, machine_problems
 from orchestrator.cluster.private import may_have_been_read
 from orchestrator.errors import BadInput, literal, suggest
 from orchestrator.spec.yaml_file import read_mapping
+from tasks.homes import expanded
 from tasks.wording import counted
 
 TYPES = {"object": "a mapping", "array": "a list", "string": "text", "integer": "a whole number", "number": "a number"}
@@ -234,7 +235,7 @@ def _mount_problems(document: Mapping[str, Any]) -> Iterator[str]:
     for target, source in _mapping(document.get("file_mounts")).items():
         if not isinstance(source, str):
             continue
-        is_token, path = source.endswith("auth_token"), Path(source).expanduser()
+        is_token, path = source.endswith("auth_token"), expanded(Path(source))
         if not path.exists():
             hint = " Set `umask 077`. Make it with `ray get-auth-token --generate`." if is_token else ""
             yield f"file_mounts.{target}: {source!r} does not exist, seen from {Path.cwd()}.{hint}"

@@ -11,6 +11,7 @@ from ray._private.state import available_resources_per_node
 
 from orchestrator.cluster.placement import Node
 from orchestrator.cluster.sizing import GPU_GIGABYTES, UNKNOWN_GPU_GIGABYTES
+from tasks.homes import expanded
 
 AUTOSCALER_FILE = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves the cluster file on the head."""
@@ -30,7 +31,7 @@ def node_of(resources: Mapping[str, float], *, present: bool = True) -> Node:
 def cluster_nodes() -> list[Node]:
     """The nodes that are present, followed by those that the autoscaler may add."""
     present = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    path = AUTOSCALER_FILE.expanduser()
+    path = expanded(AUTOSCALER_FILE)
     config = _read(path, path.stat().st_mtime_ns) if path.exists() else {}
     return [*map(node_of, present), *addable(config, num_workers=len(present) - 1)]
 

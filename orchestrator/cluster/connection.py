@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray._common.utils import env_bool
+from ray._private import ray_constants
+from ray._raylet import Config  # pyright: ignore[reportAttributeAccessIssue] - compiled
 from ray.exceptions import AuthenticationError
 
 from orchestrator.cluster.private import keep_token_private
@@ -42,6 +45,7 @@ def cluster(namespace: str, address: str | None, on_message: Callable[[str], Non
     was_running = ray.is_initialized()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     if not was_running:
+        heed_variables()
         try:
             dashboard = _start_or_join(namespace, address).dashboard_url
         except ConnectionError as error:
@@ -60,6 +64,13 @@ def cluster(namespace: str, address: str | None, on_message: Callable[[str], Non
     finally:
         if not was_running:
             ray.shutdown()
+
+
+def heed_variables() -> None:
+    """Let Ray read its variables again: in a notebook, it may have been imported before they were set."""
+    Config.initialize("")
+    variable, default = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = env_bool(variable, default)
 
 
 def _start_or_join(namespace: str, address: str | None) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrator.errors import BadInput
+from tasks.homes import expanded
 
 OTHERS_READ, OTHERS_WRITE, OTHERS_ENTER = 0o044, 0o022, 0o011
 """Mode bits of the group and of everybody else."""
@@ -33,7 +34,9 @@ def keep_token_private(*, make: bool, environment: Mapping[str, str] = os.enviro
     if environment.get("RAY_AUTH_MODE", "token").lower() != "token" or environment.get("RAY_AUTH_TOKEN"):
         return
     elsewhere = environment.get("RAY_AUTH_TOKEN_PATH")
-    path = Path(elsewhere) if elsewhere else Path.home() / ".ray" / "auth_token"
+    path = Path(elsewhere) if elsewhere else expanded(Path("~/.ray/auth_token"))
+    if not elsewhere and not path.is_absolute():
+        raise OSError("this user has no home, and HOME is not set")
     if path.exists():
         _narrow(path, whole_folder=not elsewhere)
     elif make and not elsewhere:
@@ -83,9 +86,16 @@ def _narrow(path: Path, *, whole_folder: bool) -> None:
 
 
 def may_have_been_read(path: Path) -> bool:
-    """Whether the modes of a file and of all folders above it let another user read or replace it."""
+    """Whether the modes of a file and of all folders above it let another user read or replace it.
+
+    Where it is a link, or below one, others may also come to it by the place that the link leads to.
+    """
+    return any(map(_is_open, {path.absolute(), path.resolve()}))
+
+
+def _is_open(path: Path) -> bool:
     file, folder = path.stat().st_mode, path.parent.stat()
-    reached = all(above.stat().st_mode & OTHERS_ENTER for above in path.absolute().parents)
+    reached = all(above.stat().st_mode & OTHERS_ENTER for above in path.parents)
     # In a folder with the sticky bit, such as /tmp, only owners replace files.
     replaced = folder.st_mode & OTHERS_WRITE and not folder.st_mode & stat.S_ISVTX
     return bool(reached and (file & (OTHERS_READ | OTHERS_WRITE) or replaced))
@@ -101,7 +111,7 @@ def private_folder(environment: Mapping[str, str] = os.environ) -> Path:
         OSError: when it cannot be made.
     """
     above = environment.get("RAY_TMPDIR") or environment.get("TMPDIR") or "/tmp"
-    folder = Path(above) / f"capsweep-{os.geteuid()}"
+    folder = expanded(Path(above)).absolute() / f"capsweep-{os.geteuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():

@@ -26,6 +26,9 @@ SHARE_OF_GROWTH = 0.5
 """A start that its limit stops at a share x of the capacity has trained on 0.5 x^2 of those tokens: it took about as
 many steps for each token, and did not stall. On SmolLM2-135M, whose capacity is about 100, by measurement (and by this
 formula): 1,120 (1,220) tokens at a limit of 24, 5,700 (6,000) at 54, 12,400 (12,800) at 79."""
+LENGTH_OF_A_STEP, LENGTH_OF_GROWTH = 0.9, 0.5
+"""Mean tokens of a step over the tokens at the end of its start: where it stalls (0.9 to 1 on three toys), and where
+its limit stops it (0.54 on SmolLM2-135M at a limit of 24). What stands before the memory is computed at every step."""
 GRID_STEPS = 400
 """Optimizer steps of a grid's probe that succeeds."""
 GRID_PATIENCES = 1.5
@@ -70,9 +73,10 @@ def estimate(plan: Plan, prices: Mapping[str, Price] | None = None) -> list[Mode
         price = (prices or {}).get(model.name)
         capacities = [_capacity(plan, search, price) for search in searches]
         expected = [min(float(search.limit), tokens) for search, tokens in zip(searches, capacities, strict=True)]
-        probes = [_trained_tokens(plan, search, tokens) for search, tokens in zip(searches, capacities, strict=True)]
-        trained_tokens = sum(map(sum, probes))
+        probes = [_computed_tokens(plan, search, tokens) for search, tokens in zip(searches, capacities, strict=True)]
+        computed_tokens = sum(map(sum, probes))
         mean = sum(expected) / max(1, len(expected))
+        open_at_a_time = len(searches) * (mean / 2 + plan.question.num_before)
         found.append(
             ModelEstimate(
                 model=model.name,
@@ -82,8 +86,8 @@ def estimate(plan: Plan, prices: Mapping[str, Price] | None = None) -> list[Mode
                 searches=len(searches),
                 probes=sum(map(len, probes)),
                 expected_tokens=mean,
-                tera_operations=PASSES * model.facts.num_parameters * trained_tokens / 1e12,
-                seconds=None if price is None else _seconds(price.step, trained_tokens, len(searches) * mean / 2),
+                tera_operations=PASSES * model.facts.num_parameters * computed_tokens / 1e12,
+                seconds=None if price is None else _seconds(price.step, computed_tokens, open_at_a_time),
             )
         )
     return found
@@ -110,22 +114,24 @@ def _tokens_for(nats_by_token: Sequence[float], nats: float) -> float:
     return len(nats_by_token) * nats / (nats - left)
 
 
-def _trained_tokens(plan: Plan, search: Search, capacity: float) -> list[float]:
-    """Estimated trained tokens of each probe of a search."""
+def _computed_tokens(plan: Plan, search: Search, capacity: float) -> list[float]:
+    """Estimated tokens that each probe of a search computes: those it trains on, and at each step those before them."""
+    before = plan.question.num_before
     if search.grid is None:
         full = START_TOKENS * capacity**START_POWER
         if search.limit < capacity:
-            return [SHARE_OF_GROWTH * full * (search.limit / capacity) ** 2]
+            growth = SHARE_OF_GROWTH * full * (search.limit / capacity) ** 2
+            return [growth * (1 + before / (LENGTH_OF_GROWTH * search.limit))]
         # A start that is not stopped by its limit stalls once, and a search ends after 1 + retries stalls.
-        return [full] * (1 + plan.sweep.search.retries)
+        return [full * (1 + before / (LENGTH_OF_A_STEP * capacity))] * (1 + plan.sweep.search.retries)
     # A probe that fails runs until its patience is spent, which every gain renews.
     patience = min(plan.sweep.recipe.get("steps", 0), GRID_PATIENCES * plan.sweep.recipe.get("patience", 0))
-    return [length * (GRID_STEPS if length <= capacity else patience) for length in search.grid]
+    return [(before + length) * (GRID_STEPS if length <= capacity else patience) for length in search.grid]
 
 
-def _seconds(cost: StepCost, trained_tokens: float, tokens_of_all: float) -> float:
-    """Time of `trained_tokens`, where the texts of all open searches together have `tokens_of_all` at a time."""
+def _seconds(cost: StepCost, computed_tokens: float, tokens_of_all: float) -> float:
+    """Time of `computed_tokens`, where all open searches together have `tokens_of_all` in a step."""
     # A step takes on tokens until the cost of a batch itself is a sixteenth; few searches give it fewer tokens.
     tokens_per_step = max(1.0, min(tokens_of_all, 16 * cost.batch_seconds / cost.token_seconds))
-    batches = BATCHES_PER_STEP * trained_tokens / tokens_per_step
-    return CERTIFICATES * (trained_tokens * cost.token_seconds + batches * cost.batch_seconds)
+    batches = BATCHES_PER_STEP * computed_tokens / tokens_per_step
+    return CERTIFICATES * (computed_tokens * cost.token_seconds + batches * cost.batch_seconds)

@@ -4,6 +4,7 @@ Knows nothing of files or searches.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -51,14 +52,17 @@ def with_held(
         tokenizer: Fingerprint of the model's tokenizer: tokens of another one are no sample of this model.
         longest: Most tokens of a sample; None if only the text limits it.
     """
-    read = {source for sample in samples for source in (sample.source, *sample.other_sources)}
+    # Texts of two folders may have one name: then one that was read does not stand for the other.
+    lacking = _sources(held)
+    lacking.subtract(_sources(samples))
     ids = {sample.sample_id: sample for sample in samples}
     kept: dict[str, Sample] = {}
     lost: list[str] = []
     for sample in held:
         if sample.sample_id in ids:
-            kept[sample.sample_id] = ids[sample.sample_id]
-        elif sample.source not in read and _is_of(sample, tokenizer):
+            kept[sample.sample_id] = _named_as(sample, ids[sample.sample_id])
+        elif lacking[sample.source] > 0 and _is_of(sample, tokenizer):
+            lacking[sample.source] -= 1
             # A text that is shorter than the limit was not cut there.
             kept[sample.sample_id] = replace(sample, cut=sample.cut and len(sample.tokens) == longest)
             lost.append(sample.source)
@@ -66,7 +70,21 @@ def with_held(
     if lost:
         named = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
         notes = (f"{named}: not found where the text came from; the run's own copy is used.",)
-    return Found(value=list({**kept, **ids}.values()), notes=notes)
+    new = [sample for sample in samples if sample.sample_id not in kept]
+    return Found(value=[*kept.values(), *new], notes=notes)
+
+
+def _named_as(held: Sample, read: Sample) -> Sample:
+    """The sample that was read, by the name that the run has for it: of equal texts, the first may be gone."""
+    if held.source in (read.source, *read.other_sources):
+        return read
+    others = dict.fromkeys((*held.other_sources, read.source, *read.other_sources))
+    return replace(read, source=held.source, other_sources=tuple(name for name in others if name != held.source))
+
+
+def _sources(samples: Iterable[Sample]) -> Counter[str]:
+    """How many texts have each name."""
+    return Counter(source for sample in samples for source in (sample.source, *sample.other_sources))
 
 
 def _is_of(sample: Sample, tokenizer: str) -> bool:

@@ -24,10 +24,14 @@ def prices_here(plan: Plan, console: Console) -> dict[str, Price]:
     prices: dict[str, Price] = {}
     problems: list[str] = []
     for number, model in enumerate(tracked(plan.models, "timing the models here")):
-        texts = [sample.tokens[:TOKENS] for sample in plan.samples.values() if sample.model == model.name]
+        samples = [sample for sample in plan.samples.values() if sample.model == model.name][:TEXTS]
         try:
             prices[model.name] = plan.task.price(
-                model.model, texts[:TEXTS], plan.question_of(model.name), plan.sweep.engines.device
+                model.model,
+                [sample.tokens[:TOKENS] for sample in samples],
+                plan.question_of(model.name),
+                plan.sweep.engines.device,
+                contexts=[sample.context for sample in samples],
             )
         except WrongModelError as error:
             problems += [f"models.{number}: {line}" for line in error.args]

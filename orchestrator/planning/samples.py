@@ -6,7 +6,7 @@ Knows nothing of files, models or searches: it receives a tokenizer and texts.
 import hashlib
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -41,7 +41,7 @@ def cut_to_samples(
     """
     before = codec.special_before if special else ()
     cut: dict[str, Sample] = {}
-    changes: dict[str, str] = {}
+    changes: list[tuple[str, str]] = []
     notes: list[str] = []
     for text in texts:
         encoding, whole = _encode(codec, text, limit)
@@ -56,7 +56,7 @@ def cut_to_samples(
         if text.tokens is None:
             change = _first_change(codec, encoding, kept if is_cut else text.text, is_cut=is_cut)
         if change is not None:
-            changes[text.source] = change
+            changes.append((text.source, change))
         sample_id = sample_id_of(codec.fingerprint, tokens)
         if (same := cut.get(sample_id)) is not None:
             cut[sample_id] = replace(same, other_sources=(*same.other_sources, text.source))
@@ -102,9 +102,9 @@ def _first_change(codec: TextCodec, encoding: Encoding, text: str, *, is_cut: bo
     return f"at character {place + 1}, {show(found)} becomes {show(given)}"
 
 
-def _changes_note(model: str, changes: Mapping[str, str], num_texts: int) -> Iterator[str]:
+def _changes_note(model: str, changes: Sequence[tuple[str, str]], num_texts: int) -> Iterator[str]:
     if changes:
-        source, change = next(iter(changes.items()))
+        source, change = changes[0]
         yield (
             f"{model}: its tokenizer does not give {len(changes)} of {counted(num_texts, 'text')} back as it was; the "
             f"changed text is measured. The first: {source}: {change}. Column first_change of samples.parquet has them "

@@ -124,7 +124,8 @@ def longest_length(sweep: Sweep, model: PlannedModel, num_vectors: int) -> Found
     problems: tuple[str, ...] = ()
     if wanted is not None and fits is not None and wanted > fits:
         problems = (
-            f"search.max_length: {wanted} tokens do not fit into the context of {model.name}, which holds {fits} "
+            f"search.max_length: {counted(wanted, 'token does', 'tokens do')} not fit into the context of "
+            f"{model.name}, which holds {fits} "
             f"beside num_vectors: {num_vectors}. Ask for at most {fits}, or null for as many as fit.",
         )
     return Found(value=min((limit for limit in (fits, wanted) if limit is not None), default=None), problems=problems)

@@ -11,6 +11,7 @@ from orchestrator.spec.sweep import Sweep
 from tasks.contract import Reader
 from tasks.texts import TextEntry, texts_of
 from tasks.values import TaskError, Text
+from tasks.wording import counted
 
 
 def with_held_commits(sweep: Sweep, held: Sweep) -> Sweep:
@@ -53,7 +54,8 @@ def read_texts(sweep: Sweep, *, allow_fewer: bool) -> Found[list[ReadEntry]]:
         if entry.needs_reader:
             continue
         if entry.samples is not None and len(found) < entry.samples:
-            found_fewer = f"texts.{number}: {entry.samples} samples were asked for, the source has {len(found)}."
+            asked = counted(entry.samples, "sample was", "samples were")
+            found_fewer = f"texts.{number}: {asked} asked for, the source has {len(found)}."
             if not found or not allow_fewer:
                 problems.append(f"{found_fewer} Ask for fewer, or continue with these: --allow-fewer.")
             else:

@@ -126,12 +126,12 @@ def _cleaner(names: Mapping[str, str], hosts: Sequence[str]) -> Clean:
     persons = {*hosts, platform.node(), *platform.node().split(".")[:1], _user()} - {*COMMON_USERS, "None", "localhost"}
     known = sorted((re.escape(name) for name in persons if len(name) >= SHORTEST_NAME), key=len, reverse=True)
     person = re.compile(rf"(?<!\w)(?:{'|'.join(known)})(?!\w)") if known else None
-    home = str(Path.home())
+    home = os.path.expanduser("~")
 
     def clean(message: str) -> str:
         for path in sorted(names, key=len, reverse=True):
             message = message.replace(path, names[path])
-        if home not in ("/", os.curdir):
+        if home not in ("/", os.curdir, "~"):
             message = message.replace(home, "~")
         message = FOREIGN_URL.sub(MARK, HUB_TOKEN.sub(MARK, redact(message)))
         message = QUOTED_PATH.sub(lambda found: f"{found['quote']}{_tail(found['path'])}{found['quote']}", message)

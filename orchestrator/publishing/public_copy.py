@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from orchestrator.errors import BadInput
+from orchestrator.errors import BadInput, typed
 from orchestrator.publishing.anonymous import Clean, public
 from orchestrator.redact import secrets_in
 from orchestrator.runs.directory import Run, open_run
@@ -43,7 +43,7 @@ def write_copy(run: Run, folder: Path, *, without_texts: bool) -> Run:
     if not run.provenance["sessions"]:
         raise BadInput(
             f"{run.files.url}/{PROVENANCE_FILE}: names no session, so a later push could not tell this run from "
-            f"another. `capsweep resume {run.files.url}` writes it again."
+            f"another. `capsweep resume {typed(run.files.url)}` writes it again."
         )
     words = public(run.sweep, run.provenance, without_texts=without_texts)
     files = LocalFiles(folder)

@@ -27,7 +27,9 @@ def facts(probes: pa.Table, provenance: Mapping[str, Any]) -> list[tuple[str, st
     totals = (sum(filter(None, probes[name].to_pylist())) for name in ("seconds", "steps", "trained_tokens"))
     seconds, steps, tokens = totals
     # A share of an engine's time is measured for each probe, so the sum over probes is the time of engines.
-    cost = f"{_hours(seconds)}; {steps:,} optimizer steps; {tokens:,} trained tokens" if seconds else ""
+    cost = (
+        f"{_hours(seconds)}; {counted(steps, 'optimizer step')}; {counted(tokens, 'trained token')}" if seconds else ""
+    )
     found = {
         "Date": _dates(sessions),
         "Wall time": _wall_time(sessions, probes),

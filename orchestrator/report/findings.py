@@ -120,7 +120,8 @@ def group_name(group: GroupSummary, groups: Sequence[GroupSummary], between: str
 def _how_sure(searches: pa.Table) -> str:
     statuses = Counter(searches["status"].to_pylist())
     unfinished = sum(statuses[status] for status in UNFINISHED)
-    done = f"All {searches.num_rows}" if not unfinished else f"{searches.num_rows - unfinished} of {searches.num_rows}"
+    every = "The" if searches.num_rows == 1 else f"All {searches.num_rows}"
+    done = every if not unfinished else f"{searches.num_rows - unfinished} of {searches.num_rows}"
     criteria = sorted(set(searches["criterion"].to_pylist()))
     if all(map(is_certified, criteria)):
         proof = (
@@ -132,7 +133,7 @@ def _how_sure(searches: pa.Table) -> str:
             proof += f", as far as the criterion ({_listed(criteria)}) was met"
     else:
         proof = f"a length counts where the criterion ({_listed(criteria)}) was met; no certificate is claimed"
-    return f"{done} searches finished; {proof}."
+    return f"{done} {'search' if searches.num_rows == 1 else 'searches'} finished; {proof}."
 
 
 def worth_knowing(probes: pa.Table, searches: pa.Table) -> list[str]:
@@ -204,7 +205,7 @@ def _not_monotone(probes: Rows, searches: Rows) -> str | None:
     return (
         f"Success is not monotone in length: in {len(widest)} of {counted(len(searches), 'search')} "
         "one start gave up on a length that another start proved or passed. "
-        f"The widest gap: {failed} tokens given up, {proven} proven ({by_id[search_id]['source']}). "
+        f"The widest gap: {counted(failed, 'token')} given up, {proven} proven ({by_id[search_id]['source']}). "
         "A capacity is the length that was reached, not a limit of the model."
     )
 

@@ -27,6 +27,9 @@ const draw = (plot) => {
 };
 // Figures are as wide as their column on the screen; paper is narrower.
 const [PAPER_PIXELS, LOWER] = [660, 0.8];
+// A legend's place is a share of the plot, which is lowered more than the whole figure: this keeps it off what is below.
+const HIGHER = 2;
+const legendOf = (plot, times) => 1 + times * (described(plot).layout.legend.y - 1);
 if (plots.length) {
   // A browser that prints or captures a page waits for its load event, which waits for images: so ask for one after
   // another until the first figures are drawn.
@@ -61,10 +64,23 @@ if (plots.length) {
     // Lower, too, so that two fit on a sheet.
     addEventListener("beforeprint", () => {
       plots.forEach(draw);
-      plots.forEach((plot) => Plotly.relayout(plot, { width: PAPER_PIXELS, height: LOWER * heights.get(plot) }));
+      plots.forEach((plot) =>
+        Plotly.relayout(plot, {
+          width: PAPER_PIXELS,
+          height: LOWER * heights.get(plot),
+          "legend.y": legendOf(plot, HIGHER),
+        }),
+      );
     });
     addEventListener("afterprint", () =>
-      plots.forEach((plot) => Plotly.relayout(plot, { width: null, height: heights.get(plot), autosize: true })),
+      plots.forEach((plot) =>
+        Plotly.relayout(plot, {
+          width: null,
+          height: heights.get(plot),
+          autosize: true,
+          "legend.y": legendOf(plot, 1),
+        }),
+      ),
     );
   });
 }

@@ -135,7 +135,7 @@ def _called(runs: Sequence[tuple[str, ReportTables]]) -> list[dict[str, str]]:
     models = [set(tables.searches["model"].to_pylist()) for _, tables in runs]
     called: list[dict[str, str]] = []
     for number, (name, mine) in enumerate(zip(names, models, strict=True)):
-        # Two runs of one sweep have the same name.
+        # Two folders may have the same name.
         label = name if names.count(name) == 1 else f"{name} #{number + 1}"
         found: dict[str, str] = {}
         for model in mine:
@@ -188,9 +188,22 @@ def _shown(provenance: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in provenance.items() if name != "sweep"}
 
 
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """What each run is called beside the others: by its sweep, or by its folder if another has a sweep of that name."""
+    sweeps = [run.sweep.name for run in runs]
+    return [
+        name if sweeps.count(name) == 1 else " ".join(folder.split())
+        for name, folder in zip(sweeps, _folders(runs), strict=True)
+    ]
+
+
+def _folders(runs: Sequence[Run]) -> list[str]:
+    return [run.files.url.rstrip("/").rpartition("/")[2] for run in runs]
+
+
 def all_tables(runs: Sequence[Run]) -> ReportTables:
     """The tables of these runs, joined."""
-    read = [(run.sweep.name, report_tables(run)) for run in runs]
+    read = [(name, report_tables(run)) for name, run in zip(names_of(runs), runs, strict=True)]
     return read[0][1] if len(read) == 1 else together(read)
 
 
@@ -199,12 +212,12 @@ def page_of(runs: Sequence[Run], tables: ReportTables) -> str:
     if len(runs) == 1:
         return render_page(tables, sweep_yaml=dump(runs[0].sweep), provenance=_shown(runs[0].provenance))
     yaml = "\n---\n".join(dump(run.sweep) for run in runs)
-    folders = [run.files.url.rstrip("/").rpartition("/")[2] for run in runs]
+    folders = _folders(runs)
     provenance: dict[str, Any] = {
         folder if folders.count(folder) == 1 else f"{folder} #{number}": _shown(run.provenance)
         for number, (folder, run) in enumerate(zip(folders, runs, strict=True), start=1)
     }
-    named = f"name: {' and '.join(run.sweep.name for run in runs)}\n---\n{yaml}"
+    named = f"name: {' and '.join(names_of(runs))}\n---\n{yaml}"
     return render_page(tables, sweep_yaml=named, provenance=provenance)
 
 

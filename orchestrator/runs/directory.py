@@ -3,6 +3,7 @@
 Writes nothing. Knows nothing of Ray or torch.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from orchestrator.spec.sweep import Sweep
 from orchestrator.store.claims import LOCK_FILE, SESSION_FOLDER
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.hub_files import is_on_hub, read_only
+from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.lock import STOP_FILE
 from orchestrator.store.parquet import (
     PROBE_FOLDER,
@@ -117,16 +119,6 @@ class Run:
         return Model(**self.provenance["models"][name]["model"])
 
 
-def read(run: str) -> RunTables:
-    """The tables of a run directory or URL, as Arrow; while a session writes to it, with what is proven so far.
-
-    Raises:
-        BadInput: when this is not a run, or a file of it cannot be read.
-    """
-    opened = open_run(str(run))
-    return RunTables(opened.probes(PROBES.names), opened.searches())
-
-
 def samples_of(url: str) -> dict[str, list[Sample]]:
     """The samples of the run at `url` by model; empty if there is no run yet, or they cannot be read or relied on."""
     refuse_credentials(url)
@@ -186,9 +178,28 @@ def open_run(url: str, *, to_write: bool = False) -> Run:
             because it is on the hub.
     """
     refuse_credentials(url)
-    if to_write and is_on_hub(url):
-        raise BadInput(read_only(url))
+    if to_write and (why := why_not_written(url)) is not None:
+        raise BadInput(why)
     return run_in(open_files(url))
+
+
+def why_not_written(url: str) -> str | None:
+    """Why a run cannot be written to, as far as that shows before: it is on the hub, or in a folder of others."""
+    if is_on_hub(url):
+        return read_only(url)
+    files = open_files(url)
+    if not isinstance(files, LocalFiles) or not os.path.isdir(files.url) or os.access(files.url, os.W_OK):
+        return None
+    return f"{url}: you may not write to this run. Copy its folder, and work on the copy."
+
+
+def check_is_run(files: Files) -> None:
+    """Raise BadInput unless these are the files of a run."""
+    if not is_run(files):
+        raise BadInput(
+            f"{files.url}: not a run directory (no {SWEEP_FILE} in it). "
+            "Give the folder that `capsweep run` printed, such as runs/NAME-DATE-TIME."
+        )
 
 
 def run_in(files: Files) -> Run:
@@ -197,11 +208,7 @@ def run_in(files: Files) -> Run:
     Raises:
         BadInput: when there is none, or its sweep cannot be read.
     """
-    if not is_run(files):
-        raise BadInput(
-            f"{files.url}: not a run directory (no {SWEEP_FILE} in it). "
-            "Give the folder that `capsweep run` printed, such as runs/NAME-DATE-TIME."
-        )
+    check_is_run(files)
     run = Run(files=files, sweep=read_sweep(files), provenance={"models": {}, "sessions": []})
     try:
         read_sweep_file(files)

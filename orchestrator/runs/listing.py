@@ -14,8 +14,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.errors import BadInput
+from orchestrator.errors import BadInput, typed
 from orchestrator.redact import refuse_credentials
+from orchestrator.runs.provenance_form import parse_provenance
 from orchestrator.runs.record import PROVENANCE_FILE, SWEEP_FILE, is_run
 from orchestrator.store.claims import LOCK_FILE
 from orchestrator.store.files import Files, open_files
@@ -99,7 +100,7 @@ def list_runs(url: str) -> Listing:
     files = open_files(url)
     if is_run(files):
         raise BadInput(
-            f"{url}: is a run itself. Give the folder that contains it, or see it with `capsweep status {url}`."
+            f"{url}: is a run itself. Give the folder that contains it, or see it with `capsweep status {typed(url)}`."
         )
     runs: list[ListedRun] = []
     damaged: dict[str, str] = {}
@@ -115,7 +116,7 @@ def list_runs(url: str) -> Listing:
                 runs.append(_listed(files, name, found, now))
             except BadInput as error:
                 damaged[name] = str(error)
-            except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            except (IndexError, ValueError, OverflowError, RecursionError):
                 damaged[name] = f"{PROVENANCE_FILE} cannot be read as capsweep writes it"
     runs.sort(key=lambda run: (run.begun, run.name), reverse=True)
     return Listing(runs=tuple(runs), damaged=damaged, foreign=tuple(foreign))
@@ -150,7 +151,7 @@ def _content_of(files: Files, name: str) -> dict[str, bytes] | OSError:
 def _listed(files: Files, name: str, found: Mapping[str, bytes], now: float) -> ListedRun:
     if PROVENANCE_FILE not in found:
         raise BadInput(f"no {PROVENANCE_FILE}")
-    sessions: list[dict[str, Any]] = json.loads(found[PROVENANCE_FILE])["sessions"]
+    sessions: list[dict[str, Any]] = parse_provenance(found[PROVENANCE_FILE])["sessions"]
     schema = pa.schema([SEARCHES.field(column) for column in COLUMNS])
     table = schema.empty_table()
     if SEARCHES_FILE in found:

@@ -4,12 +4,11 @@ Writes nothing. Knows nothing of Ray or torch.
 """
 
 import contextlib
-import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from orchestrator.errors import BadInput
+from orchestrator.runs.provenance_form import parse_provenance
 from orchestrator.spec.sweep import Sweep, unknown_names
 from orchestrator.spec.yaml_file import CONSTRUCTOR_ERRORS, parse_yaml
 from orchestrator.store.files import Files
@@ -102,15 +101,9 @@ def read_provenance(files: Files) -> dict[str, Any]:
     """
     content = read_whole(files, PROVENANCE_FILE)
     try:
-        known = json.loads(content)
-        _ = known.get("sweep", "").encode()
-        for held in known["models"].values():
-            _ = held["model"]["name"], held["facts"]["fingerprint"]
-        for session in known["sessions"]:
-            _ = session["session_id"], datetime.fromisoformat(session["started_at"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        return parse_provenance(content)
+    except (ValueError, RecursionError) as error:
         raise _unreadable(files, PROVENANCE_FILE, error) from error
-    return known
 
 
 def _unreadable(files: Files, name: str, error: Exception) -> DamagedFileError:

@@ -18,6 +18,7 @@ from orchestrator.store.parquet import DamagedFileError, read_probes, read_sampl
 from tasks.facts import ModelFacts
 from tasks.registry import TASKS
 from tasks.values import TaskError
+from tasks.wording import counted
 
 Read = TypeVar("Read")
 
@@ -44,9 +45,10 @@ def check_same_run(plan: Plan, files: Files) -> None:
         return
     sweep, provenance = _unless_damaged(read_sweep, files), _unless_damaged(read_provenance, files)
     if (sweep is None or provenance is None) and (unknown := _unknown_searches(plan, files)):
+        searches = counted(unknown, "search in its rows belongs", "searches in its rows belong")
         raise BadInput(
-            f"{files.url}: {SWEEP_FILE if sweep is None else PROVENANCE_FILE} cannot be read, and {unknown} searches "
-            "in its rows belong to another sweep, model or text. Restore the file, or begin a new run."
+            f"{files.url}: {SWEEP_FILE if sweep is None else PROVENANCE_FILE} cannot be read, and {searches} to "
+            "another sweep, model or text. Restore the file, or begin a new run."
         )
     # Parsed, not compared as text: a field that was added since then has its default.
     if sweep is not None and without_places(sweep) != without_places(plan.sweep):
@@ -140,10 +142,11 @@ def _difference(then: Mapping[str, Any], now: ModelFacts) -> str:
 def _changed_texts(plan: Plan, files: Files) -> list[str]:
     """One message for each text that differs from the run's."""
     try:
-        stored = {(row["model"], row["source"]): row["sample_id"] for row in read_samples(files).to_pylist()}
+        rows = read_samples(files).to_pylist()
     except DamagedFileError:
         return []  # the table is rewritten; rows of other texts belong to other searches
-    now = {(model, sample.source): sample.sample_id for (model, _), sample in plan.samples.items()}
+    stored = _ids_by_name((row["model"], row["source"], row["sample_id"]) for row in rows)
+    now = _ids_by_name((model, sample.source, sample.sample_id) for (model, _), sample in plan.samples.items())
     # During an unfinished extension, the table may or may not have its texts.
     compared = stored.keys() & now.keys() if files.exists(EXTENDING_FILE) else stored.keys() | now.keys()
     changed = {key[1]: key for key in compared if stored.get(key) != now.get(key)}
@@ -152,3 +155,11 @@ def _changed_texts(plan: Plan, files: Files) -> list[str]:
         f"{now.get(key, 'none')} now. Restore it, or begin a new run."
         for source, key in sorted(changed.items())
     ]
+
+
+def _ids_by_name(samples: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str], str]:
+    """(model, source) -> id of the text; of several texts of one name, all ids."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for model, source, sample_id in samples:
+        found.setdefault((model, source), []).append(sample_id)
+    return {name: ", ".join(sorted(ids)) for name, ids in found.items()}

@@ -5,6 +5,7 @@ All executors share it, in process or on Ray. Knows nothing of Ray or torch.
 
 import contextlib
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -222,7 +223,8 @@ def _held(files: Files, lock: RunLock, *, take_over: bool) -> Iterator[tuple[Hel
 
 def _shared(plan: Plan, url: str, session_id: str) -> SharedColumns:
     return SharedColumns(
-        run_id=Path(url).name,
+        # Folders may have names that are not in UTF-8, which tables need.
+        run_id=os.fsencode(Path(url).name).decode(errors="backslashreplace"),
         session_id=session_id,
         task=plan.task.name,
         question=plan.question,
@@ -263,7 +265,8 @@ def _write_planned(
 
 
 def _write_json(files: Files, name: str, content: dict[str, Any]) -> None:
-    files.write(name, json.dumps(content, indent=2).encode())
+    # Command lines and places may hold what is no text.
+    files.write(name, json.dumps(content, indent=2, ensure_ascii=False).encode(errors="replace"))
 
 
 def make_probe(plan: Plan, order: Order) -> Probe:

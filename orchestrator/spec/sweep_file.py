@@ -16,13 +16,15 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.errors import BadInput, suggest
+from orchestrator.errors import BadInput, is_utf8, suggest
 from orchestrator.spec.fields import problem
+from orchestrator.spec.in_code import as_in_a_file
 from orchestrator.spec.models import ModelEntry
 from orchestrator.spec.overrides import read_overrides, with_overrides
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.tracking import TrackingEntry
 from orchestrator.spec.yaml_file import read_mapping
+from tasks.homes import LONGEST_NAME, expanded
 from tasks.registry import TASKS, TEXT_SOURCES
 from tasks.texts.patterns import match
 
@@ -33,8 +35,6 @@ IN_CODE = "sweep"
 LOCAL_MARKS = (".", "/", "~")
 """A model's name that begins with one of these is local; so is one with more slashes than the one of a hub id, unless
 it ends in the name of a GGUF file."""
-LONGEST_NAME = 255
-"""Most bytes of a file name on common file systems; hub ids are shorter."""
 CONTROL_CATEGORIES = ("Cc", "Zl", "Zp")
 """Unicode's names of control characters and of line and paragraph separators."""
 PLAIN_NAMES = {
@@ -76,20 +76,28 @@ def sweep_of(asked: SweepSource, overrides: Sequence[str] = ()) -> Sweep:
     Raises:
         BadInput: with every problem.
     """
+    if isinstance(asked, str) and "\n" in asked:
+        raise BadInput(
+            f"{IN_CODE}: found text of several lines. Wanted the path of a sweep file, or a mapping, which "
+            "yaml.safe_load makes of YAML."
+        )
     if isinstance(asked, str | os.PathLike):
-        return load_sweep(Path(asked).expanduser(), overrides)
+        return load_sweep(expanded(Path(asked)), overrides)
     if isinstance(asked, Sweep):
         # Only what was set: an extension adds nothing for a field that was left out.
-        document: Mapping[str, Any] = asked.model_dump(mode="json", include=asked.model_fields_set)
+        given: Any = asked.model_dump(mode="json", include=asked.model_fields_set)
     else:
-        document = asked
+        given = asked
+    if not isinstance(given, Mapping):
+        raise BadInput(f"{IN_CODE}: found a {type(given).__name__}. Wanted a mapping with name, models and texts.")
+    problems: list[str] = []
     try:
-        # As a file has it: tuples as lists, paths as text.
-        document = json.loads(json.dumps(document, default=os.fspath))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise BadInput(f"{IN_CODE}: {error}. Wanted text, numbers, lists and mappings, as in a sweep file.") from error
-    if not isinstance(document, dict):
-        raise BadInput(f"{IN_CODE}: found a {type(document).__name__}. Wanted a mapping with name, models and texts.")
+        # By JSON, what is below a type of YAML, such as a member of an Enum, becomes that type.
+        document = json.loads(json.dumps(as_in_a_file(given, problems)))
+    except RecursionError:
+        raise BadInput(f"{IN_CODE}: it holds itself. Wanted what a sweep file could hold.") from None
+    if problems:
+        raise BadInput(*(f"{IN_CODE}: {line}" for line in problems))
     return _checked(document, [], overrides, where=IN_CODE, folder=Path())
 
 
@@ -167,13 +175,16 @@ class Places:
         """
         if any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(name).parts):
             raise problem(f"found {_short(name)}; no part of a path may be longer than {LONGEST_NAME} bytes.")
-        beside, here = self._folder / Path(name).expanduser(), Path(name).expanduser()
-        for path in (beside, here):
-            if _exists(path):
-                # Absolute, so that a run can be resumed from any directory; rows and tables never hold this path.
-                return Path(os.path.abspath(path)).as_posix()
-        tried = " and ".join(dict.fromkeys([f"{beside}", f"{here}"]))
-        raise problem(f"found {name!r}, but there is no such file or folder; tried {tried}.")
+        here = expanded(Path(name))
+        beside = self._folder / here
+        if (path := next(filter(_exists, (beside, here)), None)) is None:
+            tried = " and ".join(dict.fromkeys([f"{beside}", f"{here}"]))
+            raise problem(f"found {name!r}, but there is no such file or folder; tried {tried}.")
+        # Absolute, so that a run can be resumed from any directory; rows and tables never hold this path.
+        found = Path(os.path.abspath(path)).as_posix()
+        if not is_utf8(found):
+            raise problem(f"found {name!r}, which is at {found!r}: no name in UTF-8, as files have. Rename the folder.")
+        return found
 
     def find_model(self, name: str) -> str:
         """The path of a local folder or file if there is one, else the name, as a hub id or a file of one."""
@@ -183,6 +194,8 @@ class Places:
             slashes = name.count("/")
             may_be_of_the_hub = slashes > 1 if name.lower().endswith(".gguf") else slashes <= 1
             if len(name) > LONGEST_NAME or name.startswith(LOCAL_MARKS) or not may_be_of_the_hub or name.endswith("/"):
+                raise
+            if _exists(self._folder / name) or _exists(Path(name)):
                 raise
             return name
 

@@ -3,6 +3,7 @@
 Knows nothing of what the mapping means.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,13 @@ CONSTRUCTOR_ERRORS = (
     ArithmeticError,
     RecursionError,
 )
-LONGEST_FILE = 2**18
-"""Most bytes of a file: PyYAML takes seconds for as many, and a sweep has a few thousand."""
-MOST_CHARACTERS = 4 * LONGEST_FILE
+LONGEST_FILE = 2**20
+"""Most bytes of a file: PyYAML takes seconds for as many. A sweep has a few thousand; but a run writes an entry of 230
+bytes for each of its `revisions`, and must be able to read them."""
+MOST_CHARACTERS = LONGEST_FILE
 """Most characters and entries of a document in which every alias is written out; a few lines can ask for 10^12."""
+ANOTHER_NUMBER = re.compile(r"[-+]?(0[0-7]+|\d{1,9}(:\d\d?){1,9})")
+"""010 is octal in YAML 1.1, and 1:30 is in minutes."""
 LONGEST_NUMBER_BITS = 1024
 """The largest float has as many."""
 
@@ -33,8 +37,16 @@ class _Loader(yaml.SafeLoader):
     """A safe loader that also refuses scalars that no message, table or page could hold."""
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        """Refuse numbers beyond a float: Python does not convert numbers of more than 4300 digits to text."""
+        """Refuse numbers that mean another one than they show, and those beyond a float.
+
+        Python does not convert numbers of more than 4300 digits to text.
+        """
         number = super().construct_yaml_int(node)
+        if ANOTHER_NUMBER.fullmatch(node.value):
+            raise yaml.constructor.ConstructorError(
+                problem=f"found {node.value[:40]}, which YAML reads as {number}; write that, or put it in quotes",
+                problem_mark=node.start_mark,
+            )
         if number.bit_length() > LONGEST_NUMBER_BITS:
             raise yaml.constructor.ConstructorError(
                 problem=f"found a whole number of more than {LONGEST_NUMBER_BITS} bits", problem_mark=node.start_mark
@@ -62,9 +74,9 @@ def read_mapping(path: Path) -> tuple[dict[Any, Any], list[str]]:
     Raises:
         BadInput: when there is no such file, or it is not YAML or not a mapping.
     """
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise BadInput(f"{path}: a pipe or device. Wanted a YAML file.")
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise BadInput(f"{path}: a pipe or device. Wanted a YAML file.")
         with path.open("rb") as file:
             text = file.read(LONGEST_FILE + 1).decode("utf-8-sig")
     except FileNotFoundError:

@@ -3,6 +3,7 @@
 Knows nothing of rows, Parquet or searches.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,7 @@ from orchestrator.errors import BadInput
 from orchestrator.store.hub_files import HubFiles, is_on_hub
 from orchestrator.store.local_files import LocalFiles
 from orchestrator.store.remote_files import RemoteFiles
+from tasks.homes import LONGEST_NAME, expanded
 
 LOCAL_PROTOCOLS = ("file://", "local://")
 
@@ -69,7 +71,8 @@ def open_files(url: str) -> Files:
     """A local folder, a data set of the hub, or whatever fsspec reaches under the URL's protocol.
 
     Raises:
-        BadInput: when fsspec does not know the protocol here, or the URL chains several, or names no data set.
+        BadInput: when fsspec does not know the protocol here, the URL chains several or names no data set, or no folder
+            can have the name.
     """
     if is_on_hub(url):
         return HubFiles(url)
@@ -87,4 +90,7 @@ def open_files(url: str) -> Files:
                 f"{url}: this storage cannot be reached ({error}). Wanted a folder, or a URL that fsspec knows; "
                 "the extras s3 and gcs of capsweep bring those two."
             ) from error
-    return LocalFiles(Path(url).expanduser())
+    folder = expanded(Path(url))
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in folder.parts):
+        raise BadInput(f"{url}: a name in it has more than {LONGEST_NAME} bytes, which no folder may have. Shorten it.")
+    return LocalFiles(folder)

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 STALE_SECONDS = 30.0
 """A holder silent for this long counts as gone, even if a process has its pid: pids are reused."""
 MOST_PID = 2**31 - 1
+LATEST = 2.0**37
+"""A Unix time of which there are dates: in seconds, the year 6325."""
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 PID_NAMESPACE = "/proc/self/ns/pid"
 
@@ -60,7 +62,8 @@ def parse_holder(content: bytes) -> Holder | None:
     try:
         holder = Holder(**json.loads(content))
         whole = isinstance(holder.session_id, str) and isinstance(holder.pid, int) and 0 < holder.pid <= MOST_PID
-        return replace(holder, heartbeat=float(holder.heartbeat)) if whole else None
+        heartbeat = float(holder.heartbeat)
+        return replace(holder, heartbeat=heartbeat) if whole and 0 <= heartbeat < LATEST else None
     except (ValueError, TypeError, OverflowError, RecursionError):
         return None
 

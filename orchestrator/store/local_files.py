@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 """Name of a file that is being written."""
+NOT_SUPPORTED = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+"""What file systems answer that have no links, or cannot sync a folder: exFAT, mounted drives and buckets."""
 MOST_ATTEMPTS = 3
 """Attempts at a write whose unfinished file somebody removes."""
 
@@ -27,13 +29,21 @@ class LocalFiles:
         _finish(target, content, lambda beside: beside.replace(target), may_write or _always)
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a temporary file and link it: a link never replaces a file."""
+        """Write a temporary file and link it: a link never replaces a file, and is whole from the first moment."""
         target = self._root / name
         made: list[Path] = []
 
         def link(beside: Path) -> None:
             with contextlib.suppress(FileExistsError):
-                os.link(beside, target)
+                try:
+                    os.link(beside, target)
+                except OSError as error:
+                    if error.errno not in NOT_SUPPORTED:
+                        raise
+                    with target.open("xb") as file:
+                        file.write(content)
+                        file.flush()
+                        os.fsync(file.fileno())
                 made.append(target)
 
         _finish(target, content, link, _always)
@@ -132,5 +142,8 @@ def _sync_folder(path: Path) -> None:
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
     finally:
         os.close(folder)

@@ -13,7 +13,7 @@ from orchestrator.errors import BadInput
 from orchestrator.store.claims import LOCK_FILE, Claim, claim_name, newest_claim, read_holder
 from orchestrator.store.files import Files
 from orchestrator.store.held import HeldFiles, LostLockError
-from orchestrator.store.holder import Holder, is_gone, parse_holder, seems_to_live, this_process
+from orchestrator.store.holder import STALE_SECONDS, Holder, is_gone, parse_holder, seems_to_live, this_process
 
 STOP_FILE = "stop"
 """Holds the id of a session that was asked to end."""
@@ -110,17 +110,20 @@ class RunLock:
 
 
 def ask_to_stop(files: Files) -> Holder | None:
-    """Ask the session that writes to a run, on any machine, to end; returns it, or None if there is none."""
+    """Ask the session that writes to a run, on any machine, to end; returns it, or None if there is none any more."""
     holder = read_holder(files)
-    if holder is not None:
-        files.write(STOP_FILE, holder.session_id.encode())
+    if holder is None or is_gone(holder):
+        return None
+    files.write(STOP_FILE, holder.session_id.encode())
     return holder
 
 
 def _lives(newest: Claim, files: Files) -> bool:
     """Whether a session that may be writing is alive."""
     holders = [holder for holder in newest.holders if not is_gone(holder)]
-    if any(seems_to_live(holder, time.time()) for holder in holders):
+    now = time.time()
+    # A heartbeat that is still to come is that of another clock.
+    if any(seems_to_live(holder, now) and holder.heartbeat < now + STALE_SECONDS for holder in holders):
         return True
     if not holders:
         return False

@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestrator.errors import BadInput
+from orchestrator.errors import BadInput, typed
 from orchestrator.store.files import Files
 from orchestrator.store.probe_columns import PROBES
 from orchestrator.store.schema import MEASURED, SAMPLES, SCHEMA_VERSION, SEARCHES
@@ -42,7 +42,7 @@ class DamagedFileError(BadInput):
         """`absent`: whether there is no such file; `remedy`: what to do, by default to resume the run."""
         again = "writes it again" if absent else "sets it aside and computes again what it held"
         super().__init__(
-            f"{files.url}/{name}: damaged ({damage}). {remedy or f'`capsweep resume {files.url}` {again}.'}"
+            f"{files.url}/{name}: damaged ({damage}). {remedy or f'`capsweep resume {typed(files.url)}` {again}.'}"
         )
         self.name = name
         self.damage = damage

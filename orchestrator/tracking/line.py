@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.errors import typed
 from orchestrator.redact import redact
 from orchestrator.runs.directory import TRACKING_FOLDER
 from orchestrator.store.files import Files
@@ -121,7 +122,7 @@ class Line(threading.Thread):
         num_finished = len(self._sent) + len(self._waiting)
         return [
             f"tracking.{self.tracker}: {len(self._sent)} of {counted(num_finished, 'finished search')} were sent, and "
-            f"no summary; `capsweep resume {self._run.files.url}` sends the rest. {errors}"
+            f"no summary; `capsweep resume {typed(self._run.files.url)}` sends the rest. {errors}"
         ]
 
     def run(self) -> None:
@@ -211,9 +212,8 @@ class Line(threading.Thread):
             return
         self._errors.append(redact(" ".join(str(error).split())))
         if len(self._errors) == 1:
-            self._run.on_message(
-                f"tracking.{self.tracker}: {self._errors[0]} The run goes on; what is not sent is tried again."
-            )
+            said = self._errors[0].rstrip(".")
+            self._run.on_message(f"tracking.{self.tracker}: {said}. The run goes on; what is not sent is tried again.")
 
     def _store(self) -> None:
         """Keep what the next session needs; raises OSError when that is impossible."""

@@ -57,8 +57,11 @@ class Wandb:
         return self._run.id
 
     def url(self) -> str | None:
-        """See `Tracker`."""
-        return self._run.url
+        """See `Tracker`; offline, the folder that `wandb sync` takes."""
+        if not self._run.offline:
+            return self._run.url
+        folder, here = Path(self._run.dir).parent, Path.cwd()
+        return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
 
     def log(self, progress: int, values: Mapping[str, float], labels: Mapping[str, Any]) -> None:
         """See `Tracker`."""

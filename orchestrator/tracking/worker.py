@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sys
-from textwrap import shorten
 from typing import Any, TextIO
 
 from orchestrator.tracking.tracker import Tracker
@@ -21,6 +20,8 @@ DEFAULTS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
 }
 """Variables by which the libraries neither report their use nor print, and give up soon: the driver tries again."""
+MOST_LETTERS = 150
+"""Of the beginning and of the end of an error."""
 
 
 def main(name: str) -> None:
@@ -39,12 +40,18 @@ def main(name: str) -> None:
         try:
             answer = _answer(tracker, request)
         except Exception as error:
-            answer = {"error": shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ..")}
+            answer = {"error": in_short(error)}
         is_open = not ends and (is_open or "error" not in answer)
         print(json.dumps(answer), file=answers, flush=True)
     if is_open:  # the driver died
         with contextlib.suppress(Exception):
             tracker.end(complete=False)
+
+
+def in_short(error: Exception) -> str:
+    """An error in a line. A long one keeps its end, too: libraries wrap the reason in what they were about to do."""
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    return line if len(line) <= 2 * MOST_LETTERS else f"{line[:MOST_LETTERS]} .. {line[-MOST_LETTERS:]}"
 
 
 def _take_stdout() -> TextIO:

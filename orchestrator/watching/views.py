@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.report.tables import UNFINISHED
-from orchestrator.report.writing import page_of, report_tables, together
+from orchestrator.report.writing import names_of, page_of, report_tables, together
 from orchestrator.runs.directory import Run, run_in
 from orchestrator.runs.listing import list_runs
 from orchestrator.runs.record import PROVENANCE_FILE
@@ -75,7 +75,7 @@ class RunsView:
     def build(self) -> Page:
         """The page that `capsweep report` writes of these runs."""
         runs = [run_in(files) for files in self._files]
-        read = [(run.sweep.name, report_tables(run)) for run in runs]
+        read = [(name, report_tables(run)) for name, run in zip(names_of(runs), runs, strict=True)]
         tables = read[0][1] if len(read) == 1 else together(read)
         statuses = Counter(tables.searches["status"].to_pylist())
         done = sum(count for status, count in statuses.items() if status not in UNFINISHED)

@@ -93,9 +93,15 @@ def texts_of(entry: TextEntry, reader: Reader | None = None) -> list[Text]:
     """The texts of an entry, with its `second_half`, `control` and `name` applied.
 
     Raises:
-        TaskError: when nothing can be read, or nothing is left of a text.
+        TaskError: when nothing can be read, what was read is no text, or nothing is left of a text.
     """
-    return [_prepared(entry, text) for text in entry.read(reader)]
+    texts = list(entry.read(reader))
+    for text in texts:
+        if not isinstance(text, Text):  # a plug-in may return anything
+            raise TaskError(
+                f"source {entry.source}: read() gave a {type(text).__name__}. Wanted `Text` of tasks/values."
+            )
+    return [_prepared(entry, text) for text in texts]
 
 
 def _prepared(entry: TextEntry, text: Text) -> Text:

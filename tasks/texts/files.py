@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tasks.contract import Reader
+from tasks.homes import expanded
 from tasks.texts import LocalPath, Samples, TextEntry
 from tasks.texts.patterns import match
 from tasks.texts.text_files import (
@@ -69,9 +70,11 @@ class FilesSource(TextEntry, frozen=True):
         unread = [file for file in files if _reader_of(file) is None]
         if not unread:
             return []
+        are = "is" if len(unread) == 1 else "are"
         return [
-            f"{self.path}: {len(unread)} of {len(files)} files are not read: {_named(unread)}. Read are .txt, .jsonl, "
-            f".ndjson and .csv, also packed ({', '.join(COMPRESSIONS)}), and .parquet; rename or convert the others."
+            f"{self.path}: {len(unread)} of {len(files)} files {are} not read: {_named(unread)}. Read are .txt, "
+            f".jsonl, .ndjson and .csv, also packed ({', '.join(COMPRESSIONS)}), and .parquet; rename or convert the "
+            "others."
         ]
 
     def _texts(self) -> Iterator[Text]:
@@ -100,7 +103,7 @@ class FilesSource(TextEntry, frozen=True):
 
     def _found(self) -> tuple[Path, list[Path]]:
         """The folder that names are relative to, and everything there that may be meant, sorted."""
-        path = Path(self.path).expanduser()
+        path = expanded(Path(self.path))
         if path.is_file():
             return path.parent, [path]
         if path.is_dir():
@@ -215,7 +218,7 @@ def _read_parquet(path: Path) -> Rows:
             if (names := file.schema_arrow.names).count(FIELD) != 1:
                 raise _doubled(str(path), "column") if FIELD in names else _no_field(str(path), "column", names)
             number = 0
-            for batch in file.iter_batches(batch_size=PARQUET_ROWS, columns=[FIELD], use_threads=False):
+            for batch in file.iter_batches(batch_size=_rows_together(file), columns=[FIELD], use_threads=False):
                 for value in batch.column(0):
                     number += 1
                     found = value.as_py()
@@ -224,6 +227,17 @@ def _read_parquet(path: Path) -> Rows:
                     yield number, found
     except (pyarrow.ArrowException, ValueError) as error:
         raise TaskError(f"{path}: not a readable Parquet file ({error}).") from error
+
+
+def _rows_together(file: Any) -> int:
+    """How many rows of a pyarrow.parquet.ParquetFile are unpacked together.
+
+    Each may hold the longest value of its group, which the file stores once.
+    """
+    groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
+    largest = max((one.total_uncompressed_size for one in columns if one.path_in_schema == FIELD), default=0)
+    return max(1, min(PARQUET_ROWS, MOST_BYTES // max(1, largest)))
 
 
 READERS: dict[str, Callable[[Path], Rows]] = {

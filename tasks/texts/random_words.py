@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tasks.contract import Reader
+from tasks.homes import expanded
 from tasks.texts import LocalPath, Samples, TextEntry
 from tasks.texts.text_files import text_of
 from tasks.values import TaskError, Text
@@ -54,7 +55,7 @@ class RandomWordsSource(TextEntry, frozen=True):
 
     def _words(self) -> list[str]:
         try:
-            lines = text_of(Path(self.words).expanduser()).split("\n")
+            lines = text_of(expanded(Path(self.words))).split("\n")
         except OSError as error:
             raise TaskError(f"{self.words}: cannot be read ({error.strerror}); wanted one word a line.") from error
         words: list[str] = []

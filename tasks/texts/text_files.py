@@ -8,6 +8,7 @@ import codecs
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,10 @@ LEAST_BYTES = 128
 """Bytes that a line or a row counts at least: a Python object takes as many."""
 HEAD_BYTES = 2**16
 """Bytes at the beginning of a file by which its encoding is told."""
+FEW_BYTES = 16
+"""Of fewer, an odd number may be text with NUL, and not what is left of UTF-16."""
+WIDE_WORD = re.compile(rb"(?:[ -~]\0){8}|(?:\0[ -~]){8}|(?:[ -~]\0{3}){4}|(?:\0{3}[ -~]){4}")
+"""A few Latin letters in UTF-16 or UTF-32."""
 CONTROL_BYTES = bytes(range(32))
 """High bytes in UTF-16 of the letters of most alphabets. No text in UTF-8 has them, NUL among them, at every other
 place."""
@@ -113,15 +118,21 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
 
 def _check_encoding(head: bytes, path: Path) -> None:
     """Raise TaskError for UTF-16 and UTF-32 without a byte order mark: what is not Latin in them may pass as UTF-8."""
-    for high in (head[0::2], head[1::2]) if len(head) % 2 == 0 else ():
+    for high in (head[0::2], head[1::2]) if len(head) % 2 == 0 or len(head) >= FEW_BYTES else ():
         if b"\0" in high and 10 * len(high.translate(None, CONTROL_BYTES)) < len(high):
-            raise TaskError(f"{path}: not UTF-8 but UTF-16 or UTF-32. Save the file as UTF-8, for instance with iconv.")
+            raise _utf_16(path)
+
+
+def _utf_16(path: Path) -> TaskError:
+    return TaskError(f"{path}: not UTF-8 but UTF-16 or UTF-32. Save the file as UTF-8, for instance with iconv.")
 
 
 def _decoded(data: bytes, path: Path, offset: int) -> str:
     """The text of UTF-8 bytes that begin at `offset` of the file, without a byte order mark at its start."""
     if offset == 0 and data.startswith(codecs.BOM_UTF8):
         data, offset = data[len(codecs.BOM_UTF8) :], len(codecs.BOM_UTF8)
+    if b"\0" in data and WIDE_WORD.search(data):  # added to what is in UTF-8, as PowerShell's `>>` does
+        raise _utf_16(path)
     try:
         return data.decode()
     except UnicodeDecodeError as error:

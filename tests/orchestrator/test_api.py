@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 from rich.console import Console
 
 import orchestrator
@@ -45,6 +46,25 @@ class TestSweeps:
             (entry,) = orchestrator.check(sweep, timed=False).plan.sweep.texts
             assert entry.model_dump()["path"] == str(toy_sweep.parent / "texts")
 
+    def test_in_code_may_hold_arrays_and_ranges_and_be_one_of_omegaconf(self, asked):
+        held = {**asked, "num_vectors": np.arange(1, 3), "seeds": range(2), "search": {"max_length": np.int64(9)}}
+        sweep = orchestrator.check(held, timed=False).plan.sweep
+        assert (sweep.num_vectors, sweep.seeds, sweep.search.max_length) == ((1, 2), (0, 1), 9)
+        as_config = OmegaConf.create({**held, "texts": [], "num_vectors": [1, 2], "seeds": [0, 1], "search": {}})
+        as_config.texts.append({"source": "files", "path": str(asked["texts"][0]["path"])})
+        assert orchestrator.check(as_config, timed=False).plan.sweep.num_vectors == (1, 2)
+
+    def test_are_tuned_in_at_least_one_trial_for_at_least_one_token(self, asked, tmp_path):
+        with pytest.raises(orchestrator.BadInput) as caught:
+            orchestrator.tune(asked, trials=0, budget=-3, inline=True, run_dir=tmp_path / "tune")
+        assert caught.value.problems == ("trials: found 0; wanted at least 1.", "budget: found -3; wanted at least 1.")
+        assert not (tmp_path / "tune").exists()
+
+    def test_that_hold_themselves_are_bad_input(self, asked):
+        asked["budget"] = asked
+        with pytest.raises(orchestrator.BadInput, match="sweep: it holds itself"):
+            orchestrator.check(asked)
+
     def test_report_every_problem_at_once(self, asked):
         with pytest.raises(orchestrator.BadInput) as caught:
             orchestrator.run({**asked, "taks": 1, "num_vectors": [0]}, inline=True)
@@ -58,6 +78,12 @@ class TestSweeps:
         [
             ({"name": {1, 2}}, "sweep: .*set.*Wanted text, numbers, lists and mappings"),
             (["name"], "sweep: found a list. Wanted a mapping"),
+            (
+                {"seeds": (n for n in (0,)), "name": b"x"},
+                "^sweep: seeds: found a generator.*\nsweep: name: found a byt",
+            ),
+            ("name: mine\nmodels: [a/b]\n", "^sweep: found text of several lines.* yaml.safe_load"),
+            ("name: " * 60, "cannot be read .File name too long"),
             ("nowhere.yaml", "nowhere.yaml: there is no such file"),
         ],
     )
@@ -93,6 +119,26 @@ class TestRun:
         with pytest.raises(orchestrator.BadInput, match="no search_ids of this run begin with it"):
             run.memory("nothing")
 
+    def test_is_read_and_listed_by_whatever_names_it(self, run):
+        assert orchestrator.read(run).searches.equals(orchestrator.read(Path(run.url)).searches)
+        (listed,) = orchestrator.list_runs(Path(run.url).parent).runs
+        assert listed.done == 12
+
+    def test_takes_a_cell_of_its_tables_as_a_search_id(self, run):
+        cell = run.searches["search_id"][0]
+        assert (run.memory(cell) == run.memory(cell.as_py())).all()
+        with pytest.raises(orchestrator.BadInput, match="0: no search_ids of this run begin with it; wanted one"):
+            run.memory(0)
+
+    def test_that_was_opened_before_it_was_extended_has_what_was_added(self, run, toy_sweep):
+        before = set(run.searches["search_id"].to_pylist())
+        run.memory(min(before))
+        orchestrator.extend(run, toy_sweep, overrides="models=[toy/other]", inline=True, console=QUIET)
+        (added, *_) = set(run.searches["search_id"].to_pylist()) - before
+        assert orchestrator.decode(run, added)
+        assert run.memory(added).shape == (1, 1)
+        assert len({found.probe_id for found in orchestrator.verify(run)}) > 12
+
     def test_is_bad_input_where_there_is_none(self, tmp_path):
         for call in (orchestrator.open_run, orchestrator.verify, orchestrator.resume):
             with pytest.raises(orchestrator.BadInput, match="not a run directory"):
@@ -112,7 +158,35 @@ class TestRun:
         with pytest.raises(orchestrator.BadInput, match="'published' has no figures for its searches"):
             orchestrator.compare(run)
         with pytest.raises(orchestrator.BadInput, match="nothing to fit"):
-            orchestrator.fit([run])
+            orchestrator.fit(run)
+        with pytest.raises(orchestrator.BadInput, match=r"'publishd': not known.*Did you mean 'published'"):
+            orchestrator.compare(run, "publishd")  # pyright: ignore[reportArgumentType]
+        with pytest.raises(orchestrator.BadInput, match=r"'gguf': not known\. known: safetensors, vllm, llama\.cpp"):
+            orchestrator.export(run, "memories", format="gguf")  # pyright: ignore[reportArgumentType]
+
+    def test_writes_where_home_is_meant(self, run, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        orchestrator.export(run, "~/memories")
+        assert (tmp_path / "memories" / "memories.safetensors").is_file()
+
+
+class TestWordsByThemselves:
+    """A text is a sequence of letters, which nobody means where several texts are wanted."""
+
+    def test_override(self, asked):
+        assert orchestrator.check(asked, overrides="seeds=[0,1]", timed=False).plan.sweep.seeds == (0, 1)
+
+    def test_run_to_reuse(self, asked, toy_sweep, finished, tmp_path):
+        ended = orchestrator.run(
+            asked, run_dir=tmp_path / "second", inline=True, console=QUIET, reuse=str(finished(toy_sweep))
+        )
+        assert ended.directory.provenance["sessions"][0]["reused"][0]["searches"] == 12
+
+    def test_variable_and_setting(self, asked, toy_sweep, finished):
+        with pytest.raises(orchestrator.BadInput, match=r"^--env NOWHERE_SET: [^\n]*$"):
+            orchestrator.run(asked, inline=True, env="NOWHERE_SET")
+        with pytest.raises(orchestrator.BadInput, match=r"^--as dtype=float8: [^\n]*$"):
+            orchestrator.verify_under(finished(toy_sweep), "dtype=float8")
 
 
 def test_a_run_in_a_thread_does_without_signals(asked, tmp_path):

@@ -19,6 +19,8 @@ from orchestrator.runs.directory import open_run
 from orchestrator.store.parquet import read_measured
 from orchestrator.store.schema import BITS_FILE, LINES_FILE, NOISE_FILE, QUANTIZED_FILE
 from tasks.prover import LayoutProver
+from tasks.registry import TASKS
+from tasks.values import Model
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)
@@ -236,6 +238,23 @@ class TestAnotherModelUnderTheSameName:
         assert ended.stderr.startswith(f"{run}: model stories260K has changed since the run began: fingerprint ")
         assert len(ended.stderr.splitlines()) == 1
         assert self.files_of(run) == before
+
+    def test_a_tokenizer_that_the_fingerprint_does_not_hold(self, capsweep, moved, shipped_model):
+        """That of old models lies in vocab.json and merges.txt, or tokenizer.model."""
+        run, model = moved
+        of_another = json.loads((shipped_model / "tokenizer.json").read_text())["model"]
+        (model / "tokenizer.json").unlink()
+        (model / "vocab.json").write_text(json.dumps(of_another["vocab"]))
+        (model / "merges.txt").write_text("\n".join(" ".join(pair) for pair in of_another["merges"]))
+        (model / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer"}')
+        provenance = json.loads((run / "provenance.json").read_text())
+        held = provenance["models"]["stories260K"]
+        held["facts"]["fingerprint"] = TASKS["cramming"].facts(Model(name=str(model))).fingerprint
+        (run / "provenance.json").write_text(json.dumps(provenance))
+        assert capsweep("verify", run, "--device", "cpu").returncode == 0
+        ended = capsweep("decode", run, open_run(str(run)).searches()["search_id"][0], "--device", "cpu")
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr.startswith(f"{run}: the tokenizer of stories260K has changed since the run began: ")
 
     def test_the_same_model_in_another_folder_is_the_same(self, capsweep, moved):
         assert capsweep("verify", moved[0], "--device", "cpu").returncode == 0

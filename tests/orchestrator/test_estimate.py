@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 
 from orchestrator.planning.estimate import (
     BITS_PER_DIMENSION,
     CERTIFICATES,
+    LENGTH_OF_A_STEP,
+    LENGTH_OF_GROWTH,
     SHARE_OF_GROWTH,
     START_POWER,
     START_TOKENS,
@@ -15,8 +18,12 @@ from orchestrator.planning.estimate import (
 )
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan
+from orchestrator.planning.pricing import prices_here
 from orchestrator.spec.sweep_file import load_sweep
 from tasks.facts import Price, StepCost
+from tasks.language_model import LanguageModel
+from tasks.scoring import score_without_memory
+from tasks.values import Model
 
 LN2 = 0.6931
 STEP = StepCost(batch_seconds=0.01, token_seconds=0.001)
@@ -75,6 +82,48 @@ def test_a_search_that_its_limit_stops_is_cheaper_than_one_that_stalls_and_is_no
     assert whole.seconds is not None
     starts, left = 1 + plan.sweep.search.retries, (limit / whole.expected_tokens) ** 2
     assert stopped.seconds == pytest.approx(whole.seconds * SHARE_OF_GROWTH * left / starts)
+
+
+def test_a_context_is_read_at_every_step(plan):
+    """Trained tokens are those of the text, but a step computes the context before them as well."""
+    step, text = StepCost(batch_seconds=0.0, token_seconds=0.001), (4 * LN2,) * 40
+    after = replace(plan, question=replace(plan.question, context=30))
+    alone, found = priced(plan, text, step=step), priced(after, text, step=step)
+    assert (found.expected_tokens, found.probes) == (alone.expected_tokens, alone.probes)
+    more = 1 + 30 / (LENGTH_OF_A_STEP * alone.expected_tokens)
+    assert found.seconds == pytest.approx(alone.seconds * more)
+    assert found.tera_operations == pytest.approx(alone.tera_operations * more)
+
+
+def test_under_a_limit_a_context_is_read_before_the_shorter_text_of_each_step(plan):
+    step, text = StepCost(batch_seconds=0.0, token_seconds=0.001), (4 * LN2,) * 40
+    short = replace(plan, searches=tuple(replace(search, limit=5) for search in plan.searches))
+    after = replace(short, question=replace(plan.question, context=30))
+    alone, found = priced(short, text, step=step), priced(after, text, step=step)
+    assert found.seconds == pytest.approx(alone.seconds * (1 + 30 / (LENGTH_OF_GROWTH * 5)))
+
+
+def test_a_grid_reads_its_context_at_every_step_too(plan):
+    step, text = StepCost(batch_seconds=0.0, token_seconds=0.001), (4 * LN2,) * 40
+    grid = replace(plan, searches=tuple(replace(search, grid=(5,)) for search in plan.searches))
+    after = replace(grid, question=replace(plan.question, context=30))
+    alone, found = priced(grid, text, step=step), priced(after, text, step=step)
+    assert found.seconds == pytest.approx(alone.seconds * (1 + 30 / 5))
+
+
+def test_what_a_text_costs_is_read_after_its_context(stories_model, stories, tmp_path):
+    (tmp_path / "story.txt").write_text(stories[0])
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        f"name: after\nmodels: [{{name: {stories_model}, radius: 30}}]\ncontext: 16\n"
+        "texts: [{source: files, path: story.txt}]\nengines: {device: cpu}\n"
+    )
+    plan = make_plan(load_sweep(spec), measure=False)
+    (sample,), (price,) = plan.samples.values(), prices_here(plan, Console()).values()
+    model = LanguageModel(Model(name=str(stories_model)), device="cpu")
+    scored = score_without_memory(model, sample.tokens[:256], context=sample.context, question=plan.question)
+    assert len(sample.context) == 16
+    assert price.nats_by_token == (pytest.approx(scored.nats_by_token),)
 
 
 def test_check_times_the_models_here(capsweep, toy_sweep):

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.core import TyperGroup
+from typer.main import get_command
 
 import orchestrator
+from orchestrator.cli.app import app
 from orchestrator.cluster.jobs.submission import SWEEP_NAME, include_options, stage
 from orchestrator.cluster.known_plugins import know
 from orchestrator.spec.sweep_file import load_sweep
@@ -78,8 +81,8 @@ def test_a_run_needs_its_files_again_and_says_so(sweep, includes, tmp_path, caps
     (session,) = json.loads((run / "provenance.json").read_text())["sessions"]
     assert list(session["plugins"]) == ["task mine", "text source counting"]
     forget_included()
-    for verb in ("resume", "verify", "status", "report"):
-        ended = capsweep(verb, run)
+    for verb in (("resume",), ("verify",), ("status",), ("report",), ("push", "hf://me/mine")):
+        ended = capsweep(verb[0], run, *verb[1:])
         assert ended.returncode == 2
         (line,) = ended.stderr.splitlines()
         needed = ", ".join(f"{name} ({origin})" for name, origin in session["plugins"].items())
@@ -88,6 +91,16 @@ def test_a_run_needs_its_files_again_and_says_so(sweep, includes, tmp_path, caps
             "with --include."
         )
     assert capsweep("verify", run, *includes).returncode == 0
+    # Code is needed by what looks into the sweep alone.
+    assert capsweep("stop", run).stdout == f"{run}: no session writes there\n"
+    assert "3 of 3" in capsweep("runs", tmp_path).stdout
+
+
+def test_every_verb_that_opens_a_sweep_or_a_run_takes_the_files():
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    without = [name for name, verb in group.commands.items() if "include" not in {each.name for each in verb.params}]
+    assert sorted(without) == ["runs", "stop"]
 
 
 def test_a_file_that_has_changed_is_a_note(sweep, includes, tmp_path, capsweep):

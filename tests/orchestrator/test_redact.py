@@ -19,7 +19,10 @@ PLANTED = "hf_PLANTEDplantedPLANTED"
 class TestText:
     @pytest.mark.parametrize(
         "name",
-        ["HF_TOKEN", "GITHUB_TOKEN", "MY_SECRET", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID_KEY", "DB_PASSWORD_OLD"],
+        [
+            *("HF_TOKEN", "GITHUB_TOKEN", "MY_SECRET", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID_KEY"),
+            *("DB_PASSWORD_OLD", "AZURE_STORAGE_CONNECTION_STRING", "GITHUB_PAT"),
+        ],
     )
     def test_values_of_variables_whose_names_mark_a_secret(self, name):
         assert redact(f"401 for {PLANTED}!", {name: PLANTED}) == "401 for [redacted]!"
@@ -41,6 +44,10 @@ class TestText:
             ("https://token@host and ftp://a:b@c", "https://[redacted]@host and ftp://[redacted]@c"),
             ("s3://bucket/a@b", "s3://bucket/a@b"),
             ("mail me@host", "mail me@host"),
+            ("https://host/simple?token=hf_abc&a=b", "https://host/simple?token=[redacted]&a=b"),
+            ("at https://a.b/c?X-Amz-Signature=0a1b X-Amz", "at https://a.b/c?X-Amz-Signature=[redacted] X-Amz"),
+            ("'https://x.blob/y?sv=1&sig=a%2Fb'", "'https://x.blob/y?sv=1&sig=[redacted]'"),
+            ("https://host/a?page=2&keys=5", "https://host/a?page=2&keys=5"),
             ("run --hf-token=abc --name=x", "run --hf-token=[redacted] --name=x"),
             ("run --password abc --inline", "run --password [redacted] --inline"),
             ("`ray get-auth-token --generate` makes it", "`ray get-auth-token --generate` makes it"),

@@ -37,6 +37,16 @@ def test_runs_of_one_name_are_numbered(two_runs):
     assert set(models) == {"toy/model (same #1)", "toy/model (same #2)"}
 
 
+def test_runs_of_one_sweep_are_called_by_their_folders(two_runs, finished, toy_sweep, tmp_path):
+    again = str(finished(toy_sweep, "again: #2"))
+    models = all_tables([open_run(run) for run in (two_runs[0], again, two_runs[1])]).searches["model"].to_pylist()
+    assert set(models) == {"toy/model (one)", "toy/model (again: #2)", "toy/model (other)"}
+    (tmp_path / "elsewhere").mkdir()
+    same = str(finished(toy_sweep, "elsewhere/one"))
+    models = all_tables([open_run(run) for run in (two_runs[0], same)]).searches["model"].to_pylist()
+    assert set(models) == {"toy/model (one #1)", "toy/model (one #2)"}
+
+
 def test_two_runs_of_one_sweep_keep_their_searches_and_probes_apart(two_runs):
     read = all_tables([open_run(two_runs[0])])
     line = {"model": "toy/model", "from_probe_id": read.probes["probe_id"][0].as_py(), "to_probe_id": "elsewhere"}

@@ -1,5 +1,6 @@
 """What a sweep, a text or its name may hold without harm: no file beside the run, no code, no time without end."""
 
+import io
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ from orchestrator.runs.directory import REPORT_FILE, open_run
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.sweep_file import load_sweep
 from tasks.tokenizer import HubCodec
-from tasks.values import Encoding, Model
+from tasks.values import Encoding, Model, TaskError
 
 ODD_TEXTS = {
     "one token": "a",
@@ -127,6 +128,32 @@ class TestPlaces:
         sources = {sample.source for sample in plan.samples.values()}
         assert sources == {f"files:{name}.txt" for name in ODD_NAMES} | {f"files:rows.jsonl#{n}" for n in (1, 2, 3)}
 
+    def test_a_run_in_a_folder_that_is_not_utf_8(self, texts, tmp_path, monkeypatch):
+        (texts / "a.txt").write_text("a text")
+        plan = plan_of(tmp_path, **QUICK)
+        run = os.fsdecode(os.fsencode(tmp_path) + b"/run-\xff")
+        monkeypatch.setattr("sys.argv", ["capsweep", "run", run])
+        for _ in range(2):
+            quiet = Console(file=io.StringIO())
+            assert launch(plan, run, inline=True, address=None, take_over=False, console=quiet) == Exit.DONE
+        opened = open_run(run)
+        assert set(opened.probes(["run_id"])["run_id"].to_pylist()) == {"run-\\xff"}
+        assert [opened.notes, [session["command"][2] for session in opened.provenance["sessions"]]] == [
+            [],
+            [f"{tmp_path}/run-?"] * 2,
+        ]
+
+    def test_inputs_in_a_folder_that_is_not_utf_8(self, tmp_path):
+        """YAML cannot hold their places, so that no session would find them again."""
+        folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+        for name in ("texts", "model"):
+            (folder / name).mkdir(parents=True)
+        (folder / "texts" / "a.txt").write_text("a text")
+        with pytest.raises(BadInput) as error:
+            plan_of(folder, models=["model"])
+        for place in ("models.0.name: found 'model'", "texts.0.path: found 'texts'"):
+            assert sum(f"{place}, which is at " in line for line in error.value.problems) == 1
+
     def test_folders_whose_names_are_markup(self, texts, tmp_path, capsweep):
         (texts / "a.txt").write_text("a text")
         folder = tmp_path / "[" / "red]"
@@ -158,6 +185,14 @@ class TestTexts:
             encoding = codec.encode(text)
             assert codec.decode(encoding.tokens) == text
             assert encoding.ends[-1] == len(text)
+
+    def test_a_tokenizer_that_cuts_at_random_is_refused(self, shipped_model, tmp_path):
+        folder = shutil.copytree(shipped_model, tmp_path / "model")
+        tokenizer = json.loads((folder / "tokenizer.json").read_text())
+        tokenizer["model"]["dropout"] = 0.1
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+        with pytest.raises(TaskError, match=r"leaves out merges at random \(dropout 0\.1\).*Wanted dropout: null"):
+            HubCodec(Model(name=str(folder)))
 
     def test_what_reads_like_a_special_token_is_text(self, codec):
         assert len(codec.encode("<|endoftext|>").tokens) > 1

@@ -1,6 +1,9 @@
 """What every verb promises about paths, help and faults."""
 
 import errno
+import os
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from orchestrator.cluster.environment import carried
 from orchestrator.cluster.jobs.submission import check_run_url
 from orchestrator.errors import BadInput, SessionFaultError
+from tasks.registry import TASKS
 
 pytestmark = pytest.mark.usefixtures("no_page")
 
@@ -48,10 +52,61 @@ class TestHome:
         assert len(list((home / "runs").iterdir())) == 1
         assert not list(Path.cwd().iterdir())
 
+    @pytest.mark.parametrize("nobody", ["~nobody-of-this-name", "~"])
+    def test_that_is_none_is_a_name(self, home, capsweep, monkeypatch, nobody):
+        """As in shells; and editors call their copies so."""
+
+        def unknown(uid: int) -> None:
+            raise KeyError(uid)
+
+        if nobody == "~":
+            monkeypatch.delenv("HOME")
+            monkeypatch.setattr("pwd.getpwuid", unknown)
+        for words in (("status", f"{nobody}/run"), ("check", f"{nobody}/toy.yaml"), ("resume", f"{nobody}/run")):
+            assert capsweep(*words).returncode == 2
+        text = (home / "toy.yaml").read_text()
+        (home / "odd.yaml").write_text(
+            text.replace("texts/", f"{nobody}/texts").replace("toy/model", f"{nobody}/model")
+        )
+        ended = capsweep("check", home / "odd.yaml")
+        assert ended.returncode == 2
+        assert ended.stderr.count(f"found '{nobody}/texts', but there is no such file or folder; tried") == 1
+        (home / nobody).mkdir()
+        (home / nobody / "a.txt").write_text("a text")
+        (home / "odd.yaml").write_text(text.replace("texts/", f"'{nobody}'"))
+        assert capsweep("run", home / "odd.yaml", "--inline", f"--run-dir={nobody}/run").returncode == 0
+        assert (Path(nobody) / "run" / "sweep.yaml").is_file()
+
     def test_of_the_head_outlives_a_job(self):
         check_run_url("~/runs/mine")
         with pytest.raises(BadInput):
             check_run_url("runs/~/mine")
+
+
+@pytest.mark.parametrize("name", ["my run", "$(touch x)", "a'b", "a&b;c", "#1"])
+def test_the_command_that_a_message_names_can_be_typed(finished, toy_sweep, capsweep, name):
+    run = finished(toy_sweep, name)
+    named = re.compile("`(capsweep .*?)`")
+    (command,) = named.findall(capsweep("runs", run).stderr)
+    program, *words = shlex.split(command, comments=True)
+    assert (program, words) == ("capsweep", ["status", str(run)])
+    (run / "searches.parquet").unlink()
+    (command,) = named.findall(capsweep("status", run).stderr)
+    resumed = capsweep(*shlex.split(command, comments=True)[1:], "--inline")
+    assert resumed.returncode == 0, resumed.stderr
+
+
+def test_a_run_of_others_is_read_and_not_computed_for_in_vain(finished, toy_sweep, tmp_path, capsweep, monkeypatch):
+    run = finished(toy_sweep)
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK)  # root may write everywhere
+    monkeypatch.setattr(TASKS["toy"], "open_prover", lambda *_: pytest.fail("it computed"))
+    for words in (("measure", run), ("verify", run, "--as", "batch=2")):
+        ended = capsweep(*words)
+        assert ended.returncode == 2
+        assert ended.stderr == f"{run}: you may not write to this run. Copy its folder, and work on the copy.\n"
+    ended = capsweep("report", run, "--to", tmp_path / "page.html")
+    assert (ended.returncode, ended.stdout) == (0, f"{tmp_path / 'page.html'}\n")
+    assert (tmp_path / "page.html").is_file()
 
 
 @pytest.mark.parametrize("verb", ["check", "run", "resume", "extend", "tune", "submit", "report", "verify", "runs"])

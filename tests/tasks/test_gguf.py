@@ -12,7 +12,8 @@ import torch
 
 from tasks import gguf_file
 from tasks.language_model import LanguageModel
-from tasks.model_files import facts, weights_are_here
+from tasks.model_cache import weights_are_here
+from tasks.model_files import facts
 from tasks.pinning import pinned
 from tasks.tokenizer import HubCodec
 from tasks.values import Model, TaskError

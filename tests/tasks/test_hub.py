@@ -1,4 +1,7 @@
-"""What tasks read from the hub, and what they say when it refuses; the hub is tests/hub.py, on loopback."""
+"""What tasks read from the hub, and what they say when it refuses; the hub is tests/hub.py, on loopback.
+
+Long, as each way in which a hub refuses has its test here.
+"""
 
 import errno
 import json
@@ -62,6 +65,12 @@ class TestCommits:
         model = pinned(Model(name="org/one", commit="a" * 40))
         assert model.commit == "a" * 40
         assert not hub.asked
+
+    def test_what_was_meant_as_a_folder_is_said_to_be_none(self, hub: Hub):
+        with pytest.raises(
+            TaskError, match=r"^quickstart/modle: the hub has no model .*no such file or folder is here\.$"
+        ):
+            pinned(Model(name="quickstart/modle"))
 
     def test_a_folder_has_none(self, hub: Hub, shipped_model: Path):
         model = Model(name=str(shipped_model))
@@ -274,6 +283,36 @@ class TestRefusals:
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         with pytest.raises(TaskError, match=f"HF_HUB_OFFLINE is set and the {kind} is not in the local cache"):
             read("org/open")
+
+
+@pytest.mark.parametrize("way", ["offline", "down"])
+def test_a_model_of_which_the_cache_has_a_part(hub: Hub, files: dict[str, bytes], monkeypatch, way: str):
+    """transformers says that the repository has no such file."""
+    hub.push("org/one", files)
+    model = pinned(Model(name="org/one"))
+    facts(model)
+    if way == "offline":
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    else:
+        hub.stop()
+        monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub tries again after a while
+    message = (
+        "HF_HUB_OFFLINE is set and the model is not" if way == "offline" else "cannot be reached, and the model is"
+    )
+    for read in (HubCodec, lambda model: LanguageModel(model, device="cpu")):
+        with pytest.raises(TaskError, match=message):
+            read(model)
+
+
+def test_what_is_wrong_with_a_model_in_the_cache_is_not_put_down_to_the_hub(hub: Hub, files, monkeypatch):
+    hub.push("org/one", {**files, "model.safetensors": files["model.safetensors"][:-9], "tokenizer.json": b"{}"})
+    model = pinned(Model(name="org/one"))
+    huggingface_hub.snapshot_download("org/one")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(TaskError, match="its tokenizer could not be read"):
+        HubCodec(model)
+    with pytest.raises(TaskError, match="its weights could not be loaded"):
+        LanguageModel(model, device="cpu")
 
 
 def test_a_disk_without_room_is_no_statement_on_the_model():

@@ -11,7 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasks import model_files
 from tasks.language_model import LanguageModel
-from tasks.model_files import weights_are_here
+from tasks.model_cache import weights_are_here
 from tasks.values import Model, TaskError
 
 

@@ -134,6 +134,18 @@ def test_texts_end_where_the_factors_change():
         check_ways(made, "phi", device=torch.device("cpu"), context=64)
 
 
+def test_texts_end_where_positions_do_whatever_they_are_called():
+    """MPT has as many biases as its `max_seq_len`, and cannot read beyond."""
+    model = LanguageModel(
+        make("MptForCausalLM", {"vocab_size": 24, "d_model": 16, "n_heads": 2, "n_layers": 1, "max_seq_len": 32}),
+        device="cpu",
+    )
+    assert model.context == 32
+    model.hidden(model.embed(torch.zeros(1, 32, dtype=torch.long)))
+    with pytest.raises(RuntimeError):
+        model.hidden(model.embed(torch.zeros(1, 33, dtype=torch.long)))
+
+
 class Unsteady(LlamaForCausalLM):
     """Drops out a tenth of its logits, even in evaluation mode."""
 

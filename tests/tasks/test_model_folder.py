@@ -57,6 +57,26 @@ class TestShards:
         assert folder_problems(Model(name=str(sharded))) == []
         assert LanguageModel(Model(name=str(sharded)), device="cpu").vocabulary == 16
 
+    def test_those_in_a_folder_of_their_own_belong_to_the_identity(self, sharded):
+        """The index may name any place."""
+        (sharded / "weights").mkdir()
+        for shard in sharded.glob("*.safetensors"):
+            shard.rename(sharded / "weights" / shard.name)
+        index = sharded / "model.safetensors.index.json"
+        named = json.loads(index.read_text())
+        named["weight_map"] = {name: f"weights/{shard}" for name, shard in named["weight_map"].items()}
+        index.write_text(json.dumps(named))
+        assert LanguageModel(Model(name=str(sharded)), device="cpu").vocabulary == 16
+        before = model_files.facts(Model(name=str(sharded))).fingerprint
+        shard = sorted((sharded / "weights").iterdir())[1]
+        content = bytearray(shard.read_bytes())
+        content[-2] ^= 1
+        shard.write_bytes(content)
+        assert model_files.facts(Model(name=str(sharded))).fingerprint != before
+        shard.write_text(POINTER)
+        (line,) = problems_of(sharded)
+        assert line.startswith(f"{shard}: a Git LFS pointer")
+
     def test_one_that_is_named_and_not_there(self, sharded):
         lost = sorted(sharded.glob("*.safetensors"))[1]
         lost.unlink()
@@ -218,7 +238,7 @@ class TestWeights:
         assert LanguageModel(Model(name=str(folder)), device="cpu").vocabulary == 16
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
-        with pytest.raises(WrongModelError, match=r"1 weights that config\.json asks for .* lm_head"):
+        with pytest.raises(WrongModelError, match=r"1 weight that config\.json asks for is not .* lm_head"):
             LanguageModel(Model(name=str(folder)), device="cpu")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tasks.plugins import forget_included, include, include_file, included_files
 from tasks.registry import RECIPES, TASKS, TEXT_SOURCES
+from tasks.texts import texts_of
 from tasks.values import TaskError
 from tests.plugins import blocks_of, install
 
@@ -123,6 +124,16 @@ class TestIncluded:
         assert origin is not None
         assert origin.startswith("counting.py, sha256 ")
         assert TEXT_SOURCES.origin("files") is None
+
+    def test_source_that_reads_no_texts_is_told_what_is_wanted(self, tmp_path):
+        (tmp_path / "words.py").write_text(
+            "from typing import Literal\nfrom tasks.texts import TextEntry\n"
+            'class Words(TextEntry, frozen=True):\n    source: Literal["words"] = "words"\n    samples: int = 1\n'
+            '    def read(self, reader=None):\n        return ["a text"]\nTEXT_SOURCES = {"words": Words}\n'
+        )
+        include(tmp_path / "words.py")
+        with pytest.raises(TaskError, match=r"^source words: read\(\) gave a str\. Wanted `Text` of tasks/values\.$"):
+            texts_of(TEXT_SOURCES["words"].model_validate({"source": "words"}))
 
     def test_twice_is_once_and_a_changed_file_replaces_itself(self, tmp_path):
         path = tmp_path / "a.py"

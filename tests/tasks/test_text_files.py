@@ -6,8 +6,9 @@ import json
 import lzma
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -50,7 +51,7 @@ class TestWhatAFolderHolds:
         for name in ("a.txt", "a.md", "sub/a.txt", "sub/a.md"):
             (tmp_path / name).write_text("a text")
         names, (note,) = self.read(tmp_path / "a*")
-        assert (names, "1 of 2 files are not read: a.md." in note) == (["a.txt"], True)
+        assert (names, "1 of 2 files is not read: a.md." in note) == (["a.txt"], True)
         names, (note,) = self.read(tmp_path / "**")
         assert (names, "2 of 4 files are not read: a.md, a.md." in note) == (["a.txt", "sub/a.txt"], True)
 
@@ -89,6 +90,15 @@ class TestTextThatWouldBeLost:
         (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
         with pytest.raises(TaskError, match=r"not UTF-8 but UTF-16 or UTF-32\. Save the file as UTF-8|not UTF-8: byte"):
             FilesSource(path=str(tmp_path)).read()
+
+    @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+    @pytest.mark.parametrize(("name", "before"), [("a.txt", "A line.\n"), ("a.csv", "text\none\n")])
+    def test_utf_16_behind_utf_8_and_of_an_odd_length(self, tmp_path, encoding, name, before):
+        more = "And one more line.\n".encode(encoding)
+        for content in (before.encode() * 9 + more, before.encode() + more[:-1], more + b"\n"):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(TaskError, match="not UTF-8 but UTF-16 or UTF-32"):
+                FilesSource(path=str(tmp_path)).read()
 
     def test_utf_16_in_a_list_of_words(self, tmp_path):
         (tmp_path / "words.txt").write_bytes("owl\n\u0441\u043e\u0432\u0430\n".encode("utf-16-le"))
@@ -188,6 +198,23 @@ class TestMoreThanRamHolds:
         pyarrow.parquet.write_table(pyarrow.table({"text": [text] * rows}), tmp_path / "a.parquet")
         with pytest.raises(TaskError, match=r"of more than|of texts are asked for"):
             FilesSource(path=str(tmp_path)).read()
+
+    def test_rows_that_share_one_long_value_are_unpacked_one_by_one(self, tmp_path, monkeypatch):
+        column = pyarrow.array(["a" * 30_000] * 1000).dictionary_encode()
+        pyarrow.parquet.write_table(pyarrow.table({"text": column}), tmp_path / "a.parquet", compression="zstd")
+        assert (tmp_path / "a.parquet").stat().st_size < 5_000
+        sizes: list[int] = []
+        batches = pyarrow.parquet.ParquetFile.iter_batches
+
+        def counting(file: pyarrow.parquet.ParquetFile, *arguments: Any, **options: Any) -> Iterator[Any]:
+            for batch in batches(file, *arguments, **options):
+                sizes.append(batch.num_rows)
+                yield batch
+
+        monkeypatch.setattr(pyarrow.parquet.ParquetFile, "iter_batches", counting)
+        with pytest.raises(TaskError, match="a text of more than"):
+            FilesSource(path=str(tmp_path)).read()
+        assert sizes == [1]
 
     def test_the_first_samples_of_a_large_file_are_read(self, tmp_path):
         (tmp_path / "a.jsonl").write_text('{"text": "a"}\n' * 400)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aiohttp import ClientError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orchestrator.cluster.connection import wants_token
@@ -23,6 +24,7 @@ from orchestrator.cluster.jobs.submission import (
     VARIABLES_OPTION,
     check_run_url,
     include_options,
+    job_name_of,
     stage,
     versions_of_job,
 )
@@ -121,7 +123,7 @@ class Jobs:
         """
         check_run_url(run_dir)
         # Named for the run and the second: of two submissions at the same time, Ray refuses one.
-        job_id = f"{Path(run_dir).name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        job_id = f"{job_name_of(run_dir)}-{time.strftime('%Y%m%d-%H%M%S')}"
         if same := [job for job in self.all() if job.run_dir == run_dir and not job.is_over]:
             running = same[0].job_id
             raise BadInput(f"{run_dir}: job {running} already runs it; `capsweep stop {running}` ends it.")
@@ -170,11 +172,21 @@ class Jobs:
         return found[0]
 
     def follow(self, job_id: str, on_message: Callable[[str], None]) -> int:
-        """Pass on the output of a job until it ends; returns the exit code of its `capsweep run`."""
-        with _answers(self.address):
+        """Pass on the output of a job until it ends; returns the exit code of its `capsweep run`.
+
+        Raises:
+            ConnectionError: when the cluster no longer answers.
+        """
+        try:
             asyncio.run(self._tail(job_id, on_message))
-        while not (job := self.find(job_id)).is_over:
-            time.sleep(POLL_SECONDS)
+            while not (job := self.find(job_id)).is_over:
+                time.sleep(POLL_SECONDS)
+        except (OSError, RuntimeError, ClientError) as error:
+            why = str(error).strip() or type(error).__name__
+            raise ConnectionError(
+                f"{self.address}: the connection is lost ({why}). Job {job_id} does not need it; "
+                f"`capsweep status {job_id} --address {self.address} --follow` comes back to it."
+            ) from error
         if job.exit_code is None:
             on_message(f"{job_id}: {job.status.lower()}. {job.message}\n")
         return EXIT_LOST if job.exit_code is None else job.exit_code

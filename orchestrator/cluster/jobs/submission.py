@@ -5,6 +5,7 @@ Fills a folder. Knows nothing of Ray.
 
 import contextlib
 import os
+import re
 import shutil
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
@@ -30,6 +31,12 @@ PLUGINS = "plugins"
 PACKAGES = ("orchestrator", "tasks")
 MOST_BYTES = 400_000_000
 """Ray accepts jobs of up to 512 MiB; larger weights belong where all nodes can read them."""
+
+
+def job_name_of(url: str) -> str:
+    """The name of a run at `url`, as part of a job's id."""
+    # Ray's client puts the id into addresses as it is, where what follows a `#` or a `?` would be lost.
+    return re.sub(r"[^\w.-]", "-", Path(url).name, flags=re.ASCII)
 
 
 def check_run_url(url: str) -> None:

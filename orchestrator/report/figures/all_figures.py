@@ -60,6 +60,7 @@ def capacity_per_model(tables: ReportTables) -> CaptionedFigure | None:
     colours = colours_of(tables)
     means = sorted(group.tokens.mean for group in groups if group.tokens)
     largest = means[-1] if len(means) > 1 and means[-1] > means[-2] else None
+    has_interval = any(group.tokens.interval for group in groups if group.tokens)
     figure = blank_figure("capacity (tokens)", "", height=130 + 64 * len(groups))
     jitter = Random(0)
     for position, group in enumerate(groups):
@@ -104,7 +105,8 @@ def capacity_per_model(tables: ReportTables) -> CaptionedFigure | None:
         name="capacity-per-model",
         title="How many tokens come back, per model",
         caption=(
-            "Each dot is a search; each diamond is the mean of a group, with its 95 % bootstrap interval over texts"
+            "Each dot is a search; each diamond is the mean of a group"
+            f"{', with its 95 % bootstrap interval over texts' if has_interval else ''}"
             f"{'; a star is the largest' if largest is not None else ''}."
             f"{' ≥: some texts ended before their memory was full.' if any(g.num_censored for g in groups) else ''} "
             f"{count_of(rows)}."

@@ -44,7 +44,7 @@ FIGURE_PIXELS = 380
 """Height of a figure of one panel: two rows of cards are seen together on a screen of 1,080 pixels."""
 PANEL_PIXELS = 210
 """Height of a figure's panel."""
-PANEL_GAP, PANEL_TITLE_PIXELS, LEGEND_GAP = 42, 26, 8
+PANEL_GAP, PANEL_TITLE_PIXELS, LEGEND_GAP, TICK_GAP_PIXELS = 42, 26, 8, 4
 LEGEND_LINE_PIXELS = 20
 """Height of one line of a legend in the page's font."""
 COLUMN_GAP = 0.07
@@ -134,7 +134,8 @@ def blank_figure(
         hovermode="closest",
     )
     line = {"gridcolor": "rgba(128,128,128,.22)", "zerolinecolor": "rgba(128,128,128,.35)", "automargin": True}
-    figure.update_xaxes(**line)
+    # Apart from the lowest label of the y axis, which stands beside the first one of this axis.
+    figure.update_xaxes(**line, ticklabelstandoff=TICK_GAP_PIXELS)
     figure.update_yaxes(**line)
     for number in range(count):
         row, column = divmod(number, columns)

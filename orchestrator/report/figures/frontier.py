@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from orchestrator.report.comparison import published_steps
 from orchestrator.report.figures.canvas import (
     COLOURS,
+    PANEL_TITLE_PIXELS,
     CaptionedFigure,
     ReportTables,
     add_key,
@@ -53,7 +54,7 @@ def _drawn(tables: ReportTables, unit: Unit) -> CaptionedFigure | None:
     panels: list[Measure] = [measure for measure in PANELS if any(line.measure == measure for line in lines)]
     figure = blank_figure(f"{UNIT_WORDS[unit]} of a text", "", panels=[PANELS[measure] for measure in panels])
     if len(panels) > 1:
-        figure.update_layout(height=PANELS_PIXELS, meta=PANELS_PIXELS)
+        figure.update_layout(height=PANELS_PIXELS, meta=PANELS_PIXELS, legend_y=1 + PANEL_TITLE_PIXELS / PANELS_PIXELS)
     looks = _looks(groups, tables)
     for line in lines:
         _draw(figure, line, names[line.group], looks[line.group], unit, row=panels.index(line.measure) + 1)
@@ -93,9 +94,11 @@ def _draw(figure: go.Figure, line: FrontierLine, name: str, colour: str, unit: U
         figure.add_scatter(
             x=[point.cost for point in points],
             y=[round(point.mean, digits) for point in points],
-            mode="lines",
+            # A line of one point shows nothing.
+            mode="lines" if len(points) > 1 else "markers",
             name=f"{called}, lower bound" if is_bound else called,
             line=look,
+            marker={"color": colour, "size": 6},
             opacity=BOUND_OPACITY if is_bound else 1,
             text=about if is_bound else None,
             hovertemplate=f"{called}<br>{'≥ ' if is_bound else ''}%{{y:,}} after %{{x:,}} {UNIT_WORDS[unit]}"
@@ -172,7 +175,7 @@ def _caption(tokens: Sequence[FrontierLine], unit: Unit, proofs: set[Proof], num
         "steps was decoded."
         if "certified" in proofs
         else "Reached: the criterion was met; no certificate is claimed.",
-        "Bands: 95 % bootstrap intervals over texts.",
+        "Bands: 95 % bootstrap intervals over texts." if any(line.num_texts > 1 for line in tokens) else "",
         f"Diamonds: {counted(num_published, 'published point')}, means over the paper's texts."
         if num_published
         else "",

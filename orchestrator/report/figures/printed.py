@@ -63,7 +63,7 @@ def printed(drawn: CaptionedFigure, inches: float = COLUMN_INCHES) -> dict[str, 
     legend = _legend_pixels(traces, pixels) if layout.get("showlegend", True) else 0
     letters, small = {"size": LETTER_PIXELS, "color": "black"}, {"size": SMALL_PIXELS, "color": "black"}
     for axis in axes:
-        axis |= {"tickfont": small, "ticks": "outside", "ticklen": 3}
+        axis |= {"tickfont": small, "ticks": "outside", "ticklen": 3, "ticklabelstandoff": 0}
         axis["title"] = {**axis.get("title", {}), "font": letters, "standoff": 4}
     for words in layout.get("annotations", []):
         words["font"] = letters

@@ -115,16 +115,21 @@ def bound_by_robustness(tables: ReportTables) -> CaptionedFigure | None:
         groups[one.model, one.num_vectors, one.width].append(one)
     vectors = sorted({num_vectors for _, num_vectors, _ in groups})
     for (model, num_vectors, width), group in sorted(groups.items()):
-        look = {"color": colours[model], "dash": DASHES[vectors.index(num_vectors) % len(DASHES)]}
-        _draw_group(figure, group, f"{names[model]}, k = {num_vectors}", num_vectors, width, look)
+        number = vectors.index(num_vectors)
+        look = {"color": colours[model], "dash": DASHES[number % len(DASHES)]}
+        called, symbol = f"{names[model]}, k = {num_vectors}", SYMBOLS[number % len(SYMBOLS)]
+        _draw_group(figure, group, called, num_vectors, width, look, symbol)
     formats = survived(tables) if tables.quantized.num_rows else []
     _draw_formats(figure, formats, within=FURTHER * max(one.angle for one in memories))
     if len(names) > 1:
         add_key(figure, {names[model]: {"line": {"color": colours[model]}} for model in sorted(names)}, mode="lines")
     looks = {f"bound, k = {k}": {"line": {"dash": DASHES[i % len(DASHES)]}} for i, k in enumerate(vectors)}
     add_key(figure, looks, mode="lines")
-    add_key(figure, {"proven by a memory": {"marker": {"symbol": SYMBOLS[0], "size": 8}}})
-    add_key(figure, {"bound by area": {"marker": {"symbol": "diamond-open", "size": 7}}})
+    for i, k in enumerate(vectors):
+        of_k = f", k = {k}" if len(vectors) > 1 else ""
+        add_key(figure, {f"proven by a memory{of_k}": {"marker": {"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 8}}})
+        hollow = f"{SYMBOLS[i % len(SYMBOLS)]}-open"
+        add_key(figure, {f"bound by area{of_k}": {"marker": {"symbol": hollow, "size": 8}}})
     figure.update_xaxes(rangemode="tozero")
     figure.update_yaxes(type="log", tickvals=BIT_TICKS)
     proven, bound = fmean(one.proven_bits for one in memories), fmean(one.bound_bits or 0 for one in memories)
@@ -133,12 +138,13 @@ def bound_by_robustness(tables: ReportTables) -> CaptionedFigure | None:
         name="bound-by-robustness",
         title="How robust a memory is, and what that bounds",
         caption=(
-            "Dot: the bits that a memory proved, at the angle by which all its vectors can be turned in each of "
+            "Filled: the bits that a memory proved, at the angle by which all its vectors can be turned in each of "
             f"{counted(max(len(one.angles) for one in memories), 'random direction')} while its whole text still comes "
             "out. Line: the most bits of memories that are all this robust, because so many caps of the angle fit on "
-            "the sphere; diamond: the same by the mean area of the caps of all its directions. Neither says anything "
-            "about memories that are less robust. A proof above its bound: not every text of so many bits can be held "
-            "as robustly. Dotted: the angle by which whole numbers of so many bits, with one scale a vector, turn a "
+            "the sphere; hollow: the same by the mean area of the caps of all its directions, still too high, because "
+            "so few directions miss the widest. Neither says anything about memories that are less robust. A proof "
+            "above its bound: not every text of so many bits can be held as robustly. Dotted: the angle by which whole "
+            "numbers of so many bits, with one scale a vector, turn a "
             f"memory. Means: {proven:,.0f} bits proven, {bound:,.0f} by the caps, {area:,.0f} by area. Not shown: "
             f"{len(every) - len(memories):,} that lost a token at the least angle. "
             f"n = {counted(len(memories), 'memory')}."
@@ -148,7 +154,7 @@ def bound_by_robustness(tables: ReportTables) -> CaptionedFigure | None:
 
 
 def _draw_group(
-    figure: go.Figure, group: list[Turned], called: str, num_vectors: int, width: int, look: dict[str, str]
+    figure: go.Figure, group: list[Turned], called: str, num_vectors: int, width: int, look: dict[str, str], symbol: str
 ) -> None:
     """The dots of the memories of one model and k, and the curve of their bound."""
     angles = [one.angle for one in group]
@@ -157,7 +163,7 @@ def _draw_group(
         y=[round(one.proven_bits, 1) for one in group],
         mode="markers",
         name=plain(f"{called}: proven"),
-        marker={"color": look["color"], "size": 8, "opacity": 0.75},
+        marker={"color": look["color"], "size": 8, "opacity": 0.75, "symbol": symbol},
         text=[
             f"{counted(one.tokens, 'token')}, {one.proven_bits:,.0f} bits proven, {one.bound_bits or 0:,.0f} at most"
             f"<br>angles {min(one.angles):.1f}° to {max(one.angles):.1f}°"
@@ -171,7 +177,7 @@ def _draw_group(
         y=[round(one.area_bits or 0, 1) for one in group],
         mode="markers",
         name=plain(f"{called}: bound by area"),
-        marker={"color": look["color"], "size": 7, "symbol": "diamond-open"},
+        marker={"color": look["color"], "size": 8, "symbol": f"{symbol}-open"},
         hovertemplate=f"{plain(called)}: at most %{{y:,.0f}} bits by the area of all directions<extra></extra>",
         showlegend=False,
     )

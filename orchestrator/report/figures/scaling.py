@@ -16,6 +16,7 @@ from orchestrator.report.figures.canvas import (
     add_key,
     blank_figure,
     colours_of,
+    faded,
     plain,
 )
 from orchestrator.report.intervals import bootstrap_mean
@@ -80,12 +81,12 @@ def gain_against_theory(tables: ReportTables) -> CaptionedFigure | None:
 
 
 def _sizes(tables: ReportTables, models: Sequence[str]) -> dict[str, float]:
-    """Diameter of each model's points, in pixels: areas are as the numbers of parameters, if all are known.
+    """Diameter of each model's points, in pixels: areas are as the numbers of parameters, if several are all known.
 
     Source: "Cramming 1568 Tokens into a Single Vector and Back Again" (ACL 2025), figure 5.
     """
     known = {row["model"]: row["num_parameters"] for row in tables.models.to_pylist() if row["num_parameters"]}
-    if not all(model in known for model in models):
+    if len(models) < 2 or not all(model in known for model in models):
         return dict.fromkeys(models, PLAIN_SIZE)
     largest = max(known[model] for model in models)
     return {model: max(SMALLEST, LARGEST * (known[model] / largest) ** 0.5) for model in models}
@@ -134,7 +135,8 @@ def utilization_by_source(tables: ReportTables) -> CaptionedFigure | None:
     looks = {names[model]: {"marker": {"color": colours[model], "symbol": "square", "size": 11}} for model in names}
     add_key(figure, looks)
     for number, num_vectors in enumerate(vectors if len(vectors) > 1 else []):
-        marker = {"color": NEUTRAL, "opacity": OPACITIES[number % len(OPACITIES)]}
+        # A legend does not show the opacity of a bar, but that of its colour.
+        marker = {"color": faded(NEUTRAL, OPACITIES[number % len(OPACITIES)])}
         # With its own offset, this empty bar takes no place beside the others.
         figure.add_bar(x=[None], y=[None], name=f"k = {num_vectors}", offset=0, marker=marker)
     figure.update_layout(barmode="group", bargap=0.3)
@@ -194,7 +196,7 @@ def models_paired(tables: ReportTables) -> CaptionedFigure | None:
         caption=(
             "Mean difference in capacity over the texts that both models were measured on, each in its own tokens, "
             "with 95 % bootstrap interval over texts. "
-            f"n = {sum(pair.num_texts for pair in pairs):,} pairs of searches."
+            f"n = {counted(sum(pair.num_texts for pair in pairs), 'pair')} of searches."
         ),
         figure=figure,
     )

@@ -44,7 +44,7 @@ def scaling_with_vectors(tables: ReportTables) -> CaptionedFigure | None:
     if not several:
         return None
     panels = [measure for _, measure in MEASURES]
-    figure = blank_figure("vectors in the memory (k)", "", panels=panels, columns=len(MEASURES))
+    figure = blank_figure("vectors (k)", "", panels=panels, columns=len(MEASURES))
     colours, names = colours_of(tables), short_names(several)
     for number, (column, measure) in enumerate(MEASURES):
         for model, groups in several.items():

@@ -110,6 +110,15 @@ class TestRunDirectories:
         assert line.startswith(f"{place}: not a run directory (no sweep.yaml in it).")
         assert "Give the folder that `capsweep run` printed" in line
 
+    @pytest.mark.parametrize("verb", [*VERBS, ("runs",)], ids=lambda verb: verb[0])
+    def test_a_name_that_no_folder_can_have(self, refused, toy_sweep, verb):
+        (line,) = refused(verb[0], f"runs/{'é' * 128}", *verb[1:])
+        assert line.endswith("a name in it has more than 255 bytes, which no folder may have. Shorten it.")
+
+    def test_nor_can_that_of_a_new_run(self, refused, toy_sweep):
+        (line,) = refused("run", toy_sweep, "--inline", "--run-dir", "x" * 256)
+        assert line.endswith("Shorten it.")
+
     @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb[0])
     def test_a_storage_that_nobody_knows(self, refused, verb):
         (line,) = refused(verb[0], "nosuch://place", *verb[1:])

@@ -229,7 +229,7 @@ class TestModels:
         assert process.communicate(timeout=240) == (
             "",
             "models.0: someone/some-model: HF_HUB_OFFLINE is set and the model is not in the local cache. "
-            "Fetch it once with the network on.\n",
+            "Fetch it once with the network on. It was taken for a hub id, as no such file or folder is here.\n",
         )
         assert process.returncode == 2
         assert tree(tmp_path) == before

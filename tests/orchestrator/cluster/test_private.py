@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,6 +89,22 @@ class TestToken:
         keep_token_private(make=False, environment={})
         assert (mode(token.parent), mode(token)) == (0o700, 0o600)
 
+    @pytest.mark.parametrize("linked", [".ray", ".ray/auth_token"])
+    def test_a_link_out_of_reach_does_not_hide_what_it_leads_to(self, token, home, linked):
+        """As where the folders of a home lie on another disk."""
+        elsewhere = Path(tempfile.mkdtemp(dir="/tmp"))
+        elsewhere.chmod(0o755)
+        try:
+            shutil.move(home / linked, elsewhere / "moved")
+            (home / linked).symlink_to(elsewhere / "moved")
+            home.chmod(0o700)
+            with pytest.raises(BadInput, match="other users can read or replace Ray's token"):
+                keep_token_private(make=True, environment={})
+            (elsewhere / "moved").chmod(0o700 if linked == ".ray" else 0o600)
+            keep_token_private(make=True, environment={})
+        finally:
+            shutil.rmtree(elsewhere)
+
     def test_one_at_a_place_of_its_own(self, home, token):
         elsewhere = home / "token"
         elsewhere.write_text("secret" * 10)
@@ -121,6 +138,12 @@ class TestFolder:
         (folder / "ray").chmod(0o777)  # as Ray makes it
         assert "Permission denied" in nobody("touch", folder / "ray" / "planted").stderr
 
+    @pytest.mark.parametrize("place", ["~/here", "here"])
+    def test_its_place_is_absolute(self, home, monkeypatch, place):
+        """Ray takes no other."""
+        monkeypatch.chdir(home)
+        assert private_folder({"RAY_TMPDIR": place}) == home / "here" / f"capsweep-{os.geteuid()}"
+
     def test_one_that_became_wide_is_narrowed(self, home):
         folder = private_folder({"TMPDIR": str(home)})
         folder.chmod(0o777)
@@ -136,3 +159,22 @@ class TestFolder:
         assert nobody(*made[planted]).returncode == 0
         with pytest.raises((BadInput, FileExistsError)):
             private_folder({"RAY_TMPDIR": str(home)})
+
+
+def test_a_ray_that_was_imported_before_is_as_closed():
+    """A notebook may import Ray long before a run; Ray reads some of its variables then."""
+    script = """
+import ray
+from orchestrator.cluster.environment import set_variables
+set_variables(None)
+from orchestrator.cluster.connection import heed_variables
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
+from ray._private.services import get_node_ip_address
+print(is_token_auth_enabled(), get_node_ip_address())
+heed_variables()
+print(is_token_auth_enabled(), get_node_ip_address())
+"""
+    free = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=free, timeout=60)
+    before, after = ended.stdout.splitlines()
+    assert before != after == "True 127.0.0.1"

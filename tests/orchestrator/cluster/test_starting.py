@@ -72,6 +72,17 @@ def test_a_home_that_cannot_be_written_to(monkeypatch):
     assert "RAY_AUTH_TOKEN" in message
 
 
+def test_no_home(monkeypatch):
+    """As in a container whose user is a mere number."""
+
+    def unknown(uid: int) -> None:
+        raise KeyError(uid)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert "its token cannot be written (this user has no home, and HOME is not set)" in why()
+
+
 def test_few_file_handles_end_the_command_in_a_line(toy_sweep, tmp_path):
     few = FEWEST_HANDLES // 8
     command = f"ulimit -n {few}; exec {sys.executable} -m orchestrator.cli run {toy_sweep} --run-dir run"

@@ -10,7 +10,14 @@ import pytest
 import yaml
 
 from orchestrator.cluster.jobs.driver import different_versions
-from orchestrator.cluster.jobs.submission import SWEEP_NAME, check_run_url, stage, versions, versions_of_job
+from orchestrator.cluster.jobs.submission import (
+    SWEEP_NAME,
+    check_run_url,
+    job_name_of,
+    stage,
+    versions,
+    versions_of_job,
+)
 from orchestrator.errors import BadInput
 from orchestrator.planning.planner import make_plan
 from orchestrator.spec.sweep_file import load_sweep
@@ -73,6 +80,19 @@ def test_a_run_resumes_where_its_inputs_lie_elsewhere(toy_sweep, tmp_path, capsw
 def test_a_run_that_would_go_with_its_job_is_refused(url):
     with pytest.raises(BadInput, match=r"s3://bucket/runs/NAME or an absolute folder"):
         check_run_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("s3://bucket/runs/mine-1.2_b", "mine-1.2_b"),
+        ("/runs/exp#1?a=%20 b[2]é", "exp-1-a--20-b-2--"),
+        ("~/a&b/", "a-b"),
+    ],
+)
+def test_the_id_of_a_job_can_stand_in_an_address(url, name):
+    """Otherwise `status --follow` and `stop` would ask for another one."""
+    assert job_name_of(url) == name
 
 
 @pytest.mark.parametrize("tracker", ["mlflow", "tensorboard"])

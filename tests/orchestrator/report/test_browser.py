@@ -14,6 +14,7 @@ import pytest
 from orchestrator.report.details import BEYOND
 from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.page import render_page
+from tests.browser import Browser
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -156,6 +157,30 @@ addEventListener("message", (event) => {{
 </script>
 """
 """A window cannot be as narrow as a telephone; frames can, side by side in a window that shows them all."""
+
+
+OVERLAPS = """plots.map((plot) => {
+  const [title, words] = [plot.querySelector(".annotation-text"), [...plot.querySelectorAll(".legendtext")]];
+  const lowest = Math.max(...words.map((word) => word.getBoundingClientRect().bottom));
+  return title && words.length ? [plot.closest("figure").id, lowest - title.getBoundingClientRect().top] : null;
+}).filter(Boolean)"""
+"""By how many pixels the legend of each figure reaches below the top of its first panel's title."""
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)")
+def test_no_legend_lies_on_the_title_of_a_panel_where_figures_are_lowered_to_be_printed(generated, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(render_page(generated(24, 72), sweep_yaml="name: generated\n", provenance={}))
+    with Browser(tmp_path / "profile") as browser:
+        browser.window(720, 1000, "light")
+        browser.visit(page.as_uri())
+        browser.wait_for("document.documentElement && document.documentElement.dataset.drawn")
+        browser.run("dispatchEvent(new Event('beforeprint')), new Promise((done) => setTimeout(done, 1000))")
+        found = dict(browser.run(OVERLAPS))
+    assert {"frontier-by-steps", "success-against-length", "scaling-with-vectors"} <= found.keys()
+    assert {name: pixels for name, pixels in found.items() if pixels > 0} == {}
 
 
 ANY = r"[-\d.]+"

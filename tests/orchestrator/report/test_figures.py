@@ -20,7 +20,7 @@ from orchestrator.report.figures.memories import accuracy_along_lines, bits_ledg
 from orchestrator.report.figures.printed import MOST_DOTS, inches_of, printed
 from orchestrator.report.figures.probes import accuracy_over_positions, success_against_length
 from orchestrator.report.figures.robustness import bits_that_survive, bound_by_robustness
-from orchestrator.report.figures.scaling import gain_against_theory, utilization_by_source
+from orchestrator.report.figures.scaling import PLAIN_SIZE, gain_against_theory, utilization_by_source
 from orchestrator.report.figures.vectors import scaling_with_vectors
 from orchestrator.report.law import MODELS
 from orchestrator.report.robustness import survived, turned_memories
@@ -125,6 +125,15 @@ class TestGainAndUtilization:
         assert {name: bar.y for name, bar in found.items()} == {"a, k = 1": (0.06,), "a, k = 2": (0.06,)}
         assert found["a, k = 1"].error_y.array == (0.02,)
 
+    def test_the_key_is_as_pale_as_the_bars(self):
+        """In a legend, a bar has the opacity of its colour, not its own."""
+        drawn = utilization_by_source(tables_of(searches=list(self.ROWS)))
+        assert drawn is not None
+        key = {
+            trace.name: trace.marker for trace in drawn.figure.select_traces() if (trace.name or "").startswith("k =")
+        }
+        assert (key["k = 1"].color, key["k = 2"].color) == ("rgba(138,146,158,1.0)", "rgba(138,146,158,0.65)")
+
 
 def test_one_group_has_nothing_to_be_compared_with():
     rows = [{"capacity_tokens": 9, "theoretical_tokens": 100.0, "token_gain": 4.0, "utilization": 0.04}]
@@ -140,6 +149,10 @@ def test_points_are_as_large_as_models_where_all_sizes_are_known():
         {"model": model, "sample_id": "x", "capacity_tokens": 9, "theoretical_tokens": 100.0, "token_gain": 4.0}
         for model in ("a", "b")
     ]
+    of_one = [{**rows[0], "num_vectors": k, "theoretical_tokens": 100.0 * k} for k in (1, 2)]
+    models = pa.Table.from_pylist([{"model": "a", "num_parameters": 1000}], schema=MODELS)
+    (alone,) = traces(gain_against_theory(tables_of(searches=of_one, models=models))).values()
+    assert alone.marker.size == PLAIN_SIZE
     for sizes, ratio in (({"a": 1000, "b": 4000}, 2), ({"a": 1000}, 1)):
         known = [{"model": model, "num_parameters": size} for model, size in sizes.items()]
         tables = tables_of(searches=rows, models=pa.Table.from_pylist(known, schema=MODELS))
@@ -317,6 +330,16 @@ def test_the_bound_is_that_of_the_smallest_angle_and_its_line_is_above_the_dots(
     assert drawn is not None
     # int8 turns by 1 degree; int4 by 16 and int2 by 64, which is further than the figure reaches.
     assert [note.text for note in drawn.figure.layout.annotations] == ["int8"]
+
+
+def test_memories_of_several_k_have_symbols_of_their_own_beside_their_bounds(generated):
+    drawn = bound_by_robustness(generated(24, 24))
+    found = {name: trace.marker.symbol for name, trace in traces(drawn).items() if trace.mode == "markers"}
+    assert {found[f"small, k = {k}: proven"] for k in (1, 2, 4)} == {"circle", "diamond", "square"}
+    assert all(found[f"small, k = {k}: bound by area"] == f"{found[f'small, k = {k}: proven']}-open" for k in (1, 2, 4))
+    assert drawn is not None
+    key = {trace.name for trace in drawn.figure.select_traces({"showlegend": True})}
+    assert key >= {f"{what}, k = {k}" for k in (1, 2, 4) for what in ("proven by a memory", "bound by area")}
 
 
 def test_what_survives_is_a_table_of_a_paper(generated):

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from orchestrator.report.figures.canvas import CaptionedFigure, ReportTables
+from orchestrator.report.figures.canvas import PANEL_TITLE_PIXELS, CaptionedFigure, ReportTables
 from orchestrator.report.figures.frontier import frontier_by_steps, frontier_by_trained_tokens
 from orchestrator.report.frontier import Curve, FrontierLine, curve_of, frontier
 from orchestrator.report.intervals import bootstrap_mean, bootstrap_means
@@ -169,6 +169,29 @@ class TestFigures:
         other = frontier_by_steps(report(*tables(FIRST, SECOND, searches=[{**searches[0], "num_vectors": 2}])))
         assert other is not None
         assert "published" not in other.caption
+
+    def test_one_text_has_no_bands_and_no_words_about_them(self):
+        drawn = frontier_by_steps(report(*tables(FIRST, SECOND)))
+        assert drawn is not None
+        assert not [trace for trace in traces_of(drawn) if "95 %" in (trace.name or "")]
+        assert "Bands" not in drawn.caption
+
+    def test_a_line_of_a_single_point_is_a_dot(self):
+        """As where every text ended before the first memory was decoded."""
+        short = {"steps": 5, "steps_by_length": [0, 3], "certified_steps": [], "certified_lengths": []}
+        searches = [{"search_id": "s", "sample_id": "t", "status": "at_max_length", "limit": 2}]
+        start = {**FIRST, **short, "certified_trained_tokens": [], "trained_tokens": 9, "exact_prefix": 2}
+        drawn = frontier_by_trained_tokens(report(*tables(start, searches=searches)))
+        assert drawn is not None
+        alone = [trace for trace in traces_of(drawn) if len(trace.x) == 1 and trace.x[0] is not None]
+        assert alone
+        assert {trace.mode for trace in alone} == {"markers"}
+
+    def test_the_legend_stands_above_the_title_of_the_first_panel(self):
+        drawn = frontier_by_steps(report(*tables(FIRST, SECOND)))
+        assert drawn is not None
+        layout = drawn.figure.layout
+        assert (layout.legend.y - 1) * layout.meta >= PANEL_TITLE_PIXELS - 1e-6
 
     def test_both_costs_have_a_figure(self):
         drawn = frontier_by_trained_tokens(report(*tables(FIRST, SECOND)))

@@ -204,6 +204,10 @@ class TestFindings:
         assert answer == "On average 6.0 tokens (95 % interval 5.0 to 7.0) with m."
         assert sure.startswith("All 2 searches finished; every capacity")
 
+    def test_one_search_is_one(self):
+        (*_, sure) = headline(searches_of({"capacity_tokens": 5}))
+        assert sure.startswith("The search finished; every capacity is")
+
     def test_the_headline_says_how_dense_the_memory_is(self):
         dense = {"capacity_tokens": 5, "capacity_bits": 30.0, "bits_per_dimension": 0.47}
         assert "5.0 tokens, 30 bits or 0.47 bits per dimension, with m." in headline(searches_of(dense))[1]

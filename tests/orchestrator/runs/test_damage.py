@@ -234,3 +234,46 @@ def test_what_is_json_but_no_provenance_is_damaged(run, content):
     with pytest.raises(DamagedFileError, match=r"provenance\.json: damaged"):
         read_provenance(open_files(str(run)))
     assert open_run(str(run)).notes
+
+
+EDITS: dict[str, tuple[str, str]] = {
+    "a field that no model has": ('"dtype": "float32"', '"dtype": "float32", "device": "cpu"'),
+    "a model without a name": ('"name": "toy/model"', '"name": 5'),
+    "parameters in words": ('"num_parameters": ', '"num_parameters": "many", "before": '),
+    "no commits of texts": ('"text_commits": {}', '"text_commits": null'),
+    "one commit of texts": ('"text_commits": {}', '"text_commits": ["main"]'),
+    "a note": ('"notes": []', '"notes": "none"'),
+    "pushed": ('"text_commits": {}', '"text_commits": {}, "published": true'),
+    "a day": ('"started_at": "', '"started_at": "2026-01-01", "before": "'),
+    "a number of seconds": ('"ended_at": "', '"ended_at": 1767225600, "before": "'),
+    "cores in words": ('"cores": ', '"cores": "eight", "before": '),
+}
+"""What somebody may write by hand, and verbs depend on."""
+
+
+def edited(run: Path, edit: str) -> None:
+    found, put = EDITS[edit]
+    text = (run / "provenance.json").read_text()
+    assert found in text
+    (run / "provenance.json").write_text(text.replace(found, put))
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_provenance_that_was_edited_by_hand_is_damaged(run, edit):
+    edited(run, edit)
+    with pytest.raises(DamagedFileError, match=r"provenance\.json: damaged \(it cannot be read"):
+        read_provenance(open_files(str(run)))
+
+
+@pytest.mark.parametrize("edit", ["a field that no model has", "a day"])
+def test_it_ends_no_verb_in_a_traceback(run, capsweep, edit):
+    before = outcomes_of(run)
+    edited(run, edit)
+    assert "provenance.json" in capsweep("runs", run.parent).stdout
+    for verb in ("status", "report", "verify"):
+        assert capsweep(verb, run).returncode in (0, 2)
+    resumed = capsweep("resume", run, "--inline")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "provenance.json was damaged" in " ".join(resumed.stdout.split())
+    assert outcomes_of(run) == before
+    read_provenance(open_files(str(run)))

@@ -44,6 +44,50 @@ def test_the_run_holds_its_texts(toy_sweep, tmp_path, finished, capsweep, search
     assert (again.searches, again.samples) == (plan.searches, plan.samples)
 
 
+@pytest.mark.parametrize(("lost", "whole"), [("texts", True), ("others", False), ("both", True)])
+def test_of_texts_of_one_name_in_two_folders_none_is_lost(
+    toy_sweep, tmp_path, finished, capsweep, searches_of, lost, whole
+):
+    (tmp_path / "others").mkdir()
+    for number in range(12):
+        (tmp_path / "others" / f"{number:02d}.txt").write_text(f"Another text, number {number}, of the same name.")
+    toy_sweep.write_text(toy_sweep.read_text() + "  - {source: files, path: others/}\n")
+    run = finished(toy_sweep)
+    before, samples = searches_of(run), (run / "samples.parquet").read_bytes()
+    for folder in ("texts", "others") if lost == "both" else (lost,):
+        for path in sorted((tmp_path / folder).iterdir())[: None if whole else 5]:
+            path.unlink()
+    resumed = capsweep("resume", run, "--inline")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "run's own copy is used" in " ".join(resumed.stdout.split())
+    assert "outside the plan" not in " ".join(resumed.stdout.split())
+    assert searches_of(run) == before
+    assert (run / "samples.parquet").read_bytes() == samples
+
+
+def test_of_equal_texts_the_one_that_names_them_may_go(toy_sweep, tmp_path, finished, capsweep, searches_of):
+    (tmp_path / "texts" / "05.txt").write_text((tmp_path / "texts" / "02.txt").read_text())
+    toy_sweep.write_text(f"{toy_sweep.read_text()}# 05 as 02\n")  # a run of its own
+    run = finished(toy_sweep)
+    before, samples = searches_of(run), (run / "samples.parquet").read_bytes()
+    assert len(before) == 11
+    (tmp_path / "texts" / "02.txt").unlink()
+    resumed = capsweep("resume", run, "--inline")
+    assert resumed.returncode == 0, resumed.stderr
+    assert searches_of(run) == before
+    assert (run / "samples.parquet").read_bytes() == samples
+
+
+def test_one_of_two_texts_of_one_name_that_is_another_now_is_refused(toy_sweep, tmp_path, finished, capsweep):
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "00.txt").write_text("Another text of the same name.")
+    toy_sweep.write_text(toy_sweep.read_text() + "  - {source: files, path: others/}  # one text\n")
+    run = finished(toy_sweep)
+    (tmp_path / "texts" / "00.txt").write_text("Something else altogether.")
+    refused = capsweep("resume", run, "--inline")
+    assert (refused.returncode, "text files:00.txt has changed" in refused.stderr) == (2, True)
+
+
 def test_of_texts_that_were_cut_the_plan_stays_the_same(toy_sweep, tmp_path, finished):
     toy_sweep.write_text(toy_sweep.read_text() + "search: {max_length: 20}\n")
     plan, run = make_plan(load_sweep(toy_sweep)), finished(toy_sweep)

@@ -1,7 +1,9 @@
 """One suite for every implementation of Files, and what a crash leaves on a local disk."""
 
+import errno
 import os
 import re
+import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -249,6 +251,43 @@ class TestLocalFiles:
     def test_a_folder_or_its_url_is_the_same_place(self, tmp_path, protocol):
         open_files(f"{protocol}{tmp_path}").write("lock", b"mine")
         assert open_files(str(tmp_path)).read("lock") == b"mine"
+
+
+class TestFoldersWithoutLinks:
+    """As on exFAT and on mounted drives and buckets, some of which cannot sync a folder either."""
+
+    @pytest.fixture(autouse=True)
+    def plain(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def link(source: Path, target: Path) -> None:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(target))
+
+        def sync(descriptor: int) -> None:
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+        monkeypatch.setattr("os.link", link)
+        monkeypatch.setattr("os.fsync", sync)
+
+    def test_one_of_two_creates(self, tmp_path):
+        files = LocalFiles(tmp_path)
+        assert files.create("sessions/1.json", b"first")
+        assert not files.create("sessions/1.json", b"second")
+        assert files.read("sessions/1.json") == b"first"
+        assert os.listdir(tmp_path / "sessions") == ["1.json"]
+
+    def test_a_run_is_run_and_resumed(self, toy_sweep, tmp_path, capsweep, no_page):
+        run = tmp_path / "run"
+        assert capsweep("run", toy_sweep, "--inline", "--run-dir", run).returncode == 0
+        next((run / "probes").iterdir()).unlink()
+        assert capsweep("resume", run, "--inline").returncode == 0
+
+    def test_another_fault_is_one(self, tmp_path, monkeypatch):
+        def full(source: Path, target: Path) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr("os.link", full)
+        with pytest.raises(OSError, match="No space left"):
+            LocalFiles(tmp_path).create("sessions/1.json", b"mine")
 
 
 def test_no_listing_is_kept():

@@ -111,6 +111,8 @@ class TestWhoIsGone:
         "a living one of an earlier version": ({"boot_id": None, "pid_namespace": None}, False),
         "a container that was silent for long": ({"pid_namespace": "pid:[1]", "heartbeat": 0.0}, True),
         "another machine that was silent for long": ({"host": "elsewhere", "heartbeat": 0.0}, True),
+        "another machine whose clock is years ahead": ({"host": "elsewhere", "heartbeat": 4e9}, True),
+        "a container whose clock was set back since": ({"pid_namespace": "pid:[1]", "heartbeat": 4e9}, True),
         # A process of that number runs here, but its last heartbeat is old: another one has the number now.
         "its pid was given again": ({"heartbeat": 0.0}, True),
     }
@@ -157,9 +159,10 @@ class TestWhoIsGone:
             there.communicate("\n", timeout=30)
 
 
-def test_a_heart_that_beats_by_another_clock_lives(files, monkeypatch):
-    files.write(claim_name(1), other(host="elsewhere", heartbeat=0.0).as_json())
-    beats = iter(range(1, 9))
+@pytest.mark.parametrize("clock", [0, 4_000_000_000])
+def test_a_heart_that_beats_by_another_clock_lives(files, monkeypatch, clock):
+    files.write(claim_name(1), other(host="elsewhere", heartbeat=float(clock)).as_json())
+    beats = iter(range(clock + 1, clock + 9))
 
     def beat(seconds: float) -> None:
         files.write(LOCK_FILE, other(host="elsewhere", heartbeat=float(next(beats))).as_json())
@@ -309,9 +312,17 @@ class TestALostRun:
         assert not files.exists(STOP_FILE)
 
 
+def test_a_session_whose_process_is_gone_is_not_asked_to_stop(files):
+    """`capsweep stop` would wait minutes for it."""
+    files.write(claim_name(1), other(pid=NO_PID).as_json())
+    assert ask_to_stop(files) is None
+    assert not files.exists(STOP_FILE)
+
+
 class TestDamage:
     """A lock that cannot be read costs nobody the run, and ends no command in a traceback."""
 
+    NO_TIMES = ("1e300", "1e18", "-1e18", "Infinity", "NaN")
     CONTENTS = (
         b"",
         b"\xff",
@@ -323,6 +334,7 @@ class TestDamage:
         b'{"session_id": "a", "host": "b", "pid": "1", "heartbeat": 0}',
         b'{"session_id": "a", "host": "b", "pid": 1, "heartbeat": "soon"}',
         b'{"session_id": 7, "host": "b", "pid": 1, "heartbeat": 0}',
+        *(f'{{"session_id": "a", "host": "b", "pid": 1, "heartbeat": {time}}}'.encode() for time in NO_TIMES),
     )
 
     @pytest.mark.parametrize("content", CONTENTS, ids=range(len(CONTENTS)))

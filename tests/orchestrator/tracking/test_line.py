@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from orchestrator.store.files import open_files
 from orchestrator.tracking import line as lines
 from orchestrator.tracking.line import Ending, Line, Mirrored
 from orchestrator.tracking.mirror import WORKER
 from orchestrator.tracking.points import Point
+from orchestrator.tracking.worker import in_short
 
 BEGINS = """
 import json, sys, time
@@ -112,6 +114,15 @@ def test_another_project_gets_a_run_of_its_own_with_all_points(begin):
         line.join(5)
     assert [request["run_id"] for request in heard("begin")] == [None, None]
     assert len(heard("log")) == 2
+
+
+def test_a_long_error_keeps_its_end_which_tells_the_reason():
+    wrapped = requests.ConnectionError(f"API request to http://there failed with {'x' * 900} Connection refused)")
+    said = in_short(wrapped)
+    assert said.startswith("ConnectionError: API request to http://there failed")
+    assert said.endswith("xx Connection refused)")
+    assert len(said) < 400
+    assert in_short(ValueError("two\n lines")) == "ValueError: two lines"
 
 
 def test_an_error_is_said_once_and_counted(begin):

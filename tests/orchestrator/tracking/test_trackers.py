@@ -1,6 +1,7 @@
 """Runs that are mirrored to the real trackers, in their local modes, and read back by the trackers' own libraries."""
 
 import json
+import os
 import re
 import socket
 import struct
@@ -114,6 +115,16 @@ def test_wandb_gets_one_run_with_a_point_for_each_search(tracked, tmp_path):
     assert {each.host for each in begun} == {""}
     for private in (SECRET, "sys.argv", str(tmp_path / "texts")):
         assert private.encode() not in sent
+
+
+@pytest.mark.slow
+def test_wandb_offline_says_where_its_files_lie_which_an_object_store_cannot_hold(toy_sweep, capsweep, tmp_path):
+    toy_sweep.write_text(toy_sweep.read_text() + "tracking: {wandb: {mode: offline}}\n")
+    for url, place in (("run", tmp_path / "run/tracking"), (f"memory://offline-{os.getpid()}", tmp_path)):
+        ended = capsweep("run", toy_sweep, "--inline", "--run-dir", url)
+        (folder,) = re.findall(r"^tracking\.wandb: (.*)$", ended.stdout, re.MULTILINE)
+        assert (tmp_path / folder).parent == place / "wandb"
+        assert len(list((tmp_path / folder).glob("*.wandb"))) == 1
 
 
 @pytest.mark.slow

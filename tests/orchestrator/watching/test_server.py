@@ -81,8 +81,8 @@ def test_the_list_leads_to_its_runs(runs):
 def test_several_runs_have_one_page(runs):
     client = client_of(runs)
     both = client.get(f"/{TOKEN}/page", params=[("run", "first"), ("run", "second")]).text
-    assert "<title>toy and toy · capsweep</title>" in both
-    assert "model (toy #2)" in Elements(both).text
+    assert "<title>first and second · capsweep</title>" in both
+    assert "model (second)" in Elements(both).text
     state = client.get(f"/{TOKEN}/state", params=[("run", "first"), ("run", "second")]).json()
     assert state["summary"].startswith("24 of 24 searches done")
 
