@@ -91,6 +91,7 @@ def test_a_context_is_read_at_every_step(plan):
     alone, found = priced(plan, text, step=step), priced(after, text, step=step)
     assert (found.expected_tokens, found.probes) == (alone.expected_tokens, alone.probes)
     more = 1 + 30 / (LENGTH_OF_A_STEP * alone.expected_tokens)
+    assert alone.seconds is not None
     assert found.seconds == pytest.approx(alone.seconds * more)
     assert found.tera_operations == pytest.approx(alone.tera_operations * more)
 
@@ -100,6 +101,7 @@ def test_under_a_limit_a_context_is_read_before_the_shorter_text_of_each_step(pl
     short = replace(plan, searches=tuple(replace(search, limit=5) for search in plan.searches))
     after = replace(short, question=replace(plan.question, context=30))
     alone, found = priced(short, text, step=step), priced(after, text, step=step)
+    assert alone.seconds is not None
     assert found.seconds == pytest.approx(alone.seconds * (1 + 30 / (LENGTH_OF_GROWTH * 5)))
 
 
@@ -108,6 +110,7 @@ def test_a_grid_reads_its_context_at_every_step_too(plan):
     grid = replace(plan, searches=tuple(replace(search, grid=(5,)) for search in plan.searches))
     after = replace(grid, question=replace(plan.question, context=30))
     alone, found = priced(grid, text, step=step), priced(after, text, step=step)
+    assert alone.seconds is not None
     assert found.seconds == pytest.approx(alone.seconds * (1 + 30 / 5))
 
 

@@ -129,9 +129,8 @@ class TestGainAndUtilization:
         """In a legend, a bar has the opacity of its colour, not its own."""
         drawn = utilization_by_source(tables_of(searches=list(self.ROWS)))
         assert drawn is not None
-        key = {
-            trace.name: trace.marker for trace in drawn.figure.select_traces() if (trace.name or "").startswith("k =")
-        }
+        drawn_traces: list[Any] = list(drawn.figure.select_traces())
+        key = {trace.name: trace.marker for trace in drawn_traces if (trace.name or "").startswith("k =")}
         assert (key["k = 1"].color, key["k = 2"].color) == ("rgba(138,146,158,1.0)", "rgba(138,146,158,0.65)")
 
 
@@ -338,7 +337,8 @@ def test_memories_of_several_k_have_symbols_of_their_own_beside_their_bounds(gen
     assert {found[f"small, k = {k}: proven"] for k in (1, 2, 4)} == {"circle", "diamond", "square"}
     assert all(found[f"small, k = {k}: bound by area"] == f"{found[f'small, k = {k}: proven']}-open" for k in (1, 2, 4))
     assert drawn is not None
-    key = {trace.name for trace in drawn.figure.select_traces({"showlegend": True})}
+    in_legend: list[Any] = list(drawn.figure.select_traces({"showlegend": True}))
+    key = {trace.name for trace in in_legend}
     assert key >= {f"{what}, k = {k}" for k in (1, 2, 4) for what in ("proven by a memory", "bound by area")}
 
 
