@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import ClientError
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from orchestrator.cluster.connection import wants_token
@@ -87,9 +88,9 @@ def _answers(address: str) -> Iterator[None]:
             f"--address {address}: no Jobs API answers there. Wanted the address of the cluster's dashboard, such as "
             "http://127.0.0.1:8265; `ray dashboard cluster.yaml` forwards it to this machine."
         ) from error
+    except AuthenticationError as error:
+        raise wants_token(address) from error
     except RuntimeError as error:
-        if "401" in str(error) or "auth" in str(error).lower():
-            raise wants_token(address) from error
         raise BadInput(f"--address {address}: {str(error).strip().splitlines()[0]}") from error
 
 

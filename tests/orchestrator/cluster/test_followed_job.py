@@ -1,8 +1,9 @@
-"""What whoever follows a job sees when the way to the cluster breaks: its dashboard's answers, cut off."""
+"""What whoever asks for a job sees when its cluster refuses, or the way to it breaks: a dashboard that does so."""
 
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import ray
@@ -44,13 +45,9 @@ class Dashboard:
         return log
 
 
-@pytest.fixture(params=[True, False], ids=["the log ends first", "the log is cut"])
-def address(request: pytest.FixtureRequest) -> Iterator[str]:
-    dashboard = Dashboard(ends_log=request.param)
-    app = web.Application()
-    app.router.add_get("/api/version", dashboard.version)
-    app.router.add_get("/api/jobs/", dashboard.jobs)
-    app.router.add_get("/api/jobs/mine-1/logs/tail", dashboard.tail)
+@contextmanager
+def serving(app: web.Application) -> Iterator[str]:
+    """The address of this application on loopback."""
     loop = asyncio.new_event_loop()
     runner = web.AppRunner(app)
     loop.run_until_complete(runner.setup())
@@ -63,6 +60,34 @@ def address(request: pytest.FixtureRequest) -> Iterator[str]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join(10)
     loop.close()
+
+
+@pytest.fixture(params=[True, False], ids=["the log ends first", "the log is cut"])
+def address(request: pytest.FixtureRequest) -> Iterator[str]:
+    dashboard = Dashboard(ends_log=request.param)
+    app = web.Application()
+    app.router.add_get("/api/version", dashboard.version)
+    app.router.add_get("/api/jobs/", dashboard.jobs)
+    app.router.add_get("/api/jobs/mine-1/logs/tail", dashboard.tail)
+    with serving(app) as address:
+        yield address
+
+
+@pytest.mark.parametrize("mode", ["token", "disabled"])
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_is_missing_or_wrong_takes_a_line(status, mode, capsweep, monkeypatch, tmp_path):
+    async def refuse(_: web.Request) -> web.Response:
+        return web.Response(status=status, text="Unauthorized")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    app = web.Application()
+    app.router.add_get("/api/version", refuse)
+    with serving(app) as address:
+        ended = capsweep("status", address)
+    assert ended.returncode == 2
+    assert f"{address}: that cluster requires its token. Set RAY_AUTH_MODE=token" in ended.stderr
+    assert ended.stderr.count("\n") == 1
 
 
 def test_a_broken_connection_is_no_end_of_the_job(address, capsweep):
