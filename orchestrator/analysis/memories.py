@@ -150,7 +150,7 @@ class BestMemory:
         return np.frombuffer(self.memory, dtype="<f4").reshape(self.shape).copy()
 
 
-def best_memory(run: Run, search_id: str) -> BestMemory:
+def best_memory(run: Run, search_id: Any) -> BestMemory:
     """The best memory of a search.
 
     Raises:

@@ -81,4 +81,12 @@ def test_what_it_cannot_be_asked(model):
         TASK.longest_text(TASK.facts(model), num_vectors=1, question=Question())
     with pytest.raises(TaskError, match="Wanted optimizer: adamw"):
         TASK.recipe({"optimizer": "sphere"})
+    assert TASK.recipe("default") == TASK.recipe({})
+    assert TASK.recipe({})["learning_rate"] == TASK.recipe({"patience": 9})["learning_rate"] == TASK.learning_rate
+    assert TASK.recipe({"learning_rate": 1.0})["learning_rate"] == 1.0
+    absolute = TASK.recipe({"rate_unit": "absolute"})
+    assert absolute["learning_rate"] != TASK.learning_rate
+    assert (
+        TASK.tunable(absolute)["learning_rate"] != TASK.learning_rates == TASK.tunable(TASK.recipe({}))["learning_rate"]
+    )
     assert TASK.recipe("default")["optimizer"] == TASK.recipe("random")["optimizer"] == "adamw"
