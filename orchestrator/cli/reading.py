@@ -133,6 +133,7 @@ def verify(
     with bad_input():
         from orchestrator.analysis.memories import Verified
         from orchestrator.api import reading
+        from orchestrator.runs.directory import open_run
 
         def show(found: Verified) -> None:
             if not found.is_exact:
@@ -145,9 +146,16 @@ def verify(
         total, wrong = len(verified), sum(not found.is_exact for found in verified)
         typer.echo(f"{counted(total, 'memory')} decoded, {total - wrong} exact, {wrong} not")
         if not total:
-            # Happens where the criterion accepts memories that do not reproduce the first token.
-            typer.echo("by the column exact_prefix, no memory of this run reproduces even the first token by itself")
+            typer.echo(_why_none(set(open_run(run).probes(["outcome"])["outcome"].to_pylist())))
     raise typer.Exit(1 if wrong else 0)
+
+
+def _why_none(outcomes: set[str]) -> str:
+    """Why a run whose probes have these outcomes has no memory to decode."""
+    if outcomes <= {"failed"}:
+        return "no probe of this run has a verdict yet"
+    # Happens where the criterion accepts memories that do not reproduce the first token.
+    return "by the column exact_prefix, no memory of this run reproduces even the first token by itself"
 
 
 def _verify_under(run: str, under: list[str], device: DeviceName) -> None:

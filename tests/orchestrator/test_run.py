@@ -155,6 +155,8 @@ def test_a_search_that_the_machine_always_fails_is_failed_with_a_reason(toy_swee
     assert capsweep("run", toy_sweep, "--inline", "--run-dir", run).returncode == 1
     assert {(row["status"], row["capacity_tokens"]) for row in searches_of(run)} == {("failed", None)}
     assert "the recipe of the toy asks for a failure" in capsweep("status", run).stdout
+    verified = capsweep("verify", run)
+    assert (verified.returncode, "no probe of this run has a verdict yet" in verified.stdout) == (0, True)
     assert "0 open" in capsweep("resume", run, "--inline").stdout
     again = capsweep("resume", run, "--inline", "--retry-failed")
     assert again.returncode == 1, again.stderr
