@@ -74,7 +74,9 @@ def test_running_a_finished_run_again_asks_nothing(toy_sweep, finished, capsweep
 
 
 @pytest.mark.usefixtures("no_page")
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("how", "code"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGKILL, -9)]
+)
 def test_an_interrupted_run_resumes_to_the_same_table(
     slow_sweep, whole, tmp_path, start, capsweep, searches_of, monkeypatch, how, code
 ):
