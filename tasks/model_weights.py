@@ -4,6 +4,7 @@ Knows nothing of vectors, memories or recipes.
 """
 
 import logging
+from collections.abc import Sequence
 from pickle import UnpicklingError
 from typing import Any
 
@@ -99,11 +100,15 @@ def load_model(
     loaded_model, info = loaded
     _check_shapes(model, info)
     _settle_layers(loaded_model)
-    if not (unused := sorted(info["unexpected_keys"])):
-        return loaded_model, ()
-    fewer = counted(len(unused), "weight")
-    note = f"config.json asks for {fewer} fewer than are in the files; left out, such as {unused[0]}."
-    return loaded_model, (note,)
+    return loaded_model, _about_unused(sorted(info["unexpected_keys"]))
+
+
+def _about_unused(names: Sequence[str]) -> tuple[str, ...]:
+    """A note if the files hold weights, by these names, that no layer has."""
+    if not names:
+        return ()
+    fewer = counted(len(names), "weight")
+    return (f"config.json asks for {fewer} fewer than are in the files; left out, such as {names[0]}.",)
 
 
 def _quantization(model: Model) -> Any:

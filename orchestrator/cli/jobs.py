@@ -4,6 +4,7 @@ Each imports what it needs when it runs.
 """
 
 import shlex
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -51,9 +52,7 @@ def submit(
         for source in reuse or ():
             check_reused_url(source)
         jobs = Jobs(address)
-        options = ["--allow-fewer"] if allow_fewer else []
-        options += [f"--reuse={source}" for source in reuse or ()]
-        options += [f"--overridden={word}" for word in words]
+        options = _options_of_run(words, reuse or (), allow_fewer=allow_fewer)
         job_id = jobs.submit(sweep, url, options=options, install=install, variables=variables)
         again = ["submit", str(spec), *words, "--address", address, "--run-dir", url]
         again += [word for name in variables for word in ("--env", name)]
@@ -67,6 +66,12 @@ def submit(
         )
         if follow:
             raise typer.Exit(follow_job(job_id, address))
+
+
+def _options_of_run(words: Sequence[str], reuse: Sequence[str], *, allow_fewer: bool) -> list[str]:
+    """The options of `capsweep run` in the job of a sweep that was submitted with these."""
+    options = ["--allow-fewer"] if allow_fewer else []
+    return [*options, *(f"--reuse={source}" for source in reuse), *(f"--overridden={word}" for word in words)]
 
 
 @app.command(

@@ -1,4 +1,7 @@
-"""One suite for every implementation of Files, and what a crash leaves on a local disk."""
+"""One suite for every implementation of Files, and what a crash leaves on a local disk.
+
+Long, as each promise of a store has its test here.
+"""
 
 import errno
 import os
