@@ -26,7 +26,7 @@ test: setup  ## every kind of test but faults and clusters, in five minutes on t
 test-all: setup  ## the same and the slow ones, with a thousand sweep files in place of sixty
 	CAPSWEEP_FUZZ=1000 $(PYTEST) $(PARALLEL)
 
-chaos-short: setup  ## provoke a few faults of each kind (about five minutes)
+chaos-short: setup  ## provoke a few faults of each kind (about ten minutes)
 	$(PYTEST) tests/chaos
 
 browser-test: setup  ## open report pages in headless Chromium (apt-get install chromium)
