@@ -17,11 +17,11 @@ import transformers
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
+from tasks.homes import names_gguf
 from tasks.hub import why_refused
 from tasks.pointers import is_pointer, pull
 from tasks.values import Model, TaskError
 
-SUFFIX = ".gguf"
 NEEDED = ("gguf", "accelerate")
 """Packages with which transformers dequantizes."""
 INSTALL = "pip install 'capsweep[gguf]'"
@@ -29,7 +29,7 @@ INSTALL = "pip install 'capsweep[gguf]'"
 
 def is_gguf(model: Model) -> bool:
     """Whether the model is one GGUF file."""
-    return model.name.lower().endswith(SUFFIX)
+    return names_gguf(model.name)
 
 
 def is_local(model: Model) -> bool:
@@ -62,9 +62,7 @@ def gguf_path(model: Model) -> Path:
     try:
         return Path(hf_hub_download(repository, file, revision=model.commit or model.revision))
     except RemoteEntryNotFoundError as error:
-        found = [
-            name for name in HfApi().list_repo_files(repository, revision=model.commit) if name.lower().endswith(SUFFIX)
-        ]
+        found = [name for name in HfApi().list_repo_files(repository, revision=model.commit) if names_gguf(name)]
         raise TaskError(
             f"{model.name}: {repository} has no file {file!r}. Its GGUF files: {', '.join(found) or 'none'}."
         ) from error

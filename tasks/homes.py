@@ -1,4 +1,4 @@
-"""Paths as users give them: with `~` for a home of this machine, and with names that a file system can hold."""
+"""Paths and names as users give them: with `~` for a home, of a length that file systems hold, of a GGUF file."""
 
 from pathlib import Path
 
@@ -15,3 +15,8 @@ def expanded(path: Path) -> Path:
         return path.expanduser()
     except RuntimeError:
         return path
+
+
+def names_gguf(name: str) -> bool:
+    """Whether this is the name of a GGUF file, whether or not there is one."""
+    return name.lower().endswith(".gguf")

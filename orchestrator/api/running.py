@@ -98,11 +98,12 @@ def planned(
     from orchestrator.runs.directory import drawn_texts, held_sweep, samples_of
     from orchestrator.spec.sweep_file import sweep_of
 
-    asked = sweep_of(sweep, as_list(overrides))
+    words = as_list(overrides)
+    asked = sweep_of(sweep, words)
     url = new_run_url(asked) if run_dir is None else as_run(run_dir).url
     held, samples = held_sweep(url), samples_of(url)
     plan = make_plan(asked, allow_fewer=allow_fewer, drawn=drawn_texts(url), held=held, samples=samples)
-    return replace(plan, overrides=tuple(as_list(overrides))), url
+    return replace(plan, overrides=tuple(words)), url
 
 
 @bad_input_alone

@@ -22,6 +22,7 @@ from orchestrator.store.hub_files import HubPlace
 from orchestrator.store.parquet import PROBE_FOLDER, SAMPLES_FILE, SEARCHES_FILE
 from orchestrator.store.probe_columns import criterion_name, is_certified
 from orchestrator.store.schema import WRITTEN_BY
+from tasks.homes import names_gguf
 from tasks.wording import counted
 
 CARD_FILE = "README.md"
@@ -130,16 +131,12 @@ def _models(copy: Run) -> list[str]:
     for name, known in copy.provenance["models"].items():
         model, facts = known["model"], known["facts"]
         commit = model.get("commit") or model.get("revision")
-        kind = "file" if _is_gguf(model) else "folder"
+        kind = "file" if names_gguf(model["name"]) else "folder"
         what = f"a local {kind}, `{model['name']}`" if model["name"].startswith("./") else f"`{model['name']}`"
         at = f" at `{commit}`" if commit else ""
         precision = model["dtype"] + (f", {model['quantization']}" if model.get("quantization") else "")
         lines.append(f"{name}: {what}{at}, {precision}, fingerprint `{facts['fingerprint'][:16]}`")
     return lines
-
-
-def _is_gguf(model: Mapping[str, Any]) -> bool:
-    return model["name"].lower().endswith(".gguf")
 
 
 def _verifying(copy: Run) -> list[str]:
@@ -176,7 +173,10 @@ def _verifying(copy: Run) -> list[str]:
 def _wanted(models: Sequence[Mapping[str, Any]], code: Sequence[str]) -> list[str]:
     """What a reader needs for models of these kinds, a sentence each."""
     local = [f"`{model['name']}`" for model in models if model["name"].startswith("./")]
-    extras = {"gguf": any(map(_is_gguf, models)), "quantized": any(model.get("quantization") for model in models)}
+    extras = {
+        "gguf": any(names_gguf(model["name"]) for model in models),
+        "quantized": any(model.get("quantization") for model in models),
+    }
     needed = [f"`{extra}`" for extra, is_needed in extras.items() if is_needed]
     return [
         *([f"Run it in the folder from which {' and '.join(local)} can be reached."] if local else []),

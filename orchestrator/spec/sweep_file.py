@@ -24,7 +24,7 @@ from orchestrator.spec.overrides import read_overrides, with_overrides
 from orchestrator.spec.sweep import Sweep
 from orchestrator.spec.tracking import TrackingEntry
 from orchestrator.spec.yaml_file import read_mapping
-from tasks.homes import LONGEST_NAME, expanded
+from tasks.homes import LONGEST_NAME, expanded, names_gguf
 from tasks.registry import TASKS, TEXT_SOURCES
 from tasks.texts.patterns import match
 
@@ -192,7 +192,7 @@ class Places:
             return self.find(name)
         except ValueError:
             slashes = name.count("/")
-            may_be_of_the_hub = slashes > 1 if name.lower().endswith(".gguf") else slashes <= 1
+            may_be_of_the_hub = slashes > 1 if names_gguf(name) else slashes <= 1
             if len(name) > LONGEST_NAME or name.startswith(LOCAL_MARKS) or not may_be_of_the_hub or name.endswith("/"):
                 raise
             if _exists(self._folder / name) or _exists(Path(name)):
