@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup quickstart docs test test-all browser-test chaos-short chaos cluster-test lint bench bench-full
+.PHONY: help setup quickstart docs test test-all fuzz browser-test chaos-short chaos cluster-test lint bench bench-full
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -23,11 +23,14 @@ PARALLEL := -n 2 --dist loadgroup --ignore tests/chaos --ignore tests/clusters
 test: setup  ## every kind of test but faults and clusters, in five minutes on two cores
 	$(PYTEST) $(PARALLEL) -m "not slow"
 
-test-all: setup  ## the same and the slow ones, with a thousand sweep files in place of sixty
-	CAPSWEEP_FUZZ=1000 $(PYTEST) $(PARALLEL)
+test-all: setup  ## the same and the slow ones, with three hundred sweep files in place of sixty
+	CAPSWEEP_FUZZ=300 $(PYTEST) $(PARALLEL)
 
 chaos-short: setup  ## provoke a few faults of each kind (about ten minutes)
 	$(PYTEST) tests/chaos
+
+fuzz: setup  ## a thousand sweep files that nobody has tried (about two minutes)
+	CAPSWEEP_FUZZ=1000 $(PYTEST) tests/orchestrator/test_fuzz_spec.py --hypothesis-profile default
 
 browser-test: setup  ## open report pages in headless Chromium (apt-get install chromium)
 	$(PYTEST) -m browser

@@ -11,10 +11,18 @@ from difflib import get_close_matches
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters that a terminal acts on, and marks that change the text direction; not tabs and line breaks."""
 
+LINE_BREAK = re.compile("[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+"""Whatever `str.splitlines` takes for the end of a line."""
+
 
 def literal(text: str) -> str:
     """The text, safe to print: texts and names come from anywhere, and must not control the terminal."""
     return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def on_one_line(text: str) -> str:
+    r"""The text with each line break as Python writes it, such as `\n`; a name that holds one would tear a message."""
+    return LINE_BREAK.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def is_utf8(name: str) -> bool:
@@ -35,9 +43,9 @@ class BadInput(Exception):  # noqa: N818 - the name reads as `bad input`
     """An error that the user can fix; the command exits with code 2 and has written nothing."""
 
     def __init__(self, *problems: str) -> None:
-        super().__init__(*problems)
-        self.problems: tuple[str, ...] = problems
+        self.problems: tuple[str, ...] = tuple(map(on_one_line, problems))
         """One line each: where, what was found, what is allowed, what to do."""
+        super().__init__(*self.problems)
 
     def __str__(self) -> str:
         return "\n".join(self.problems)

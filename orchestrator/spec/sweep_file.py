@@ -125,6 +125,8 @@ def _checked(
         sweep = Sweep.model_validate(document, context={"find": places.find, "find_model": places.find_model})
     except ValidationError as error:
         for details in error.errors(include_url=False):
+            if isinstance(details["input"], str) and _control_character(details["input"]):
+                continue  # said above; no name with one in it is found
             add(details["loc"], _explain(details, document))
     else:
         if not problems:
@@ -142,10 +144,9 @@ def _control_characters(document: Mapping[str, Any]) -> list[tuple[Sequence[obje
 
     def walk(value: Any, place: tuple[object, ...]) -> None:
         if isinstance(value, str):
-            found = [letter for letter in value if unicodedata.category(letter) in CONTROL_CATEGORIES]
-            if found:
+            if found := _control_character(value):
                 where = ".".join(map(_shown, place))
-                line = f"{where}: found {_short(value)}; text must not hold the character {found[0]!r}."
+                line = f"{where}: found {_short(value)}; text must not hold the character {found!r}."
                 problems.append((place, line))
         elif isinstance(value, Mapping | list) and id(value) not in seen:
             seen.add(id(value))
@@ -154,6 +155,11 @@ def _control_characters(document: Mapping[str, Any]) -> list[tuple[Sequence[obje
 
     walk(document, ())
     return problems
+
+
+def _control_character(text: str) -> str:
+    """The first character of the text that is a control character or a line separator; empty if none is."""
+    return next((letter for letter in text if unicodedata.category(letter) in CONTROL_CATEGORIES), "")
 
 
 def dump(sweep: Sweep) -> str:

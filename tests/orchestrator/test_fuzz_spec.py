@@ -1,6 +1,6 @@
 """Any sweep file whatever: a plan that a run can begin with, or one message of whole lines and exit code 2.
 
-CAPSWEEP_FUZZ sets the number of files tried, 60 without it.
+CAPSWEEP_FUZZ sets the number of files tried, 60 without it: the same ones each time, except in `make fuzz`.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import BadInput
@@ -194,8 +194,16 @@ many_files = settings(
 )
 
 
+LINE_BREAK_IN_A_PATH = b"""name: a
+task: toy
+models: [toy/model, "toy\\rmodel"]
+texts: [{source: files, path: "a\\nb"}, {source: random_words, words: "no\\u2028words"}]
+"""
+
+
 @many_files
 @given(content=files(PLANNED))
+@example(content=LINE_BREAK_IN_A_PATH)
 def test_any_file_is_planned_or_refused(folder: Path, capsweep: Callable[..., Any], content: bytes):
     (folder / "mine.yaml").write_bytes(content)
     before = sorted(folder.rglob("*"))
