@@ -41,13 +41,16 @@ class Batch:
         return len(self.index_B) * self.width if self.rows is None else self.rows.num_rows * self.rows.width
 
 
-def packed_batches(lengths: Sequence[int], num_inputs: Sequence[int], *, most_tokens: int) -> list[Batch]:
+def packed_batches(
+    lengths: Sequence[int], num_inputs: Sequence[int], *, most_tokens: int, num_texts: int = 1
+) -> list[Batch]:
     """Cut slots, sorted by length, into as few batches as hold their inputs, and pack each into rows.
 
     Args:
         lengths: Tokens of each slot.
         num_inputs: Input positions of each slot.
         most_tokens: Most input positions of one batch, without padding; a batch of one slot may have more.
+        num_texts: Texts of each slot, whose inputs take turns.
     """
     parts: list[list[int]] = []
     room = 0
@@ -62,7 +65,7 @@ def packed_batches(lengths: Sequence[int], num_inputs: Sequence[int], *, most_to
             index_B=torch.tensor(part),
             num_real=len(part),
             width=lengths[part[0]],
-            rows=pack([num_inputs[slot] for slot in part]),
+            rows=pack([num_inputs[slot] for slot in part], num_texts=num_texts),
         )
         for part in parts
     ]

@@ -9,6 +9,7 @@ the library constriction.
 
 # Axes: L tokens, V vocabulary.
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ def compress(model: LanguageModel, tokens: Sequence[int], *, question: Question,
 
     The bytes hold neither the number of tokens, nor given ones, nor the context before them.
     """
-    encoder, shares = _stream().queue.RangeEncoder(), _Shares(model, model.tokens_before(question, context))
+    encoder, shares = _stream().queue.RangeEncoder(), _Shares(model, question, context)
     for token in tokens[: question.num_given]:
         shares.read(token)
     for token in tokens[question.num_given :]:
@@ -45,7 +46,7 @@ def decompress(
 ) -> tuple[int, ...]:
     """Decode the bytes of `compress` on the same machine; `given` and `context` hold the tokens that it left out."""
     words = np.frombuffer(data, dtype="<u4").astype(np.uint32)
-    decoder, shares = _stream().queue.RangeDecoder(words), _Shares(model, model.tokens_before(question, context))
+    decoder, shares = _stream().queue.RangeDecoder(words), _Shares(model, question, context)
     for token in given:
         shares.read(token)
     return (*given, *_decoded(decoder, shares, num_tokens - len(given)))
@@ -63,7 +64,24 @@ def _categorical(shares_V: NDArray[np.float64]) -> Any:
 
 
 class _Shares:
-    """The model's probabilities of the next token, while it reads a text."""
+    """The model's probabilities of the next token, while it reads texts whose tokens take turns."""
+
+    def __init__(self, model: LanguageModel, question: Question, context: Sequence[int]) -> None:
+        before = model.tokens_before(question, context)
+        # Each text is read by a reader of its own; the first of them is the one whose turn it is.
+        self._texts = deque(_SharesOfText(model, before) for _ in range(question.num_texts))
+
+    def following(self) -> NDArray[np.float64]:
+        """The probability of each token to be the next, (V,)."""
+        return self._texts[0].following()
+
+    def read(self, token: int) -> None:
+        self._texts[0].read(token)
+        self._texts.rotate(-1)
+
+
+class _SharesOfText:
+    """The model's probabilities of the next token, while it reads one text."""
 
     def __init__(self, model: LanguageModel, before: Sequence[int]) -> None:
         """`before` are the tokens before the text."""

@@ -38,12 +38,13 @@ GPU_MEMORY_SHARE = 0.8
 class DeviceRoom:
     """How much of a step fits on the device of one engine."""
 
-    def __init__(self, model: LanguageModel, settings: EngineSettings, *, packs: bool) -> None:
-        """`packs`: whether the task lets several slots stand in one row."""
+    def __init__(self, model: LanguageModel, settings: EngineSettings, *, packs: bool, num_texts: int) -> None:
+        """`packs`: whether the task lets several texts stand in one row; `num_texts`: how many each slot has."""
         self._device = model.device
         self._gpus = settings.gpus
         self.is_fixed = settings.deterministic
         """Whether batches have fixed shapes."""
+        self._num_texts = num_texts
         self._can_pack = packs and not self.is_fixed and model.can_pack()
         self.batch_cost = settings.batch_cost_tokens or (
             FIXED_BATCH_COST if self.is_fixed else batch_cost_tokens(measure_step_cost(model))
@@ -103,7 +104,7 @@ class DeviceRoom:
             batches = fixed_batches(lengths, num_vectors)
         elif self._can_pack:
             num_inputs = slots.num_inputs()[fitting].tolist()
-            batches = packed_batches(lengths, num_inputs, most_tokens=self.tokens_per_step)
+            batches = packed_batches(lengths, num_inputs, most_tokens=self.tokens_per_step, num_texts=self._num_texts)
         else:
             batches = cheapest_batches(lengths, most_tokens=self.tokens_per_step, batch_cost=self.batch_cost)
         return [replace(batch, index_B=fitting[batch.index_B]) for batch in batches]

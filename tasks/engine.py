@@ -71,7 +71,7 @@ class BatchedEngine:
         self._starts = Starts(model, layout, question, self._recipe)
         # DeviceRoom measures the device memory, so the second set of weights is loaded before it.
         float32 = model.in_float32()
-        self._room = DeviceRoom(model, settings, packs=layout.packs)
+        self._room = DeviceRoom(model, settings, packs=layout.packs, num_texts=question.num_texts)
         self._certifier = Certifier(model, layout, question, self._room, float32=float32)
         self._waiting: deque[Probe] = deque()
         self._slots: Slots | None = None

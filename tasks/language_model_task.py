@@ -27,6 +27,8 @@ class LanguageModelTask:
     name: str
     default_optimizer = "sphere"
     """Optimizer of the default recipe."""
+    shares_vectors = False
+    """Whether texts may share vectors: a sample then has several (`Question.num_texts`)."""
 
     # torch and transformers take seconds to import, so methods import them when they need them.
 
@@ -68,8 +70,8 @@ class LanguageModelTask:
             raise TaskError("prefix: bos was asked for, but this model names no BOS token; use prefix: null.")
         if facts.context is None:
             return None
-        # Each further token takes one further position.
-        return facts.context - self.layout(question).target_positions(num_vectors, 1)[0]
+        # Each further token takes one further position, in the context of its text.
+        return facts.context * question.num_texts - self.layout(question).target_positions(num_vectors, 1)[0]
 
     def recipe(self, overrides: str | Mapping[str, Any]) -> Mapping[str, Any]:
         """The whole recipe; raises TaskError for an unknown name or field."""

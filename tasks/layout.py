@@ -44,6 +44,19 @@ class ModelInputs:
     """Input vectors in the model's precision."""
     pairs_BKW: Tensor | None = None
     """Key-value pairs that every layer reads before the inputs; None: none."""
+    num_texts: int = 1
+    """Texts whose inputs take turns; the model reads each by itself."""
+
+    def hidden(self, model: LanguageModel) -> Tensor:
+        """The input of the head (B, T, H) at each input."""
+        if self.num_texts == 1:
+            return model.hidden(self.inputs_BTD, pairs_BKW=self.pairs_BKW)
+        num_slots, num_inputs, _ = self.inputs_BTD.shape
+        # Texts whose turn has not come are padded at their end, which the model is too causal to see.
+        padded_BTD = torch.nn.functional.pad(self.inputs_BTD, (0, 0, 0, -num_inputs % self.num_texts))
+        apart_XTD = padded_BTD.unflatten(1, (-1, self.num_texts)).transpose(1, 2).flatten(0, 1)
+        hidden_BTH = model.hidden(apart_XTD).unflatten(0, (num_slots, -1)).transpose(1, 2).flatten(1, 2)
+        return hidden_BTH[:, :num_inputs]
 
 
 class Layout(Protocol):
@@ -134,6 +147,7 @@ class AfterContext:
 
     def __init__(self, question: Question) -> None:
         self._num_before = question.num_before
+        self._num_texts = question.num_texts
         self._before = [before_input(index) for index in range(question.num_before)]
 
     def memory_shape(self, num_vectors: int, model: LanguageModel) -> tuple[int, int]:
@@ -148,7 +162,8 @@ class AfterContext:
         self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, inputs_BT: Tensor, before_BP: Tensor
     ) -> ModelInputs:
         """Every vector is an input."""
-        return ModelInputs(pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, before_BP))
+        inputs_BTD = pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, before_BP)
+        return ModelInputs(inputs_BTD, num_texts=self._num_texts)
 
     def _memory(self, index: int) -> int:
         """Input of vector `index` of the memory."""
@@ -177,15 +192,22 @@ class Cramming(AfterContext):
 
 
 class OneStep(AfterContext):
-    """Input `[e, m, m, .. m]`, targets `t_1 .. t_L` in one forward pass, which is also the proof."""
+    """Input `[e, m, m, .. m]`, targets `t_1 .. t_L` in one forward pass, which is also the proof.
+
+    Several texts have an e each and one m for all: the inputs take turns as their tokens do.
+    """
 
     def build_inputs(self, num_vectors: int, length: int) -> list[int]:
-        """What stands before the memory, then e, then m once for each further token."""
-        return [*self._before, self._memory(0), *[self._memory(1)] * (length - 1)]
+        """What stands before the memory, then e, then m once for each further token; of each text in its turn."""
+        num_texts = self._num_texts
+        before = [place for place in self._before for _ in range(num_texts)]
+        first = [self._memory(index) for index in range(min(length, num_texts))]
+        return [*before, *first, *[self._memory(num_texts)] * (length - len(first))]
 
     def target_positions(self, num_vectors: int, length: int) -> list[int]:
         """Position i after what stands before the memory outputs t_i."""
-        return list(range(self._num_before, self._num_before + length))
+        first = self._num_before * self._num_texts
+        return list(range(first, first + length))
 
     def prompt(self, model: LanguageModel, memory_BKD: Tensor, before_BP: Tensor) -> None:
         """None: it is one forward pass, in which no token is read."""
@@ -194,11 +216,12 @@ class OneStep(AfterContext):
     def decode(self, model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor, before_BP: Tensor) -> Decoded:
         """One forward pass, which reads no token of the text."""
         length = tokens_BL.shape[1]
-        inputs_BT = torch.tensor([self.build_inputs(2, length)] * len(tokens_BL), device=tokens_BL.device)
+        num_vectors = memory_BKD.shape[1]
+        inputs_BT = torch.tensor([self.build_inputs(num_vectors, length)] * len(tokens_BL), device=tokens_BL.device)
         nothing_B1 = torch.zeros_like(tokens_BL[:, :1])
         with torch.no_grad():
-            inputs_BTD = pick_inputs(model, memory_BKD, nothing_B1, inputs_BT, before_BP)
-            logits_BLV = model.head(model.hidden(inputs_BTD)[:, self._num_before :])
+            hidden_BTH = self.inputs(model, memory_BKD, nothing_B1, inputs_BT, before_BP).hidden(model)
+            logits_BLV = model.head(hidden_BTH[:, self.target_positions(num_vectors, length)])
             return hold_against(logits_BLV, tokens_BL)
 
 

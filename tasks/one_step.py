@@ -1,4 +1,4 @@
-"""The task `one_step`: how many tokens two vectors give back in a single forward pass.
+"""The task `one_step`: how many tokens two vectors give back in a single forward pass, one of them shared or not.
 
 Source: "Exploring the Latent Capacity of LLMs for One-Step Text Generation" (EMNLP 2025), section 3.
 """
@@ -8,36 +8,43 @@ from typing import TYPE_CHECKING
 from tasks.facts import ModelFacts
 from tasks.language_model_task import LanguageModelTask
 from tasks.values import Question, TaskError
+from tasks.wording import counted
 
 if TYPE_CHECKING:
     from tasks.layout import Layout
 
-VECTORS = 2
-"""The vectors e and m."""
-
 
 class OneStepTask(LanguageModelTask):
-    """Input `[e, m, m, .. m]`, targets `t_1 .. t_L` in one forward pass, which is also the proof."""
+    """Input `[e, m, m, .. m]`, targets `t_1 .. t_L` in one forward pass, which is also the proof.
+
+    A sample of several texts has a vector e for each of them, and one vector m that they share.
+    """
 
     name = "one_step"
     default_optimizer = "adamw"
     """Not the sphere, which keeps the layers from changing the positions of the memory: here the targets stand on
     them."""
+    shares_vectors = True
 
     def layout(self, question: Question) -> "Layout":
-        """The first vector stands once, the second one at every later position."""
+        """An e stands once, at the beginning of its text; m stands at every later position."""
         from tasks.layout import OneStep
 
         return OneStep(question)
 
     def longest_text(self, facts: ModelFacts, *, num_vectors: int, question: Question) -> int | None:
-        """As many tokens as the context has positions.
+        """As many tokens of each text as the context has positions.
 
         Raises:
-            TaskError: when the memory does not have two vectors, or t_1 is given: this task feeds no token.
+            TaskError: when the memory has another number of vectors than an e for each text and m, or t_1 is given:
+                this task feeds no token.
         """
-        if num_vectors != VECTORS:
-            raise TaskError(f"num_vectors: {num_vectors} asked for; task: one_step has two, e and m. Wanted [2].")
+        num_texts = question.num_texts
+        if num_vectors != num_texts + 1:
+            has = "two, e and m" if num_texts == 1 else f"an e for each of {counted(num_texts, 'text')}, and m"
+            raise TaskError(
+                f"num_vectors: {num_vectors} asked for; task: one_step has {has}. Wanted [{num_texts + 1}]."
+            )
         if question.decode_from != "memory":
             raise TaskError("decode_from: task: one_step feeds no token of the text. Wanted memory.")
         return super().longest_text(facts, num_vectors=num_vectors, question=question)

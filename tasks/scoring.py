@@ -7,7 +7,7 @@ Knows nothing of decoding, slots or searches.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from tasks.cross_entropy import cross_entropy
 from tasks.language_model import LanguageModel
 from tasks.layout import Layout, token_ids
+from tasks.turns import apart, in_turns
 from tasks.values import Question
 
 
@@ -39,6 +40,19 @@ class Scored:
     def nothing(cls) -> "Scored":
         """The scores of an empty text."""
         return cls(length=0, nats=0.0, num_correct=0, first_error=None, correct=(), nats_by_token=())
+
+    @classmethod
+    def in_turns(cls, parts: Sequence["Scored"]) -> "Scored":
+        """The scores of texts whose tokens take turns."""
+        correct = in_turns([part.correct for part in parts])
+        return cls(
+            length=len(correct),
+            nats=sum(part.nats for part in parts),
+            num_correct=sum(correct),
+            first_error=None if all(correct) else correct.index(False),
+            correct=correct,
+            nats_by_token=in_turns([part.nats_by_token for part in parts]),
+        )
 
     def after(self, nats: float, *, correct: bool) -> "Scored":
         """The scores with one more token in front."""
@@ -74,7 +88,7 @@ def score_with_memory(
     inputs = layout.inputs(model, memory_BKD, tokens_BL, inputs_BT, before_BP)
     # A given t_1 costs nothing and counts as correct.
     given = question.num_given
-    hidden_LH = model.hidden(inputs.inputs_BTD, pairs_BKW=inputs.pairs_BKW)[0, positions_L[given:]]
+    hidden_LH = inputs.hidden(model)[0, positions_L[given:]]
     scored = _score(model, hidden_LH, tokens_BL[0, given:], question=question)
     return scored.after(0.0, correct=True) if given else scored
 
@@ -90,6 +104,10 @@ def score_without_memory(
     """
     if not tokens:
         return Scored.nothing()
+    if question.num_texts > 1:
+        alone = replace(question, num_texts=1)
+        texts = [text for text in apart(tokens, question.num_texts) if text]
+        return Scored.in_turns([score_without_memory(model, text, context=context, question=alone) for text in texts])
     before = model.tokens_before(question, context)
     read_BT = torch.tensor([[*before, *tokens]], device=model.device)
     hidden_TH, targets_L = model.hidden(model.embed(read_BT))[0, :-1], read_BT[0, len(before) :]

@@ -69,7 +69,9 @@ class Starts:
     def _around(self, probe: Probe) -> dict[str, Any]:
         """What a slot's inputs depend on beside its probe's text and memory."""
         before = self._model.tokens_before(self._question, probe.context)
-        return {"layout": self._layout, "before": before, "most_inputs": self._model.context}
+        context = self._model.context
+        most_inputs = None if context is None else context * self._question.num_texts
+        return {"layout": self._layout, "before": before, "most_inputs": most_inputs}
 
     def _cold(self, seed: str, num_vectors: int) -> Tensor:
         shape = self._layout.memory_shape(num_vectors, self._model)

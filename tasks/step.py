@@ -180,7 +180,7 @@ def _hidden_at(
     """The input of the head (N, H) at these positions of these slots."""
     if rows is None:
         place_N = slot_N * inputs.inputs_BTD.shape[1] + position_N
-        hidden_BTH = model.hidden(inputs.inputs_BTD, pairs_BKW=inputs.pairs_BKW)
+        hidden_BTH = inputs.hidden(model)
     else:
         place_N = rows.place(slot_N, position_N)
         hidden_BTH = model.hidden(*rows.lay(inputs.inputs_BTD))

@@ -73,6 +73,8 @@ class Question:
     """Tokens that stand before the memory, where the model sees them. Each probe has its own."""
     repeats_context: bool = False
     """Whether the context is the text itself; otherwise the text follows it."""
+    num_texts: int = 1
+    """Texts of a sample. Their tokens take turns (tasks/turns.py), and a memory holds all of them."""
     growth: float | None = 1.1
     """A probe that is lossless at L continues at L times this factor, and at least at L + 1. None: a probe adds more
     tokens if the last ones took few steps, fewer if they took many, and gives some back after steps without more

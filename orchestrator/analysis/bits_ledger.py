@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from orchestrator.analysis.quantization import FLOATS, INTEGERS
 from orchestrator.analysis.robustness import Stored
+from orchestrator.store.passages import given_back
 
 Compressor = tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]
 
@@ -55,7 +56,8 @@ def bits_row(search: dict[str, Any], sample: dict[str, Any], stored: Stored) -> 
         stored: The memory that gives its capacity.
     """
     tokens, num_tokens = stored.tokens, len(stored.tokens)
-    text = sample["text"][: sample["token_ends"][num_tokens - 1]].encode()
+    num_texts = stored.question.num_texts
+    text = given_back(sample["text"], sample["token_ends"], num_texts, num_tokens=num_tokens).encode()
     row: dict[str, Any] = {
         "search_id": stored.search_id,
         "tokens": num_tokens,

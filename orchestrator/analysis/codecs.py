@@ -3,11 +3,15 @@
 Knows nothing of memories.
 """
 
+from collections.abc import Sequence
+
 from orchestrator.errors import BadInput
 from orchestrator.planning.identity import sample_id_of
 from orchestrator.runs.directory import Run
+from orchestrator.store.passages import pieces
 from tasks.contract import TextCodec
 from tasks.registry import TASKS
+from tasks.turns import TEXT_BREAK, apart
 
 SHOWN = 20
 """Characters of a text in a message."""
@@ -31,7 +35,9 @@ def codec_of(run: Run, name: str) -> TextCodec:
         if sample_id_of(codec.fingerprint, tokens, context) == row["sample_id"]:
             break  # the very same
         # The beginning of the text, where there is nothing before that some decoders join it with.
-        text, given = (row["context_text"] if context else row["text"]), codec.decode(context or tokens)
+        num_texts = row["num_texts"] or 1
+        own = "".join(apart(pieces(row["text"], row["token_ends"], num_texts), num_texts)[0])
+        text, given = (row["context_text"] if context else own), codec.decode(context or apart(tokens, num_texts)[0])
         length = max(1, len(text) - SPREAD)
         if given[:length] != text[:length]:
             raise BadInput(
@@ -39,3 +45,8 @@ def codec_of(run: Run, name: str) -> TextCodec:
                 f"{row['source']} were {text[:SHOWN]!r} then, and are {given[:SHOWN]!r} now. Restore it."
             )
     return codec
+
+
+def text_of(codec: TextCodec, tokens: Sequence[int], num_texts: int) -> str:
+    """The text that tokens stand for; of several texts that take turns, each by itself."""
+    return TEXT_BREAK.join(codec.decode(part) for part in apart(tokens, num_texts) if part)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from orchestrator.analysis.codecs import codec_of
+from orchestrator.analysis.codecs import codec_of, text_of
 from orchestrator.errors import BadInput
 from orchestrator.progress import tracked
 from orchestrator.runs.directory import Run
@@ -94,7 +94,7 @@ def decode(run: Run, search_id: str, *, device: str = "auto") -> str:
     best = best_memory(run, search_id)
     prover = Provers(run, device, [best.model]).of(best.model)
     proof = prover(best.memory, num_vectors=best.num_vectors, tokens=best.tokens, context=best.context)
-    return codec_of(run, best.model).decode(proof.tokens)
+    return text_of(codec_of(run, best.model), proof.tokens, run.sweep.question().num_texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

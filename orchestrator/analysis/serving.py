@@ -19,6 +19,7 @@ from orchestrator.analysis import servers
 from orchestrator.analysis.memories import Provers, best_memories, write_all
 from orchestrator.errors import BadInput
 from orchestrator.runs.directory import Run
+from orchestrator.store.passages import given_back
 
 Server = Literal["vllm", "llama.cpp"]
 
@@ -81,7 +82,7 @@ def _entry(run: Run, row: Mapping[str, Any]) -> dict[str, Any]:
         **{name: row[name] for name in ("search_id", "model", "source", "margin")},
         "width": row["memory_shape"][-1],
         "tokens": sample["tokens"][:length],
-        "text": sample["text"][: sample["token_ends"][length - 1]],
+        "text": given_back(sample["text"], sample["token_ends"], sample["num_texts"] or 1, num_tokens=length),
     }
 
 

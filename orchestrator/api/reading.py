@@ -173,10 +173,10 @@ def fit(runs: RunSource | Iterable[RunSource]) -> "list[Series]":
     series = laws(tables.searches, tables.samples, tables.models)
     if not any(one.law for one in series):
         points = [sum(not point.is_bound and point.mean > 0 for point in one.points) for one in series]
-        most = counted(max(points, default=0), "different value")
+        most = f"at most {counted(max(points), 'different value')}" if points else "one value or none"
         raise BadInput(
-            f"{', '.join(one.url for one in opened)}: nothing to fit. Found {most} of an axis (k, width, layers, "
-            f"parameters, pre-training) with uncensored capacities; wanted at least {FEWEST_POINTS}."
+            f"{', '.join(one.url for one in opened)}: nothing to fit. Found {most} of each axis (k, width, layers, "
+            f"parameters, pre-training) with uncensored capacities; wanted at least {FEWEST_POINTS} of one."
         )
     return series
 

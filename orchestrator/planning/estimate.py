@@ -50,7 +50,7 @@ class ModelEstimate:
     model: str
     parameters: int
     context: int | None
-    samples: int
+    texts: int
     searches: int
     probes: int
     expected_tokens: float
@@ -76,13 +76,14 @@ def estimate(plan: Plan, prices: Mapping[str, Price] | None = None) -> list[Mode
         probes = [_computed_tokens(plan, search, tokens) for search, tokens in zip(searches, capacities, strict=True)]
         computed_tokens = sum(map(sum, probes))
         mean = sum(expected) / max(1, len(expected))
-        open_at_a_time = len(searches) * (mean / 2 + plan.question.num_before)
+        before = plan.question.num_before * plan.question.num_texts
+        open_at_a_time = len(searches) * (mean / 2 + before)
         found.append(
             ModelEstimate(
                 model=model.name,
                 parameters=model.facts.num_parameters,
                 context=model.facts.context,
-                samples=len({search.sample_id for search in searches}),
+                texts=plan.question.num_texts * len({search.sample_id for search in searches}),
                 searches=len(searches),
                 probes=sum(map(len, probes)),
                 expected_tokens=mean,
@@ -116,7 +117,7 @@ def _tokens_for(nats_by_token: Sequence[float], nats: float) -> float:
 
 def _computed_tokens(plan: Plan, search: Search, capacity: float) -> list[float]:
     """Estimated tokens that each probe of a search computes: those it trains on, and at each step those before them."""
-    before = plan.question.num_before
+    before = plan.question.num_before * plan.question.num_texts
     if search.grid is None:
         full = START_TOKENS * capacity**START_POWER
         if search.limit < capacity:

@@ -42,6 +42,8 @@ def identity_of(sweep: Sweep, model: PlannedModel) -> Mapping[str, Any]:
         "retries": sweep.search.retries,
         "lengths": _lengths_identity(sweep.search.lengths),
         "recipe": dict(TASKS[sweep.task].recipe_identity(model.recipe)),
+        # Earlier versions had no such field, and their searches keep their ids.
+        **({"share": {"second": question.num_texts}} if question.num_texts > 1 else {}),
     }
 
 

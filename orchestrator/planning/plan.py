@@ -50,6 +50,8 @@ class Sample:
     tokens: tuple[int, ...]
     token_ends: tuple[int, ...]
     """Where each token ends, in characters of `text`."""
+    num_texts: int = 1
+    """Texts whose tokens take turns; `text` has one directly after the other, and `other_sources` names all but one."""
     cut: bool
     """Whether the text continues after the last token kept."""
     context: tuple[int, ...] = ()
@@ -115,6 +117,7 @@ class Plan:
                 "decode_from": self.question.decode_from,
                 "context": self.question.context,
                 "repeats_context": self.question.repeats_context,
+                "num_texts": self.question.num_texts,
                 "limit": search.limit,
                 "limit_status": search.limit_status,
                 "grid": search.grid,

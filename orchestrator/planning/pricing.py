@@ -28,7 +28,7 @@ def prices_here(plan: Plan, console: Console) -> dict[str, Price]:
         try:
             prices[model.name] = plan.task.price(
                 model.model,
-                [sample.tokens[:TOKENS] for sample in samples],
+                [sample.tokens[: TOKENS * sample.num_texts] for sample in samples],
                 plan.question_of(model.name),
                 plan.sweep.engines.device,
                 contexts=[sample.context for sample in samples],

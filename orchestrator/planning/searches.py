@@ -3,12 +3,14 @@
 Pure: values in, values out. Knows nothing of Ray, torch or files.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import BadInput
 from orchestrator.planning.contexts import Split
+from orchestrator.planning.groups import grouped, held_groups
 from orchestrator.planning.held import with_held
 from orchestrator.planning.identity import identity_of, search_id_of
 from orchestrator.planning.inputs import Found, Inputs, ReadModel, notes_of, problems_of
@@ -75,10 +77,17 @@ def _lay_out_model(sweep: Sweep, model: ReadModel, held: Sequence[Sample]) -> Fo
     # Cut as for one vector, whatever k is asked for: a sample_id must not change when a sweep gains another k.
     cut_at = longest_length(sweep, planned, 1).value
     question, tokenizer = sweep.question(), model.codec.fingerprint
-    split = Split(context=question.context, repeats=question.repeats_context, longest=cut_at)
+    if question.num_texts > 1:  # such a task takes one k only
+        cut_at = min((found.value for found in longest.values() if found.value is not None), default=None)
+    longest_text = None if cut_at is None else math.ceil(cut_at / question.num_texts)
+    split = Split(context=question.context, repeats=question.repeats_context, longest=longest_text)
     read = cut_to_samples(model.texts, planned.name, model.codec, split.tokens_of_both, special=sweep.special_tokens)
     texts = split.texts(read.value, tokenizer)
-    samples = with_held(texts.value, held, tokenizer=tokenizer, longest=cut_at)
+    groups = grouped(texts.value, question.num_texts, tokenizer=tokenizer, longest=cut_at)
+    if held and question.num_texts > 1:
+        samples = held_groups(groups.value, held)
+    else:
+        samples = with_held(groups.value, held, tokenizer=tokenizer, longest=cut_at)
     asked = _Asked(model=planned.name, identity=identity_of(sweep, planned), search=sweep.search)
     searches: list[Search] = []
     too_short: list[str] = []
@@ -96,7 +105,7 @@ def _lay_out_model(sweep: Sweep, model: ReadModel, held: Sequence[Sample]) -> Fo
     return Found(
         value=_Laid(samples=samples.value, searches=searches),
         problems=(*problems_of([*longest.values()]), *_beyond_vocabulary(planned, samples.value)),
-        notes=(*read.notes, *texts.notes, *samples.notes, *too_short),
+        notes=(*read.notes, *texts.notes, *groups.notes, *samples.notes, *too_short),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.report.figures.canvas import ReportTables
 from orchestrator.report.tables import SearchRow
+from orchestrator.store.passages import pieces
 
 MOST_TOKENS = 200_000
 """Tokens that all searches of a page show together; keeps a page of 2,000 searches to a few megabytes."""
@@ -21,8 +22,8 @@ BEYOND = 12
 def search_details(tables: ReportTables, rows: Sequence[SearchRow]) -> list[dict[str, Any]]:
     """One mapping for each of `rows`, in their order."""
     texts = {
-        (row["sample_id"], row["model"]): (row["text"], row["token_ends"])
-        for row in tables.samples.select(["sample_id", "model", "text", "token_ends"]).to_pylist()
+        (row["sample_id"], row["model"]): pieces(row["text"], row["token_ends"], row["num_texts"] or 1)
+        for row in tables.samples.select(["sample_id", "model", "text", "token_ends", "num_texts"]).to_pylist()
     }
     best = {
         row["search_id"]: (row["sample_id"], row["probe_id"])
@@ -45,19 +46,17 @@ def _details(
     row: SearchRow,
     probes: Sequence[dict[str, Any]],
     best: tuple[str | None, str | None],
-    texts: dict[tuple[str, str], tuple[str, list[int]]],
+    texts: dict[tuple[str, str], list[str]],
     *,
     most: int,
 ) -> dict[str, Any]:
     sample_id, probe_id = best
-    text, ends = texts.get((sample_id or "", row.model), ("", []))
-    shown = min(len(ends), most, (row.capacity_tokens or 0) + BEYOND)
+    tokens = texts.get((sample_id or "", row.model), [])
+    shown = min(len(tokens), most, (row.capacity_tokens or 0) + BEYOND)
     proof = next((probe for probe in probes if probe["probe_id"] == probe_id), None) or {}
     return {
         "id": row.search_id,
-        "pieces": [text[begin:end] for begin, end in zip([0, *ends[: shown - 1]], ends[:shown], strict=True)]
-        if shown
-        else [],
+        "pieces": tokens[:shown],
         **{
             name: [round(value, 2) for value in (proof.get(column) or [])[:shown]]
             for name, column in (

@@ -68,7 +68,15 @@ def _asked(searches: pa.Table, samples: pa.Table | None) -> str:
     named = _listed(models) if len(models) <= FEW_GROUPS else counted(len(models), "model")
     tasks_named = f" Task{'s' if len(tasks) > 1 else ''}: {_listed(tasks)}." if tasks else ""
     after = _context(searches)
-    return f"How many tokens of {counted(texts, 'text')} fit into {memory} of {named}{after}?{tasks_named}"
+    sharing = _sharing(searches)
+    of_texts = f"{counted(texts, 'sample')}{sharing}" if sharing else counted(texts, "text")
+    return f"How many tokens of {of_texts} fit into {memory} of {named}{after}?{tasks_named}"
+
+
+def _sharing(searches: pa.Table) -> str:
+    """Of how many texts a sample is, in words; empty for one, and where runs differ."""
+    kinds = {number or 1 for number in searches["num_texts"].to_pylist()}
+    return f" of {counted(kinds.pop(), 'text')} that share a vector" if len(kinds) == 1 and 1 not in kinds else ""
 
 
 def _context(searches: pa.Table) -> str:

@@ -12,9 +12,10 @@ from rich.text import Text
 from orchestrator.errors import literal
 from orchestrator.execution.engine_progress import EngineProgress
 from orchestrator.planning.plan import Sample
-from orchestrator.report.tables import beginning, given_back, short_names
+from orchestrator.report.tables import beginning, short_names
 from orchestrator.report.terminal import name_end
 from orchestrator.search.bracket import Verdict
+from orchestrator.store.passages import given_back
 from tasks.wording import counted
 
 MOST_MODELS = MOST_ENGINES = 6
@@ -73,7 +74,9 @@ def verdicts_table(verdicts: Sequence[tuple[Verdict, Sample]]) -> Table:
     table.add_column("what the memory gives back", no_wrap=True, overflow="ellipsis", ratio=1)
     table.expand = True
     for verdict, sample in verdicts:
-        result = verdict.reason or given_back(sample.text, sample.token_ends, verdict.proven_length)
+        result = verdict.reason or given_back(
+            sample.text, sample.token_ends, sample.num_texts, num_tokens=verdict.proven_length
+        )
         table.add_row(
             Text(name_end(sample.source, SOURCE_WIDTH)),
             str(verdict.length),

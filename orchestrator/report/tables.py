@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from orchestrator.errors import literal
 from orchestrator.report.intervals import bootstrap_mean
+from orchestrator.store.passages import given_back
 from orchestrator.store.probe_columns import is_certified
 
 Group = tuple[str, str, int]
@@ -177,8 +178,8 @@ def _spread(rows: Sequence[dict[str, Any]], column: str) -> Spread | None:
 def search_rows(searches: pa.Table, samples: pa.Table) -> list[SearchRow]:
     """The searches, sorted by model, k, source and seed, each with the text that its memory gives back."""
     texts = {
-        (row["sample_id"], row["model"]): (row["text"], row["token_ends"])
-        for row in samples.select(["sample_id", "model", "text", "token_ends"]).to_pylist()
+        (row["sample_id"], row["model"]): (row["text"], row["token_ends"], row["num_texts"] or 1)
+        for row in samples.select(["sample_id", "model", "text", "token_ends", "num_texts"]).to_pylist()
     }
     rows = [
         SearchRow(
@@ -195,7 +196,9 @@ def search_rows(searches: pa.Table, samples: pa.Table) -> list[SearchRow]:
             margin=row["margin"],
             probes=row["probes"] or 0,
             steps=row["steps"] or 0,
-            text=given_back(*texts.get((row["sample_id"], row["model"]), ("", [])), row["capacity_tokens"] or 0),
+            text=given_back(
+                *texts.get((row["sample_id"], row["model"]), ("", [], 1)), num_tokens=row["capacity_tokens"] or 0
+            ),
         )
         for row in searches.to_pylist()
     ]
@@ -205,12 +208,6 @@ def search_rows(searches: pa.Table, samples: pa.Table) -> list[SearchRow]:
 def _natural(name: str) -> list[str | int]:
     """Sort key that puts `#2` before `#10`."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
-
-
-def given_back(text: str, token_ends: Sequence[int], capacity: int) -> str:
-    """The text of the first `capacity` tokens; `token_ends` has the character at which each token ends."""
-    capacity = min(capacity, len(token_ends))
-    return text[: token_ends[capacity - 1]] if capacity else ""
 
 
 def beginning(text: str, width: int = 80) -> str:

@@ -175,7 +175,7 @@ def estimates_table(estimates: Sequence[ModelEstimate], *, tflops: float | None)
             Text(name_end(names[row.model], MODEL_WIDTH)),
             _count(row.parameters),
             "-" if row.context is None else f"{row.context:,}",
-            f"{row.samples:,}",
+            f"{row.texts:,}",
             f"{row.searches:,}",
             f"~{_count(row.probes)}",
             f"~{_count(row.tera_operations)}",

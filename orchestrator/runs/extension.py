@@ -19,7 +19,7 @@ from orchestrator.store.parquet import read_searches
 from tasks.texts import TextEntry
 from tasks.wording import counted
 
-DECIDING = ("task", "prefix", "context", "special_tokens", "criterion", "decode_from", "search", "recipe")
+DECIDING = ("task", "prefix", "context", "share", "special_tokens", "criterion", "decode_from", "search", "recipe")
 """Fields that decide results and cannot be extended: a run holds one value of each."""
 GROWING = ("models", "texts", "num_vectors", "seeds")
 """Fields that an extension adds to."""

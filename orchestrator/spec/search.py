@@ -39,6 +39,13 @@ class RepeatedContext(Entry, frozen=True):
     """Tokens at the beginning of each text that are visible, and then asked for again."""
 
 
+class SharedVectors(Entry, frozen=True):
+    """Vectors of a memory that several texts share, under task: one_step."""
+
+    second: Annotated[int, Field(ge=2, lt=2**31)]
+    """Texts that share the second vector, m; each has a first one, e, of its own."""
+
+
 class RandomLengths(Entry, frozen=True):
     """Lengths that each search draws at random for itself, as published for random words."""
 

@@ -35,7 +35,7 @@ from orchestrator.spec.fields import (
     without_credentials,
 )
 from orchestrator.spec.models import ModelOfSweep, each_revision
-from orchestrator.spec.search import LeastMargin, RepeatedContext, SearchEntry, TeacherForced
+from orchestrator.spec.search import LeastMargin, RepeatedContext, SearchEntry, SharedVectors, TeacherForced
 from orchestrator.spec.texts import TextsOfSweep
 from orchestrator.spec.tracking import TrackingEntry
 from tasks.facts import SearchDefaults
@@ -78,6 +78,10 @@ class Sweep(Entry, frozen=True):
     ] = 0
     """Visible tokens before the memory: so many from the beginning of each text, and the tokens after them are crammed;
     or {repeat: N}, the beginning of the text that is asked for. Shorter texts are left out."""
+    share: SharedVectors | None = None
+    """Groups of texts with a vector in common, as published for one step: {second: 16} makes a sample of each 16 texts,
+    whose memory has an e for each of them and one m: num_vectors: [17]. Its length counts the tokens of all, which take
+    turns. null: a sample is one text."""
     special_tokens: bool = False
     """Whether the special tokens that a tokenizer puts before a text, such as a BOS, are its first tokens and count, as
     published."""
@@ -120,6 +124,18 @@ class Sweep(Entry, frozen=True):
                 raise error.__cause__ from None
             raise problem(str(error)) from None
 
+    @field_validator("share")
+    @classmethod
+    def _can_be_shared(cls, value: SharedVectors | None, info: ValidationInfo) -> SharedVectors | None:
+        if value is None or "task" not in info.data:
+            return value
+        name = info.data["task"]
+        if not getattr(TASKS[name], "shares_vectors", False):
+            raise problem(f"task: {name} has no vector that texts could share; wanted null, or task: one_step.")
+        if info.data.get("context"):
+            raise problem("texts that share a vector have no context; wanted context: 0, or share: null.")
+        return value
+
     @field_validator("decode_from")
     @classmethod
     def _fits_criterion(cls, value: DecodeFrom, info: ValidationInfo) -> DecodeFrom:
@@ -140,6 +156,7 @@ class Sweep(Entry, frozen=True):
             prefix=self.prefix,
             context=self.context.repeat if isinstance(self.context, RepeatedContext) else self.context,
             repeats_context=isinstance(self.context, RepeatedContext),
+            num_texts=1 if self.share is None else self.share.second,
             growth=self.search.growth or self._search_defaults.growth,
             recipe=self.recipe,
         )

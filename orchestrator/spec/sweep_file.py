@@ -272,18 +272,19 @@ def _known_keys(place: tuple[int | str, ...], document: Mapping[str, Any]) -> di
         case ("models", int()):
             fields = ModelEntry.model_fields
         case ("tracking", str(name)):
-            entry = TrackingEntry.model_fields[name].annotation
-            fields = next(kind for kind in get_args(entry) if kind is not type(None)).model_fields
+            fields = _mapping_of(TrackingEntry.model_fields[name].annotation).model_fields
         case (str(name),):
-            entry = Sweep.model_fields[name].annotation
-            assert isinstance(entry, type), "only mappings have keys"
-            assert issubclass(entry, BaseModel), "only mappings have keys"
-            fields = entry.model_fields
+            fields = _mapping_of(Sweep.model_fields[name].annotation).model_fields
         case ():
             fields = Sweep.model_fields
         case _:  # within an entry of a text source, which knows its own keys
             fields = {}
     return {name: field.description or "" for name, field in fields.items()}
+
+
+def _mapping_of(annotation: Any) -> type[BaseModel]:
+    """The model of a field that holds a mapping, or null."""
+    return next(kind for kind in get_args(annotation) or (annotation,) if kind is not type(None))
 
 
 def _optimizer_of(document: Mapping[str, Any]) -> Mapping[str, Any]:

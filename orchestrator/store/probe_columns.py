@@ -142,6 +142,7 @@ _COLUMNS = (
     _run("prefix", pa.string(), attrgetter("question.prefix")),
     _run("context", pa.int32(), attrgetter("question.context")),
     _run("repeats_context", pa.bool_(), attrgetter("question.repeats_context")),
+    _run("num_texts", pa.int32(), attrgetter("question.num_texts")),
     _search("model", pa.string()),
     _search("model_revision", pa.string()),
     _search("sample_id", pa.string()),

@@ -13,7 +13,7 @@ QUANTIZED_FILE = "quantized.parquet"
 NOISE_FILE = "noise.parquet"
 PORTABILITY_FILE = "portability.parquet"
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """Version of the columns, written into every file. Columns that an earlier version did not have are null; a later
 version is refused.
 
@@ -22,7 +22,8 @@ version is refused.
 4: `tokens_per_step` and `batch_cost_tokens`.
 5: `first_change` of samples.
 6: `bits_per_dimension` of searches; `context` and `repeats_context` of probes and searches; `context` and
-`context_text` of samples."""
+`context_text` of samples.
+7: `num_texts` of probes, searches and samples."""
 
 SEARCHES = pa.schema(
     [
@@ -38,6 +39,7 @@ SEARCHES = pa.schema(
         ("decode_from", pa.string()),
         ("context", pa.int32()),
         ("repeats_context", pa.bool_()),
+        ("num_texts", pa.int32()),
         ("limit", pa.int32()),
         ("limit_status", pa.string()),
         ("grid", pa.list_(pa.int32())),
@@ -67,10 +69,11 @@ SEARCHES = pa.schema(
 )
 """One row per search, derived from PROBES. `limit` is the longest length that the search may ask for, and
 `limit_status` its status if it reaches that length. `context` counts the visible tokens before a memory, and
-`repeats_context` says whether they are the text itself. `grid` has the lengths of a grid. `probe_id` names the probe
-whose memory gives `capacity_tokens` back; `bits_per_dimension` is `capacity_bits` over the number of values in that
-memory. `exact_in_float32`, accuracies and first error are those of that probe, over its `measured_length`. `restarts`
-counts the probes after the first."""
+`repeats_context` says whether they are the text itself. `num_texts` counts the texts of a sample, as `capacity_tokens`
+does their tokens together; null: one. `grid` has the lengths of a grid. `probe_id` names the probe whose memory gives
+`capacity_tokens` back; `bits_per_dimension` is `capacity_bits` over the number of values in that memory.
+`exact_in_float32`, accuracies and first error are those of that probe, over its `measured_length`. `restarts` counts
+the probes after the first."""
 
 SAMPLES = pa.schema(
     [
@@ -82,12 +85,14 @@ SAMPLES = pa.schema(
         ("text", pa.string()),
         ("tokens", pa.list_(pa.int32())),
         ("token_ends", pa.list_(pa.int32())),
+        ("num_texts", pa.int32()),
         ("context", pa.list_(pa.int32())),
         ("context_text", pa.string()),
         ("first_change", pa.string()),
     ]
 )
 """One row per sample: the text up to the longest length searched, its token ids, and where each token ends in it.
+Where `num_texts` is above 1, the tokens of so many texts take turns, and the text has one directly after the other.
 `context` has the token ids that stand before its memories, and `context_text` what they stand for; `text_sha256` is the
 hash of the whole text, context included.
 `first_change` states where the token ids first stand for another text than the one that was read, because the tokenizer

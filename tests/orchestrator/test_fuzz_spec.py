@@ -33,6 +33,7 @@ texts:
   - {source: random_words, words: words.txt, samples: 2, seed: 0, words_per_text: 40}
 num_vectors: [1, 2]
 prefix: null
+share: null
 seeds: [0, 1]
 criterion: {teacher_forced: 0.99}
 decode_from: memory

@@ -191,6 +191,7 @@ class TestSamples:
                 "text": sample.text,
                 "tokens": list(sample.tokens),
                 "token_ends": list(sample.token_ends),
+                "num_texts": 1,
                 "first_change": None,
                 "context": [],
                 "context_text": "",

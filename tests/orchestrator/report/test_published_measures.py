@@ -177,8 +177,14 @@ class TestCompare:
     def test_the_longest_text_of_one_step(self, criterion):
         asked = {"task": "one_step", "num_vectors": 2, "criterion": criterion}
         run = searches(search(100, **asked), search(120, **asked))
-        (per_text, _) = compare(PROBES.empty_table(), run, "one_step")
+        (per_text,) = compare(PROBES.empty_table(), run, "one_step")
         assert (per_text.measured, per_text.published) == (120.0, 128.0)
+
+    def test_texts_that_share_a_vector_stand_beside_those_of_the_paper(self):
+        asked = {"task": "one_step", "num_vectors": 5, "num_texts": 4, "criterion": "exact"}
+        (shared,) = compare(PROBES.empty_table(), searches(search(103, **asked), search(99, **asked)), "one_step")
+        assert shared.measure == "longest text, second vector shared"
+        assert (shared.measured, shared.published) == (25.0, 64.0)
 
     @pytest.mark.parametrize("other", [{"task": "cramming"}, {"criterion": "teacher_forced>=0.5"}])
     def test_what_asks_another_question_is_no_one_step(self, other):
@@ -214,7 +220,7 @@ def test_every_sweep_of_a_paper_is_laid_out_and_priced(path, tmp_path, monkeypat
     (priced,) = estimate(plan)
     (entry,) = sweep.texts
     assert entry.samples is not None
-    assert (priced.samples, priced.searches) == (
+    assert (priced.texts, priced.searches) == (
         entry.samples,
         entry.samples * len(sweep.num_vectors) * len(sweep.seeds),
     )

@@ -10,7 +10,7 @@ from orchestrator.report.terminal import estimates_table
 
 
 def estimate(model: str, **changes: float) -> ModelEstimate:
-    priced = {"parameters": 6_900_000_000, "context": 131_072, "samples": 1000, "searches": 16_000, "probes": 480_000}
+    priced = {"parameters": 6_900_000_000, "context": 131_072, "texts": 1000, "searches": 16_000, "probes": 480_000}
     return ModelEstimate(**{"model": model, "expected_tokens": 300.0, "tera_operations": 4.2e9, **priced, **changes})  # pyright: ignore[reportArgumentType]
 
 
