@@ -27,6 +27,8 @@ class LanguageModelTask:
     name: str
     default_optimizer = "sphere"
     """Optimizer of the default recipe."""
+    radius_share = 1.0
+    """Norm of a memory vector on the sphere over the one at which the layers leave a memory as it is."""
     shares_vectors = False
     """Whether texts may share vectors: a sample then has several (`Question.num_texts`)."""
 
@@ -96,7 +98,8 @@ class LanguageModelTask:
         needs_radius = recipe["optimizer"] == "sphere" and recipe["radius"] is None
         radius, readings = model.radius, None
         if radius is None and (needs_radius or weights_are_here(model)):
-            radius, readings = measured_on(model, facts.fingerprint, needs_radius=needs_radius)
+            measured, readings = measured_on(model, facts.fingerprint, needs_radius=needs_radius)
+            radius = None if measured is None else measured * self.radius_share
         if not needs_radius:
             return Examined(recipe=recipe, readings=readings)
         if radius:

@@ -21,9 +21,9 @@ class OneStepTask(LanguageModelTask):
     """
 
     name = "one_step"
-    default_optimizer = "adamw"
-    """Not the sphere, which keeps the layers from changing the positions of the memory: here the targets stand on
-    them."""
+    radius_share = 0.1
+    """The targets stand on the memory's positions, so the layers must be able to move them; at the norm of an embedding
+    the first position would be lost (docs/recipe.md)."""
     shares_vectors = True
 
     def layout(self, question: Question) -> "Layout":

@@ -100,7 +100,7 @@ def test_a_snapshot_continues_after_it(open_engine, run_engine, finished, text):
 
 
 def test_one_step_reads_it_too(model, run_engine, text):
-    asked = Question(recipe=OneStepTask().recipe("default"), context=CONTEXT, prefix="bos")
+    asked = Question(recipe=OneStepTask().recipe({"radius": 3.0}), context=CONTEXT, prefix="bos")
     engine = OneStepTask().open_engine(model, asked, EngineSettings(device="cpu"))
     probe = probe_of(text[CONTEXT : CONTEXT + 2], text[:CONTEXT], num_vectors=2, length=2)
     (item,) = run_engine(engine, [probe]).values()

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tasks.cramming import CrammingTask
 from tasks.one_step import OneStepTask
 from tasks.values import EngineSettings, Lossless, Model, Probe, Question, TaskError
 
@@ -41,6 +42,18 @@ def test_the_prover_agrees(model, outcomes):
         assert proof.margin == pytest.approx(found.margin, abs=1e-4)
         with pytest.raises(TaskError, match="reads no token that has come out"):
             prove.prompt(found.memory, num_vectors=2)
+
+
+def test_its_memories_are_shorter_than_those_that_the_layers_leave_as_they_are(model):
+    facts, recipe = TASK.facts(model), TASK.recipe("default")
+    assert recipe["optimizer"] == "sphere"
+    measured = CrammingTask().examine(model, facts, recipe).recipe["radius"]
+    examined = TASK.examine(model, facts, recipe).recipe
+    assert examined["radius"] == measured / 10 == 3.0
+    # What a run keeps is not divided again, nor is what a user names.
+    kept = replace(model, radius=examined["radius"])
+    assert TASK.examine(kept, facts, recipe).recipe["radius"] == 3.0
+    assert TASK.examine(model, facts, {**recipe, "radius": 30.0}).recipe["radius"] == 30.0
 
 
 def test_a_bos_may_stand_before_it(model, story_probes, run_engine):

@@ -17,7 +17,7 @@ from tasks.values import EngineSettings, Lossless, Probe, Question, TaskError
 
 TASK = OneStepTask()
 NUM_TEXTS = 3
-RECIPE = TASK.recipe({"steps": 150, "patience": 40})
+RECIPE = TASK.recipe({"radius": 3.0, "steps": 150, "patience": 40})
 SHARED = Question(num_texts=NUM_TEXTS, recipe=RECIPE)
 
 
@@ -106,7 +106,7 @@ def test_without_memory_each_text_is_read_and_compressed_by_itself(language_mode
 
 def test_a_slot_goes_on_from_its_snapshot(model, groups, run_engine):
     settings = EngineSettings(device="cpu", deterministic=True)
-    asked = replace(SHARED, recipe=TASK.recipe({"steps": 20}))
+    asked = replace(SHARED, recipe=TASK.recipe({"radius": 3.0, "steps": 20}))
     first = TASK.open_engine(model, asked, settings)
     first.submit(groups[:1], num_open=1)
     for _ in range(10):
