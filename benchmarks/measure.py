@@ -1,9 +1,9 @@
 """Measures recipes into a ledger that survives a stop: one row per text and recipe, written when the text ends.
 
     python benchmarks/measure.py run LEDGER --model FOLDER --texts FILE.jsonl --count 24 --label sphere \
-        [--task prefix] [--recipe '{"turn": 0.4}'] [--vectors 1] [--budget 40000] [--side-by-side 8] [--longest 300]
+        [--task ..] [--recipe '{"turn": 0.4}'] [--vectors 1] [--budget 40000] [--side-by-side 8] [--longest 300]
     python benchmarks/measure.py take LEDGER RUN --label "2 retries"
-    python benchmarks/measure.py verify LEDGER --model FOLDER --texts FILE.jsonl [--task prefix] [--show 3]
+    python benchmarks/measure.py verify LEDGER --model FOLDER --texts FILE.jsonl [--task ..] [--show 3]
     python benchmarks/measure.py table LEDGER [LEDGER ..]
 
 `run` measures the texts that have no row with the same label and settings yet, and saves probes in flight every minute
@@ -31,6 +31,7 @@ from orchestrator.runs.directory import open_run
 from orchestrator.store.probe_columns import PROBES
 from tasks.contract import Engine, Task
 from tasks.registry import TASKS
+from tasks.turns import TEXT_BREAK, apart, in_turns
 from tasks.values import EngineSettings, Failed, Finished, Model, Probe, Question
 
 STEPS = (50, 100, 200, 400, 800, 1600)
@@ -73,7 +74,7 @@ def measure(arguments: Settings) -> None:
     recipe = examined.recipe
     defaults = task.search_defaults(recipe)
     growth = defaults.growth if arguments.growth is None else arguments.growth
-    question = replace(question_of(task), recipe=recipe, growth=growth)
+    question = replace(question_of(task, arguments.vectors), recipe=recipe, growth=growth)
     shared: dict[str, Any] = {
         "label": arguments.label,
         "model": Path(arguments.model).name,
@@ -86,7 +87,8 @@ def measure(arguments: Settings) -> None:
     ledger = Ledger(Path(arguments.ledger))
     lines = Path(arguments.texts).read_text().splitlines()[arguments.first : arguments.first + arguments.count]
     codec = task.codec(model)
-    texts = [codec.encode(json.loads(line)["text"]).tokens[: arguments.longest] for line in lines]
+    whole = [codec.encode(json.loads(line)["text"]).tokens for line in lines]
+    texts = groups_of(whole, arguments.longest, question.num_texts)
     keys = [key_of(shared, tokens, arguments.seed) for tokens in texts]
     probes = [
         Probe(
@@ -104,7 +106,7 @@ def measure(arguments: Settings) -> None:
         if not ledger.has(key)
     ]
     print(
-        f"{arguments.label}: {len(lines) - len(probes)} of {len(lines)} texts are measured. {examined.note}", flush=True
+        f"{arguments.label}: {len(texts) - len(probes)} of {len(texts)} texts are measured. {examined.note}", flush=True
     )
     if not probes:
         return
@@ -129,9 +131,20 @@ def optimize(
             saved = time.monotonic()
 
 
-def question_of(task: Task) -> Question:
-    """What a task is asked: the text out of the memory, where the task allows it with nothing before."""
-    return Question(prefix="bos" if task.name == "prefix" else None)
+def question_of(task: Task, num_vectors: int) -> Question:
+    """What a task is asked: the text out of the memory, where the task allows it with nothing before.
+
+    In one step, k vectors are those of k - 1 texts, which share the last one.
+    """
+    num_texts = num_vectors - 1 if task.name == "one_step" else 1
+    return Question(prefix="bos" if task.name == "prefix" else None, num_texts=num_texts)
+
+
+def groups_of(texts: Sequence[tuple[int, ...]], longest: int, size: int) -> list[tuple[int, ...]]:
+    """The texts, or groups of `size` of them whose tokens take turns, with `longest` tokens of each at most."""
+    groups = [texts[first : first + size] for first in range(0, len(texts) - size + 1, size)]
+    shortest = [min(longest, *map(len, group)) for group in groups]
+    return [in_turns([text[:length] for text in group]) for group, length in zip(groups, shortest, strict=True)]
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -143,16 +156,17 @@ def verify(arguments: argparse.Namespace) -> None:
     rows = [
         row for row in Ledger(Path(arguments.ledger)).rows if (row["model"], row["texts"]) == mine and row["memory"]
     ]
-    prover = task.open_prover(model, question_of(task), "cpu")
+    questions = {k: question_of(task, k) for k in {row["num_vectors"] for row in rows}}
+    provers = {k: task.open_prover(model, question, "cpu") for k, question in questions.items()}
     exact, shown = 0, []
     for row in rows:
-        settings = {name: row[name] for name in SETTINGS}
-        tokens = next(
-            t[: row["longest"]] for t in texts if key_of(settings, t[: row["longest"]], row["seed"]) == row["key"]
-        )
-        proof = prover(row["memory"], num_vectors=row["num_vectors"], tokens=tokens[: row["exact_prefix"]])
+        settings, k = {name: row[name] for name in SETTINGS}, row["num_vectors"]
+        groups = groups_of(texts, row["longest"], questions[k].num_texts)
+        tokens = next(group for group in groups if key_of(settings, group, row["seed"]) == row["key"])
+        proof = provers[k](row["memory"], num_vectors=k, tokens=tokens[: row["exact_prefix"]])
         exact += proof.exact_prefix == row["exact_prefix"]
-        shown.append((proof.exact_prefix, codec.decode(proof.tokens)))
+        parts = apart(proof.tokens, questions[k].num_texts)
+        shown.append((proof.exact_prefix, TEXT_BREAK.join(map(codec.decode, parts))))
     print(f"{len(rows)} memories decoded, {exact} exact, {len(rows) - exact} not")
     for length, text in sorted(shown, reverse=True)[: arguments.show]:
         print(f"{length} tokens: {text!r}")
