@@ -32,12 +32,14 @@ def grouped(samples: Sequence[Sample], num_texts: int, *, tokenizer: str, longes
     return Found(value=groups, notes=notes)
 
 
-def held_groups(groups: Sequence[Sample], held: Sequence[Sample]) -> Found[list[Sample]]:
+def held_groups(groups: Sequence[Sample], held: Sequence[Sample], *, tokenizer: str) -> Found[list[Sample]]:
     """The groups that were read, if they begin with those of the run; else those of the run.
 
-    A text that is lost or changed moves all later ones to other groups, which would be other searches.
+    A text that is lost or changed moves all later ones to other groups, which would be other searches. Tokens of
+    another tokenizer are no group of this model.
     """
-    if [group.sample_id for group in groups[: len(held)]] == [group.sample_id for group in held]:
+    is_other = any(sample_id_of(tokenizer, group.tokens) != group.sample_id for group in held)
+    if is_other or [group.sample_id for group in groups[: len(held)]] == [group.sample_id for group in held]:
         return Found(value=list(groups))
     note = f"{held[0].model}: the texts do not make the groups of the run any more; the run's own copies are used."
     return Found(value=list(held), notes=(note,))

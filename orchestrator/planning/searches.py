@@ -85,7 +85,7 @@ def _lay_out_model(sweep: Sweep, model: ReadModel, held: Sequence[Sample]) -> Fo
     texts = split.texts(read.value, tokenizer)
     groups = grouped(texts.value, question.num_texts, tokenizer=tokenizer, longest=cut_at)
     if held and question.num_texts > 1:
-        samples = held_groups(groups.value, held)
+        samples = held_groups(groups.value, held, tokenizer=tokenizer)
     else:
         samples = with_held(groups.value, held, tokenizer=tokenizer, longest=cut_at)
     asked = _Asked(model=planned.name, identity=identity_of(sweep, planned), search=sweep.search)

@@ -125,7 +125,8 @@ def _checked(
         sweep = Sweep.model_validate(document, context={"find": places.find, "find_model": places.find_model})
     except ValidationError as error:
         for details in error.errors(include_url=False):
-            if isinstance(details["input"], str) and _control_character(details["input"]):
+            is_name = details["type"] == "problem" and isinstance(details["input"], str)
+            if is_name and _control_character(details["input"]):
                 continue  # said above; no name with one in it is found
             add(details["loc"], _explain(details, document))
     else:

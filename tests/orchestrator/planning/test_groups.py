@@ -61,6 +61,14 @@ def test_a_run_keeps_its_groups_if_texts_are_lost_or_changed(left: tuple[str, ..
     assert any("the run's own copies are used" in note for note in resumed.notes)
 
 
+def test_groups_of_another_tokenizer_are_none_of_this_model():
+    begun = shared("abc", "def")
+    held = [replace(sample, sample_id="another") for sample in begun.samples.values()]
+    inputs = inputs_of("abc", "xyz", **SHARED)
+    resumed = lay_out(replace(inputs, held={model.planned.name: held for model in inputs.models}))
+    assert [sample.text for sample in resumed.samples.values()] == ["abcxyz"]
+
+
 def test_more_texts_are_more_groups():
     begun = shared("abc", "def")
     inputs = inputs_of("abc", "def", "ghi", "jkl", **SHARED)
