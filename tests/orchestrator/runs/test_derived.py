@@ -159,7 +159,9 @@ def test_while_it_runs_the_table_shows_what_is_proven(toy_sweep, tmp_path, capsw
     monkeypatch.setattr("orchestrator.runs.derived.PAUSE_PER_SECOND", 0)
 
     def proven() -> int:
-        return sum(pq.read_table(run / "searches.parquet", use_threads=False)["probes"].to_pylist())
+        # Read at once: given a path, Arrow opens it twice, and the file may have been replaced in between.
+        content = pa.BufferReader((run / "searches.parquet").read_bytes())
+        return sum(pq.read_table(content, use_threads=False)["probes"].to_pylist())
 
     def watched_step(engine: ToyEngine) -> list:
         if not seen and any((run / "probes").glob("*.parquet")):
