@@ -41,6 +41,7 @@ def sweep(tmp_path: Path, shipped_model: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_read_resumed_and_extended(
     sweep: Path, finished: Callable[..., Path], capsweep: Callable[..., Any], tmp_path: Path
 ):

@@ -38,7 +38,14 @@ def groups(story_probes: Callable[..., list[Probe]]) -> list[Probe]:
     ]
 
 
-@pytest.mark.parametrize(("prefix", "deterministic"), [(None, False), ("bos", False), ("bos", True)])
+@pytest.mark.parametrize(
+    ("prefix", "deterministic"),
+    [
+        (None, False),
+        pytest.param("bos", False, marks=pytest.mark.slow),
+        pytest.param("bos", True, marks=pytest.mark.slow),
+    ],
+)
 def test_each_text_comes_out_of_its_own_pass_of_plain_torch(
     language_model, model, groups, run_engine, prefix, deterministic
 ):
@@ -104,6 +111,7 @@ def test_without_memory_each_text_is_read_and_compressed_by_itself(language_mode
     assert score_without_memory(language_model, tokens[:2], question=question).length == 2
 
 
+@pytest.mark.slow
 def test_a_slot_goes_on_from_its_snapshot(model, groups, run_engine):
     settings = EngineSettings(device="cpu", deterministic=True)
     asked = replace(SHARED, recipe=TASK.recipe({"radius": 3.0, "steps": 20}))
