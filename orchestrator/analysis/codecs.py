@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from orchestrator.errors import BadInput
 from orchestrator.planning.identity import sample_id_of
 from orchestrator.runs.directory import Run
-from orchestrator.store.passages import pieces
 from tasks.contract import TextCodec
 from tasks.registry import TASKS
 from tasks.turns import TEXT_BREAK, apart
@@ -36,7 +35,7 @@ def codec_of(run: Run, name: str) -> TextCodec:
             break  # the very same
         # The beginning of the text, where there is nothing before that some decoders join it with.
         num_texts = row["num_texts"] or 1
-        own = "".join(apart(pieces(row["text"], row["token_ends"], num_texts), num_texts)[0])
+        own = row["text"][: apart(row["token_ends"], num_texts)[0][-1]]
         text, given = (row["context_text"] if context else own), codec.decode(context or apart(tokens, num_texts)[0])
         length = max(1, len(text) - SPREAD)
         if given[:length] != text[:length]:

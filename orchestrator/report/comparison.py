@@ -21,9 +21,6 @@ PROGRESSIVE_SOURCE = "pg19"
 ONE_STEP_CRITERIA = ("exact", "teacher_forced>=0.99")
 """Criteria compared with the one-step paper: it counts an accuracy of at least 0.99, this project asks for `exact`."""
 
-VECTORS_OF_ONE_TEXT = 2
-"""Vectors of a memory that shares none with other texts, under task: one_step."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
@@ -194,7 +191,8 @@ def _beside_horizons(
 def _beside_one_step(
     model: str, source: str, num_vectors: int, rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[Compared]:
-    second_vector = "per_text" if num_vectors == VECTORS_OF_ONE_TEXT else "shared"
+    num_texts = rows[0]["num_texts"] or 1  # k - 1 under this task, so all rows of one k have it
+    second_vector = "per_text" if num_texts == 1 else "shared"
     for row in published_rows("one_step_lengths.csv"):
         if (row["source"], row["second_vector"]) == (source, second_vector) and row.get(model):
             yield Compared(
@@ -204,7 +202,7 @@ def _beside_one_step(
                 measure=f"longest text, second vector {row['second_vector']}",
                 unit="tokens",
                 # The paper counts the tokens of one text, in a group those that every text reaches.
-                measured=max(float(search["capacity_tokens"] // (search["num_texts"] or 1)) for search in rows),
+                measured=max(float(search["capacity_tokens"] // num_texts) for search in rows),
                 measured_sd=None,
                 published=float(row[model]),
                 published_sd=None,

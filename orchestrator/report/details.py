@@ -22,7 +22,7 @@ BEYOND = 12
 def search_details(tables: ReportTables, rows: Sequence[SearchRow]) -> list[dict[str, Any]]:
     """One mapping for each of `rows`, in their order."""
     texts = {
-        (row["sample_id"], row["model"]): pieces(row["text"], row["token_ends"], row["num_texts"] or 1)
+        (row["sample_id"], row["model"]): (row["text"], row["token_ends"], row["num_texts"] or 1)
         for row in tables.samples.select(["sample_id", "model", "text", "token_ends", "num_texts"]).to_pylist()
     }
     best = {
@@ -46,17 +46,17 @@ def _details(
     row: SearchRow,
     probes: Sequence[dict[str, Any]],
     best: tuple[str | None, str | None],
-    texts: dict[tuple[str, str], list[str]],
+    texts: dict[tuple[str, str], tuple[str, list[int], int]],
     *,
     most: int,
 ) -> dict[str, Any]:
     sample_id, probe_id = best
-    tokens = texts.get((sample_id or "", row.model), [])
-    shown = min(len(tokens), most, (row.capacity_tokens or 0) + BEYOND)
+    text, ends, num_texts = texts.get((sample_id or "", row.model), ("", [], 1))
+    shown = min(len(ends), most, (row.capacity_tokens or 0) + BEYOND)
     proof = next((probe for probe in probes if probe["probe_id"] == probe_id), None) or {}
     return {
         "id": row.search_id,
-        "pieces": tokens[:shown],
+        "pieces": pieces(text, ends, num_texts, num_tokens=shown),
         **{
             name: [round(value, 2) for value in (proof.get(column) or [])[:shown]]
             for name, column in (

@@ -35,7 +35,7 @@ def test_a_limit_counts_the_tokens_of_all_and_may_end_within_a_turn():
     (sample,) = shared("abcdef", "uvwxyz", search={"max_length": 5}).samples.values()
     assert [chr(token) for token in sample.tokens] == list("aubvc")
     assert sample.text == "abcuv"
-    assert pieces(sample.text, sample.token_ends, 2) == list("aubvc")
+    assert pieces(sample.text, sample.token_ends, 2, num_tokens=5) == list("aubvc")
     (search,) = shared("abcdef", "uvwxyz", search={"max_length": 5}).searches
     assert (search.limit, search.limit_status) == (5, "at_max_length")
 
