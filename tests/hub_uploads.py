@@ -7,6 +7,7 @@ a commit is seen before all of it.
 import base64
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +43,18 @@ class Uploads:
         """Whether the token may write to anything."""
         self.room = 10**9
         """Bytes that all large files may take together."""
+        self._one_at_a_time = threading.Lock()
 
     def answer(self, method: str, path: str, body: bytes, token: str | None) -> Any:
-        """What is answered as JSON; None if this is not a request of somebody who writes."""
+        """What is answered as JSON; None if this is not a request of somebody who writes.
+
+        Files come in parallel, and each is answered by a thread of its own: one at a time looks at what is there and
+        adds to it.
+        """
+        with self._one_at_a_time:
+            return self._answer(method, path, body, token)
+
+    def _answer(self, method: str, path: str, body: bytes, token: str | None) -> Any:
         match method, path.strip("/").split("/"):
             case "PUT", ["lfs", oid]:
                 return self._store(oid, body)

@@ -82,11 +82,14 @@ class TestPush:
         ended = capsweep("push", run, PLACE)
         assert ended.returncode == 2
         assert pushed(hub).keys() == {".gitattributes"}
+        there = set(hub.uploads.blobs)
+        assert len(there) == 2
         hub.uploads.lost_after = None
         hub.asked.clear()
         ended = capsweep("push", run, PLACE)
         assert ended.returncode == 0, ended.stderr
-        assert sum(method == "PUT" for method, _, _ in hub.asked) == len(hub.uploads.blobs) - 2
+        sent = [path.removeprefix("/lfs/") for method, path, _ in hub.asked if method == "PUT"]
+        assert sorted(sent) == sorted(hub.uploads.blobs.keys() - there)
         assert commits(hub) == 1
 
     @pytest.mark.parametrize("private", [False, True])
