@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestrator.cluster.environment import carried
-from orchestrator.errors import literal, typed
+from orchestrator.errors import BadInput, literal, typed
 from orchestrator.execution.executor import Executor
 from orchestrator.execution.faults import RESUME, can_go_on
 from orchestrator.execution.inline import InlineExecutor
@@ -43,6 +43,12 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+def check_place(address: str | None, *, inline: bool) -> None:
+    """Raise BadInput for a Ray cluster to join (`address`) without Ray (`inline`)."""
+    if inline and address is not None:
+        raise BadInput(f"--inline --address {address}: a run in this process joins no cluster. Leave out one of them.")
+
+
 def new_run_url(sweep: Sweep) -> str:
     """STORAGE/NAME-DATE-TIME."""
     return f"{sweep.storage.rstrip('/')}/{sweep.name}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -69,8 +75,9 @@ def launch(
     wrong is then written to standard error. `verbose` shows a line for each probe that ends.
 
     Raises:
-        BadInput: when the run directory cannot be used; nothing has been written.
+        BadInput: when the run directory cannot be used, or there is no Ray to join; nothing has been written.
     """
+    check_place(address, inline=inline)
     variables = carried(environment)
     stop = Stop(budget_seconds=None if (minutes := plan.sweep.budget.minutes) is None else 60 * minutes)
     opening = open_session(

@@ -3,6 +3,7 @@
 Each imports what it needs when it runs.
 """
 
+import os
 import shlex
 from collections.abc import Sequence
 from typing import Annotated
@@ -111,6 +112,7 @@ def status(
             from orchestrator.cli.status import show_status
             from orchestrator.runs.directory import open_run
 
+            _refuse_job(run)
             show_status(open_run(run), limit=limit)
 
 
@@ -123,7 +125,21 @@ def stop(
     with bad_input():
         from orchestrator.cli.stopping import stop_job, stop_run
 
-        ended = (
-            stop_run(run, on_message=typer.echo) if address is None else stop_job(run, address, on_message=typer.echo)
-        )
+        if address is None:
+            _refuse_job(run)
+            ended = stop_run(run, on_message=typer.echo)
+        else:
+            ended = stop_job(run, address, on_message=typer.echo)
     raise typer.Exit(0 if ended else 1)
+
+
+def _refuse_job(name: str) -> None:
+    """Raise BadInput for what may be the id of a job: a bare name that is no folder."""
+    if "/" in name or os.path.exists(os.path.expanduser(name)):
+        return
+    from orchestrator.errors import BadInput
+
+    raise BadInput(
+        f"{name}: not a run directory (no sweep.yaml in it). Give the folder that `capsweep run` printed, such as "
+        "runs/NAME-DATE-TIME; for a job of a cluster, add --address, such as http://127.0.0.1:8265."
+    )

@@ -19,6 +19,7 @@ from orchestrator.runs.record import SWEEP_FILE, is_run, read_provenance
 from orchestrator.search.ledger import Ledger
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.held import HeldFiles
+from orchestrator.store.hub_files import is_on_hub, pinned
 from orchestrator.store.parquet import read_probes, write_rows
 from orchestrator.store.probe_columns import PROBES, VERDICT_COLUMNS, verdicts_of
 from tasks.wording import counted
@@ -40,7 +41,7 @@ class Taken:
 
 
 def runs_to_reuse(urls: Sequence[str]) -> list[Files]:
-    """The runs at these places: each is a run, or a folder that holds runs.
+    """The runs at these places: each is a run, or a folder that holds runs; one on the hub, at the commit it has now.
 
     Raises:
         BadInput: when one of them is neither, or a URL holds credentials.
@@ -48,7 +49,7 @@ def runs_to_reuse(urls: Sequence[str]) -> list[Files]:
     found: dict[str, Files] = {}
     for url in urls:
         refuse_credentials(url)
-        files = open_files(url)
+        files = open_files(pinned(url) if is_on_hub(url) else url)
         below = (
             [] if is_run(files) else [open_files(f"{url.rstrip('/')}/{name}") for name in files.names("", suffix="")]
         )

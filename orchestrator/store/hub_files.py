@@ -5,12 +5,13 @@ Only pushes write to it (orchestrator/publishing/push.py): here, every write is 
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 from orchestrator.errors import BadInput
 from orchestrator.store.local_files import LocalFiles
+from tasks.values import TaskError
 
 HUB_PROTOCOL = "hf://"
 KINDS = ("datasets", "models", "spaces", "buckets")
@@ -49,6 +50,21 @@ def hub_place(url: str) -> HubPlace:
             "the same: runs are data sets there. @REVISION after it names a branch, a tag or a commit."
         )
     return HubPlace(name=found["name"], revision=found["revision"])
+
+
+def pinned(url: str) -> str:
+    """The address of a data set at the commit that it has now.
+
+    Raises:
+        BadInput: when `url` names no data set, or the hub does not tell its commit and the cache has none.
+    """
+    from tasks.hub import commit_of
+
+    place = hub_place(url)
+    try:
+        return replace(place, revision=commit_of(place.name, place.revision, "data set")).url
+    except TaskError as error:
+        raise BadInput(f"{HUB_PROTOCOL}{error}") from error
 
 
 class HubFiles:

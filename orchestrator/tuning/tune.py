@@ -17,7 +17,7 @@ from orchestrator.errors import BadInput, literal
 from orchestrator.execution.faults import can_go_on
 from orchestrator.execution.recipe_worker import InlineWorkers, Workers
 from orchestrator.execution.stop import Stop, stop_on_signals
-from orchestrator.launch import Exit, printer
+from orchestrator.launch import Exit, check_place, printer
 from orchestrator.planning.plan import Plan
 from orchestrator.planning.planner import make_plan, with_held
 from orchestrator.runs.directory import DAMAGED_FOLDER
@@ -78,6 +78,7 @@ def tune(
     Raises:
         BadInput: when the sweep cannot be tuned or the folder cannot be used; nothing has been written.
     """
+    check_place(address, inline=inline)
     variables = carried(request.environment)
     files = _open(url)
     request, split = _plan(request, _held(files))

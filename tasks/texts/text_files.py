@@ -35,6 +35,47 @@ CONTROL_BYTES = bytes(range(32))
 place."""
 
 
+class _Streams(io.RawIOBase):
+    """What one compressed stream after another holds.
+
+    BZ2File and LZMAFile end without a word at what is no stream, such as text that was appended to a packed file.
+    """
+
+    def __init__(self, file: BinaryIO, begin: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
+        self._file, self._begin = file, begin
+        self._stream = begin()
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill the buffer as far as it can be at once; 0 at the end.
+
+        Raises:
+            EOFError: when the last stream is cut off.
+            OSError, lzma.LZMAError: when what comes is no stream.
+        """
+        while True:
+            packed = b""
+            if self._stream.eof:
+                if not (packed := self._after_stream()):
+                    return 0
+                self._stream = self._begin()
+            elif self._stream.needs_input and not (packed := self._file.read(HEAD_BYTES)):
+                raise EOFError("the last stream is cut off")
+            if data := self._stream.decompress(packed, len(buffer)):
+                buffer[: len(data)] = data
+                return len(data)
+
+    def _after_stream(self) -> bytes:
+        """Bytes after the stream, without zeros: xz pads files with them, tapes do."""
+        packed = self._stream.unused_data.lstrip(b"\0")
+        while not packed and (more := self._file.read(HEAD_BYTES)):
+            packed = more.lstrip(b"\0")
+        return packed
+
+
 def _open_zstd(file: BinaryIO) -> Any:
     # Imported here because the import takes a moment, and few files need it.
     import pyarrow
@@ -44,8 +85,8 @@ def _open_zstd(file: BinaryIO) -> Any:
 
 COMPRESSIONS: dict[str, Callable[[BinaryIO], Any]] = {
     ".gz": lambda file: gzip.GzipFile(fileobj=file),
-    ".bz2": bz2.BZ2File,
-    ".xz": lzma.LZMAFile,
+    ".bz2": lambda file: _Streams(file, bz2.BZ2Decompressor),
+    ".xz": lambda file: _Streams(file, lzma.LZMADecompressor),
     ".zst": _open_zstd,
 }
 """Suffix of a compressed file -> what opens it."""

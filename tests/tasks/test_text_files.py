@@ -71,9 +71,18 @@ class TestWhatAFolderHolds:
         assert texts[-1].source == f"files:b.txt{suffix}"
 
     @pytest.mark.parametrize("suffix", PACKED)
+    def test_packed_files_that_were_joined_are_read_to_the_end(self, tmp_path, suffix):
+        long = random.Random(0).randbytes(300_000).hex()
+        content = b"".join(PACKED[suffix](text.encode()) for text in ("one ", long, "", " two"))
+        padding = b"" if suffix == ".zst" else bytes(100_000)
+        (tmp_path / f"a.txt{suffix}").write_bytes(content + padding)
+        (text,) = FilesSource(path=str(tmp_path)).read()
+        assert text.text == f"one {long} two"
+
+    @pytest.mark.parametrize("suffix", PACKED)
     def test_a_packed_file_that_is_cut_off_or_none_is_refused(self, tmp_path, suffix):
         content = PACKED[suffix](random.Random(0).randbytes(9000).hex().encode())
-        for broken in (content[:-500], b"no such thing"):
+        for broken in (content[:-500], b"no such thing", content + b"text that was appended", content + content[:-500]):
             (tmp_path / f"a.txt{suffix}").write_bytes(broken)
             with pytest.raises(TaskError, match=rf"a\.txt{suffix}: not a whole {suffix} file \(.*\)\. Copy or"):
                 FilesSource(path=str(tmp_path)).read()

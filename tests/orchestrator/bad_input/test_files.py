@@ -110,6 +110,21 @@ class TestRunDirectories:
         assert line.startswith(f"{place}: not a run directory (no sweep.yaml in it).")
         assert "Give the folder that `capsweep run` printed" in line
 
+    @pytest.mark.parametrize("verb", ["status", "stop"])
+    @pytest.mark.parametrize("job", ["toy-20260101-120000", "~nobody", "a\0b"])
+    def test_a_job_without_its_cluster(self, refused, toy_sweep, verb, job):
+        (line,) = refused(verb, job)
+        assert line.endswith("for a job of a cluster, add --address, such as http://127.0.0.1:8265.")
+
+    @pytest.mark.parametrize("verb", ["run", "resume", "extend", "tune"])
+    def test_a_cluster_without_ray(self, refused, toy_sweep, finished, verb):
+        run = finished(toy_sweep) if verb in ("resume", "extend") else None
+        places = {"run": [toy_sweep], "tune": [toy_sweep, "--trials=1"], "resume": [run], "extend": [run, toy_sweep]}
+        (line,) = refused(verb, *places[verb], "--inline", "--address", "ray://head:10001")
+        assert line == (
+            "--inline --address ray://head:10001: a run in this process joins no cluster. Leave out one of them."
+        )
+
     @pytest.mark.parametrize("verb", [*VERBS, ("runs",)], ids=lambda verb: verb[0])
     def test_a_name_that_no_folder_can_have(self, refused, toy_sweep, verb):
         (line,) = refused(verb[0], f"runs/{'é' * 128}", *verb[1:])

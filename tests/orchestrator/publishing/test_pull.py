@@ -54,11 +54,16 @@ def test_a_pulled_run_is_a_run(run, capsweep, searches_of, tmp_path, toy_sweep):
     assert orchestrator.read(str(pulled)).probes.equals(before)
 
 
-def test_its_finished_searches_are_taken_over(run, capsweep, searches_of, toy_sweep, tmp_path, no_page):
+def test_its_finished_searches_are_taken_over(run, hub, capsweep, searches_of, toy_sweep, tmp_path, no_page):
     ended = capsweep("run", toy_sweep, "--inline", "--run-dir", tmp_path / "other", "--reuse", PLACE)
     assert ended.returncode == 0, ended.stderr
     assert searches_of(tmp_path / "other") == searches_of(run)
     assert orchestrator.read(str(tmp_path / "other")).probes.num_rows == 36
+    commit = hub.repositories["datasets", "me/toy"].refs["main"]
+    taken_from = f"hf://me/toy@{commit}"
+    assert f"12 finished searches taken over from {taken_from}." in ended.stdout
+    provenance = json.loads((tmp_path / "other" / "provenance.json").read_text())
+    assert provenance["sessions"][-1]["reused"] == [{"run": taken_from, "searches": 12, "rows": 36}]
 
 
 def test_again_fetches_what_is_missing(run, hub, capsweep, tmp_path):
