@@ -4,11 +4,12 @@ import json
 import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.hub import Hub
 
@@ -19,8 +20,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# A submission is judged by the same examples on every machine; `make fuzz` looks for new ones.
-settings.register_profile("repeatable", derandomize=True, database=None)
+# A submission is judged by the same examples on every machine, however slow that is; `make fuzz` looks for new ones.
+settings.register_profile(
+    "repeatable", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("repeatable")
 
 SHARED_DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
@@ -74,6 +77,13 @@ def _signals_as_found() -> Iterator[None]:
     for number, handler in before.items():
         signal.signal(number, handler)
     assert after == before
+
+
+@pytest.fixture(autouse=True)
+def _no_lock_is_kept() -> Iterator[None]:
+    """No test leaves a session's heartbeat behind, which reads and writes files while others count who does."""
+    yield
+    assert "lock heartbeat" not in [thread.name for thread in threading.enumerate()]
 
 
 @pytest.fixture(scope="session")

@@ -124,7 +124,11 @@ def _finish(target: Path, content: bytes, give_name: Callable[[Path], object], m
 
 @contextlib.contextmanager
 def _written_beside(target: Path, content: bytes) -> Iterator[Path]:
-    """A temporary file beside `target` with the content, on disk; removed at the end unless it was renamed."""
+    """A temporary file beside `target` with the content, on disk; removed at the end unless it was renamed.
+
+    If the write fails, so are the folders that were made for it: a session that has lost its run leaves none.
+    """
+    made = [folder for folder in target.parents if not folder.exists()]
     target.parent.mkdir(parents=True, exist_ok=True)
     # Outside the `*.parquet` glob, so that no reader meets a half-written file.
     beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -134,8 +138,13 @@ def _written_beside(target: Path, content: bytes) -> Iterator[Path]:
             handle.flush()
             os.fsync(handle.fileno())
         yield beside
-    finally:
+    except BaseException:
         beside.unlink(missing_ok=True)
+        for folder in made:
+            with contextlib.suppress(OSError):  # somebody else has written there since
+                folder.rmdir()
+        raise
+    beside.unlink(missing_ok=True)
 
 
 def _sync_folder(path: Path) -> None:

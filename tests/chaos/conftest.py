@@ -90,7 +90,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, s
         )
     try:
         url = _address_in(log_file, server)
-        urllib.request.urlopen(urllib.request.Request(f"{url}/runs", method="PUT"), timeout=10)
+        urllib.request.urlopen(urllib.request.Request(f"{url}/runs", method="PUT"), timeout=120)
         yield {
             "AWS_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "testing",

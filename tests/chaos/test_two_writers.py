@@ -114,7 +114,8 @@ def test_sessions_in_pid_namespaces_of_their_own(tmp_path, tally, times):
     found = tally("sessions of one host name in several PID namespaces")
     if (made := subprocess.run([*NAMESPACE, "true"], capture_output=True, text=True)).returncode:
         pytest.skip(f"needs the right to make a PID namespace ({made.stderr.strip()})")
-    spec = write_sweep(tmp_path, texts=60)
+    # It lasts for half a minute: two sessions are refused meanwhile, and each takes seconds to begin.
+    spec = write_sweep(tmp_path, texts=60, recipe={"step_seconds": 0.1, "steps": 8, "slots": 4})
     run = tmp_path / "run"
     witness = Witness(run, found)
     inside = [*NAMESPACE, *capsweep("run", spec, "--inline", "--run-dir", run)]

@@ -105,14 +105,14 @@ def test_a_verdict_is_shown_once_its_row_is_on_disk_and_engines_are_reported(exe
 
 
 def test_a_stopped_run_keeps_what_was_in_flight_and_resumes(executor, toy_sweep, tmp_path):
-    few = with_texts(toy_sweep, 5, "search: {retries: 0}\n").read_text()
+    few = with_texts(toy_sweep, 9, "search: {retries: 0}\n").read_text()
     # How long a step sleeps is no part of a search's identity.
     toy_sweep.write_text(few + "recipe: {steps: 60, spread: 0.5}\n")
     quick = make_plan(load_sweep(toy_sweep))
     # One engine of two slots that end at unlike steps, and that has all probes from the beginning: when the first of
-    # them is on disk, another is on its way, however long Tune takes to stop.
+    # them is on disk, the others last for 8 s, longer than Tune takes to stop.
     slowly = "recipe: {steps: 60, spread: 0.5, step_seconds: 0.04, slots: 2}\n"
-    toy_sweep.write_text(few + slowly + "engines: {count: 1, probes_per_trial: 5}\n")
+    toy_sweep.write_text(few + slowly + "engines: {count: 1, probes_per_trial: 9}\n")
     plan = make_plan(load_sweep(toy_sweep))
     run, stop = tmp_path / "run", Stop()
 

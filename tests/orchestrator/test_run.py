@@ -83,8 +83,10 @@ def test_an_interrupted_run_resumes_to_the_same_table(
     cut = tmp_path / "cut"
     process = start("run", slow_sweep, "--inline", "--run-dir", cut)
     wait_for_rows(cut, process, at_least=2)
+    process.send_signal(signal.SIGSTOP)  # else it might end before the other has begun; one that is stopped lives
     second = capsweep("resume", cut, "--inline")
     process.send_signal(how)
+    process.send_signal(signal.SIGCONT)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == code
     # 1. While it lived, no other session could write.

@@ -52,7 +52,7 @@ def to_the_end(session: Session) -> None:
 
 def named_actors() -> list[Any]:
     """Names of the actors that live; one that is killed keeps its name for a moment."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (names := ray.util.list_named_actors()) and time.monotonic() < deadline:
         time.sleep(0.1)
     return names

@@ -17,7 +17,7 @@ LOAD = EngineLoad(
     task="toy",
     model=Model(name="toy/model"),
     fingerprint="toy toy/model",
-    question=Question(recipe=TASKS["toy"].recipe({"steps": 20, "step_seconds": 0.01})),
+    question=Question(recipe=TASKS["toy"].recipe({"steps": 20, "step_seconds": 0.05})),
     settings=EngineSettings(),
     snapshot_seconds=60.0,
 )
@@ -42,15 +42,22 @@ PROBE = Probe(
 )
 
 
+def wait_for_steps(actor: EngineActor, number: int) -> None:
+    deadline = time.monotonic() + 60
+    while actor.report().stats.slot_steps < number:
+        assert time.monotonic() < deadline, "the engine takes no steps"
+        time.sleep(0.01)
+
+
 def test_what_a_killed_trial_waits_for_is_given_to_the_one_that_follows(actor: EngineActor):
     killed = actor.submit("assignment", [PROBE], anew=True)
     answers: list[Any] = []
     # Its process is gone, its question is not: it waits in the engine until something has finished.
     waiting = threading.Thread(target=lambda: answers.append(actor.take("assignment", killed, 10.0)))
     waiting.start()
-    time.sleep(0.05)
+    wait_for_steps(actor, 1)  # the probe lasts for 20, which take a second
     follows = actor.submit("assignment", [PROBE], anew=True)
-    waiting.join(timeout=5)
+    waiting.join(timeout=60)
     assert answers
     assert answers[0][0] == []
     finished, _, left = actor.take("assignment", follows, 10.0)
@@ -65,9 +72,6 @@ def test_what_a_killed_trial_waits_for_is_given_to_the_one_that_follows(actor: E
 def test_a_question_that_arrives_late_takes_nothing(actor: EngineActor):
     killed = actor.submit("assignment", [PROBE], anew=True)
     follows = actor.submit("assignment", [PROBE], anew=True)
-    deadline = time.monotonic() + 10
-    while actor.report().stats.slot_steps < 20:
-        assert time.monotonic() < deadline, "the probe never finished"
-        time.sleep(0.01)
+    wait_for_steps(actor, 20)
     assert actor.take("assignment", killed, 0.1)[0] == []
     assert len(actor.take("assignment", follows, 0.1)[0]) == 1

@@ -82,7 +82,8 @@ def test_both_are_heard_during_a_long_step():
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == f"{SAVING}\n"
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        # The second ends it in the step, where only a thread hears it, or in the moment before, as any Ctrl-C does.
+        assert process.wait(timeout=60) in (130, -signal.SIGINT)
     finally:
         process.kill()
         process.communicate()

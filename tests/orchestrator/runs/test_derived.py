@@ -3,6 +3,7 @@
 import re
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,10 +28,22 @@ from tests.orchestrator.store.outcomes import measured, probe
 pytestmark = pytest.mark.usefixtures("no_page")
 
 
+THIEVES: list[RunLock] = []
+
+
+@pytest.fixture(autouse=True)
+def _thieves_let_go() -> Iterator[None]:
+    yield
+    while THIEVES:
+        THIEVES.pop().release()
+
+
 def take_over(run: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("orchestrator.store.lock.SETTLE_SECONDS", 0)
-        RunLock(open_files(str(run)), "thief").take(take_over=True)
+        thief = RunLock(open_files(str(run)), "thief")
+        thief.take(take_over=True)
+        THIEVES.append(thief)
 
 
 LOSSES = {

@@ -174,6 +174,27 @@ class TestUnfinishedFiles:
             files.write("probes/a.parquet", b"rows", may_write=check)
         assert len(removed) == 1
 
+    def test_a_write_that_is_refused_at_the_last_moment_leaves_no_folder(self, tmp_path):
+        """The run was removed while its content was written to disk."""
+        (tmp_path / "kept").mkdir()
+
+        def write(name: str) -> None:
+            looks = iter(["first"])
+
+            def may_write() -> None:
+                next(looks)
+
+            LocalFiles(tmp_path / "kept" / "run").write(name, b"rows", may_write=may_write)
+
+        for name in ("sweep.yaml", "probes/a.parquet"):
+            with pytest.raises(StopIteration):
+                write(name)
+            assert list(tmp_path.rglob("*")) == [tmp_path / "kept"]
+        (tmp_path / "kept" / "run").mkdir()
+        with pytest.raises(StopIteration):
+            write("probes/a.parquet")
+        assert list(tmp_path.rglob("*")) == [tmp_path / "kept", tmp_path / "kept" / "run"]
+
 
 class TestWhatCannotBeListed:
     """Is an error: an empty listing would say that nothing was written."""

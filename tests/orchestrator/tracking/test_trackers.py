@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -146,13 +147,22 @@ def test_trackio_gets_one_run_with_a_point_for_each_search(tracked, monkeypatch)
 def test_a_server_that_never_answers_costs_a_run_only_the_wait_at_its_end(
     tracked, capsweep, toy_sweep, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(mirror, "END_SECONDS", 15.0)  # MLflow is imported in that time, too
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(0)
+        server.settimeout(120)  # MLflow is imported in that time
+        asked: list[socket.socket] = []
+
+        def never_answer() -> None:
+            asked.append(server.accept()[0])
+            monkeypatch.setattr(mirror, "END_SECONDS", 0.0)
+
+        monkeypatch.setattr(mirror, "END_SECONDS", 120.0)
+        beside = threading.Thread(target=never_answer)
+        beside.start()
         uri = f"http://127.0.0.1:{server.getsockname()[1]}"
         toy_sweep.write_text(toy_sweep.read_text() + f"tracking: {{mlflow: {{uri: '{uri}'}}}}\n")
         ended = capsweep("run", toy_sweep, "--inline", "--run-dir", tmp_path / "run")
-        server.accept()[0].close()  # raises unless MLflow has asked it
+        beside.join()
+        asked[0].close()
     assert ended.returncode == 0
     assert "tracking.mlflow: 0 of 12 finished searches were sent" in " ".join(ended.stdout.split())
     assert set(orchestrator.read(str(tmp_path / "run")).searches["status"].to_pylist()) == {"measured"}

@@ -30,7 +30,8 @@ def test_it_is_built_when_rows_land(runs, late, at_once):
     assert after.summary.startswith("12 of 12 searches done")
 
 
-def test_no_look_follows_another_at_once(runs, late):
+def test_no_look_follows_another_at_once(runs, late, monkeypatch):
+    monkeypatch.setattr("orchestrator.watching.live_page.LOOK_SECONDS", 600)
     page = LivePage(RunsView([str(runs / "first")]))
     before = page.refresh()
     path, content = late

@@ -153,7 +153,7 @@ def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in {**keys, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
         monkeypatch.setenv(name, value)
-    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/watched", method="PUT"), timeout=10)
+    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/watched", method="PUT"), timeout=120)
     yield "s3://watched/runs"
     server.stop()
 
