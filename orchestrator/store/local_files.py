@@ -128,8 +128,7 @@ def _written_beside(target: Path, content: bytes) -> Iterator[Path]:
 
     If the write fails, so are the folders that were made for it: a session that has lost its run leaves none.
     """
-    made = [folder for folder in target.parents if not folder.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
+    made = _make_folders(target.parent)
     # Outside the `*.parquet` glob, so that no reader meets a half-written file.
     beside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -140,11 +139,26 @@ def _written_beside(target: Path, content: bytes) -> Iterator[Path]:
         yield beside
     except BaseException:
         beside.unlink(missing_ok=True)
-        for folder in made:
+        for folder in reversed(made):
             with contextlib.suppress(OSError):  # somebody else has written there since
                 folder.rmdir()
         raise
     beside.unlink(missing_ok=True)
+
+
+def _make_folders(wanted: Path) -> list[Path]:
+    """Make a folder, and those above it that are missing; returns what was made, from the top."""
+    made: list[Path] = []
+    for folder in (*reversed(wanted.parents), wanted):
+        try:
+            folder.mkdir()
+        except OSError as error:
+            # Of a file in the place of a folder above, the next call says that it is no folder.
+            if folder.is_dir() or (isinstance(error, FileExistsError) and folder != wanted):
+                continue
+            raise
+        made.append(folder)
+    return made
 
 
 def _sync_folder(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Makes the runs whose values are golden and prints the values as JSON: `python tests/golden/runs.py FOLDER`.
+"""Makes runs whose values are golden and prints the values as JSON: `python tests/golden/runs.py FOLDER NAME..`.
 
 Runs in a process of its own, whose arithmetic the caller sets by environment variables before torch is loaded.
 """
@@ -91,10 +91,11 @@ def probes_of(plan: Plan, run: Path, *, on_ray: bool) -> list[dict[str, Any]]:
     ]
 
 
+PUBLISHED = "published"
 SWEEPS = {"toy": toy_sweep, "quickstart": quickstart_sweep, "sphere": sphere_sweep}
 
 
-def sweeps(folder: Path, *, on_ray: bool, names: Sequence[str] = tuple(SWEEPS)) -> dict[str, Any]:
+def sweeps(folder: Path, *, on_ray: bool, names: Sequence[str]) -> dict[str, Any]:
     """The values of these sweeps, whose runs are made in `folder`."""
     return {name: probes_of(plan_of(SWEEPS[name](folder), folder), folder / name, on_ray=on_ray) for name in names}
 
@@ -147,9 +148,10 @@ def _short_hash(content: bytes) -> str:
 
 
 def main() -> None:
-    """Print the values of both sweeps and of the trajectories."""
-    folder = Path(sys.argv[1])
-    print(json.dumps({**sweeps(folder, on_ray=False), "published": published_trajectories()}))
+    """Print the values of the sweeps of these names, and of the trajectories if they are among them."""
+    folder, *names = sys.argv[1:]
+    found = sweeps(Path(folder), on_ray=False, names=[name for name in names if name in SWEEPS])
+    print(json.dumps({**found, **({PUBLISHED: published_trajectories()} if PUBLISHED in names else {})}))
 
 
 if __name__ == "__main__":

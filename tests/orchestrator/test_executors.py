@@ -94,7 +94,11 @@ def test_it_answers_every_search_of_every_model_and_counts_what_engines_did(exec
 
 
 @SLOW_ON_RAY
-def test_a_verdict_is_shown_once_its_row_is_on_disk_and_engines_are_reported(executor, toy_sweep, tmp_path):
+def test_a_verdict_is_shown_once_its_row_is_on_disk_and_engines_are_reported(
+    executor, toy_sweep, tmp_path, monkeypatch
+):
+    # Engines are asked at one look and have answered at the next: several times while the three probes last.
+    monkeypatch.setattr("orchestrator.cluster.engine_pool.TEND_SECONDS", 0.1)
     with_texts(toy_sweep, 3, "search: {retries: 0}\nrecipe: {step_seconds: 0.1, steps: 30}\n")
     watcher = Noting(tmp_path / "run")
     run_plan(make_plan(load_sweep(toy_sweep)), tmp_path / "run", executor, watcher=watcher)
@@ -110,8 +114,9 @@ def test_a_stopped_run_keeps_what_was_in_flight_and_resumes(executor, toy_sweep,
     toy_sweep.write_text(few + "recipe: {steps: 60, spread: 0.5}\n")
     quick = make_plan(load_sweep(toy_sweep))
     # One engine of two slots that end at unlike steps, and that has all probes from the beginning: when the first of
-    # them is on disk, the others last for 8 s, longer than Tune takes to stop.
-    slowly = "recipe: {steps: 60, spread: 0.5, step_seconds: 0.04, slots: 2}\n"
+    # them is on disk, the others last for 8 s, longer than Tune takes to stop. The one in this process stops at once.
+    step_seconds = 0.005 if isinstance(executor, InlineExecutor) else 0.04
+    slowly = f"recipe: {{steps: 60, spread: 0.5, step_seconds: {step_seconds}, slots: 2}}\n"
     toy_sweep.write_text(few + slowly + "engines: {count: 1, probes_per_trial: 9}\n")
     plan = make_plan(load_sweep(toy_sweep))
     run, stop = tmp_path / "run", Stop()

@@ -141,6 +141,7 @@ class TestPinned:
         assert refused.returncode == 2
         assert f"commit None then, {commit} now" in refused.stderr
 
+    @pytest.mark.slow
     def test_an_extension_reads_what_the_run_reads(self, hub, write, models, tmp_path, capsweep, no_page):
         run = tmp_path / "run"
         fewer = "{source: hub, dataset: org/texts, samples: 2}"
@@ -210,6 +211,7 @@ class TestPinned:
             assert "the run's own copy is used" in " ".join(ended.stdout.split())
             assert ((run / "sweep.yaml").read_bytes(), commits_of(run)) == (sweep, commits)
 
+    @pytest.mark.slow
     def test_a_tuning_goes_on_with_its_commits(self, hub, tmp_path, capsweep):
         texts = [f"Text number {number}, and some more of it." for number in range(12)]
         hub.push("org/texts", {"train.jsonl": lines(texts)}, kind="datasets")

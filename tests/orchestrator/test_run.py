@@ -15,9 +15,9 @@ from orchestrator.analysis import memories
 from orchestrator.runs.directory import open_run
 from tasks.toy import ToyEngine, toy_capacity
 
-SLOW = "recipe: {step_seconds: 0.02, steps: 8, slots: 4}\n"
+SLOW = "recipe: {step_seconds: 0.05, steps: 8, slots: 4}\n"
 """Slow enough to be interrupted, and the same probes whatever finished first."""
-FAST = SLOW.replace("0.02", "0")
+FAST = SLOW.replace("0.05", "0")
 """The same searches."""
 
 

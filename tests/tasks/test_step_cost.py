@@ -23,8 +23,8 @@ def test_it_is_rounded_to_the_nearest_power_of_two(batch_seconds, token_seconds,
 
 def test_a_model_is_timed_and_its_tokens_cost_something(language_model):
     cost = measure_step_cost(language_model)
-    assert 0 < cost.token_seconds < 0.1
-    assert 0 <= cost.batch_seconds < 10
+    assert cost.token_seconds > 0
+    assert cost.batch_seconds >= 0
 
 
 def test_batches_that_do_not_fit_end_the_measurement_and_not_the_engine(language_model, monkeypatch):

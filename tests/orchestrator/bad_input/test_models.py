@@ -218,6 +218,7 @@ class TestModels:
         lines = refused("run", path, "--inline")
         assert [line.split(":")[0] for line in lines] == ["texts.0", "texts.1", "models.0", "models.1"]
 
+    @pytest.mark.slow
     def test_a_hub_model_that_cannot_be_reached_in_a_process_of_its_own(
         self, start, measuring, tree, tmp_path, tmp_path_factory, monkeypatch
     ):

@@ -180,6 +180,7 @@ class TestPublicWords:
             assert ended.returncode == 2
             assert ended.stderr.startswith(f"{PLACE}: was pushed without its texts and without its memories")
 
+    @pytest.mark.slow
     def test_without_texts_after_a_push_with_them(self, run, hub, capsweep):
         capsweep("push", run, PLACE)
         ended = capsweep("push", run, PLACE, "--without-texts")

@@ -304,7 +304,7 @@ class TestALostRun:
         first = RunLock(files, "first", asked_to_stop=told.set)
         first.take()
         second, _ = taken(files, "second", take_over=True)
-        assert told.wait(10)
+        assert told.wait(60)
         first.release()
         second.release()
 
@@ -315,7 +315,7 @@ class TestALostRun:
         second._asked_to_stop = told.set
         ask_to_stop(files)
         first.release()
-        assert told.wait(10)
+        assert told.wait(60)
         second.release()
         assert not files.exists(STOP_FILE)
 
@@ -360,9 +360,10 @@ class TestDamage:
         mine, held = taken(files)
         files.write(LOCK_FILE, b"nobody")
         assert holder_of(files) == "mine"
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while parse_holder(files.read(LOCK_FILE)) is None:
             assert time.monotonic() < deadline
+            time.sleep(0.01)
         held.check()
         mine.release()
 

@@ -61,7 +61,7 @@ def test_a_better_recipe_is_found_and_holds_on_other_texts(bad_recipe, tmp_path,
 
 @pytest.mark.slow
 def test_a_killed_tuning_continues_to_its_trials(bad_recipe, tmp_path, start, capsweep):
-    text = bad_recipe.read_text().replace("steps: 40", "steps: 40, step_seconds: 0.002")
+    text = bad_recipe.read_text().replace("steps: 40", "steps: 40, step_seconds: 0.005")
     bad_recipe.write_text(text)
     folder = tmp_path / "tuned"
     asked = ("tune", bad_recipe, "--trials", 2, "--inline", "--run-dir", folder)
