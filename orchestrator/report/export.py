@@ -64,18 +64,22 @@ def paper_table(tables: ReportTables) -> Exported:
     """The capacities in few enough columns for a column of a paper: means and standard deviations."""
     groups = capacity_by_group(tables.searches)
     names = short_names(group.model for group in groups)
-    measures = (("tokens", "tokens", 1), ("bits", "bits", 0), ("token gain", "token_gain", 1))
+    measures = (
+        ("tokens", "tokens", 1),
+        ("bits", "bits", 0),
+        ("bits/dimension", "bits_per_dimension", 2),
+        ("token gain", "token_gain", 1),
+    )
     measures = [each for each in measures if any(getattr(group, each[1]) for group in groups)]
     rows = tuple(
         (
             *(names[group.model], group.source, group.num_vectors, group.num_texts),
             *(_mean_and_sd(getattr(group, name), digits, bool(group.num_censored)) for _, name, digits in measures),
-            None if group.utilization is None else f"{group.utilization.mean:.3f}",
         )
         for group in groups
         if group.tokens is not None
     )
-    columns = ("model", "source", "k", "texts", *(title for title, _, _ in measures), "utilization")
+    columns = ("model", "source", "k", "texts", *(title for title, _, _ in measures))
     caption = "Capacity by model, source and number of vectors k: mean ± standard deviation over searches."
     if any(group.num_censored for group in groups):
         caption += f" {AT_LEAST}: some texts ended before their memory was full."

@@ -36,7 +36,8 @@ def test_what_is_text_stays_text_in_latex():
 
 def test_the_table_for_a_paper_is_narrow(generated):
     table = exported_tables(generated(36, 36))["paper"]
-    assert table.columns == ("model", "source", "k", "texts", "tokens", "bits", "token gain", "utilization")
+    assert table.columns == ("model", "source", "k", "texts", "tokens", "bits", "bits/dimension", "token gain")
     assert table.rows[0][:3] == ("large", "books", 1)
     assert re.fullmatch(r"\d+\.\d ± \d+\.\d", table.rows[0][4])
+    assert re.fullmatch(r"\d\.\d\d ± \d\.\d\d", table.rows[0][6])
     assert r"\label{tab:capacity}" in latex(table)
