@@ -20,16 +20,16 @@ quickstart: setup  ## measure the shipped model on the shipped texts, on this ma
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n 2 --dist loadgroup --ignore tests/chaos --ignore tests/clusters
 
-test: setup  ## every kind of test but faults and clusters, in five minutes on two cores
+test: setup  ## all tests but the slow ones, faults and clusters, in five minutes on two cores
 	$(PYTEST) $(PARALLEL) -m "not slow"
 
-test-all: setup  ## the same and the slow ones, with three hundred sweep files in place of sixty
+test-all: setup  ## the slow ones, too, and three hundred sweep files in place of sixty
 	CAPSWEEP_FUZZ=300 $(PYTEST) $(PARALLEL)
 
-chaos-short: setup  ## provoke a few faults of each kind (about ten minutes)
+chaos-short: setup  ## provoke a few times each fault that no other test shows (about ten minutes)
 	$(PYTEST) tests/chaos
 
-fuzz: setup  ## a thousand sweep files that nobody has tried (about two minutes)
+fuzz: setup  ## a thousand sweep files, drawn anew each time (about two minutes)
 	CAPSWEEP_FUZZ=1000 $(PYTEST) tests/orchestrator/test_fuzz_spec.py --hypothesis-profile default
 
 browser-test: setup  ## open report pages in headless Chromium (apt-get install chromium)

@@ -26,8 +26,8 @@ def measure_run(run: Run, *, device: str = "auto", noise: bool = False) -> dict[
     """The tables by file; that of noise only if it is asked for.
 
     Raises:
-        BadInput: when a model is not the one that the run measured, or noise is asked for and the run's criterion is
-            not `exact`.
+        BadInput: when a model is not the one that the run measured, or noise is asked for and texts need not
+            come out of their memories by the run's criterion.
     """
     refuse_without_texts(run)
     question = run.sweep.question()
@@ -35,7 +35,7 @@ def measure_run(run: Run, *, device: str = "auto", noise: bool = False) -> dict[
         raise BadInput(
             f"{run.files.url}: --noise asks how far a memory can be turned while its whole text comes out of it alone; "
             f"found criterion: {{teacher_forced: {question.criterion}}}, under which it need not; wanted criterion: "
-            "exact. Run `capsweep measure` without --noise."
+            "exact or {margin: M}. Run `capsweep measure` without --noise."
         )
     searches = [row for row in run.searches().to_pylist() if row["probe_id"] is not None]
     columns = ("probe_id", "attempt", "search_id", "proven_length", "memory", "memory_shape")

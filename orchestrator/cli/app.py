@@ -76,9 +76,11 @@ def run(
         from rich.console import Console
 
         from orchestrator.api import running
+        from orchestrator.launch import check_place
 
         console = Console(quiet=quiet)
         if dry_run:
+            check_place(address, inline=inline)
             plan, url = running.planned(spec, overrides or (), run_dir=run_dir, allow_fewer=allow_fewer)
             checking.show_dry_run(plan, url, console, reuse=reuse or ())
             return
@@ -153,11 +155,13 @@ def extend(
         from rich.console import Console
 
         from orchestrator.api import running
+        from orchestrator.launch import check_place
 
         console = Console(quiet=quiet)
         if dry_run:
             from orchestrator.runs.extension import plan_extension
 
+            check_place(address, inline=inline)
             plan, extension = plan_extension(run, spec, overrides=overrides or (), allow_fewer=allow_fewer)
             checking.show_dry_run(plan, run, console, extension=extension, reuse=reuse or ())
             return

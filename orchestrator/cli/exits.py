@@ -22,7 +22,10 @@ def expanded(path: Path | None) -> Path | None:
 
 
 SpecArgument = Annotated[Path, typer.Argument(help="Sweep file (YAML).", metavar="SPEC", callback=expanded)]
-RunArgument = Annotated[str, typer.Argument(help="Run directory, its fsspec URL, or hf://owner/name.", metavar="RUN")]
+RunArgument = Annotated[str, typer.Argument(help="Run directory, or its fsspec URL.", metavar="RUN")]
+ReadRunArgument = Annotated[
+    str, typer.Argument(help="Run directory, its fsspec URL, or hf://owner/name.", metavar="RUN")
+]
 AllowFewer = Annotated[bool, typer.Option("--allow-fewer", help="Continue if a source has fewer texts than asked for.")]
 Env = Annotated[
     list[str] | None,

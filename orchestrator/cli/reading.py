@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from orchestrator.api.run import Device as DeviceName
-from orchestrator.cli.exits import Include, RunArgument, bad_input, expanded
+from orchestrator.cli.exits import Include, ReadRunArgument, RunArgument, bad_input, expanded
 from orchestrator.errors import BadInput, literal
 from orchestrator.report.papers import PUBLISHED_SETS, Paper
 from tasks.wording import counted
@@ -109,7 +109,7 @@ def _print_frontier(tables: "ReportTables", steps: list[int]) -> None:
 
 @app.command(epilog="Examples: `capsweep verify runs/quickstart-20260101-120000`, `.. --as dtype=bfloat16,batch=8`")
 def verify(
-    run: RunArgument,
+    run: ReadRunArgument,
     device: Device = "auto",
     under: Annotated[
         list[str] | None,
@@ -171,7 +171,7 @@ def _verify_under(run: str, under: list[str], device: DeviceName) -> None:
 
 @app.command(epilog="Example: `capsweep decode runs/quickstart-20260101-120000 3f2a`")
 def decode(
-    run: RunArgument,
+    run: ReadRunArgument,
     search_id: Annotated[str, typer.Argument(help="Search id, or the beginning of one.")],
     device: Device = "auto",
     include: Include = None,
@@ -215,7 +215,7 @@ def measure(
 
 @app.command(epilog="Example: `capsweep compare runs/pythia-160m-20260101-120000 --with published`")
 def compare(
-    run: RunArgument,
+    run: ReadRunArgument,
     paper: Annotated[Paper, typer.Option("--with", help="Paper whose figures and conventions are used.")] = "published",
     include: Include = None,
 ) -> None:
@@ -235,7 +235,7 @@ def compare(
 
 @app.command(epilog="Example: `capsweep export runs/quickstart-20260101-120000 --to memories/ --format vllm`")
 def export(
-    run: RunArgument,
+    run: ReadRunArgument,
     to: Annotated[Path, typer.Option(help="Folder to write to.", callback=expanded)],
     kind: Annotated[
         Literal["safetensors", "vllm", "llama.cpp"],

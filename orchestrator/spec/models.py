@@ -41,7 +41,8 @@ class ModelEntry(Entry, frozen=True):
     """Whether pickled weights are read if there are no safetensors."""
     radius: Annotated[float, Field(ge=0)] | None = None
     """Radius of the model's memories under optimizer: sphere, in norms of a cold memory; 0 asks for optimizer: adamw;
-    null: measured on the model by forward passes when a run begins, and kept in the run's sweep."""
+    null: measured on the model by forward passes when a run begins (task: one_step takes a tenth of that), and kept in
+    the run's sweep."""
 
 
 def each_revision(value: Any) -> Any:

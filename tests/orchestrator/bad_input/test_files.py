@@ -120,10 +120,11 @@ class TestRunDirectories:
     def test_a_cluster_without_ray(self, refused, toy_sweep, finished, verb):
         run = finished(toy_sweep) if verb in ("resume", "extend") else None
         places = {"run": [toy_sweep], "tune": [toy_sweep, "--trials=1"], "resume": [run], "extend": [run, toy_sweep]}
-        (line,) = refused(verb, *places[verb], "--inline", "--address", "ray://head:10001")
-        assert line == (
-            "--inline --address ray://head:10001: a run in this process joins no cluster. Leave out one of them."
-        )
+        for more in ([], ["--dry-run"] if verb in ("run", "extend") else []):
+            (line,) = refused(verb, *places[verb], "--inline", "--address", "ray://head:10001", *more)
+            assert line == (
+                "--inline --address ray://head:10001: a run in this process joins no cluster. Leave out one of them."
+            )
 
     @pytest.mark.parametrize("verb", [*VERBS, ("runs",)], ids=lambda verb: verb[0])
     def test_a_name_that_no_folder_can_have(self, refused, toy_sweep, verb):
