@@ -71,6 +71,8 @@ def include(place: str | os.PathLike[str]) -> None:
 
 
 def _include(path: Path) -> None:
+    if path.exists() and not path.is_file():  # to open a pipe would wait for its writer
+        raise TaskError(f"--include {path}: a folder, pipe or device. Wanted a Python file.")
     try:
         source = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -4,13 +4,13 @@ Writes nothing. Knows nothing of Ray or torch.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from orchestrator.errors import BadInput
+from orchestrator.errors import BadInput, typed
 from orchestrator.planning.held import held_samples
 from orchestrator.planning.plan import Sample
 from orchestrator.redact import refuse_credentials
@@ -35,6 +35,7 @@ from orchestrator.store.schema import MEASURED
 from orchestrator.store.searches import derive_searches
 from orchestrator.store.snapshots import SNAPSHOT_FOLDER
 from tasks.values import Model, Text
+from tasks.wording import counted
 
 EXTENDING_FILE = "extending.yaml"
 """Exists while an extension is written: until it is removed, tables may hold more than the sweep asks for."""
@@ -90,16 +91,32 @@ class Run:
         measured = set(probes["search_id"].to_pylist())
         if measured and measured.isdisjoint(planned["search_id"].to_pylist()):
             raise DamagedFileError(self.files, SEARCHES_FILE, "it has none of the searches that were measured")
+        if lost := measured - set(planned["search_id"].to_pylist()):
+            self._note(
+                f"{counted(len(lost), 'search', 'searches')} with rows on disk {'is' if len(lost) == 1 else 'are'} not "
+                f"in {SEARCHES_FILE}, and not shown: `capsweep resume {typed(self.files.url)}` derives that table "
+                "again, or says that the sweep does not ask for them."
+            )
         return derive_searches(planned, probes, self.sweep.search_settings())
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
     def samples(self) -> pa.Table:
         """The texts, one row per model and sample."""
         return read_samples(self.files)
 
     def sample(self, model: str, sample_id: str) -> dict[str, Any]:
-        """One row of the samples table."""
+        """One row of the samples table.
+
+        Raises:
+            DamagedFileError: when the table cannot be read, or does not have it.
+        """
         if not self._samples:
             self._samples.update({(row["model"], row["sample_id"]): row for row in self.samples().to_pylist()})
+        if (model, sample_id) not in self._samples:
+            raise DamagedFileError(self.files, SAMPLES_FILE, f"it does not have the text {sample_id} of {model}")
         return self._samples[model, sample_id]
 
     @property
@@ -119,6 +136,28 @@ class Run:
         return Model(**self.provenance["models"][name]["model"])
 
 
+def own_samples(files: Files) -> pa.Table:
+    """The texts of a run, those of its searches among them.
+
+    Raises:
+        DamagedFileError: when the table cannot be read, or lacks one of these: it is that of another plan.
+    """
+    samples = read_samples(files)
+    try:
+        # Not the rows of probes, which may be gigabytes: this is asked before a session reads them.
+        searched = set(_texts_in(read_searches(files)))
+    except DamagedFileError:
+        return samples
+    if lost := sorted(searched - set(_texts_in(samples))):
+        raise DamagedFileError(files, SAMPLES_FILE, f"it does not have the text {lost[0][1]} of {lost[0][0]}")
+    return samples
+
+
+def _texts_in(table: pa.Table) -> Iterator[tuple[str, str]]:
+    """(model, sample_id) of each row."""
+    return zip(table["model"].to_pylist(), table["sample_id"].to_pylist(), strict=True)
+
+
 def samples_of(url: str) -> dict[str, list[Sample]]:
     """The samples of the run at `url` by model; empty if there is no run yet, or they cannot be read or relied on."""
     refuse_credentials(url)
@@ -126,7 +165,7 @@ def samples_of(url: str) -> dict[str, list[Sample]]:
     try:
         # During an extension, there may be samples that the sweep does not ask for.
         is_settled = is_run(files) and not files.exists(EXTENDING_FILE)
-        return held_samples(read_samples(files).to_pylist()) if is_settled else {}
+        return held_samples(own_samples(files).to_pylist()) if is_settled else {}
     except DamagedFileError:
         return {}
 
@@ -136,7 +175,7 @@ def drawn_texts(url: str) -> dict[tuple[str, str], Text]:
     refuse_credentials(url)
     files = open_files(url)
     try:
-        rows = read_samples(files).to_pylist() if is_run(files) else []
+        rows = own_samples(files).to_pylist() if is_run(files) else []
     except DamagedFileError:
         return {}
     return {

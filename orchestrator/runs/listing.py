@@ -18,9 +18,9 @@ from orchestrator.errors import BadInput, typed
 from orchestrator.redact import refuse_credentials
 from orchestrator.runs.provenance_form import parse_provenance
 from orchestrator.runs.record import PROVENANCE_FILE, SWEEP_FILE, is_run
-from orchestrator.store.claims import LOCK_FILE
+from orchestrator.store.claims import LOCK_FILE, read_holder
 from orchestrator.store.files import Files, open_files
-from orchestrator.store.holder import Holder, parse_holder, writer_of
+from orchestrator.store.holder import Holder, writer_of
 from orchestrator.store.parquet import SEARCHES_FILE, parse_table
 from orchestrator.store.schema import SEARCHES
 
@@ -157,7 +157,7 @@ def _listed(files: Files, name: str, found: Mapping[str, bytes], now: float) -> 
     if SEARCHES_FILE in found:
         table = parse_table(files, f"{name}/{SEARCHES_FILE}", found[SEARCHES_FILE], schema)
     rows = table.to_pylist()
-    holder = parse_holder(found[LOCK_FILE]) if LOCK_FILE in found else None
+    holder = _holder(files, name, found, sessions[-1])
     done = [row for row in rows if row["status"] not in ("open", "failed")]
     groups = _capacities(done)
     return ListedRun(
@@ -176,6 +176,16 @@ def _listed(files: Files, name: str, found: Mapping[str, bytes], now: float) -> 
         sessions=len(sessions),
         writer=writer_of(holder, now),
     )
+
+
+def _holder(files: Files, name: str, found: Mapping[str, bytes], session: Mapping[str, Any]) -> Holder | None:
+    """The session that holds the run, by its claims as for `capsweep status`; asked only where one may."""
+    if LOCK_FILE not in found and "ended_at" in session:
+        return None
+    try:
+        return read_holder(open_files(f"{files.url.rstrip('/')}/{name}"))
+    except OSError:
+        return None
 
 
 def _last_written(session: Mapping[str, str], holder: Holder | None) -> datetime:

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 
 from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan
-from orchestrator.runs.directory import EXTENDING_FILE, RUN_NAMES, Run
+from orchestrator.runs.directory import EXTENDING_FILE, RUN_NAMES, Run, own_samples
 from orchestrator.runs.record import PROVENANCE_FILE, SWEEP_FILE, is_run, read_provenance, read_sweep
 from orchestrator.spec.sweep import without_places
 from orchestrator.store.files import Files
 from orchestrator.store.hub_files import is_on_hub
-from orchestrator.store.parquet import DamagedFileError, read_probes, read_samples, row_files
+from orchestrator.store.parquet import DamagedFileError, read_probes, row_files
 from tasks.facts import ModelFacts
 from tasks.registry import TASKS
 from tasks.values import TaskError
@@ -142,7 +142,7 @@ def _difference(then: Mapping[str, Any], now: ModelFacts) -> str:
 def _changed_texts(plan: Plan, files: Files) -> list[str]:
     """One message for each text that differs from the run's."""
     try:
-        rows = read_samples(files).to_pylist()
+        rows = own_samples(files).to_pylist()
     except DamagedFileError:
         return []  # the table is rewritten; rows of other texts belong to other searches
     stored = _ids_by_name((row["model"], row["source"], row["sample_id"]) for row in rows)

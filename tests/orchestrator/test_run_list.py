@@ -112,6 +112,20 @@ def test_who_writes_now(first, capsweep, runs):
     assert f"process {os.getpid()} on {socket.gethostname()} writes" in capsweep("status", first).stdout
 
 
+@pytest.mark.parametrize("lock", ["absent", "of a session that lost the run"])
+def test_the_claims_say_who_writes_as_status_does(first, capsweep, runs, lock):
+    holder = {"session_id": "s", "host": socket.gethostname(), "pid": os.getpid(), "heartbeat": time.time()}
+    (first / "sessions" / "000009.json").write_text(json.dumps(holder))
+    if lock != "absent":
+        (first / "lock").write_text(json.dumps({**holder, "session_id": "lost", "pid": os.getppid()}))
+    provenance = json.loads((first / "provenance.json").read_text())
+    provenance["sessions"].append({**provenance["sessions"][-1], "session_id": "s"})
+    del provenance["sessions"][-1]["ended_at"]
+    (first / "provenance.json").write_text(json.dumps(provenance))
+    for words in (("runs", runs), ("status", first)):
+        assert f"process {os.getpid()} on {socket.gethostname()} writes" in capsweep(*words).stdout
+
+
 @pytest.mark.parametrize(
     "gone",
     [{"heartbeat": 0.0}, {"pid": 2**22 + 1}, {"host": "elsewhere", "heartbeat": 0.0}],

@@ -1,5 +1,6 @@
 """Names that come from installed distributions and from files, and what is said of those that cannot be used."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,6 +183,13 @@ class TestIncluded:
         assert line.startswith(f"--include {tmp_path / 'broken.py'}: ")
         assert message in line
         assert not included_files()
+
+    def test_that_is_no_file_ends_at_once(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe.py")
+        (tmp_path / "folder.py").mkdir()
+        for place in (tmp_path / "pipe.py", tmp_path, Path("/dev/null")):
+            with pytest.raises(TaskError, match=r"a folder, pipe or device\. Wanted a Python"):
+                include(place)
 
     def test_that_is_not_there(self, tmp_path):
         with pytest.raises(

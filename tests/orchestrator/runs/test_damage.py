@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree, rmtree
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,7 +21,7 @@ from orchestrator.runs.record import read_provenance, read_sweep, read_sweep_fil
 from orchestrator.runs.session import open_session
 from orchestrator.spec.sweep_file import load_sweep
 from orchestrator.store.files import open_files
-from orchestrator.store.parquet import DamagedFileError, write_table
+from orchestrator.store.parquet import SAMPLES_FILE, DamagedFileError, read_samples, read_searches, write_table
 from orchestrator.store.schema import MEASURED
 from orchestrator.store.snapshots import SNAPSHOTS
 
@@ -178,6 +179,48 @@ def test_files_in_place_of_all_folders_are_set_aside_and_named(whole, run):
             assert (run / "damaged" / folder).read_text() == folder
     run_to_end(whole[0], run)
     assert outcomes_of(run) == before
+
+
+TABLES_THAT_LIE: dict[str, Callable[[pa.Table], pa.Table]] = {
+    "of other texts": lambda table: table.set_column(
+        table.column_names.index("sample_id"), "sample_id", pa.array(["0123456789abcdef"] * table.num_rows)
+    ),
+    "its first row": lambda table: table.slice(0, 1),
+    "other tokens": lambda table: table.set_column(
+        table.column_names.index("tokens"), table.schema.field("tokens"), table["tokens"].take([1, 2, 0])
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", TABLES_THAT_LIE)
+def test_a_table_of_samples_that_lies_decides_nothing_and_is_healed(whole, run, capsweep, lie):
+    plan, files = plan_of(whole[1].parent / "toy.yaml"), open_run(str(run)).files
+    (run / "extending.yaml").unlink()
+    write_table(files, SAMPLES_FILE, TABLES_THAT_LIE[lie](read_samples(files)))
+    for words in (("verify", run), ("measure", run), ("export", run, "--to", run.parent / "memories")):
+        ended = capsweep(*words)
+        assert ended.returncode in (0, 1, 2)
+        if lie != "other tokens" and words[0] != "export":
+            assert "samples.parquet: damaged (it does not have the text" in ended.stderr
+            assert ended.stderr.count("\n") == 1
+    resumed = capsweep("resume", run, "--inline")
+    assert resumed.returncode == 0, resumed.stderr
+    assert read_samples(files).equals(plan.samples_table())
+    assert capsweep("verify", run).returncode == 0
+    assert outcomes_of(run) == whole[2]
+
+
+def test_a_table_of_searches_that_lacks_some_is_said_by_whoever_reads_it(whole, run, capsweep):
+    files = open_run(str(run)).files
+    write_table(files, "searches.parquet", read_searches(files).slice(0, 1))
+    for words in (("status", run), ("report", run)):
+        ended = capsweep(*words)
+        assert "2 searches with rows on disk are not in searches.parquet" in " ".join(
+            (ended.stdout + ended.stderr).split()
+        )
+    run_to_end(whole[0], run)
+    assert outcomes_of(run) == whole[2]
+    assert "not in searches.parquet" not in capsweep("status", run).stdout
 
 
 def test_what_is_set_aside_replaces_nothing(whole, run):
