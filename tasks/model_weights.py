@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import BitsAndBytesConfig, GgufConfig, PreTrainedModel
 
+from tasks.adapters import BASE_ALONE, add_adapter
 from tasks.devices import pick_device
 from tasks.gguf_file import is_gguf
 from tasks.model_cache import weights_are_here, why_not_fetched
@@ -61,8 +62,7 @@ def load_model(
 
     Quantized weights go to the device, because they cannot be moved later. `spread` distributes the layers over all
     visible GPUs, as evenly as possible. `attention` names an implementation of attention other than the one that
-    transformers takes by default. If peft is installed, transformers puts an adapter of the folder beside the
-    weights; it is merged into them.
+    transformers takes by default. An adapter beside the weights is merged into them.
 
     Returns:
         The model, and notes on what in its files was left out.
@@ -77,6 +77,7 @@ def load_model(
             # Any: with `output_loading_info` the function returns a pair, which its annotation does not state.
             loaded: Any = loader_of(config).from_pretrained(
                 **source,
+                **BASE_ALONE,
                 **({"config": config} if is_gguf(model) else {}),  # reading it again takes seconds
                 dtype=DTYPES[model.dtype],
                 quantization_config=_quantization(model),
@@ -87,6 +88,11 @@ def load_model(
                 ignore_mismatched_sizes=True,  # otherwise the error does not name them
                 output_loading_info=True,
             )
+        loaded_model, info = loaded
+        _check_shapes(model, info)
+        add_adapter(model, loaded_model, DTYPES[model.dtype])
+    except TaskError:
+        raise
     except UnpicklingError as error:
         raise WrongModelError(
             f"{model.name}: its pickled weights hold more than tensors, and would run code. Not loaded; "
@@ -97,8 +103,6 @@ def load_model(
         refused = why_not_fetched(model, error, are_here=weights_are_here(model))
         why = refused or f"its weights could not be loaded{how} ({message_of(error)})."
         raise TaskError(f"{model.name}: {why}") from error
-    loaded_model, info = loaded
-    _check_shapes(model, info)
     _settle_layers(loaded_model)
     return loaded_model, _about_unused(sorted(info["unexpected_keys"]))
 
