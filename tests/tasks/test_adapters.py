@@ -1,6 +1,7 @@
 """Adapters beside their base: merged, if both are whole and belong together, and refused in words otherwise."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasks.language_model import LanguageModel
 from tasks.model_files import facts
+from tasks.pinning import pinned
 from tasks.values import Model, TaskError, WrongModelError
+from tests.hub import Hub
 
 SIZES: dict[str, Any] = {
     "vocab_size": 16,
@@ -196,3 +199,46 @@ def test_weights_of_another_adapter_are_refused(adapter, case):
         WrongModelError, match=rf"adapter_model\.safetensors: {message}.*Wanted an adapter of this base"
     ):
         logits(Model(name=str(adapter)))
+
+
+class TestOnTheHub:
+    """The base is that of the repository, wherever its adapter says that it was trained."""
+
+    @pytest.fixture
+    def pushed(self, adapter: Path, hub: Hub) -> Callable[[str], Model]:
+        def push(base: str) -> Model:
+            settings = json.loads((adapter / "adapter_config.json").read_text())
+            (adapter / "adapter_config.json").write_text(json.dumps({**settings, "base_model_name_or_path": base}))
+            hub.push("org/beside", {file.name: file.read_bytes() for file in adapter.iterdir()})
+            return pinned(Model(name="org/beside"))
+
+        return push
+
+    @pytest.mark.parametrize("base", ["org/base", "org/beside", "org/gone", "/gone", "a folder"])
+    def test_is_the_same_as_in_a_folder(self, hub, pushed, adapter, folder, tmp_path, base):
+        pytest.importorskip("peft", reason=BY_PEFT)
+        other = {file.name: file.read_bytes() for file in folder.iterdir() if "adapter" not in file.name}
+        hub.push("org/base", other)
+        if base == "a folder":
+            base = str(tmp_path / "trained")
+            shutil.copytree(folder, base, ignore=shutil.ignore_patterns("adapter*"))
+        rewrite(adapter / "model.safetensors", lambda weights: {name: part * 1.5 for name, part in weights.items()})
+        wanted = logits(Model(name=str(adapter)))
+        model = pushed(base)
+        hub.push("org/beside", {"config.json": b"{}"})  # the hub moves on
+        torch.testing.assert_close(logits(model), wanted)
+
+    def test_is_checked_as_if_it_were_alone(self, pushed, adapter):
+        pytest.importorskip("peft", reason=BY_PEFT)
+        config = json.loads((adapter / "config.json").read_text())
+        (adapter / "config.json").write_text(json.dumps({**config, "intermediate_size": 16}))
+        with pytest.raises(WrongModelError, match=r"org/beside: 6 weights have other shapes than config\.json asks"):
+            logits(pushed("org/base"))
+
+    def test_without_the_weights_of_its_adapter(self, pushed, adapter):
+        pytest.importorskip("peft", reason=BY_PEFT)
+        weights = load_file(adapter / "adapter_model.safetensors")
+        (adapter / "adapter_model.safetensors").unlink()
+        torch.save(weights, adapter / "adapter_model.bin")
+        with pytest.raises(TaskError, match=r"does not appear to have a file named adapter_model\.safetensors"):
+            logits(pushed("org/base"))
