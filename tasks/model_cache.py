@@ -10,8 +10,8 @@ from huggingface_hub import try_to_load_from_cache
 
 from tasks.gguf_file import file_in_repository, is_gguf, is_local, repository_of
 from tasks.hub import refusal_of, why_refused
-from tasks.model_folder import INDEXES
 from tasks.values import Model
+from tasks.weight_files import INDEXES
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
 """Files, one of which a tokenizer has."""

@@ -30,9 +30,10 @@ from tasks.gguf_file import (
 )
 from tasks.hub import commit_of, why_refused
 from tasks.model_config import bos_of, context_of, layers_of, notes_on_context
-from tasks.model_folder import ADAPTER, adapter_problems, folder_problems, weight_files
+from tasks.model_folder import ADAPTER, adapter_problems, folder_problems
 from tasks.towers import has_towers, loader_of, notes_on_towers, weights_read
 from tasks.values import Model, TaskError, WrongModelError
+from tasks.weight_files import weight_files
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()

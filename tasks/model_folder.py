@@ -1,10 +1,8 @@
 """Checks the files of a model's folder against each other, before anything is loaded: all problems at once.
 
-Reads headers and indexes, never weights. Knows nothing of configurations.
+Reads headers and indexes, never weights.
 """
 
-import contextlib
-import json
 import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -14,40 +12,15 @@ from safetensors import SafetensorError, safe_open
 
 from tasks.pointers import is_pointer, pull
 from tasks.values import Model
+from tasks.weight_files import is_index, names_of_first, opened_first, shards_of, weight_files
 from tasks.wording import counted
 
-WEIGHTS = "*.safetensors"
 READ = ("*.json", "*.model", "*.txt")
 """Files of a configuration and of tokenizers."""
-PICKLED_WEIGHTS = "pytorch_model*.bin"
-INDEXES = {"model.safetensors": "model.safetensors.index.json", "pytorch_model.bin": "pytorch_model.bin.index.json"}
-"""File that holds all weights -> file that names the shards, if there are several."""
 ADAPTER = "adapter_config.json"
 """Settings of an adapter, such as LoRA: its weights are added to those of a base model."""
 SHOWN = 3
 """Names in one message."""
-
-
-def weight_files(model: Model) -> list[Path]:
-    """The files of weights that may be read; pickled ones only if there are no others and they are allowed."""
-    folder = Path(model.name)
-    files = sorted({*folder.glob(WEIGHTS), *_shards_elsewhere(folder)})
-    if not files and model.allow_pickle:
-        files = sorted(folder.glob(PICKLED_WEIGHTS))
-    return files
-
-
-def _shards_elsewhere(folder: Path) -> Iterator[Path]:
-    """What the index of safetensors names outside of the folder itself, or by other endings."""
-    whole, index = next(iter(INDEXES.items()))
-    if not (folder / whole).is_file():
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # said by _missing_shards
-            yield from (file for name in _named(folder / index) if (file := folder / name).is_file())
-
-
-def _named(index: Path) -> set[str]:
-    """The files that an index of weights names."""
-    return set(json.loads(index.read_text())["weight_map"].values())
 
 
 def folder_problems(model: Model) -> list[str]:
@@ -65,15 +38,29 @@ def folder_problems(model: Model) -> list[str]:
             f"{model.name}: no config.json in this folder. Wanted a model as transformers saves it "
             f"(config.json, *.safetensors, tokenizer.json).{_gguf_hint(folder)}"
         )
-    found = weight_files(model)
-    problems += _missing_shards(folder)
-    problems += [line for file in found if file not in pointers for line in _damage(file)]
-    if not found and not problems:
-        problems.append(
-            f"{model.name}: no *.safetensors in this folder. Wanted weights as safetensors; pickled weights are "
-            "not loaded (convert them with save_pretrained, or set allow_pickle: true in the model's entry)."
-        )
+    problems += _missing_shards(model)
+    problems += [line for file in weight_files(model) if file not in pointers for line in _damage(file)]
+    if opened_first(model) is None and not problems:
+        problems.append(_no_weights(model))
     return problems
+
+
+def _no_weights(model: Model) -> str:
+    """One line about a folder without the file that transformers opens first."""
+    if len(wanted := names_of_first(model)) == 1:
+        return (
+            f"{model.name}/config.json: names {wanted[0]} as the file of the weights, which is not there. Copy or "
+            "download it, or remove transformers_weights."
+        )
+    if found := [file.name for file in weight_files(model)]:
+        return (
+            f"{model.name}: no {' or '.join(wanted)} in this folder, only {', '.join(found[:SHOWN])}. Wanted a model "
+            "as transformers saves it."
+        )
+    return (
+        f"{model.name}: no *.safetensors in this folder. Wanted weights as safetensors; pickled weights are "
+        "not loaded (convert them with save_pretrained, or set allow_pickle: true in the model's entry)."
+    )
 
 
 def _gguf_hint(folder: Path) -> str:
@@ -111,26 +98,22 @@ def adapter_problems(settings: Path | str, *, is_beside_base: bool) -> Iterator[
     )
 
 
-def _missing_shards(folder: Path) -> Iterator[str]:
+def _missing_shards(model: Model) -> Iterator[str]:
     """What the index names and the folder lacks. transformers reads an index only if no file holds all weights."""
-    for whole, index in INDEXES.items():
-        path = folder / index
-        if (folder / whole).is_file():
-            return
-        if not path.is_file() or is_pointer(path):
-            continue
-        try:
-            named = sorted(_named(path))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            yield f"{path}: not an index of weights ({error!r}). Copy or download it again."
-            return
-        if missing := [name for name in named if not (folder / name).is_file()]:
-            more = f" and {len(missing) - SHOWN} more" if missing[SHOWN:] else ""
-            yield (
-                f"{path}: names {counted(len(named), 'shard')}, and {', '.join(missing[:SHOWN])}{more} "
-                f"{'are' if missing[1:] else 'is'} not there. Copy or download the rest of the model."
-            )
+    path = opened_first(model)
+    if path is None or not is_index(path) or is_pointer(path):
         return
+    try:
+        named = sorted(shards_of(path))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        yield f"{path}: not an index of weights ({error!r}). Copy or download it again."
+        return
+    if missing := [name for name in named if not (Path(model.name) / name).is_file()]:
+        more = f" and {len(missing) - SHOWN} more" if missing[SHOWN:] else ""
+        yield (
+            f"{path}: names {counted(len(named), 'shard')}, and {', '.join(missing[:SHOWN])}{more} "
+            f"{'are' if missing[1:] else 'is'} not there. Copy or download the rest of the model."
+        )
 
 
 def _damage(file: Path) -> Iterator[str]:

@@ -98,7 +98,7 @@ class TestShards:
         (line,) = problems_of(folder, allow_pickle=True)
         assert "names 2 shards, and pytorch_model-00002-of-00002.bin is not there" in line
 
-    @pytest.mark.parametrize("content", ["{", "[]", '{"weight_map": 3}', "null"])
+    @pytest.mark.parametrize("content", ["{", "[]", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', "null"])
     def test_an_index_of_nothing(self, sharded, content):
         (sharded / "model.safetensors.index.json").write_text(content)
         (line,) = problems_of(sharded)
