@@ -12,11 +12,10 @@ from transformers import PreTrainedModel
 from transformers.utils.hub import cached_file
 
 from tasks.gguf_file import is_gguf
-from tasks.model_folder import ADAPTER
+from tasks.model_folder import ADAPTER, ADAPTER_WEIGHTS
 from tasks.values import Model, WrongModelError
 from tasks.wording import counted
 
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE_ALONE: dict[str, Any] = {"adapter_kwargs": {"subfolder": ".no-adapter"}}
 """Arguments of `from_pretrained` with which it finds no adapter: it looks for one where none is."""
 AGAIN = "Wanted an adapter of this base; copy or download it again, or remove its files to measure the base alone."

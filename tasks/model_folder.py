@@ -3,9 +3,11 @@
 Reads headers and indexes, never weights.
 """
 
+import os
 import zipfile
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -19,6 +21,12 @@ READ = ("*.json", "*.model", "*.txt")
 """Files of a configuration and of tokenizers."""
 ADAPTER = "adapter_config.json"
 """Settings of an adapter, such as LoRA: its weights are added to those of a base model."""
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+NEEDED = (
+    *("config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "merges.txt"),
+    *(ADAPTER, ADAPTER_WEIGHTS),
+)
+"""Files, besides those of the weights, without which the model or its tokenizer would be another."""
 SHOWN = 3
 """Names in one message."""
 
@@ -31,9 +39,9 @@ def folder_problems(model: Model) -> list[str]:
     if pointers:
         more = len(pointers) - 1
         problems.append(pull(pointers[0]) + (f" So {'is' if more == 1 else 'are'} {more} more." if more else ""))
-    if (folder / ADAPTER).is_file():
-        problems += adapter_problems(folder / ADAPTER, is_beside_base=(folder / "config.json").is_file())
-    elif not (folder / "config.json").is_file():
+    problems += _no_files(model)
+    problems += _problems_with_adapter(folder)
+    if not os.path.lexists(folder / ADAPTER) and not os.path.lexists(folder / "config.json"):
         problems.append(
             f"{model.name}: no config.json in this folder. Wanted a model as transformers saves it "
             f"(config.json, *.safetensors, tokenizer.json).{_gguf_hint(folder)}"
@@ -70,8 +78,37 @@ def _gguf_hint(folder: Path) -> str:
 
 
 def _files(model: Model) -> list[Path]:
-    """Every file of the folder that is read."""
-    return [*(file for kind in READ for file in sorted(Path(model.name).glob(kind))), *weight_files(model)]
+    """Every file of the folder that is read. Reading a pipe would never end."""
+    found = (file for kind in READ for file in sorted(Path(model.name).glob(kind)) if file.is_file())
+    return [*found, *weight_files(model)]
+
+
+def _no_files(model: Model) -> Iterator[str]:
+    """One line for each name of a needed file that something else has: transformers would do without the file."""
+    folder = Path(model.name)
+    weights = takewhile(lambda name: not (folder / name).is_file(), names_of_first(model))
+    for path in (folder / name for name in (*NEEDED, *weights)):
+        if os.path.lexists(path) and not path.is_file():
+            yield f"{path}: a folder, pipe or link to nothing. Wanted a file; copy or download it again."
+
+
+def _problems_with_adapter(folder: Path) -> Iterator[str]:
+    """What an adapter in the folder lacks: its settings, its weights, its base, or peft."""
+    weights = sorted({*folder.glob("adapter_model*.safetensors"), *folder.glob("adapter_model*.bin")})
+    if (settings := folder / ADAPTER).is_file():
+        problems = [*adapter_problems(settings, is_beside_base=(folder / "config.json").is_file())]
+        yield from problems
+        if not problems and not os.path.lexists(folder / ADAPTER_WEIGHTS):
+            found = f", only {weights[0].name}" if weights else ""
+            yield (
+                f"{settings}: an adapter (such as LoRA) without {ADAPTER_WEIGHTS}{found}. Copy or download it, save it "
+                f"as safetensors, or remove {ADAPTER} to measure the base alone."
+            )
+    elif weights and not os.path.lexists(settings):
+        yield (
+            f"{weights[0]}: weights of an adapter (such as LoRA) without their {ADAPTER}. Copy or download that file, "
+            "or remove the weights to measure the base alone."
+        )
 
 
 def adapter_problems(settings: Path | str, *, is_beside_base: bool) -> Iterator[str]:

@@ -122,6 +122,24 @@ def test_alone_are_refused(adapter, monkeypatch, peft):
     assert "an adapter (such as LoRA) without its base; wanted one model" in line
 
 
+@pytest.mark.parametrize("kept", ["adapter_model.safetensors", "adapter_model-1.safetensors", "adapter_model.bin"])
+def test_weights_without_their_settings_are_refused(adapter, kept):
+    (adapter / "adapter_config.json").unlink()
+    (adapter / "adapter_model.safetensors").rename(adapter / kept)
+    (line,) = problems_of(adapter)
+    assert line.startswith(f"{adapter / kept}: weights of an adapter (such as LoRA) without their adapter_config.json")
+    assert "or remove the weights to measure the base alone" in line
+
+
+@pytest.mark.parametrize("only", [None, "adapter_model.bin"])
+def test_settings_without_their_weights_are_refused(adapter, monkeypatch, only):
+    monkeypatch.setattr("tasks.model_folder.find_spec", lambda name: True)
+    (adapter / "adapter_model.safetensors").rename(adapter / (only or "gone"))
+    (line,) = problems_of(adapter)
+    assert "an adapter (such as LoRA) without adapter_model.safetensors" in line
+    assert (only is None) != (f", only {only}." in line)
+
+
 class TestTheBase:
     """It is checked as if it were alone: what is missing would be random."""
 

@@ -1,6 +1,7 @@
 """Files of a model's folder that contradict each other: every problem at once, before any weight is loaded."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,49 @@ class TestWeights:
         (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
         with pytest.raises(WrongModelError, match=r"1 weight that config\.json asks for is not .* lm_head"):
             LanguageModel(Model(name=str(folder)), device="cpu")
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def link_to_nothing(path: Path) -> None:
+    path.symlink_to(path.parent / "blobs" / "gone")
+
+
+@pytest.mark.parametrize("make", [pipe, link_to_nothing, Path.mkdir])
+class TestWhatIsNoFile:
+    """Opening a pipe would never end; transformers does without what is no file."""
+
+    @pytest.mark.parametrize(
+        "name", ["notes.txt", "data.json", "x.model", "x.safetensors", "model.safetensors.index.json"]
+    )
+    def test_is_nothing_to_a_model_that_does_not_need_it(self, folder, make, name):
+        before = model_files.facts(Model(name=str(folder)))
+        make(folder / name)
+        assert model_files.facts(Model(name=str(folder))) == before
+
+    @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "adapter_config.json", "model.safetensors"])
+    def test_is_refused_in_the_place_of_a_needed_file(self, folder, make, name):
+        (folder / name).unlink(missing_ok=True)
+        make(folder / name)
+        (line,) = problems_of(folder)
+        assert line == (
+            f"{folder / name}: a folder, pipe or link to nothing. Wanted a file; copy or download it again."
+        )
+
+    def test_is_refused_in_the_place_of_pickled_weights(self, folder, make):
+        (folder / "model.safetensors").unlink()
+        make(folder / "pytorch_model.bin")
+        (line,) = problems_of(folder, allow_pickle=True)
+        assert "pytorch_model.bin: a folder, pipe or link to nothing" in line
+
+    def test_is_no_shard(self, sharded, make):
+        lost = sorted(sharded.glob("*.safetensors"))[1]
+        lost.unlink()
+        make(lost)
+        (line,) = problems_of(sharded)
+        assert f"{lost.name} is not there" in line
 
 
 def test_every_problem_at_once(sharded):
