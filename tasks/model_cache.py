@@ -31,6 +31,13 @@ def weights_are_here(model: Model) -> bool:
     return False
 
 
+def cached_folder(model: Model) -> Path | None:
+    """Where the hub's cache has the files of the model; None if it has none, or the model is no repository."""
+    if is_local(model) or is_gguf(model) or (settings := _cached(model, "config.json")) is None:
+        return None
+    return Path(settings).parent
+
+
 def _cached(model: Model, file: str) -> str | None:
     """Where the hub's cache has a file of the model; None if it has not."""
     place = try_to_load_from_cache(repository_of(model), file, revision=model.commit or model.revision)

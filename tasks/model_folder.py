@@ -6,6 +6,7 @@ Reads headers and indexes, never weights.
 import os
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from itertools import takewhile
 from pathlib import Path
@@ -14,7 +15,15 @@ from safetensors import SafetensorError, safe_open
 
 from tasks.pointers import is_pointer, pull
 from tasks.values import Model
-from tasks.weight_files import is_index, names_of_first, opened_first, shards_of, weight_files
+from tasks.weight_files import (
+    is_index,
+    names_of_first,
+    opened_files,
+    opened_first,
+    settings_of,
+    shards_of,
+    weight_files,
+)
 from tasks.wording import counted
 
 READ = ("*.json", "*.model", "*.txt")
@@ -27,6 +36,8 @@ NEEDED = (
     *(ADAPTER, ADAPTER_WEIGHTS),
 )
 """Files, besides those of the weights, without which the model or its tokenizer would be another."""
+EIGHT_BITS = ("I8", "U8", "F8_E4M3", "F8_E5M2")
+"""Types of quantized weights, as safetensors names them."""
 SHOWN = 3
 """Names in one message."""
 
@@ -48,6 +59,7 @@ def folder_problems(model: Model) -> list[str]:
         )
     problems += _missing_shards(model)
     problems += [line for file in weight_files(model) if file not in pointers for line in _damage(file)]
+    problems += quantized_weights(model)
     if opened_first(model) is None and not problems:
         problems.append(_no_weights(model))
     return problems
@@ -164,3 +176,28 @@ def _damage(file: Path) -> Iterator[str]:
     elif not zipfile.is_zipfile(file) and file.open("rb").read(2) in (b"PK", b""):
         # torch writes zip files; what it wrote before 2020 has no length to compare with.
         yield f"{file}: cut off. Copy or download it again."
+
+
+def quantized_weights(model: Model) -> Iterator[str]:
+    """One line if layers have weights of 8 bits and config.json names no quantization.
+
+    transformers would take the integers, which stand for multiples of a scale, for the weights themselves.
+    """
+    if settings_of(Path(model.name)).get("quantization_config") is not None:  # read_config says it
+        return
+    for file in opened_files(model):
+        if found := [*_weights_of_8_bits(file)]:
+            yield (
+                f"{file}: weights of 8 bits, such as {found[0]}, and config.json names no quantization. Quantized "
+                "weights are not supported. Wanted the unquantized model, with quantization: int8 or nf4 if device "
+                "memory is short."
+            )
+            return
+
+
+def _weights_of_8_bits(file: Path) -> Iterator[str]:
+    """The names and types of such weights in a file of safetensors. Masks and the like may well have 8 bits."""
+    with suppress(SafetensorError, OSError), safe_open(file, framework="pt") as tensors:  # _damage says it
+        for name in tensors.keys():  # noqa: SIM118 - no mapping
+            if name.endswith(".weight") and (kind := tensors.get_slice(name).get_dtype()) in EIGHT_BITS:
+                yield f"{name} ({kind})"
