@@ -62,9 +62,8 @@ def load_model(
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Load the model with its weights onto the CPU.
 
-    Quantized weights go to the device, because they cannot be moved later. `spread` distributes the layers over all
-    visible GPUs, as evenly as possible. `attention` names an implementation of attention other than the one that
-    transformers takes by default. An adapter beside the weights is merged into them.
+    Quantized weights go to the device, because they cannot be moved later. `spread` distributes the layers evenly over
+    all visible GPUs. `attention` is one other than transformers would take. An adapter beside the weights is merged.
 
     Returns:
         The model, and notes on what in its files was left out.
