@@ -10,8 +10,8 @@ from huggingface_hub import try_to_load_from_cache
 
 from tasks.gguf_file import file_in_repository, is_gguf, is_local, repository_of
 from tasks.hub import refusal_of, why_refused
-from tasks.model_folder import INDEXES
 from tasks.values import Model
+from tasks.weight_files import INDEXES
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json")
 """Files, one of which a tokenizer has."""
@@ -29,6 +29,13 @@ def weights_are_here(model: Model) -> bool:
         if place := _cached(model, index):
             return all(_cached(model, file) for file in set(json.loads(Path(place).read_text())["weight_map"].values()))
     return False
+
+
+def cached_folder(model: Model) -> Path | None:
+    """Where the hub's cache has the files of the model; None if it has none, or the model is no repository."""
+    if is_local(model) or is_gguf(model) or (settings := _cached(model, "config.json")) is None:
+        return None
+    return Path(settings).parent
 
 
 def _cached(model: Model, file: str) -> str | None:

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 import transformers
 from transformers import AutoConfig
-from transformers.utils.hub import cached_file
 
+from tasks.adapters import adapter_beside
 from tasks.facts import ModelFacts
 from tasks.gguf_file import (
     alone,
@@ -30,9 +30,10 @@ from tasks.gguf_file import (
 )
 from tasks.hub import commit_of, why_refused
 from tasks.model_config import bos_of, context_of, layers_of, notes_on_context
-from tasks.model_folder import ADAPTER, adapter_problems, folder_problems, weight_files
+from tasks.model_folder import ADAPTER, adapter_problems, folder_problems
 from tasks.towers import has_towers, loader_of, notes_on_towers, weights_read
 from tasks.values import Model, TaskError, WrongModelError
+from tasks.weight_files import weight_files
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -68,11 +69,10 @@ def read_config(model: Model) -> Any:
     except TaskError:
         raise
     except Exception as error:  # the file decides which exception is raised, even ZeroDivisionError
-        if not is_folder and _has_adapter(model):
+        if not is_folder and adapter_beside(model):
             raise TaskError(*adapter_problems(f"{model.name}/{ADAPTER}", is_beside_base=False)) from error
         raise TaskError(f"{model.name}: {why_not_loaded(model, error)}") from error
-    # With peft, transformers merges an adapter; without, it would leave it out without a word.
-    beside = not is_folder and _has_adapter(model)
+    beside = not is_folder and adapter_beside(model) is not None
     if beside and (problems := [*adapter_problems(f"{model.name}/{ADAPTER}", is_beside_base=True)]):
         raise WrongModelError(*problems)
     architectures = config.architectures if isinstance(config.architectures, list) else []
@@ -87,18 +87,6 @@ def read_config(model: Model) -> Any:
             "supported. Wanted the unquantized model, with quantization: int8 or nf4 if device memory is short."
         )
     return config
-
-
-def _has_adapter(model: Model) -> bool:
-    """Whether a repository of the hub holds an adapter, as far as the hub or the cache can tell."""
-    if is_gguf(model):
-        return False  # nothing but the file is read
-    silent = dict.fromkeys(("gated_repo", "missing_entries", "connection_errors"), False)
-    options = {f"_raise_exceptions_for_{what}": raises for what, raises in silent.items()}
-    try:
-        return cached_file(model.name, ADAPTER, revision=_pins(model)["revision"], **options) is not None
-    except Exception:  # whatever else is wrong with the repository has been said or will be
-        return False
 
 
 @contextmanager

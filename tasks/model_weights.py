@@ -4,18 +4,21 @@ Knows nothing of vectors, memories or recipes.
 """
 
 import logging
-from collections.abc import Sequence
+from dataclasses import replace
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from transformers import BitsAndBytesConfig, GgufConfig, PreTrainedModel
 
+from tasks.adapters import BASE_ALONE, add_adapter
 from tasks.devices import pick_device
 from tasks.gguf_file import is_gguf
-from tasks.model_cache import weights_are_here, why_not_fetched
+from tasks.model_cache import cached_folder, weights_are_here, why_not_fetched
 from tasks.model_files import DTYPES, message_of, read_config, source_of
+from tasks.model_folder import quantized_weights
 from tasks.towers import loader_of
+from tasks.unused_weights import about_unused
 from tasks.values import Attention, Model, TaskError, WrongModelError
 from tasks.wording import counted
 
@@ -59,10 +62,8 @@ def load_model(
 ) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """Load the model with its weights onto the CPU.
 
-    Quantized weights go to the device, because they cannot be moved later. `spread` distributes the layers over all
-    visible GPUs, as evenly as possible. `attention` names an implementation of attention other than the one that
-    transformers takes by default. If peft is installed, transformers puts an adapter of the folder beside the
-    weights; it is merged into them.
+    Quantized weights go to the device, because they cannot be moved later. `spread` distributes the layers evenly over
+    all visible GPUs. `attention` is one other than transformers would take. An adapter beside the weights is merged.
 
     Returns:
         The model, and notes on what in its files was left out.
@@ -77,6 +78,7 @@ def load_model(
             # Any: with `output_loading_info` the function returns a pair, which its annotation does not state.
             loaded: Any = loader_of(config).from_pretrained(
                 **source,
+                **BASE_ALONE,
                 **({"config": config} if is_gguf(model) else {}),  # reading it again takes seconds
                 dtype=DTYPES[model.dtype],
                 quantization_config=_quantization(model),
@@ -87,6 +89,11 @@ def load_model(
                 ignore_mismatched_sizes=True,  # otherwise the error does not name them
                 output_loading_info=True,
             )
+        loaded_model, info = loaded
+        notes = _check_weights(model, loaded_model, config, info)
+        add_adapter(model, loaded_model, DTYPES[model.dtype])
+    except TaskError:
+        raise
     except UnpicklingError as error:
         raise WrongModelError(
             f"{model.name}: its pickled weights hold more than tensors, and would run code. Not loaded; "
@@ -97,18 +104,8 @@ def load_model(
         refused = why_not_fetched(model, error, are_here=weights_are_here(model))
         why = refused or f"its weights could not be loaded{how} ({message_of(error)})."
         raise TaskError(f"{model.name}: {why}") from error
-    loaded_model, info = loaded
-    _check_shapes(model, info)
     _settle_layers(loaded_model)
-    return loaded_model, _about_unused(sorted(info["unexpected_keys"]))
-
-
-def _about_unused(names: Sequence[str]) -> tuple[str, ...]:
-    """A note if the files hold weights, by these names, that no layer has."""
-    if not names:
-        return ()
-    fewer = counted(len(names), "weight")
-    return (f"config.json asks for {fewer} fewer than are in the files; left out, such as {names[0]}.",)
+    return loaded_model, notes
 
 
 def _quantization(model: Model) -> Any:
@@ -134,6 +131,16 @@ def _settle_layers(model: PreTrainedModel) -> None:
             layer.support_avx512bf16_for_cpu = False
         if hasattr(layer, "merge") and hasattr(layer, "merged_adapters"):  # a layer of peft
             layer.merge()
+
+
+def _check_weights(model: Model, loaded: PreTrainedModel, config: Any, info: dict[str, Any]) -> tuple[str, ...]:
+    """Notes on weights that were left out; raises WrongModelError if the weights are not those of the configuration."""
+    # Those of a folder have been looked at; those of the hub have just been fetched.
+    here = cached_folder(model)
+    if here is not None and (problems := [*quantized_weights(replace(model, name=str(here)))]):
+        raise WrongModelError(*problems)
+    _check_shapes(model, info)
+    return about_unused(model.name, loaded, config, sorted(info["unexpected_keys"]))
 
 
 def _check_shapes(model: Model, info: dict[str, Any]) -> None:

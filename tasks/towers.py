@@ -27,9 +27,14 @@ def loader_of(config: Any) -> Any:
     return AutoModelForImageTextToText if has_towers(config) else AutoModelForCausalLM
 
 
+def parts_read(shell: Any, config: Any) -> tuple[torch.nn.Module, ...]:
+    """The parts of a model that a text passes; some may lie within others."""
+    if not has_towers(config):
+        return (shell,)
+    parts = (shell.get_decoder(), shell.get_input_embeddings(), shell.get_output_embeddings())
+    return tuple(part for part in parts if part is not None)
+
+
 def weights_read(shell: Any, config: Any) -> Iterable[torch.nn.Parameter]:
     """The weights that a text passes, each once."""
-    if not has_towers(config):
-        return shell.parameters()
-    parts = (shell.get_decoder(), shell.get_input_embeddings(), shell.get_output_embeddings())
-    return {id(weights): weights for part in parts if part is not None for weights in part.parameters()}.values()
+    return {id(weights): weights for part in parts_read(shell, config) for weights in part.parameters()}.values()

@@ -1,6 +1,7 @@
 """Files of a model's folder that contradict each other: every problem at once, before any weight is loaded."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ class TestShards:
         (line,) = problems_of(folder, allow_pickle=True)
         assert "names 2 shards, and pytorch_model-00002-of-00002.bin is not there" in line
 
-    @pytest.mark.parametrize("content", ["{", "[]", '{"weight_map": 3}', "null"])
+    @pytest.mark.parametrize("content", ["{", "[]", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', "null"])
     def test_an_index_of_nothing(self, sharded, content):
         (sharded / "model.safetensors.index.json").write_text(content)
         (line,) = problems_of(sharded)
@@ -142,73 +143,6 @@ class TestPointers:
         assert len(FilesSource(path=str(tmp_path)).read()) == 1
 
 
-class TestAdapters:
-    @pytest.fixture
-    def adapter(self, folder: Path) -> Path:
-        """A LoRA of rank 1 on a projection, beside its base, as peft writes it."""
-        from safetensors.torch import save_file
-
-        settings = {
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": str(folder),
-            "r": 1,
-            "lora_alpha": 2,
-            "target_modules": ["q_proj"],
-        }
-        (folder / "adapter_config.json").write_text(json.dumps(settings))
-        generator = torch.Generator().manual_seed(1)
-        weights: dict[str, torch.Tensor] = {}
-        for layer in range(2):
-            place = f"base_model.model.model.layers.{layer}.self_attn.q_proj"
-            weights[f"{place}.lora_A.weight"] = torch.randn(1, 8, generator=generator)
-            weights[f"{place}.lora_B.weight"] = torch.randn(8, 1, generator=generator)
-        save_file(weights, folder / "adapter_model.safetensors")
-        return folder
-
-    def test_beside_the_base_are_refused_without_peft(self, adapter, monkeypatch):
-        monkeypatch.setattr("tasks.model_folder.find_spec", lambda name: None)
-        (line,) = problems_of(adapter)
-        assert line.startswith(f"{adapter / 'adapter_config.json'}: an adapter (such as LoRA) beside its base")
-        assert "merge_and_unload" in line
-        assert "remove the adapter's files to measure the base alone" in line
-
-    def test_beside_the_base_are_merged_with_peft(self, adapter, made):
-        pytest.importorskip("peft", reason="adapters are merged by peft")
-        from safetensors.torch import load_file
-
-        found = LanguageModel(Model(name=str(adapter)), device="cpu")
-        lora = load_file(adapter / "adapter_model.safetensors")
-        merged = {name: weights.clone() for name, weights in made.state_dict().items()}
-        for layer in range(2):
-            place = f"layers.{layer}.self_attn.q_proj"
-            a, b = (lora[f"base_model.model.model.{place}.lora_{side}.weight"] for side in "AB")
-            merged[f"model.{place}.weight"] += 2 * b @ a
-        wanted = LlamaForCausalLM(made.config)
-        wanted.load_state_dict(merged)
-        ids = torch.arange(12)[None]
-        with torch.no_grad():
-            own = wanted(input_ids=ids).logits
-            base = made(input_ids=ids).logits
-        torch.testing.assert_close(found.head(found.hidden(found.embed(ids))), own, rtol=1e-4, atol=1e-4)
-        assert not torch.allclose(own, base, atol=0.01)
-
-    def test_belong_to_the_identity(self, adapter, monkeypatch):
-        monkeypatch.setattr("tasks.model_folder.find_spec", lambda name: True)
-        before = model_files.facts(Model(name=str(adapter))).fingerprint
-        settings = json.loads((adapter / "adapter_config.json").read_text())
-        (adapter / "adapter_config.json").write_text(json.dumps({**settings, "lora_alpha": 8}))
-        assert model_files.facts(Model(name=str(adapter))).fingerprint != before
-
-    @pytest.mark.parametrize("peft", [None, True])
-    def test_alone_are_refused(self, adapter, monkeypatch, peft):
-        monkeypatch.setattr("tasks.model_folder.find_spec", lambda name: peft)
-        (adapter / "config.json").unlink()
-        (adapter / "model.safetensors").unlink()
-        (line,) = problems_of(adapter)
-        assert "an adapter (such as LoRA) without its base; wanted one model" in line
-
-
 class TestWeights:
     def test_pickles_cut_off(self, folder, made):
         (folder / "model.safetensors").unlink()
@@ -240,6 +174,49 @@ class TestWeights:
         (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
         with pytest.raises(WrongModelError, match=r"1 weight that config\.json asks for is not .* lm_head"):
             LanguageModel(Model(name=str(folder)), device="cpu")
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def link_to_nothing(path: Path) -> None:
+    path.symlink_to(path.parent / "blobs" / "gone")
+
+
+@pytest.mark.parametrize("make", [pipe, link_to_nothing, Path.mkdir])
+class TestWhatIsNoFile:
+    """Opening a pipe would never end; transformers does without what is no file."""
+
+    @pytest.mark.parametrize(
+        "name", ["notes.txt", "data.json", "x.model", "x.safetensors", "model.safetensors.index.json"]
+    )
+    def test_is_nothing_to_a_model_that_does_not_need_it(self, folder, make, name):
+        before = model_files.facts(Model(name=str(folder)))
+        make(folder / name)
+        assert model_files.facts(Model(name=str(folder))) == before
+
+    @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "adapter_config.json", "model.safetensors"])
+    def test_is_refused_in_the_place_of_a_needed_file(self, folder, make, name):
+        (folder / name).unlink(missing_ok=True)
+        make(folder / name)
+        (line,) = problems_of(folder)
+        assert line == (
+            f"{folder / name}: a folder, pipe or link to nothing. Wanted a file; copy or download it again."
+        )
+
+    def test_is_refused_in_the_place_of_pickled_weights(self, folder, make):
+        (folder / "model.safetensors").unlink()
+        make(folder / "pytorch_model.bin")
+        (line,) = problems_of(folder, allow_pickle=True)
+        assert "pytorch_model.bin: a folder, pipe or link to nothing" in line
+
+    def test_is_no_shard(self, sharded, make):
+        lost = sorted(sharded.glob("*.safetensors"))[1]
+        lost.unlink()
+        make(lost)
+        (line,) = problems_of(sharded)
+        assert f"{lost.name} is not there" in line
 
 
 def test_every_problem_at_once(sharded):
