@@ -118,7 +118,7 @@ class _Check:
         # RWKV rescales its weights once, before it first reads.
         weights = _versions(self._model)
         size = self._reference_BTV.abs()
-        self._scale = float(size[size < HUGE].max()) if bool((size < HUGE).any()) else 1.0
+        self._scale = float(size.where(size < HUGE, 0).max()) or 1.0
         head_is_separate = self._check_embeddings()
         has_cache = self._check_cache()
         self._check_again()
@@ -260,7 +260,11 @@ class _Check:
 
     def _last_position(self) -> int | None:
         """The last position of the context; None if the model takes no positions, or has no such limit."""
-        takes_positions = "position_ids" in inspect.signature(self._model.forward).parameters
+        parts = [self._model]
+        taken = inspect.signature(self._model.forward).parameters.values()
+        if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken):  # for its base
+            parts.append(self._model.base_model)
+        takes_positions = any("position_ids" in inspect.signature(part.forward).parameters for part in parts)
         return self._context - 1 if takes_positions and self._context is not None else None
 
     def _logits(self, logits: Tensor) -> Tensor:
@@ -279,10 +283,16 @@ class _Check:
         return agree
 
     def _differences(self, found: Tensor, wanted: Tensor) -> Tensor:
-        """Largest difference at each position. Numbers that are not finite say nothing: they fail in the engine."""
-        return ((found - wanted).abs().amax(-1).flatten() / self._scale).nan_to_num(0, 0, 0)
+        """Largest difference at each position; infinite where only what was found is not finite.
+
+        Where the reference is not finite, it says nothing: such a model fails in the engine.
+        """
+        difference = (found - wanted).abs().nan_to_num(torch.inf, torch.inf)
+        return difference.where(wanted.isfinite(), 0).amax(-1).flatten() / self._scale
 
     def _shown(self) -> str:
+        if self._last == torch.inf:
+            return "logits are not finite"
         return f"logits differ by up to {self._last:.2g} of the largest"
 
     def _refused(self, found: str, wanted: str) -> WrongModelError:

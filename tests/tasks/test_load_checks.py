@@ -201,6 +201,43 @@ class Forgets(LlamaForCausalLM):
         return super().forward(*args, **kwargs)
 
 
+class Spoils(LlamaForCausalLM):
+    """Gives NaN for what `is_spoiled` names."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        spoiled = self.is_spoiled(kwargs)
+        output: Any = super().forward(*args, **kwargs)
+        if spoiled:
+            output.logits = output.logits * math.nan
+        return output
+
+    def is_spoiled(self, given: dict[str, Any]) -> bool:
+        raise NotImplementedError
+
+
+class SpoilsCached(Spoils):
+    """Gives NaN once its cache holds something."""
+
+    def is_spoiled(self, given: dict[str, Any]) -> bool:
+        cache = given.get("past_key_values")
+        return isinstance(cache, DynamicCache) and cache.get_seq_length() > 0
+
+
+class SpoilsEmbeddings(Spoils):
+    """Gives NaN for embeddings."""
+
+    def is_spoiled(self, given: dict[str, Any]) -> bool:
+        return given.get("inputs_embeds") is not None
+
+
+class SpoilsLong(Spoils):
+    """Gives NaN beyond 40 positions."""
+
+    def is_spoiled(self, given: dict[str, Any]) -> bool:
+        positions = given.get("position_ids")
+        return positions is not None and int(positions.max()) >= 40
+
+
 class Fails(LlamaForCausalLM):
     """Reads nothing."""
 
@@ -228,6 +265,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: make("GemmaForCausalLM", {**LLAMA, "num_key_value_heads": 16, "head_dim": 8}),
         r"cannot read tokens with it \(.*must match",
     ),
+    "embeddings not finite": (lambda: made_of(SpoilsEmbeddings), "otherwise than within the text, .*not finite"),
+    "long texts not finite": (lambda: made_of(SpoilsLong), "otherwise once a text has more than 40 positions"),
     "no reading at all": (lambda: made_of(Fails), r"cannot read tokens with it \(not for inference\)"),
 }  # fmt: skip
 
@@ -253,6 +292,21 @@ def test_a_cache_that_disagrees_is_not_used():
         for _ in range(6):
             ids = [*ids, int(made(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax())]
     assert decoded == ids[2:]
+
+
+class ForgetsAndMasks(Forgets):
+    """Never gives its last token."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output: Any = super().forward(*args, **kwargs)
+        output.logits[..., -1] = -math.inf
+        return output
+
+
+@pytest.mark.parametrize("made_class", [SpoilsCached, ForgetsAndMasks])
+def test_a_number_that_is_not_finite_hides_no_cache_that_disagrees(made_class):
+    (note,) = LanguageModel(made_of(made_class), device="cpu").readings.notes
+    assert "decoding reads everything again at every token" in note
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
