@@ -4,7 +4,8 @@ Random tokens are read in every way that the engine uses. The reference is the m
 
 1. Embeddings given, through the head alone or through the whole model; with another second half, which must change
    nothing before it.
-2. Token by token with the cache, from one position and from many, alone and beside another text.
+2. Token by token with the cache, from one position and from many, alone and beside other texts. Each call and each text
+   is judged by itself.
 3. The ids again, with the last token at the end of the context. What stands before it must not change: so a reading
    repeats whatever was read in between, and its length has no effect.
 
@@ -13,10 +14,10 @@ A way that disagrees is replaced by a slower one that agrees, with a note. If no
 Knows nothing of memories, tasks or engines.
 """
 
-# Axes: B texts, T input positions, V vocabulary.
+# Axes: B texts, C calls, T input positions, D embedding width, H hidden size, V vocabulary.
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tasks.agreement import Agreement
 from tasks.decoding import Reading
 from tasks.devices import is_out_of_memory
 from tasks.facts import Readings
@@ -31,18 +33,14 @@ from tasks.model_files import message_of
 from tasks.values import TaskError, WrongModelError
 from tasks.wording import counted
 
-LENGTH = 24
-"""Tokens that are read, or as many as the context holds. All ways together are three readings of so
-many tokens and five decodings: for SmolLM2-135M, 1.2 s of one core that other work slowed down."""
-TOLERANCE = 1e-3
-"""Largest difference of logits, in units of the largest logit, between ways that agree. In float32, those that agree
-differ by about 1e-6, and those that do not by more than 1e-2."""
-COARSE_TOLERANCE_ULPS = 16
-"""The same in coarser precisions, in units of machine epsilon: 0.125 in bfloat16."""
+NUM_TEXTS = 4
+"""Texts that are read side by side: so many that a near tie within the model, in one or two, decides nothing."""
+LENGTH = 18
+"""Tokens of a text, or as many as the context holds. All ways together read ten texts of so many tokens, in four calls,
+and make seven calls for single tokens."""
 HEAD_TOLERANCE = 1e-5
-"""The same between the whole model and its head alone. Gemma 2's cap of 30 changes logits of 1 by 4e-4."""
-HUGE = 1e30
-"""Logits beyond this are masks, and say nothing about the scale of the others."""
+"""Largest difference of logits, in units of the largest, between the whole model and its head alone. Gemma 2's cap of
+30 changes logits of 1 by 4e-4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,18 +83,11 @@ class _Check:
         self._table = model.get_input_embeddings()
         length = LENGTH if context is None else min(LENGTH, context)
         rows = len(self._table.weight)
-        # Two texts, drawn on the host: the same on every device. Padding is left out: some models give it no position.
-        drawn_BT = torch.randint(rows, (2, length), generator=torch.Generator().manual_seed(0))
+        # Drawn on the host: the same on every device. Padding is left out: some models give it no position.
+        drawn_BT = torch.randint(rows, (NUM_TEXTS, length), generator=torch.Generator().manual_seed(0))
         padding = getattr(model.config.get_text_config(), "pad_token_id", None)
         drawn_BT[drawn_BT == (-1 if padding is None else padding)] += 1
         self._tokens_BT = (drawn_BT % rows).to(device)
-        dtype = torch.bfloat16 if getattr(model, "is_quantized", False) else self._table.weight.dtype
-        self._is_coarse = torch.finfo(dtype).eps > torch.finfo(torch.float32).eps
-        self._tolerance = COARSE_TOLERANCE_ULPS * torch.finfo(dtype).eps if self._is_coarse else TOLERANCE
-        self._largest = 0.0
-        """Largest difference between readings that agree."""
-        self._last = 0.0
-        """Largest difference of the last comparison."""
         self._hidden_BTH: Tensor | None = None
         self._notes: list[str] = []
 
@@ -117,8 +108,8 @@ class _Check:
             self._reference_BTV = self._by_ids(self._tokens_BT)
         # RWKV rescales its weights once, before it first reads.
         weights = _versions(self._model)
-        size = self._reference_BTV.abs()
-        self._scale = float(size[size < HUGE].max()) if bool((size < HUGE).any()) else 1.0
+        dtype = torch.bfloat16 if getattr(self._model, "is_quantized", False) else self._table.weight.dtype
+        self._agreement = Agreement(dtype, self._reference_BTV)
         head_is_separate = self._check_embeddings()
         has_cache = self._check_cache()
         self._check_again()
@@ -128,40 +119,42 @@ class _Check:
             head_is_separate=head_is_separate,
             has_cache=has_cache,
             vocabulary=self._reference_BTV.shape[-1],
-            readings=Readings(largest_difference=self._largest, notes=tuple(self._notes)),
+            readings=Readings(largest_difference=self._agreement.largest, notes=tuple(self._notes)),
         )
 
     def _check_embeddings(self) -> bool:
         """Whether the head is separate; raises WrongModelError if embeddings are read unlike their ids."""
         first_1T, wanted_1TV = self._tokens_BT[:1], self._reference_BTV[:1]
         half = (first_1T.shape[1] + 1) // 2
-        changed_1T = torch.cat([first_1T[:, :half], self._tokens_BT[1:, half:]], dim=1)
+        changed_1T = torch.cat([first_1T[:, :half], self._tokens_BT[1:2, half:]], dim=1)
         for is_separate in (True, False) if self._multiplies_by_head() else (False,):
             found_1TV = self._by_embeddings(changed_1T, is_separate=is_separate)
-            if self._agree(found_1TV[:, :half], wanted_1TV[:, :half]):
+            if self._agreement.holds(found_1TV[:, :half], wanted_1TV[:, :half]):
                 return is_separate
         self._check_repeats()
-        if self._agree(self._by_embeddings(first_1T, is_separate=False), wanted_1TV):
+        if self._agreement.holds(self._by_embeddings(first_1T, is_separate=False), wanted_1TV):
             raise self._refused("a later token changes the model's output before it", "a causal model")
         raise self._refused(
-            f"it reads input embeddings unlike the token ids that they stand for: {self._shown()}",
+            f"it reads input embeddings unlike the token ids that they stand for: {self._agreement.shown()}",
             "a model that reads nothing but its input embeddings",
         )
 
     def _check_cache(self) -> bool:
         """Whether decoding with the cache agrees; raises WrongModelError if reading everything again does not."""
-        wanted_NV = torch.cat(list(self._decoded_by_reference()))
         try:
-            if self._agree(torch.cat(list(self._decoded(has_cache=True))), wanted_NV):
+            if self._agreement.holds_in(self._by_call_and_text(self._decoded(has_cache=True))):
                 return True
-            why = self._shown()
+            why = self._agreement.shown()
         except Exception as error:  # the model's code decides which
             if is_out_of_memory(error):
                 raise
             why = message_of(error)
-        if not self._agree(torch.cat(list(self._decoded(has_cache=False))), wanted_NV):
+        # All calls together: a near tie must not refuse a model, while above it only costs the faster way.
+        everything = torch.cat([found_CB.flatten() for found_CB in self._decoded(has_cache=False)])
+        if not self._agreement.holds_in([everything]):
             raise self._refused(
-                f"it reads the beginning of a text otherwise than within the text, or beside another: {self._shown()}",
+                "it reads the beginning of a text otherwise than within the text, or beside another: "
+                f"{self._agreement.shown()}",
                 "a model whose outputs depend on nothing but the tokens before them",
             )
         self._notes.append(
@@ -170,20 +163,30 @@ class _Check:
         )
         return False
 
+    def _by_call_and_text(self, decoded: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The differences (C, B) of each call, if it reads texts side by side, and of each text.
+
+        Something may be wrong in one call alone (the first after many positions) or in one text alone (the second).
+        """
+        for found_CB in decoded:
+            if found_CB.shape[1] > 1:
+                yield from found_CB
+            yield from found_CB.T
+
     def _check_again(self) -> None:
         """Raises WrongModelError if the ids are read otherwise by now, or if the length of the text has an effect."""
         last = self._last_position()
-        if self._agree(self._before_last(last), self._reference_BTV[:1, :-1]):
+        if self._agreement.holds(self._before_last(last), self._reference_BTV[:1, :-1]):
             return
         self._check_repeats()
         # Given positions may mean something else than positions that are not given: RoBERTa's begin after its padding.
         agrees, differs = self._tokens_BT.shape[1], (last or 0) + 1
         given_1TV = self._before_last(agrees - 1)
-        if self._agree(self._before_last(last), given_1TV):
+        if self._agreement.holds(self._before_last(last), given_1TV):
             return
         while differs - agrees > 1:
             middle = (agrees + differs) // 2
-            if self._agree(self._before_last(middle - 1), given_1TV):
+            if self._agreement.holds(self._before_last(middle - 1), given_1TV):
                 agrees = middle
             else:
                 differs = middle
@@ -193,9 +196,9 @@ class _Check:
         )
 
     def _check_repeats(self) -> None:
-        if not self._agree(self._by_ids(self._tokens_BT[:1]), self._reference_BTV[:1]):
+        if not self._agreement.holds(self._by_ids(self._tokens_BT[:1]), self._reference_BTV[:1]):
             raise self._refused(
-                f"it gives other outputs when it reads the same tokens again: {self._shown()}",
+                f"it gives other outputs when it reads the same tokens again: {self._agreement.shown()}",
                 "a model without dropout, noise or a memory of earlier texts",
             )
 
@@ -236,54 +239,42 @@ class _Check:
         if head is None or self._hidden_BTH is None:
             return False
         split_BTV = self._logits(head(self._hidden_BTH))
-        return float(self._differences(split_BTV, self._reference_BTV).max()) <= HEAD_TOLERANCE
+        return float(self._agreement.differences(split_BTV, self._reference_BTV).max()) <= HEAD_TOLERANCE
 
     def _decoded(self, *, has_cache: bool) -> Iterator[Tensor]:
-        """Logits (B, V) after the positions that `_decodings` names."""
+        """Differences (C, B) from the reference after the calls that `_decodings` names."""
         for tokens_BT, ends in self._decodings():
             reading = Reading(self._model, has_cache=has_cache)
             inputs_BTD = self._table(tokens_BT)
+            found_CB: list[Tensor] = []
             for begin, end in pairwise((0, *ends)):
-                yield self._logits(reading.read(inputs_BTD[:, begin:end]))
-
-    def _decoded_by_reference(self) -> Iterator[Tensor]:
-        """The logits (B, V) that `_decoded` should yield."""
-        for tokens_BT, ends in self._decodings():
-            for end in ends:
-                yield self._reference_BTV[: len(tokens_BT), end - 1]
+                logits_BV = self._logits(reading.read(inputs_BTD[:, begin:end]))
+                wanted_BV = self._reference_BTV[: len(tokens_BT), end - 1]
+                found_CB.append(self._agreement.differences(logits_BV, wanted_BV))
+            yield torch.stack(found_CB)
 
     def _decodings(self) -> list[tuple[Tensor, list[int]]]:
         """Texts (B, T), and the number of positions that is read after each call."""
         length = self._tokens_BT.shape[1]
-        calls = ((self._tokens_BT, (1, 2, 3)), (self._tokens_BT[:1], (length - 1, length)))
+        beginning = (1, 2, 3)
+        calls = (
+            (self._tokens_BT, beginning),
+            (self._tokens_BT, (length - 1, length)),
+            (self._tokens_BT[:1], beginning),
+        )
         return [(tokens_BT, [end for end in ends if 1 <= end <= length]) for tokens_BT, ends in calls]
 
     def _last_position(self) -> int | None:
         """The last position of the context; None if the model takes no positions, or has no such limit."""
-        takes_positions = "position_ids" in inspect.signature(self._model.forward).parameters
+        parts = [self._model]
+        taken = inspect.signature(self._model.forward).parameters.values()
+        if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in taken):  # for its base
+            parts.append(self._model.base_model)
+        takes_positions = any("position_ids" in inspect.signature(part.forward).parameters for part in parts)
         return self._context - 1 if takes_positions and self._context is not None else None
 
     def _logits(self, logits: Tensor) -> Tensor:
         return logits.to(self._device).float()
-
-    def _agree(self, found: Tensor, wanted: Tensor) -> bool:
-        """Whether logits (.., V) agree."""
-        if not found.numel():
-            return True
-        difference = self._differences(found, wanted)
-        self._last = float(difference.max())
-        # In coarse precisions, near ties within the model (experts, outliers) may differ at single positions.
-        agree = float(difference.median() if self._is_coarse else self._last) <= self._tolerance
-        if agree:
-            self._largest = max(self._largest, self._last)
-        return agree
-
-    def _differences(self, found: Tensor, wanted: Tensor) -> Tensor:
-        """Largest difference at each position. Numbers that are not finite say nothing: they fail in the engine."""
-        return ((found - wanted).abs().amax(-1).flatten() / self._scale).nan_to_num(0, 0, 0)
-
-    def _shown(self) -> str:
-        return f"logits differ by up to {self._last:.2g} of the largest"
 
     def _refused(self, found: str, wanted: str) -> WrongModelError:
         return WrongModelError(f"{self._name}: {found}. Wanted {wanted}; its figures would not be the model's own.")

@@ -15,7 +15,7 @@ from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
 from tasks.load_checks import check_ways
 from tasks.scoring import score_without_memory
-from tasks.values import Question, WrongModelError
+from tasks.values import Model, Question, WrongModelError
 
 VOCABULARY = 24
 LLAMA: dict[str, Any] = {
@@ -191,14 +191,83 @@ class Grows(LlamaForCausalLM):
         return output
 
 
+def has_read(given: dict[str, Any]) -> int:
+    """Positions in the cache that a model is given."""
+    cache = given.get("past_key_values")
+    return cache.get_seq_length() if isinstance(cache, DynamicCache) else 0
+
+
 class Forgets(LlamaForCausalLM):
-    """Takes everything that follows its cache for the first position."""
+    """Takes everything that follows a cache of so many positions for the first position."""
+
+    after = 1
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        cache = kwargs.get("past_key_values")
-        if isinstance(cache, DynamicCache) and cache.get_seq_length():
+        if has_read(kwargs) >= self.after:
             kwargs["position_ids"] = torch.zeros(1, 1, dtype=torch.long)
         return super().forward(*args, **kwargs)
+
+
+class ForgetsLater(Forgets):
+    """Does so after 8 positions."""
+
+    after = 8
+
+
+class TurnsSecond(LlamaForCausalLM):
+    """With its cache, gives the second text's logits in another order."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output: Any = super().forward(*args, **kwargs)
+        if has_read(kwargs):
+            output.logits[1:2] = output.logits[1:2].roll(1, -1)
+        return output
+
+
+class TurnsAlone(LlamaForCausalLM):
+    """With its cache, gives the logits of a text that is alone in another order."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output: Any = super().forward(*args, **kwargs)
+        if has_read(kwargs) and len(output.logits) == 1:
+            output.logits = output.logits.roll(1, -1)
+        return output
+
+
+class Spoils(LlamaForCausalLM):
+    """Gives NaN for what `is_spoiled` names."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        spoiled = self.is_spoiled(kwargs)
+        output: Any = super().forward(*args, **kwargs)
+        if spoiled:
+            output.logits = output.logits * math.nan
+        return output
+
+    def is_spoiled(self, given: dict[str, Any]) -> bool:
+        raise NotImplementedError
+
+
+class SpoilsCached(Spoils):
+    """Gives NaN once its cache holds something."""
+
+    def is_spoiled(self, given: dict[str, Any]) -> bool:
+        return has_read(given) > 0
+
+
+class SpoilsEmbeddings(Spoils):
+    """Gives NaN for embeddings."""
+
+    def is_spoiled(self, given: dict[str, Any]) -> bool:
+        return given.get("inputs_embeds") is not None
+
+
+class SpoilsLong(Spoils):
+    """Gives NaN beyond 40 positions."""
+
+    def is_spoiled(self, given: dict[str, Any]) -> bool:
+        positions = given.get("position_ids")
+        return positions is not None and int(positions.max()) >= 40
 
 
 class Fails(LlamaForCausalLM):
@@ -228,6 +297,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: make("GemmaForCausalLM", {**LLAMA, "num_key_value_heads": 16, "head_dim": 8}),
         r"cannot read tokens with it \(.*must match",
     ),
+    "embeddings not finite": (lambda: made_of(SpoilsEmbeddings), "otherwise than within the text, .*not finite"),
+    "long texts not finite": (lambda: made_of(SpoilsLong), "otherwise once a text has more than 40 positions"),
     "no reading at all": (lambda: made_of(Fails), r"cannot read tokens with it \(not for inference\)"),
 }  # fmt: skip
 
@@ -241,18 +312,35 @@ def test_what_agrees_nowhere_is_refused(case):
     assert "\n" not in str(error.value)
 
 
-def test_a_cache_that_disagrees_is_not_used():
-    made = made_of(Forgets)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("made_class", [Forgets, ForgetsLater, TurnsSecond, TurnsAlone])
+def test_a_cache_that_disagrees_is_not_used(made_class, dtype):
+    made = made_of(made_class).to(dtype)
     model = LanguageModel(made, device="cpu")
     (note,) = model.readings.notes
     assert "decoding reads everything again at every token" in note
     inputs = model.embed(torch.tensor([[3, 4]]))
-    decoded = model.decode(inputs, torch.zeros(1, 6, dtype=torch.long)).tokens_BL[0].tolist()
+    decoded = model.decode(inputs, torch.zeros(1, 12, dtype=torch.long)).tokens_BL[0].tolist()
     ids = [3, 4]
     with torch.no_grad():
-        for _ in range(6):
+        for _ in range(12):
             ids = [*ids, int(made(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax())]
     assert decoded == ids[2:]
+
+
+class ForgetsAndMasks(Forgets):
+    """Never gives its last token."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output: Any = super().forward(*args, **kwargs)
+        output.logits[..., -1] = -math.inf
+        return output
+
+
+@pytest.mark.parametrize("made_class", [SpoilsCached, ForgetsAndMasks])
+def test_a_number_that_is_not_finite_hides_no_cache_that_disagrees(made_class):
+    (note,) = LanguageModel(made_of(made_class), device="cpu").readings.notes
+    assert "decoding reads everything again at every token" in note
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -268,6 +356,11 @@ def test_coarse_arithmetic_is_no_reason_to_refuse(dtype):
         made = make(*MODELS[kind]).to(dtype)
         readings = LanguageModel(made, device="cpu").readings
         assert readings.notes == ()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_trained_model_keeps_its_cache_in_coarse_arithmetic(stories_model, dtype):
+    assert LanguageModel(Model(name=str(stories_model), dtype=dtype), device="cpu").readings.notes == ()
 
 
 def test_numbers_that_are_not_finite_are_left_to_the_engine():
@@ -288,5 +381,5 @@ def test_the_check_is_cheap():
 
     made.model.register_forward_pre_hook(count, with_kwargs=True)
     LanguageModel(made, device="cpu")
-    assert len(read) <= 8
-    assert sum(read) <= 130
+    assert len(read) <= 11
+    assert sum(read) <= 195
