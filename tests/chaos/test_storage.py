@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import orchestrator
+from orchestrator.store.files import open_files
 from tests.chaos.harness import (
     Witness,
     begin,
@@ -138,12 +139,14 @@ def test_two_processes_resume_one_run(tmp_path, tally, times, objects, monkeypat
     refused = 0
     for _ in range(races):
         first = begin("run", spec, "--inline", "--run-dir", run)
-        time.sleep(5)
+        files = open_files(str(run))
+        before = set(files.names("probes", suffix=".parquet"))
+        wait_until(lambda files=files, before=before: set(files.names("probes", suffix=".parquet")) - before, first)
         # The lock names a process that is gone: both may take it, and one does.
         first.kill()
         first.wait()
         both = [begin("run", spec, "--inline", "--run-dir", run) for _ in range(2)]
-        time.sleep(5.5)
+        wait_until(lambda both=both: any(process.poll() is not None for process in both), awaited="one is refused")
         ended = [process for process in both if process.poll() is not None]
         assert len(ended) == 1, [process.poll() for process in both]
         output = end(ended[0])
@@ -163,7 +166,8 @@ def test_two_processes_resume_one_run(tmp_path, tally, times, objects, monkeypat
 def test_a_frozen_session_is_taken_over(tmp_path, tally, times):
     freezes = times(3, 1)
     found = tally("an orphan wakes up in a run that was taken over")
-    spec = write_sweep(tmp_path, texts=10 + 10 * freezes)
+    # Slow enough that none ends before it is hit, on a busy machine too.
+    spec = write_sweep(tmp_path, texts=10 + 10 * freezes, recipe={"step_seconds": 0.05, "steps": 8, "slots": 4})
     run = tmp_path / "run"
     witness = Witness(run, found)
     orphan = begin("run", spec, "--inline", "--run-dir", run)

@@ -38,6 +38,10 @@ RUN_DIR, SWEEP = "capsweep_run_dir", "capsweep_sweep"
 """Keys of a job's metadata; they mark the jobs of capsweep."""
 POLL_SECONDS = 1.0
 """Time between two questions for the job's state, each of which is a request to the dashboard."""
+NOT_READY = "No available agent"
+"""How Ray refuses a job while no node's agent has reported yet; the job is not begun then."""
+READY_SECONDS = 60.0
+"""Longest wait for that: agents report within seconds of their node's start."""
 LAST_LINES = 3
 """Lines of a failed job's output that `capsweep status` shows."""
 TALKATIVE = (
@@ -94,6 +98,18 @@ def _answers(address: str) -> Iterator[None]:
         raise BadInput(f"--address {address}: {str(error).strip().splitlines()[0]}") from error
 
 
+def _once_ready(submit: Callable[[], str]) -> str:
+    """Submit a job. The dashboard of a cluster that has just started answers before it can take one."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            return submit()
+        except RuntimeError as error:
+            if NOT_READY not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
+
+
 class Jobs:
     """The jobs of one cluster."""
 
@@ -137,11 +153,13 @@ class Jobs:
             if variables:
                 words = [*words, *(word for name in variables for word in ("--env", name))]
                 words = [VARIABLES_OPTION, self._leave(variables), *words]
-            return self._client.submit_job(
-                entrypoint=shlex.join(["python", "-m", "orchestrator.cluster.jobs.driver", *words]),
-                submission_id=job_id,
-                runtime_env=environment,
-                metadata={RUN_DIR: run_dir, SWEEP: sweep.name},
+            return _once_ready(
+                lambda: self._client.submit_job(
+                    entrypoint=shlex.join(["python", "-m", "orchestrator.cluster.jobs.driver", *words]),
+                    submission_id=job_id,
+                    runtime_env=environment,
+                    metadata={RUN_DIR: run_dir, SWEEP: sweep.name},
+                )
             )
 
     def _leave(self, variables: Mapping[str, str]) -> str:
