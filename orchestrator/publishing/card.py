@@ -36,8 +36,8 @@ COLUMNS = {
     "texts": "how many were searched",
     "tokens": "the longest beginning of a text that meets the criterion with its memory",
     "bits": "cross-entropy of these tokens without the memory",
+    "bits/dimension": "these bits for each number in the memory",
     "token gain": "tokens that are correct with the memory, less those that are correct without it",
-    "utilization": "the token gain, over the tokens that 16 bits for each number of the memory could name",
 }
 """What a column of the table of capacities holds, where its name does not say it."""
 
