@@ -153,6 +153,14 @@ def own_samples(files: Files) -> pa.Table:
     return samples
 
 
+def has_samples(files: Files, samples: pa.Table) -> bool:
+    """Whether a run's table of samples is this one."""
+    try:
+        return read_samples(files).equals(samples)
+    except DamagedFileError:
+        return False
+
+
 def _texts_in(table: pa.Table) -> Iterator[tuple[str, str]]:
     """(model, sample_id) of each row."""
     return zip(table["model"].to_pylist(), table["sample_id"].to_pylist(), strict=True)

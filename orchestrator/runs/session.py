@@ -20,7 +20,7 @@ from orchestrator.errors import BadInput
 from orchestrator.planning.plan import Plan
 from orchestrator.redact import refuse_credentials
 from orchestrator.runs.derived import DerivedSearches
-from orchestrator.runs.directory import EXTENDING_FILE, Run
+from orchestrator.runs.directory import EXTENDING_FILE, Run, has_samples
 from orchestrator.runs.extension import Extension
 from orchestrator.runs.healing import clear_lock, set_aside_damaged, set_aside_rows
 from orchestrator.runs.provenance import changed_plugins, known_provenance, with_end, with_session
@@ -33,14 +33,7 @@ from orchestrator.store.compaction import COMPACT_FILES, compact
 from orchestrator.store.files import Files, open_files
 from orchestrator.store.held import HeldFiles
 from orchestrator.store.lock import STOP_FILE, RunLock
-from orchestrator.store.parquet import (
-    PROBE_FOLDER,
-    SAMPLES_FILE,
-    DamagedFileError,
-    read_samples,
-    row_files,
-    write_table,
-)
+from orchestrator.store.parquet import PROBE_FOLDER, SAMPLES_FILE, DamagedFileError, row_files, write_table
 from orchestrator.store.probe_columns import SharedColumns, verdicts_of
 from orchestrator.store.recorder import Recorder
 from orchestrator.store.snapshots import remove_snapshots
@@ -260,7 +253,7 @@ def _write_planned(
         files.write(EXTENDING_FILE, dump(plan.sweep).encode())
     unsettled = files.exists(EXTENDING_FILE)
     begun = files.exists(SWEEP_FILE)
-    if unsettled or not begun or not _has_samples(files, plan):
+    if unsettled or not begun or not has_samples(files, plan.samples_table()):
         write_table(files, SAMPLES_FILE, plan.samples_table())
     derived.begin(probes)
     # Equal but for the places of local files, which may have moved.
@@ -269,14 +262,6 @@ def _write_planned(
         files.write(SWEEP_FILE, dump(plan.sweep).encode())
     if unsettled:
         files.remove(EXTENDING_FILE)
-
-
-def _has_samples(files: Files, plan: Plan) -> bool:
-    """Whether the run's table of samples is that of the plan."""
-    try:
-        return read_samples(files).equals(plan.samples_table())
-    except DamagedFileError:
-        return False
 
 
 def _write_json(files: Files, name: str, content: dict[str, Any]) -> None:
