@@ -26,7 +26,7 @@ class Dashboard(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Dashboard
+    dashboard: Dashboard
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Say nothing."""
@@ -44,9 +44,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.submitted += 1
-        if self.server.submitted <= self.server.refusals:
-            self._send(500, self.server.reason)
+        self.dashboard.submitted += 1
+        if self.dashboard.submitted <= self.dashboard.refusals:
+            self._send(500, self.dashboard.reason)
         else:
             self._send(200, json.dumps({"submission_id": asked["submission_id"], "job_id": ""}).encode())
 
@@ -63,6 +63,7 @@ def dashboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dashboard]:
     monkeypatch.setattr(client, "POLL_SECONDS", 0.01)
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     with Dashboard(("127.0.0.1", 0), _Handler) as server:
+        monkeypatch.setattr(_Handler, "dashboard", server, raising=False)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         yield server
         server.shutdown()
