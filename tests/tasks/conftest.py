@@ -1,7 +1,10 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tasks.contract import Engine
 from tasks.cramming import CrammingTask
@@ -9,8 +12,31 @@ from tasks.language_model import LanguageModel
 from tasks.tokenizer import HubCodec
 from tasks.values import EngineSettings, Finished, Model, Probe, Question
 
+SIZES: dict[str, Any] = {
+    "vocab_size": 16,
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "max_position_embeddings": 32,
+}
+"""Of a Llama that is made in no time."""
 DEFAULT = Question(recipe={"radius": 30.0}, growth=None)
 """What a sweep of stories260K asks: its radius is 30."""
+
+
+@pytest.fixture(scope="module")
+def made() -> LlamaForCausalLM:
+    """A random model."""
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**SIZES, initializer_range=0.5))
+
+
+@pytest.fixture
+def folder(made: LlamaForCausalLM, tmp_path: Path) -> Path:
+    """The same, as transformers saves it."""
+    made.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
 
 
 @pytest.fixture(scope="session")

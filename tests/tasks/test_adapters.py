@@ -4,12 +4,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from tasks.language_model import LanguageModel
 from tasks.model_files import facts
@@ -17,28 +16,8 @@ from tasks.pinning import pinned
 from tasks.values import Model, TaskError, WrongModelError
 from tests.hub import Hub
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 16,
-    "hidden_size": 8,
-    "intermediate_size": 8,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 32,
-}
 IDS = torch.arange(12)[None]
 BY_PEFT = "adapters are merged by peft"
-
-
-@pytest.fixture(scope="module")
-def made() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**SIZES, initializer_range=0.5))
-
-
-@pytest.fixture
-def folder(made: LlamaForCausalLM, tmp_path: Path) -> Path:
-    made.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
 
 
 def problems_of(folder: Path) -> tuple[str, ...]:

@@ -14,28 +14,9 @@ from tasks.language_model import LanguageModel
 from tasks.model_folder import folder_problems
 from tasks.texts.files import FilesSource
 from tasks.values import Model, TaskError, WrongModelError
+from tests.tasks.conftest import SIZES
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
-SIZES: dict[str, Any] = {
-    "vocab_size": 16,
-    "hidden_size": 8,
-    "intermediate_size": 8,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 32,
-}
-
-
-@pytest.fixture(scope="module")
-def made() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**SIZES, initializer_range=0.5))
-
-
-@pytest.fixture
-def folder(made: LlamaForCausalLM, tmp_path: Path) -> Path:
-    made.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
 
 
 @pytest.fixture
