@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help setup quickstart docs test test-all fuzz browser-test chaos-short chaos cluster-test lint bench bench-full
+.PHONY: help setup quickstart docs test test-all fuzz browser-test gpu-test chaos-short chaos cluster-test lint bench bench-full
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/'
@@ -34,6 +34,11 @@ fuzz: setup  ## a thousand sweep files, drawn anew each time (about two minutes)
 
 browser-test: setup  ## open report pages in headless Chromium (apt-get install chromium)
 	$(PYTEST) -m browser
+
+gpu-test: setup  ## tests of models, engines and provers on CUDA; says so where there is none
+	@if $(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; \
+	then CAPSWEEP_TEST_DEVICE=cuda $(PYTEST) tests/tasks; \
+	else echo "skipped: torch finds no CUDA device here"; fi
 
 docs: setup  ## write the fields of a sweep file into docs/sweep.md and sweeps/sweep.schema.json
 	$(BIN)/python -m orchestrator.spec.reference

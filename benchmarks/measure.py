@@ -1,9 +1,10 @@
 """Measures recipes into a ledger that survives a stop: one row per text and recipe, written when the text ends.
 
     python benchmarks/measure.py run LEDGER --model FOLDER --texts FILE.jsonl --count 24 --label sphere \
-        [--task ..] [--recipe '{"turn": 0.4}'] [--vectors 1] [--budget 40000] [--side-by-side 8] [--longest 300]
+        [--task ..] [--recipe '{"turn": 0.4}'] [--vectors 1] [--budget 40000] [--side-by-side 8] [--longest 300] \
+        [--device cuda] [--dtype bfloat16]
     python benchmarks/measure.py take LEDGER RUN --label "2 retries"
-    python benchmarks/measure.py verify LEDGER --model FOLDER --texts FILE.jsonl [--task ..] [--show 3]
+    python benchmarks/measure.py verify LEDGER --model FOLDER --texts FILE.jsonl [--task ..] [--show 3] [--device ..]
     python benchmarks/measure.py table LEDGER [LEDGER ..]
 
 `run` measures the texts that have no row with the same label and settings yet, and saves probes in flight every minute
@@ -36,7 +37,7 @@ from tasks.values import EngineSettings, Failed, Finished, Model, Probe, Questio
 
 STEPS = (50, 100, 200, 400, 800, 1600)
 """Optimizer steps at which a table shows the certified tokens; for rows of `take`, those reached, teacher forced."""
-BUDGETS = (1_500, 2_500, 6_000, 10_000, 25_000, 40_000)
+BUDGETS = (1_500, 2_500, 6_000, 10_000, 25_000, 40_000, 100_000)
 """Trained tokens at which a table shows the tokens reached, teacher forced."""
 
 
@@ -64,11 +65,14 @@ class Settings:
     side_by_side: int = 8
     """Texts in one batch."""
     threads: int = 2
+    device: str = "cpu"
+    dtype: str = "float32"
+    """Precision of the model. The label has to name another one than the default."""
 
 
 def measure(arguments: Settings) -> None:
     """Measure the texts that have no row yet, side by side."""
-    task, model = TASKS[arguments.task], Model(name=arguments.model)
+    task, model = TASKS[arguments.task], Model(name=arguments.model, dtype=arguments.dtype)
     facts = task.facts(model)
     examined = task.examine(model, facts, task.recipe(json.loads(arguments.recipe)))
     recipe = examined.recipe
@@ -110,7 +114,7 @@ def measure(arguments: Settings) -> None:
     )
     if not probes:
         return
-    engine = task.open_engine(model, question, EngineSettings(device="cpu", cpus=arguments.threads))
+    engine = task.open_engine(model, question, EngineSettings(device=arguments.device, cpus=arguments.threads))
     optimize(engine, probes, ledger, {**shared, "seed": arguments.seed}, side_by_side=arguments.side_by_side)
 
 
@@ -149,7 +153,7 @@ def groups_of(texts: Sequence[tuple[int, ...]], longest: int, size: int) -> list
 
 def verify(arguments: argparse.Namespace) -> None:
     """Decode every memory of `run` again, from nothing else, and compare the result with its text."""
-    task, model = TASKS[arguments.task], Model(name=arguments.model)
+    task, model = TASKS[arguments.task], Model(name=arguments.model, dtype=arguments.dtype)
     codec = task.codec(model)
     texts = [codec.encode(json.loads(line)["text"]).tokens for line in Path(arguments.texts).read_text().splitlines()]
     mine = (Path(arguments.model).name, Path(arguments.texts).name)
@@ -157,7 +161,7 @@ def verify(arguments: argparse.Namespace) -> None:
         row for row in Ledger(Path(arguments.ledger)).rows if (row["model"], row["texts"]) == mine and row["memory"]
     ]
     questions = {k: question_of(task, k) for k in {row["num_vectors"] for row in rows}}
-    provers = {k: task.open_prover(model, question, "cpu") for k, question in questions.items()}
+    provers = {k: task.open_prover(model, question, arguments.device) for k, question in questions.items()}
     exact, shown = 0, []
     for row in rows:
         settings, k = {name: row[name] for name in SETTINGS}, row["num_vectors"]
@@ -319,6 +323,9 @@ def main() -> None:
     verified.add_argument("--texts", required=True)
     verified.add_argument("--task", choices=("cramming", "prefix", "one_step"), default=Settings.task)
     verified.add_argument("--show", type=int, default=0)
+    for read in (run, verified):
+        read.add_argument("--device", default=Settings.device)
+        read.add_argument("--dtype", default=Settings.dtype, help="of the model; the label has to name it")
     verbs.add_parser("table").add_argument("ledgers", nargs="+")
     arguments = parser.parse_args()
     match arguments.verb:

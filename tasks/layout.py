@@ -137,7 +137,10 @@ def pick_inputs(
         sources_BXD = torch.cat([sources_BXD, memory_BKD.to(model.dtype)], dim=1)
     # Tokens come first, then those before the memory, then the memory: negative inputs continue after the last token.
     index_BT = torch.where(inputs_BT < 0, tokens_BL.shape[1] - 1 - inputs_BT, inputs_BT)
-    return sources_BXD.gather(1, index_BT[..., None].expand(-1, -1, sources_BXD.shape[2]))
+    # As rows of one table: where a vector stands at several positions, `gather` would add up their gradients in any
+    # order on CUDA, and no two runs would end with the same bits.
+    first_B1 = sources_BXD.shape[1] * torch.arange(len(index_BT), device=index_BT.device)[:, None]
+    return torch.nn.functional.embedding(first_B1 + index_BT, sources_BXD.flatten(0, 1))
 
 
 class AfterContext:

@@ -11,6 +11,7 @@ from tasks.cramming import CrammingTask
 from tasks.language_model import LanguageModel
 from tasks.tokenizer import HubCodec
 from tasks.values import EngineSettings, Finished, Model, Probe, Question
+from tests.device import DEVICE
 
 SIZES: dict[str, Any] = {
     "vocab_size": 16,
@@ -47,13 +48,13 @@ def model(stories_model: Path) -> Model:
 @pytest.fixture(scope="session")
 def language_model(model: Model) -> LanguageModel:
     """The one that all tests read: who changes a model loads his own."""
-    return LanguageModel(model, device="cpu")
+    return LanguageModel(model, device=DEVICE)
 
 
 @pytest.fixture(scope="session")
 def open_engine(model: Model) -> Callable[..., Engine]:
     def make(question: Question | None = None, *, deterministic: bool = False) -> Engine:
-        settings = EngineSettings(device="cpu", deterministic=deterministic, batch_cost_tokens=64)
+        settings = EngineSettings(device=DEVICE, deterministic=deterministic, batch_cost_tokens=64)
         return CrammingTask().open_engine(model, question or DEFAULT, settings)
 
     return make

@@ -15,6 +15,7 @@ from tasks.prover import LayoutProver
 from tasks.recipe import RANDOM
 from tasks.scoring import score_without_memory
 from tasks.values import EngineSettings, Lossless, Lossy, Probe, Question
+from tests.device import DEVICE
 
 CONTEXT = 16
 AFTER = Question(recipe={"radius": 30.0}, growth=None, context=CONTEXT)
@@ -101,7 +102,7 @@ def test_a_snapshot_continues_after_it(open_engine, run_engine, finished, text):
 
 def test_one_step_reads_it_too(model, run_engine, text):
     asked = Question(recipe=OneStepTask().recipe({"radius": 3.0}), context=CONTEXT, prefix="bos")
-    engine = OneStepTask().open_engine(model, asked, EngineSettings(device="cpu"))
+    engine = OneStepTask().open_engine(model, asked, EngineSettings(device=DEVICE))
     probe = probe_of(text[CONTEXT : CONTEXT + 2], text[:CONTEXT], num_vectors=2, length=2)
     (item,) = run_engine(engine, [probe]).values()
     assert item.outcome.measurement.proven_length == 2
@@ -120,7 +121,7 @@ def test_it_takes_its_part_of_the_models_context(model):
 @pytest.mark.parametrize("optimizer", RANDOM)
 def test_a_random_memory_stays_as_it_was_drawn(model, run_engine, text, optimizer):
     recipe = RANDOM[optimizer].model_dump() | ({"radius": 30.0} if optimizer == "sphere" else {})
-    settings, probe = EngineSettings(device="cpu"), probe_of(text, (), length=len(text))
+    settings, probe = EngineSettings(device=DEVICE), probe_of(text, (), length=len(text))
     (item,) = run_engine(
         CrammingTask().open_engine(model, Question(recipe=recipe, growth=None), settings), [probe]
     ).values()

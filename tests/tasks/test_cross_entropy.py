@@ -11,10 +11,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tasks import cross_entropy
 from tasks.cross_entropy import LIGER_IS_INSTALLED, cross_entropy_and_gradient, with_liger, with_torch
 from tasks.language_model import LanguageModel
+from tests.device import DEVICE
 
 WIDTH, VOCABULARY, TOKENS = 32, 300, 11
 DTYPES = [torch.float32, torch.bfloat16]
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 """Triton's interpreter (TRITON_INTERPRET=1) runs liger's kernel on a CPU."""
 needs_liger = pytest.mark.skipif(
     not LIGER_IS_INSTALLED or (DEVICE == "cpu" and not os.environ.get("TRITON_INTERPRET")),

@@ -13,6 +13,7 @@ from tasks.recipe import make_recipe
 from tasks.slots import MARKS
 from tasks.starts import Starts
 from tasks.values import EngineSettings, Failed, Finished, Lossless, Lossy, Measurement, Question
+from tests.device import DEVICE
 
 
 def measurement(finished: Finished) -> Measurement:
@@ -115,7 +116,7 @@ def test_a_warm_probe_that_begins_slowly_is_cold_in_all_that_follows(model, stor
     (probe,) = story_probes(1, longest=4)
     warm = replace(probe, start="other", start_memory=torch.full((64,), torch.nan).numpy().tobytes())
     question = Question(recipe={"radius": 30.0})
-    starts = Starts(LanguageModel(model, device="cpu"), Cramming(question), question, make_recipe(question.recipe))
+    starts = Starts(LanguageModel(model, device=DEVICE), Cramming(question), question, make_recipe(question.recipe))
     assert bool(starts.slot_of(warm).is_warm_B)
     slot = starts.slow_slot_of(warm)
     assert not slot.is_warm_B  # else it neither begins again from another direction, nor turns as far
@@ -124,10 +125,10 @@ def test_a_warm_probe_that_begins_slowly_is_cold_in_all_that_follows(model, stor
 
 def test_a_loss_that_stays_not_finite_is_a_failure_of_the_machine(model, run_engine, story_probes):
     question = Question(recipe={"radius": 30.0})
-    spoiled = LanguageModel(model, device="cpu")
+    spoiled = LanguageModel(model, device=DEVICE)
     head = spoiled.head
     spoiled.head = lambda hidden: head(hidden) * torch.nan
-    engine = BatchedEngine(spoiled, Cramming(question), question, EngineSettings(device="cpu"))
+    engine = BatchedEngine(spoiled, Cramming(question), question, EngineSettings(device=DEVICE))
     found = run_engine(engine, story_probes(3))
     assert len(found) == 3
     for item in found.values():
@@ -179,7 +180,7 @@ def test_what_was_kept_on_the_way_survives_a_snapshot(language_model, run_engine
     question = Question(recipe={"radius": 30.0, "patience": 30}, growth=None)
 
     def open_engine() -> BatchedEngine:
-        settings = EngineSettings(device="cpu", deterministic=True)
+        settings = EngineSettings(device=DEVICE, deterministic=True)
         return BatchedEngine(language_model, Cramming(question), question, settings)
 
     (probe,) = story_probes(1, longest=60)
@@ -206,7 +207,7 @@ class TestInFloat32:
         assert language_model.in_float32() is language_model
 
     def test_a_model_in_bfloat16_is_read_in_float32_with_the_same_weights(self, model):
-        coarse = LanguageModel(replace(model, dtype="bfloat16"), device="cpu")
+        coarse = LanguageModel(replace(model, dtype="bfloat16"), device=DEVICE)
         plain = coarse.in_float32()
         assert plain is not None
         assert (coarse.dtype, plain.dtype) == (torch.bfloat16, torch.float32)
@@ -215,8 +216,8 @@ class TestInFloat32:
     @pytest.mark.slow
     def test_what_is_exact_in_bfloat16_alone_is_counted_as_lost(self, model, run_engine, story_probes):
         question = Question(recipe={"radius": 30.0, "patience": 40}, growth=None)
-        coarse = LanguageModel(replace(model, dtype="bfloat16"), device="cpu")
-        engine = BatchedEngine(coarse, Cramming(question), question, EngineSettings(device="cpu"))
+        coarse = LanguageModel(replace(model, dtype="bfloat16"), device=DEVICE)
+        engine = BatchedEngine(coarse, Cramming(question), question, EngineSettings(device=DEVICE))
         plain = coarse.in_float32()
         assert plain is not None
         prover, own = (LayoutProver(read, Cramming(question), question) for read in (plain, coarse))
@@ -264,7 +265,7 @@ class LittleDeviceMemory(BatchedEngine):
 
 def test_out_of_memory_halves_the_step_and_loses_no_probe(language_model, run_engine, story_probes):
     question = Question(recipe={"radius": 30.0, "steps": 3})
-    engine = LittleDeviceMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
+    engine = LittleDeviceMemory(language_model, Cramming(question), question, EngineSettings(device=DEVICE))
     probes = story_probes(7, length=10)
     found = run_engine(engine, probes)
     assert found.keys() == {probe.probe_id for probe in probes}
@@ -273,7 +274,7 @@ def test_out_of_memory_halves_the_step_and_loses_no_probe(language_model, run_en
 
 def test_a_probe_that_fits_no_device_memory_is_a_failure_of_the_machine(language_model, run_engine, story_probes):
     question = Question(recipe={"radius": 30.0, "steps": 10})
-    engine = LittleDeviceMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
+    engine = LittleDeviceMemory(language_model, Cramming(question), question, EngineSettings(device=DEVICE))
     short, long = story_probes(1, longest=4)[0], replace(story_probes(1, longest=80)[0], probe_id="long", length=80)
     found = run_engine(engine, [short, long])
     assert isinstance(found[short.probe_id].outcome, Lossless)
@@ -284,7 +285,7 @@ def test_a_probe_that_fits_no_device_memory_is_a_failure_of_the_machine(language
 
 def test_what_was_proven_before_the_device_memory_ended_stays_proven(language_model, run_engine, story_probes):
     question = Question(recipe={"radius": 30.0})
-    engine = LittleDeviceMemory(language_model, Cramming(question), question, EngineSettings(device="cpu"))
+    engine = LittleDeviceMemory(language_model, Cramming(question), question, EngineSettings(device=DEVICE))
     engine.most = 9
     (probe,) = story_probes(1, longest=30)
     found = run_engine(engine, [replace(probe, length=8)])[probe.probe_id].outcome

@@ -8,6 +8,7 @@ import pytest
 from tasks.contract import Engine
 from tasks.registry import TASKS
 from tasks.values import EngineSettings, Lossy, Model, Probe, Question
+from tests.device import DEVICE
 
 LENGTH = 8
 """Tokens of a text, all asked for at once but where a probe is to grow."""
@@ -22,7 +23,7 @@ def open_one(request: pytest.FixtureRequest, model: Model) -> Callable[..., Engi
         fields = {"slots": slots, "steps": steps}
         if task.name == "cramming":
             fields = {"optimizer": "adamw", "steps": steps, "patience": patience or steps}
-        settings = EngineSettings(device="cpu", tokens_per_step=slots * LENGTH, batch_cost_tokens=64)
+        settings = EngineSettings(device=DEVICE, tokens_per_step=slots * LENGTH, batch_cost_tokens=64)
         return task.open_engine(model, Question(recipe=task.recipe(fields)), settings)
 
     return make

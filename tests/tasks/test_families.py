@@ -19,6 +19,7 @@ from tasks.packing import pack
 from tasks.prover import LayoutProver
 from tasks.radius import RADII, choose_radius
 from tasks.values import EngineSettings, Failed, Lossless, Lossy, Probe, Question
+from tests.device import DEVICE
 
 VOCABULARY = 24
 NO_LENGTH = ("RWKV 4",)
@@ -203,23 +204,24 @@ def family(request: pytest.FixtureRequest) -> tuple[str, LanguageModel, Any]:
             # As they begin, random models repeat one token for ever.
             if weights.ndim == 2 and "A_log" not in name:
                 weights.mul_(6)
-    return request.param, LanguageModel(made, device="cpu"), made
+    return request.param, LanguageModel(made, device=DEVICE), made
 
 
 def memories(model: LanguageModel, num_slots: int, num_vectors: int) -> Tensor:
     shape = (num_slots, num_vectors, model.embedding_width)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(num_vectors)) * model.embedding_std
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(num_vectors)) * model.embedding_std).to(DEVICE)
 
 
 def decoded_from(model: LanguageModel, memory_BKD: Tensor, length: int) -> Tensor:
     """What the model decodes greedily from these memories (B, L)."""
-    nothing = torch.zeros(len(memory_BKD), length, dtype=torch.long)
+    nothing = torch.zeros(len(memory_BKD), length, dtype=torch.long, device=DEVICE)
     return Cramming(Question()).decode(model, memory_BKD, nothing, nothing[:, :0]).tokens_BL
 
 
 def inputs_of(model: LanguageModel, memory_BKD: Tensor, tokens_BL: Tensor) -> Tensor:
     inputs = Cramming(Question()).build_inputs(memory_BKD.shape[1], tokens_BL.shape[1])
-    return pick_inputs(model, memory_BKD, tokens_BL, torch.tensor([inputs] * len(tokens_BL)), tokens_BL[:, :0])
+    inputs_BT = torch.tensor([inputs] * len(tokens_BL), device=DEVICE)
+    return pick_inputs(model, memory_BKD, tokens_BL, inputs_BT, tokens_BL[:, :0])
 
 
 def test_changes_to_inputs_before_the_first_layer_are_seen(family):
@@ -231,7 +233,7 @@ def test_changes_to_inputs_before_the_first_layer_are_seen(family):
 def test_the_gradient_reaches_the_memory_and_no_weight(family, num_vectors):
     _, model, made = family
     memory_BKD = memories(model, 2, num_vectors).requires_grad_()
-    tokens_BL = torch.arange(12).view(2, 6)
+    tokens_BL = torch.arange(12, device=DEVICE).view(2, 6)
     hidden_NH = model.hidden(inputs_of(model, memory_BKD, tokens_BL))[:, num_vectors - 1 :].flatten(0, 1)
     nats_N, _, gradient_NH = cross_entropy_and_gradient(model, hidden_NH, tokens_BL.flatten())
     (gradient_BKD,) = torch.autograd.grad(hidden_NH, memory_BKD, gradient_NH)
@@ -248,8 +250,8 @@ def test_the_gradient_reaches_the_memory_and_no_weight(family, num_vectors):
 
 def test_right_padding_changes_nothing(family):
     _, model, _ = family
-    tokens_BL = torch.arange(8)[None]
-    padded_BL = torch.cat([tokens_BL, torch.zeros(1, 9, dtype=torch.long)], dim=1)
+    tokens_BL = torch.arange(8, device=DEVICE)[None]
+    padded_BL = torch.nn.functional.pad(tokens_BL, (0, 9))
     memory_BKD = memories(model, 1, 2)
     with torch.no_grad():
         plain = model.head(model.hidden(inputs_of(model, memory_BKD, tokens_BL)))
@@ -263,7 +265,7 @@ def test_packed_texts_are_read_as_if_alone_or_are_not_packed(family):
     if name in NOT_PACKED:
         return
     lengths = [9, 1, 14, 5]
-    tokens_BL = torch.arange(56).view(4, 14) * 7 % VOCABULARY
+    tokens_BL = torch.arange(56, device=DEVICE).view(4, 14) * 7 % VOCABULARY
     memory_BKD = memories(model, 4, 2).requires_grad_()
     inputs_BTD = inputs_of(model, memory_BKD, tokens_BL)
     rows = pack([length + 1 for length in lengths])
@@ -283,7 +285,7 @@ def test_the_head_is_the_models_or_its_own_path_is_taken(family):
     name, model, made = family
     assert isinstance(model.head, torch.nn.Identity) == (name in OWN_PATH)
     with torch.no_grad():
-        inputs = inputs_of(model, memories(model, 2, 1), torch.arange(12).view(2, 6))
+        inputs = inputs_of(model, memories(model, 2, 1), torch.arange(12, device=DEVICE).view(2, 6))
         own = made(inputs_embeds=inputs, use_cache=False).logits
         torch.testing.assert_close(model.head(model.hidden(inputs)), own, rtol=1e-4, atol=1e-4)
     assert model.vocabulary == VOCABULARY
@@ -308,11 +310,11 @@ def test_verdict_and_certificate_agree(family, layout, num_vectors, run_engine):
     _, model, _ = family
     layout = layout(Question())
     question = Question(recipe=CrammingTask().recipe({"optimizer": "adamw", "steps": 3}))
-    engine = BatchedEngine(model, layout, question, EngineSettings(device="cpu"))
+    engine = BatchedEngine(model, layout, question, EngineSettings(device=DEVICE))
     # Both begin with memories that give their first 6 tokens. The one has no more; the other's rest takes many steps.
     memory_BKD = memories(model, 2, num_vectors)
     given_BL = layout.decode(
-        model, memory_BKD, *torch.zeros(2, 7, dtype=torch.long).tensor_split([7], dim=1)
+        model, memory_BKD, *torch.zeros(2, 7, dtype=torch.long, device=DEVICE).tensor_split([7], dim=1)
     ).tokens_BL.tolist()
     seventh = (given_BL[1][6] + 1) % VOCABULARY
     rest = torch.randint(VOCABULARY, (9,), generator=torch.Generator().manual_seed(1)).tolist()
@@ -327,7 +329,7 @@ def test_verdict_and_certificate_agree(family, layout, num_vectors, run_engine):
             length=len(text),
             num_vectors=num_vectors,
             start="some",
-            start_memory=memory_KD.numpy().tobytes(),
+            start_memory=memory_KD.cpu().numpy().tobytes(),
         )
         for (name, text), memory_KD in zip(texts.items(), memory_BKD, strict=True)
     ]
@@ -355,7 +357,7 @@ def test_a_radius_is_found_or_length_means_nothing_and_steps_on_the_sphere_stay_
     question = Question(
         recipe=CrammingTask().recipe({"radius": radius or 30.0, "steps": 5, "patience": 5}), growth=None
     )
-    engine = BatchedEngine(model, Cramming(question), question, EngineSettings(device="cpu"))
+    engine = BatchedEngine(model, Cramming(question), question, EngineSettings(device=DEVICE))
     generator = torch.Generator().manual_seed(5)
     probes = [
         Probe(

@@ -13,6 +13,7 @@ from tasks import model_files
 from tasks.language_model import LanguageModel
 from tasks.model_cache import weights_are_here
 from tasks.values import Model, TaskError
+from tests.device import DEVICE
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ def made() -> LlamaForCausalLM:
 
 def test_a_model_as_it_was_made_is_that_of_its_folder(made: LlamaForCausalLM, tmp_path: Path):
     made.save_pretrained(tmp_path)
-    given, loaded = LanguageModel(made, device="cpu"), LanguageModel(Model(name=str(tmp_path)), device="cpu")
-    inputs_BTD = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    given, loaded = LanguageModel(made, device=DEVICE), LanguageModel(Model(name=str(tmp_path)), device=DEVICE)
+    inputs_BTD = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     assert torch.equal(given.head(given.hidden(inputs_BTD)), loaded.head(loaded.hidden(inputs_BTD)))
     for name in ("dtype", "context", "bos", "vocabulary", "embedding_width", "embedding_std"):
         assert getattr(given, name) == getattr(loaded, name)
@@ -41,7 +42,7 @@ def test_a_model_as_it_was_made_is_that_of_its_folder(made: LlamaForCausalLM, tm
 
 
 def test_its_weights_are_frozen(made: LlamaForCausalLM):
-    LanguageModel(made, device="cpu")
+    LanguageModel(made, device=DEVICE)
     assert not any(part.requires_grad for part in made.parameters())
     assert not made.training
 
@@ -52,7 +53,7 @@ def test_weights_are_quantized_as_they_are_loaded_and_the_memory_gets_its_gradie
     plain = Model(name=str(stories_model))
     quantized = replace(plain, quantization=quantization)
     assert model_files.facts(quantized).fingerprint != model_files.facts(plain).fingerprint
-    model, whole = LanguageModel(quantized, device="cpu"), LanguageModel(plain, device="cpu")
+    model, whole = LanguageModel(quantized, device=DEVICE), LanguageModel(plain, device=DEVICE)
     memory = (torch.randn(1, 4, 64, generator=torch.Generator().manual_seed(0)) * model.embedding_std).requires_grad_()
     logits = model.head(model.hidden(memory))
     (gradient,) = torch.autograd.grad(logits.logsumexp(-1).sum(), memory)

@@ -8,6 +8,7 @@ from tasks.decoding import hold_against
 from tasks.layout import Cramming
 from tasks.prover import LayoutProver
 from tasks.values import Lossless, Question
+from tests.device import DEVICE
 
 LEAST = 4.0
 FIRM = Question(recipe={"radius": 30.0}, growth=None, least_margin=LEAST)
@@ -50,7 +51,7 @@ def test_a_prover_counts_tokens_before_the_first_without_it(outcomes, language_m
 
 def test_a_token_is_correct_by_the_margin_alone(language_model):
     generator = torch.Generator().manual_seed(0)
-    hidden_NH = 20 * torch.randn(40, language_model.head.weight.shape[1], generator=generator)
+    hidden_NH = 20 * torch.randn(40, language_model.head.weight.shape[1], generator=generator).to(DEVICE)
     best_two = language_model.head(hidden_NH).topk(2, dim=-1)
     targets_N, margins_N = best_two.indices[:, 0], best_two.values[:, 0] - best_two.values[:, 1]
     wanted_N = margins_N >= LEAST

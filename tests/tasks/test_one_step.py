@@ -9,6 +9,7 @@ import torch
 from tasks.cramming import CrammingTask
 from tasks.one_step import OneStepTask
 from tasks.values import EngineSettings, Lossless, Model, Probe, Question, TaskError
+from tests.device import DEVICE
 
 TASK = OneStepTask()
 
@@ -16,7 +17,7 @@ TASK = OneStepTask()
 @pytest.fixture(scope="module")
 def outcomes(model: Model, story_probes: Callable[..., list[Probe]], run_engine):
     engine = TASK.open_engine(
-        model, Question(recipe={"optimizer": "adamw", "steps": 40, "patience": 12}), EngineSettings(device="cpu")
+        model, Question(recipe={"optimizer": "adamw", "steps": 40, "patience": 12}), EngineSettings(device=DEVICE)
     )
     return list(run_engine(engine, story_probes(2, longest=24, length=2, num_vectors=2)).values())
 
@@ -26,7 +27,7 @@ def test_what_is_proven_comes_out_of_one_forward_pass_of_plain_torch(language_mo
         assert isinstance(item.outcome, Lossless)
         found = item.outcome.measurement
         assert found.memory is not None
-        e, m = torch.frombuffer(bytearray(found.memory), dtype=torch.float32).view(2, -1)
+        e, m = torch.frombuffer(bytearray(found.memory), dtype=torch.float32).view(2, -1).to(DEVICE)
         inputs = torch.stack([e, *[m] * (found.exact_prefix - 1)])[None]
         decoded = language_model.head(language_model.hidden(inputs)).argmax(-1)[0]
         assert tuple(decoded.tolist()) == item.probe.tokens[: found.exact_prefix]
@@ -34,7 +35,7 @@ def test_what_is_proven_comes_out_of_one_forward_pass_of_plain_torch(language_mo
 
 
 def test_the_prover_agrees(model, outcomes):
-    prove = TASK.open_prover(model, Question(), "cpu")
+    prove = TASK.open_prover(model, Question(), DEVICE)
     for item in outcomes:
         found = item.outcome.measurement
         proof = prove(found.memory, num_vectors=2, tokens=item.probe.tokens[: found.exact_prefix])
@@ -58,7 +59,7 @@ def test_its_memories_are_shorter_than_those_that_the_layers_leave_as_they_are(m
 
 def test_a_bos_may_stand_before_it(model, story_probes, run_engine):
     question = Question(prefix="bos", recipe={"optimizer": "adamw"})
-    engine = TASK.open_engine(model, question, EngineSettings(device="cpu"))
+    engine = TASK.open_engine(model, question, EngineSettings(device=DEVICE))
     (item,) = run_engine(engine, story_probes(1, longest=2, length=2, num_vectors=2)).values()
     assert isinstance(item.outcome, Lossless)
 

@@ -7,6 +7,7 @@ from transformers import AutoModelForCausalLM, DynamicCache, MambaConfig, MambaF
 from tasks.language_model import LanguageModel
 from tasks.prefix import PrefixTask
 from tasks.values import EngineSettings, Lossless, Probe, Question, TaskError
+from tests.device import DEVICE
 
 TASK = PrefixTask()
 ASKED = Question(prefix="bos", recipe=TASK.recipe({"steps": 60, "patience": 30}))
@@ -18,7 +19,7 @@ WIDTH = LAYERS * 2 * HEADS * NUMBERS
 @pytest.fixture(scope="module")
 def outcomes(model, run_engine, story_probes):
     """Memories of one pair and of two in one batch."""
-    engine = TASK.open_engine(model, ASKED, EngineSettings(device="cpu", batch_cost_tokens=64))
+    engine = TASK.open_engine(model, ASKED, EngineSettings(device=DEVICE, batch_cost_tokens=64))
     probes: list[Probe] = [*story_probes(2, longest=8), *story_probes(1, longest=8, num_vectors=2)]
     return list(run_engine(engine, probes).values())
 
@@ -43,7 +44,7 @@ def test_what_is_proven_comes_out_of_plain_transformers(outcomes, stories_model)
 
 
 def test_the_prover_agrees(model, outcomes):
-    prove = TASK.open_prover(model, ASKED, "cpu")
+    prove = TASK.open_prover(model, ASKED, DEVICE)
     for item in outcomes:
         found, tokens = item.outcome.measurement, item.probe.tokens
         proof = prove(found.memory, num_vectors=item.probe.num_vectors, tokens=tokens[: found.exact_prefix])
@@ -54,9 +55,9 @@ def test_the_prover_agrees(model, outcomes):
 def test_a_pair_of_zeros_is_none(language_model):
     """Memories of unlike k are padded with zeros in a batch, and attention does not see them."""
     generator = torch.Generator().manual_seed(0)
-    pairs_BKW = torch.randn(1, 2, WIDTH, generator=generator)
-    inputs_BTD = language_model.embed(torch.tensor([[1, 5, 9]]))
-    padded_BKW = torch.cat([pairs_BKW, torch.zeros(1, 3, WIDTH)], dim=1)
+    pairs_BKW = torch.randn(1, 2, WIDTH, generator=generator).to(DEVICE)
+    inputs_BTD = language_model.embed(torch.tensor([[1, 5, 9]], device=DEVICE))
+    padded_BKW = torch.nn.functional.pad(pairs_BKW, (0, 0, 0, 3))
     alone, padded = (language_model.hidden(inputs_BTD, pairs_BKW=each) for each in (pairs_BKW, padded_BKW))
     assert torch.allclose(alone, padded, atol=1e-5)
     assert not torch.allclose(alone, language_model.hidden(inputs_BTD), atol=1e-2)
@@ -71,7 +72,7 @@ def test_the_configuration_states_the_width(model, language_model):
 def test_a_model_without_keys_and_values_is_refused():
     torch.manual_seed(0)
     config = MambaConfig(vocab_size=60, hidden_size=16, num_hidden_layers=2, state_size=4)
-    mamba = LanguageModel(MambaForCausalLM(config), device="cpu")
+    mamba = LanguageModel(MambaForCausalLM(config), device=DEVICE)
     with pytest.raises(TaskError, match="Wanted a transformer"):
         _ = mamba.pair_width
 

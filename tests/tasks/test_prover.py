@@ -8,6 +8,7 @@ from tasks.cramming import CrammingTask
 from tasks.layout import Cramming
 from tasks.prover import LayoutProver
 from tasks.values import DecodeSettings, Question, TaskError
+from tests.device import DEVICE
 
 TASK = CrammingTask()
 MEMORIES = [row.tobytes() for row in np.random.default_rng(0).normal(size=(3, 2, 64)).astype("<f4")]
@@ -16,14 +17,15 @@ LENGTHS = (6, 12, 9)
 
 @pytest.fixture(scope="module")
 def prover(model):
-    return TASK.open_prover(model, Question(), "cpu")
+    return TASK.open_prover(model, Question(), DEVICE)
 
 
 @pytest.fixture(scope="module")
 def texts(language_model) -> list[list[int]]:
     """What the memories give, decoded by the layout itself."""
     memory_BKD = torch.stack([torch.frombuffer(bytearray(m), dtype=torch.float32).view(2, 64) for m in MEMORIES])
-    nothing_BL = torch.zeros(3, max(LENGTHS), dtype=torch.long)
+    memory_BKD = memory_BKD.to(DEVICE)
+    nothing_BL = torch.zeros(3, max(LENGTHS), dtype=torch.long, device=DEVICE)
     tokens_BL = (
         Cramming(Question()).decode(language_model, memory_BKD, nothing_BL, nothing_BL[:, :0]).tokens_BL.tolist()
     )
@@ -42,7 +44,7 @@ def test_memories_of_several_lengths_are_decoded_together(prover, texts):
 
 @pytest.mark.parametrize("settings", [DecodeSettings(attention="eager"), DecodeSettings(cache=False)])
 def test_another_kernel_or_no_cache_gives_the_same_up_to_the_last_bits(model, prover, texts, settings):
-    other = TASK.open_prover(model, Question(), "cpu", settings)
+    other = TASK.open_prover(model, Question(), DEVICE, settings)
     found = other.together(MEMORIES, num_vectors=2, texts=texts)
     wanted = prover.together(MEMORIES, num_vectors=2, texts=texts)
     assert [proof.exact_prefix for proof in found] == list(LENGTHS)
@@ -51,7 +53,7 @@ def test_another_kernel_or_no_cache_gives_the_same_up_to_the_last_bits(model, pr
 
 
 def test_another_precision_moves_the_margins(model, prover, texts):
-    coarse = TASK.open_prover(model, Question(), "cpu", DecodeSettings(dtype="bfloat16"))
+    coarse = TASK.open_prover(model, Question(), DEVICE, DecodeSettings(dtype="bfloat16"))
     found = coarse.together([MEMORIES[0]], num_vectors=2, texts=[texts[0][:1]])[0]
     exact = prover.together([MEMORIES[0]], num_vectors=2, texts=[texts[0][:1]])[0]
     assert found.tokens == exact.tokens
@@ -60,7 +62,7 @@ def test_another_precision_moves_the_margins(model, prover, texts):
 
 def test_attention_that_is_not_here_is_named(model):
     with pytest.raises(TaskError, match="could not be loaded with attention=flash_attention_2"):
-        TASK.open_prover(model, Question(), "cpu", DecodeSettings(attention="flash_attention_2"))
+        TASK.open_prover(model, Question(), DEVICE, DecodeSettings(attention="flash_attention_2"))
 
 
 class SmallDevice(Cramming):

@@ -21,6 +21,7 @@ from tasks.optimizer import cold_memory
 from tasks.step import StepResult
 from tasks.stopping import StepNumbers
 from tasks.values import EngineSettings, Lossless, Lossy, Model, Probe, Question
+from tests.device import DEVICE
 
 SHORT, LONG = 4, 40
 """Tokens far below and far above what one vector of stories260K holds after so few steps as here."""
@@ -77,8 +78,8 @@ def plain(stories_model: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def open_published(stories_model: Path) -> Callable[[Question], BatchedEngine]:
-    frozen = LanguageModel(AutoModelForCausalLM.from_pretrained(stories_model, dtype=torch.float64), device="cpu")
-    return lambda asked: BatchedEngine(frozen, Cramming(asked), asked, EngineSettings(device="cpu"))
+    frozen = LanguageModel(AutoModelForCausalLM.from_pretrained(stories_model, dtype=torch.float64), device=DEVICE)
+    return lambda asked: BatchedEngine(frozen, Cramming(asked), asked, EngineSettings(device=DEVICE))
 
 
 def question(**changes: Any) -> Question:
@@ -131,7 +132,7 @@ def test_memory_and_loss_over_the_first_steps(open_published, plain, texts, monk
     for step in range(12):
         assert engine.step() == []
         wanted_B = torch.tensor([wanted.losses[step] for wanted in references], dtype=torch.float64)
-        losses_B = nats[step] / scored_B
+        losses_B = nats[step].cpu() / scored_B
         torch.testing.assert_close(losses_B, wanted_B, rtol=1e-6, atol=2e-7, msg=lambda m: f"step {step}: {m}")  # noqa: B023
         # The engine has taken its step: its memory is the one that the next step measures.
         memories_BD = torch.stack([load(snapshot.state)["memory_BKD"][0, 0] for snapshot in engine.snapshots()])
@@ -176,7 +177,7 @@ def test_the_engine_counts_what_is_scored(model: Model, texts, run_engine):
     """Half of t_2 .. t_8 are 4 tokens, with t_1 5; half of t_1 .. t_8 would be 4."""
     recipe = {**CrammingTask().recipe("published"), "stop_at": "criterion"}
     asked = Question(criterion=0.5, decode_from="memory+first_token", recipe=recipe)
-    engine = CrammingTask().open_engine(model, asked, EngineSettings(device="cpu"))
+    engine = CrammingTask().open_engine(model, asked, EngineSettings(device=DEVICE))
     finished = run_engine(engine, [probe_of(tokens[:8], number) for number, tokens in enumerate(texts)])
     correct = [round(item.outcome.measurement.token_accuracy * 8) for item in finished.values()]
     assert min(correct) == 5
@@ -187,7 +188,7 @@ def test_a_probe_continues_until_every_token_is_correct_though_99_percent_would_
 
     def steps(stop_at: str) -> int:
         asked = Question(criterion=0.5, recipe=CrammingTask().recipe({"radius": 30.0, "stop_at": stop_at}), growth=1.5)
-        engine = CrammingTask().open_engine(model, asked, EngineSettings(device="cpu"))
+        engine = CrammingTask().open_engine(model, asked, EngineSettings(device=DEVICE))
         (item,) = run_engine(engine, [probe_of(tokens)]).values()
         assert isinstance(item.outcome, Lossless)
         return item.outcome.measurement.steps

@@ -14,6 +14,7 @@ from tasks.one_step import OneStepTask
 from tasks.scoring import score_with_memory, score_without_memory
 from tasks.turns import apart, in_turns
 from tasks.values import EngineSettings, Lossless, Probe, Question, TaskError
+from tests.device import DEVICE
 
 TASK = OneStepTask()
 NUM_TEXTS = 3
@@ -50,16 +51,16 @@ def test_each_text_comes_out_of_its_own_pass_of_plain_torch(
     language_model, model, groups, run_engine, prefix, deterministic
 ):
     question = replace(SHARED, prefix=prefix)
-    engine = TASK.open_engine(model, question, EngineSettings(device="cpu", deterministic=deterministic))
+    engine = TASK.open_engine(model, question, EngineSettings(device=DEVICE, deterministic=deterministic))
     for item in run_engine(engine, groups).values():
         assert isinstance(item.outcome, Lossless)
         found = item.outcome.measurement
         assert found.exact_prefix > NUM_TEXTS
         assert found.memory_shape == (NUM_TEXTS + 1, 64)
         assert found.memory is not None
-        *first, m = torch.frombuffer(bytearray(found.memory), dtype=torch.float32).view(found.memory_shape)
+        *first, m = torch.frombuffer(bytearray(found.memory), dtype=torch.float32).view(found.memory_shape).to(DEVICE)
         wanted = apart(item.probe.tokens[: found.exact_prefix], NUM_TEXTS)
-        before = [] if prefix is None else [language_model.embed(torch.tensor([language_model.bos]))[0]]
+        before = [] if prefix is None else [language_model.embed(torch.tensor([language_model.bos], device=DEVICE))[0]]
         for e, text in zip(first, wanted, strict=True):
             inputs = torch.stack([*before, e, *[m] * (len(text) - 1)])[None]
             decoded = language_model.head(language_model.hidden(inputs)[:, len(before) :]).argmax(-1)[0]
@@ -68,7 +69,7 @@ def test_each_text_comes_out_of_its_own_pass_of_plain_torch(
 
 def test_the_prover_and_the_scores_agree_with_those_of_each_text(language_model, model, groups):
     probe = groups[1]
-    memory_KD = torch.randn(NUM_TEXTS + 1, 64, generator=torch.Generator().manual_seed(0))
+    memory_KD = torch.randn(NUM_TEXTS + 1, 64, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     both = score_with_memory(
         language_model, OneStep(SHARED), memory_KD[None], probe.tokens, num_vectors=NUM_TEXTS + 1, question=SHARED
     )
@@ -85,8 +86,8 @@ def test_the_prover_and_the_scores_agree_with_those_of_each_text(language_model,
     ]
     assert both.nats_by_token == pytest.approx(in_turns([scored.nats_by_token for scored in alone]), abs=1e-3)
     assert both.correct == in_turns([scored.correct for scored in alone])
-    proofs = TASK.open_prover(model, SHARED, "cpu").together(
-        [memory_KD.numpy().tobytes()] * 2, num_vectors=NUM_TEXTS + 1, texts=[probe.tokens, probe.tokens[:4]]
+    proofs = TASK.open_prover(model, SHARED, DEVICE).together(
+        [memory_KD.cpu().numpy().tobytes()] * 2, num_vectors=NUM_TEXTS + 1, texts=[probe.tokens, probe.tokens[:4]]
     )
     assert proofs[0].exact_prefix == (both.length if both.first_error is None else both.first_error)
     assert proofs[1].tokens == proofs[0].tokens[:4]
@@ -113,7 +114,7 @@ def test_without_memory_each_text_is_read_and_compressed_by_itself(language_mode
 
 @pytest.mark.slow
 def test_a_slot_goes_on_from_its_snapshot(model, groups, run_engine):
-    settings = EngineSettings(device="cpu", deterministic=True)
+    settings = EngineSettings(device=DEVICE, deterministic=True)
     asked = replace(SHARED, recipe=TASK.recipe({"radius": 3.0, "steps": 20}))
     first = TASK.open_engine(model, asked, settings)
     first.submit(groups[:1], num_open=1)
@@ -138,11 +139,9 @@ def test_each_text_has_the_whole_context(model):
 
 def test_the_whole_context_of_each_text_can_be_read(language_model):
     question = Question(num_texts=2)
-    memory_KD = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
-    tokens = [1] * (2 * 512)
-    decoded = OneStep(question).decode(
-        language_model, memory_KD[None], torch.tensor([tokens]), torch.empty(1, 0, dtype=torch.int64)
-    )
+    memory_KD = torch.randn(3, 64, generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    tokens_BL = torch.ones(1, 2 * 512, dtype=torch.int64, device=DEVICE)
+    decoded = OneStep(question).decode(language_model, memory_KD[None], tokens_BL, tokens_BL[:, :0])
     assert decoded.tokens_BL.shape == (1, 1024)
 
 

@@ -20,6 +20,7 @@ from tasks.optimizer import sphere_step
 from tasks.radius import RADII, choose_radius
 from tasks.recipe import SphereRecipe
 from tasks.values import EngineSettings, Finished, Lossless, Lossy, Measurement, Probe, Question
+from tests.device import DEVICE
 
 WIDTH, VOCABULARY, MARK = 48, 32, 0
 """MARK is the dimension that marks the first position."""
@@ -46,7 +47,7 @@ def model_with_a_sink() -> LanguageModel:
         mlp.c_fc.bias[0] = -10.0
         sink = torch.randn(WIDTH)
         mlp.c_proj.weight[0] = SINK / 10 * sink / sink.norm()
-    return LanguageModel(model, device="cpu")
+    return LanguageModel(model, device=DEVICE)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def sink() -> LanguageModel:
 def outcomes(model: LanguageModel, recipe: dict[str, Any], *, num_vectors: int = 1) -> list[Finished]:
     task = CrammingTask()
     question = Question(recipe=task.recipe(recipe), growth=None)
-    engine = BatchedEngine(model, Cramming(question), question, EngineSettings(device="cpu"))
+    engine = BatchedEngine(model, Cramming(question), question, EngineSettings(device=DEVICE))
     generator = torch.Generator().manual_seed(7)
     texts = [torch.randint(VOCABULARY, (4,), generator=generator).tolist() for _ in range(3)]
     engine.submit(
@@ -82,7 +83,7 @@ def outcomes(model: LanguageModel, recipe: dict[str, Any], *, num_vectors: int =
 
 
 def test_the_layers_write_over_a_memory_as_long_as_an_embedding(sink):
-    direction = torch.randn(8, 1, WIDTH, generator=torch.Generator().manual_seed(0))
+    direction = torch.randn(8, 1, WIDTH, generator=torch.Generator().manual_seed(0)).to(DEVICE)
     direction = direction / direction.norm(dim=-1, keepdim=True) * sink.cold_length
     short, long = (sink.residual_lengths(radius * direction).mean(1) for radius in (1.0, 1000.0))
     assert float(short.max() / short[0]) > 50
