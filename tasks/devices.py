@@ -3,6 +3,8 @@
 Knows nothing of models.
 """
 
+import os
+
 import torch
 
 from tasks.values import TaskError
@@ -12,7 +14,7 @@ def pick_device(name: str) -> torch.device:
     """The named device; `auto` takes CUDA, else MPS, else the CPU.
 
     Raises:
-        TaskError: when the named device is not on this machine.
+        TaskError: when the named device is not on this machine, or CUDA is told to round float32.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -24,7 +26,26 @@ def pick_device(name: str) -> torch.device:
         raise TaskError("engines.device: cuda was asked for, but torch finds no CUDA device; use auto or cpu.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise TaskError("engines.device: mps was asked for, but torch finds none here; use auto or cpu.")
+    if device.type == "cuda":
+        _keep_float32()
     return device
+
+
+def _keep_float32() -> None:
+    """Let CUDA compute float32 in float32: a memory is certified in the numbers that the sweep names.
+
+    In TF32 the logits of SmolLM2 differ by 0.0024 of the largest one, and torch takes it for convolutions by default.
+
+    Raises:
+        TaskError: when the environment forces TF32.
+    """
+    if os.environ.get("NVIDIA_TF32_OVERRIDE") == "1":
+        raise TaskError(
+            "NVIDIA_TF32_OVERRIDE=1: it rounds float32 to TF32 on this GPU, so nothing would be certified in float32. "
+            "Unset it; for faster products set dtype: bfloat16."
+        )
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def native_dtype(name: str) -> str:
