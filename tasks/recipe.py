@@ -27,8 +27,8 @@ class SphereRecipe(BaseModel):
     optimizer: Literal["sphere"] = "sphere"
     radius: float | None = Field(default=None, gt=0)
     """Norm of a vector, in norms of a cold one: the standard deviation of the embedding table times sqrt(width).
-    null: the smallest of 30, 100, 300, 1,000 and 3,000 at which the norm of the memory grows less than 1.5 times on its
-    way through the layers, found by forward passes when the run is planned; under task: one_step a tenth of it. A
+    null: the smallest of 10, 30, 100, 300, 1,000 and 3,000 at which the norm of the memory grows less than 1.5 times on
+    its way through the layers, found by forward passes when the run is planned; under task: one_step a tenth of it. A
     trained transformer adds a long vector to its first position (6,000 cold norms in SmolLM2); a memory must be long
     enough to be read beside it."""
     turn: float = Field(default=0.25, ge=0)

@@ -22,8 +22,8 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 32,
 }
 """Of a Llama that is made in no time."""
-DEFAULT = Question(recipe={"radius": 30.0}, growth=None)
-"""What a sweep of stories260K asks: its radius is 30."""
+DEFAULT = Question(recipe={"radius": 10.0}, growth=None)
+"""What a sweep of stories260K asks: its radius is 10."""
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Devices: on CUDA, float32 is float32."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from tasks.values import TaskError
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine whose torch would find CUDA, and may round to TF32."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    rounding = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    rounding: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]
     before = [each.allow_tf32 for each in rounding]
     for each in rounding:
         each.allow_tf32 = True

@@ -50,10 +50,10 @@ def test_its_memories_are_shorter_than_those_that_the_layers_leave_as_they_are(m
     assert recipe["optimizer"] == "sphere"
     measured = CrammingTask().examine(model, facts, recipe).recipe["radius"]
     examined = TASK.examine(model, facts, recipe).recipe
-    assert examined["radius"] == measured / 10 == 3.0
+    assert examined["radius"] == measured / 10 == 1.0
     # What a run keeps is not divided again, nor is what a user names.
     kept = replace(model, radius=examined["radius"])
-    assert TASK.examine(kept, facts, recipe).recipe["radius"] == 3.0
+    assert TASK.examine(kept, facts, recipe).recipe["radius"] == 1.0
     assert TASK.examine(model, facts, {**recipe, "radius": 30.0}).recipe["radius"] == 30.0
 
 
