@@ -4,6 +4,7 @@ Knows nothing of models.
 """
 
 import os
+import warnings
 
 import torch
 
@@ -28,6 +29,8 @@ def pick_device(name: str) -> torch.device:
         raise TaskError("engines.device: mps was asked for, but torch finds none here; use auto or cpu.")
     if device.type == "cuda":
         _keep_float32()
+        # Torch's thread for backward passes sets up its context by itself, and warns of it in the user's terminal.
+        warnings.filterwarnings("ignore", "Attempting to run cuBLAS, but there was no current CUDA context")
     return device
 
 
