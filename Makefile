@@ -35,7 +35,7 @@ fuzz: setup  ## a thousand sweep files, drawn anew each time (about two minutes)
 browser-test: setup  ## open report pages in headless Chromium (apt-get install chromium)
 	$(PYTEST) -m browser
 
-gpu-test: setup  ## tests of models, engines and provers on CUDA; says so where there is none
+gpu-test: setup  ## tests/tasks with most models, engines and provers on CUDA; says so where there is none
 	@if $(BIN)/python -c "import sys, torch; sys.exit(not torch.cuda.is_available())"; \
 	then CAPSWEEP_TEST_DEVICE=cuda $(PYTEST) tests/tasks; \
 	else echo "skipped: torch finds no CUDA device here"; fi

@@ -22,7 +22,8 @@ SMALLEST_SHARE = 0.05
 SEARCHES_PER_PROCESSOR = 16
 """Searches that fill an engine on a processor: with fewer slots, most of a step is overhead."""
 SEARCHES_PER_GPU = 64
-"""Searches that fill an engine on a GPU: a step of 64 slots of 30 tokens is 2,000 tokens. Estimated, not measured."""
+"""Searches that fill an engine on a GPU: a step of 64 slots of 30 tokens is 2,000 tokens. Estimated. On an H100, 64
+slots of SmolLM2 take as long as 24, so they do not fill it (docs/scale.md)."""
 FEWEST_SEARCHES = 8
 """Fewest searches per engine where places would stay empty otherwise: the quickstart's 24 searches on two cores take
 134 s with an engine on each core, 189 s with one engine."""

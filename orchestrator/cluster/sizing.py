@@ -37,7 +37,7 @@ USABLE = 0.9
 BUSY_TOKENS = 8192
 """Tokens per step that keep a GPU busy: device memory beyond what they take is of no use. Estimated, not measured."""
 MOST_ENGINES_PER_GPU = 4
-"""More processes on one GPU wait for each other. Estimated, not measured."""
+"""More processes on one GPU wait for each other: twelve on an H100 took turns (docs/scale.md). Estimated."""
 
 
 def engine_gigabytes(model: Model, facts: ModelFacts, *, tokens: int) -> float:

@@ -15,7 +15,7 @@ from tests.device import DEVICE
 
 WIDTH, VOCABULARY, TOKENS = 32, 300, 11
 DTYPES = [torch.float32, torch.bfloat16]
-"""Triton's interpreter (TRITON_INTERPRET=1) runs liger's kernel on a CPU."""
+# Triton's interpreter (TRITON_INTERPRET=1) runs liger's kernel on a CPU; `make gpu-test` runs it on CUDA.
 needs_liger = pytest.mark.skipif(
     not LIGER_IS_INSTALLED or (DEVICE == "cpu" and not os.environ.get("TRITON_INTERPRET")),
     reason="needs liger-kernel (the extra `fast`), and a CUDA device or TRITON_INTERPRET=1",

@@ -37,6 +37,6 @@ def test_an_environment_that_rounds_is_refused(cuda, monkeypatch):
     assert pick_device("cpu").type == "cpu"
 
 
-def test_an_environment_that_forbids_it_is_none(cuda, monkeypatch):
+def test_an_environment_that_forbids_tf32_is_accepted(cuda, monkeypatch):
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
     assert pick_device("cuda").type == "cuda"

@@ -54,7 +54,8 @@ def test_weights_are_quantized_as_they_are_loaded_and_the_memory_gets_its_gradie
     quantized = replace(plain, quantization=quantization)
     assert model_files.facts(quantized).fingerprint != model_files.facts(plain).fingerprint
     model, whole = LanguageModel(quantized, device=DEVICE), LanguageModel(plain, device=DEVICE)
-    memory = (torch.randn(1, 4, 64, generator=torch.Generator().manual_seed(0)) * model.embedding_std).requires_grad_()
+    memory = torch.randn(1, 4, 64, generator=torch.Generator().manual_seed(0)) * model.embedding_std
+    memory = memory.to(DEVICE).requires_grad_()
     logits = model.head(model.hidden(memory))
     (gradient,) = torch.autograd.grad(logits.logsumexp(-1).sum(), memory)
     assert gradient.isfinite().all()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tasks.cramming import CrammingTask
+from tasks.layout import OneStep, pick_inputs
 from tasks.one_step import OneStepTask
 from tasks.values import EngineSettings, Lossless, Model, Probe, Question, TaskError
 from tests.device import DEVICE
@@ -62,6 +63,25 @@ def test_a_bos_may_stand_before_it(model, story_probes, run_engine):
     engine = TASK.open_engine(model, question, EngineSettings(device=DEVICE))
     (item,) = run_engine(engine, story_probes(1, longest=2, length=2, num_vectors=2)).values()
     assert isinstance(item.outcome, Lossless)
+
+
+def test_a_vector_at_many_positions_gets_the_same_gradient_each_time(language_model):
+    """The sum of the gradients at its positions: on CUDA, too, in one order."""
+    length, layout = 200, OneStep(Question())
+    generator = torch.Generator().manual_seed(0)
+    memory_BKD = torch.randn(3, 2, 64, generator=generator).to(DEVICE).requires_grad_()
+    weights_BTD = torch.randn(3, length, 64, generator=generator).to(DEVICE)
+    tokens_BL = torch.zeros(3, 1, dtype=torch.int64, device=DEVICE)
+    inputs_BT = torch.tensor([layout.build_inputs(2, length)] * 3, device=DEVICE)
+
+    def gradient() -> torch.Tensor:
+        inputs_BTD = pick_inputs(language_model, memory_BKD, tokens_BL, inputs_BT, tokens_BL[:, :0])
+        return torch.autograd.grad((inputs_BTD * weights_BTD).sum(), memory_BKD)[0]
+
+    gradients = [gradient() for _ in range(5)]
+    wanted_BD = weights_BTD[:, 1:].sum(1)
+    torch.testing.assert_close(gradients[0][:, 1], wanted_BD, rtol=1e-4, atol=1e-4)
+    assert all(torch.equal(each, gradients[0]) for each in gradients[1:])
 
 
 def test_the_context_holds_as_many_tokens_as_positions(model):

@@ -6,6 +6,7 @@ from tasks import device_room, step_cost
 from tasks.device_room import CPU_BATCH_COSTS_PER_STEP
 from tasks.engine import BatchedEngine
 from tasks.facts import StepCost
+from tasks.language_model import LanguageModel
 from tasks.layout import Cramming
 from tasks.step_cost import batch_cost_tokens, measure_step_cost
 from tasks.values import EngineSettings, Question
@@ -41,10 +42,11 @@ def test_batches_that_do_not_fit_end_the_measurement_and_not_the_engine(language
 
 @pytest.mark.parametrize("settings", [{"batch_cost_tokens": 32}, {"deterministic": True}])
 def test_the_clock_is_not_asked_where_the_cost_is_given_or_shapes_are_fixed(
-    language_model, run_engine, story_probes, monkeypatch, settings
+    model, run_engine, story_probes, monkeypatch, settings
 ):
     monkeypatch.setattr(device_room, "measure_step_cost", lambda model: pytest.fail("asked the clock"))
-    opened = BatchedEngine(language_model, Cramming(QUESTION), QUESTION, EngineSettings(device="cpu", **settings))
+    on_cpu = LanguageModel(model, device="cpu")
+    opened = BatchedEngine(on_cpu, Cramming(QUESTION), QUESTION, EngineSettings(device="cpu", **settings))
     (found,) = run_engine(opened, story_probes(1, longest=4)).values()
     cost = settings.get("batch_cost_tokens", device_room.FIXED_BATCH_COST)
     assert found.batch_cost_tokens == cost
