@@ -45,7 +45,9 @@ def identities(probes: list[dict[str, Any]]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "names", [("toy", "sphere", PUBLISHED), pytest.param(("quickstart",), marks=pytest.mark.slow)], ids="-".join
+    "names",
+    [("toy", "sphere"), *(pytest.param((name,), marks=pytest.mark.slow) for name in (PUBLISHED, "quickstart"))],
+    ids="-".join,
 )
 def test_in_one_process(tmp_path, same_arithmetic, names):
     found = computed(tmp_path, names, same_arithmetic)

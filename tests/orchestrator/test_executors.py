@@ -108,6 +108,7 @@ def test_a_verdict_is_shown_once_its_row_is_on_disk_and_engines_are_reported(
     assert max(engine.num_busy for engine in watcher.engines) == 3
 
 
+@SLOW_ON_RAY
 def test_a_stopped_run_keeps_what_was_in_flight_and_resumes(executor, toy_sweep, tmp_path):
     few = with_texts(toy_sweep, 9, "search: {retries: 0}\n").read_text()
     # How long a step sleeps is no part of a search's identity.
