@@ -22,6 +22,20 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 32,
 }
 """Of a Llama that is made in no time."""
+DEEPSEEK: dict[str, Any] = {
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "first_k_dense_replace": 1,
+    "q_lora_rank": 8,
+    "kv_lora_rank": 8,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 4,
+    "v_head_dim": 8,
+    "n_group": 1,
+    "topk_group": 1,
+}
+"""What DeepSeek V3, and models made after it, have beside the sizes of a Llama of width 16."""
 DEFAULT = Question(recipe={"radius": 10.0}, growth=None)
 """What a sweep of stories260K asks: its radius is 10."""
 

@@ -20,6 +20,7 @@ from tasks.prover import LayoutProver
 from tasks.radius import RADII, choose_radius
 from tasks.values import EngineSettings, Failed, Lossless, Lossy, Probe, Question
 from tests.device import DEVICE
+from tests.tasks.conftest import DEEPSEEK
 
 VOCABULARY = 24
 NO_LENGTH = ("RWKV 4",)
@@ -112,23 +113,7 @@ SLOW_FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen 2 MoE": ("Qwen2Moe", {**PLAIN, **EXPERTS, "shared_expert_intermediate_size": 16}),
     "Qwen 3 MoE": ("Qwen3Moe", {**PLAIN, **EXPERTS, "head_dim": 8}),
     "OLMoE": ("Olmoe", {**PLAIN, "num_experts": 4, "num_experts_per_tok": 2}),
-    "DeepSeek V3": (
-        "DeepseekV3",
-        {
-            **PLAIN,
-            "n_routed_experts": 4,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 16,
-            "q_lora_rank": 8,
-            "kv_lora_rank": 8,
-            "qk_rope_head_dim": 4,
-            "qk_nope_head_dim": 4,
-            "v_head_dim": 8,
-            "n_group": 1,
-            "topk_group": 1,
-            "first_k_dense_replace": 1,
-        },
-    ),
+    "DeepSeek V3": ("DeepseekV3", {**PLAIN, **DEEPSEEK}),
     "GPT-OSS": (
         "GptOss",
         {**PADDED, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 8},

@@ -11,6 +11,7 @@ from tasks.language_model import LanguageModel
 from tasks.load_checks import check_ways
 from tasks.model_config import context_of, notes_on_context
 from tasks.values import WrongModelError
+from tests.tasks.conftest import DEEPSEEK
 
 BEGINS_AT = 8
 SMALL: dict[str, Any] = {
@@ -25,17 +26,7 @@ SMALL: dict[str, Any] = {
 }
 INDEXED: dict[str, Any] = {
     **SMALL,
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "moe_intermediate_size": 16,
-    "first_k_dense_replace": 1,
-    "q_lora_rank": 8,
-    "kv_lora_rank": 8,
-    "qk_rope_head_dim": 4,
-    "qk_nope_head_dim": 4,
-    "v_head_dim": 8,
-    "n_group": 1,
-    "topk_group": 1,
+    **DEEPSEEK,
     "index_head_dim": 8,
     "index_n_heads": 2,
     "index_topk": BEGINS_AT,
